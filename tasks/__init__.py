@@ -1,0 +1,14 @@
+"""The project's tasks: `inv --list` shows them, `inv --help TASK` explains one."""
+
+import os
+import sys
+from pathlib import Path
+
+from invoke import Collection
+
+from tasks import checks, cleans, formats, installs, packages
+
+namespace = Collection(checks, cleans, formats, installs, packages)
+# Tools come from the environment that runs the tasks, and none of them asks for input.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+namespace.configure({"run": {"echo": True, "echo_format": "$ {command}", "in_stream": False}})

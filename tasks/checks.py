@@ -1,0 +1,166 @@
+"""What has to hold before a change goes in. `make test` runs all of it."""
+
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from invoke import Context, Exit, UnexpectedExit, task
+
+from tasks.notebooks import ROOT, clean, notebooks
+
+PASSED, FAILED = "passed", "FAILED"
+# Folders and files that tools write while they work, which say nothing about the project.
+BYPRODUCTS = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", ".ruff_cache", ".mypy_cache", ".pytest_cache"}
+
+
+@task
+def formats(c: Context) -> None:
+    """Is everything formatted, notebooks included?"""
+    c.run("ruff format --check .")
+
+
+@task
+def lint(c: Context) -> None:
+    """Does ruff find mistakes, missing documentation or unsafe calls?"""
+    c.run("ruff check .")
+
+
+@task
+def types(c: Context) -> None:
+    """Do the types of the package hold under `mypy --strict`?"""
+    c.run("mypy")
+
+
+@task
+def imports(c: Context) -> None:
+    """Do modules import only what the package map allows?"""
+    c.run("lint-imports --no-cache")
+
+
+@task
+def modules(c: Context) -> None:
+    """Does exporting the notebooks give exactly the modules in model_name/, no more and no fewer?"""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy")
+        shutil.copytree(ROOT / "nbs", copy / "nbs", symlinks=True)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        for package in [ROOT / "model_name", *(ROOT / "model_name").rglob("*/")]:
+            if (package / "__init__.py").exists():  # the one kind of module that is written by hand
+                place = copy / package.relative_to(ROOT)
+                place.mkdir(parents=True)
+                shutil.copy(package / "__init__.py", place)
+        with c.cd(str(copy)):
+            c.run("nbdev-export && ruff format --quiet model_name")
+        _compare(exported=_modules(copy), committed=_modules(ROOT))
+
+
+def _modules(root: Path) -> dict[str, str]:
+    return {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in root.glob("model_name/**/*.py")}
+
+
+def _compare(exported: dict[str, str], committed: dict[str, str]) -> None:
+    missing = [f"{name} is missing" for name in exported.keys() - committed.keys()]
+    orphans = [f"{name} has no notebook" for name in committed.keys() - exported.keys()]
+    both = exported.keys() & committed.keys()
+    different = [f"{name} is not what its notebook exports" for name in both if exported[name] != committed[name]]
+    _refuse_any(missing + orphans + different, "Run `inv formats.modules`; delete a module whose notebook is gone.")
+
+
+@task
+def outputs(_c: Context) -> None:
+    """Are notebooks free of counters, timings and volatile outputs?"""
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in notebooks()}
+    noisy = [f"{name} is not in its clean form" for name, text in texts.items() if clean(text) != text]
+    _refuse_any(noisy, "Run `inv formats.outputs`.")
+
+
+@task(name="notebooks")
+def examples(c: Context) -> None:
+    """Does every notebook run from top to bottom, and leave no file behind? (pytest runs the job notebooks.)"""
+    before = _files()
+    with tempfile.TemporaryDirectory() as folder:
+        c.run("nbdev-test nbs --timing --skip-folder-re '^[_.]|^runs$'", env=_mlflow(folder))
+    _refuse_any([f"{name} was written" for name in _files() - before], "Examples write to temporary folders only.")
+
+
+def _files() -> set[str]:
+    files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return {path.as_posix() for path in files if not BYPRODUCTS & set(path.parts)}
+
+
+def _mlflow(folder: str) -> dict[str, str]:
+    address = f"sqlite:///{folder}/mlflow.db"
+    return {"MLFLOW_TRACKING_URI": address, "MLFLOW_REGISTRY_URI": address}
+
+
+@task
+def tests(c: Context) -> str:
+    """Do the tests pass, and do they reach at least 90 % of the package's branches?"""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"COVERAGE_FILE": f"{folder}/coverage"}
+        return _pytest(c, "-n 2 --dist loadfile --cov --cov-report term-missing:skip-covered", env)
+
+
+@task
+def wheel(c: Context) -> str:
+    """Does the wheel, installed in an empty environment, run outside the repository?"""
+    return _pytest(c, "-m wheel tests/packaging")
+
+
+def _pytest(c: Context, arguments: str, env: dict[str, str] | None = None) -> str:
+    """Run pytest and give its count of passed and failed tests."""
+    result = c.run(f"pytest {arguments}", env=env or {}, warn=True)
+    assert result is not None  # invoke gives None only for a dry run
+    last = result.stdout.strip().rpartition("\n")[2]
+    counts = re.findall(r"(\d+) (passed|failed|errors?)\b", last)
+    passed = sum(int(number) for number, what in counts if what == "passed")
+    failed = sum(int(number) for number, what in counts if what != "passed")
+    summary = f"{passed} passed, {failed} failed"
+    if not result.ok:
+        raise Exit(summary, result.exited)
+    return summary
+
+
+def _refuse_any(problems: list[str], way_out: str) -> None:
+    if problems:
+        raise Exit("\n".join([*sorted(problems), way_out]))
+
+
+STEPS = [formats, lint, types, imports, modules, outputs, examples, tests, wheel]
+
+
+@task(name="all", default=True)
+def everything(c: Context) -> None:
+    """Run every check, go on after a failure, and close with a table."""
+    rows = [_step(c, step) for step in STEPS]
+    width = max(len(name) for name, *_ in rows)
+    print("\n\nCheck".ljust(width + 4) + "Result   Seconds")
+    for name, outcome, seconds, detail in rows:
+        print(f"{name:<{width}}  {outcome:<7}  {seconds:7.1f}  {detail}".rstrip())
+    counts = [re.match(r"(\d+) passed, (\d+) failed", detail) for *_, detail in rows]
+    passed, failed = (sum(int(count[group]) for count in counts if count) for group in (1, 2))
+    broken = [name for name, outcome, *_ in rows if outcome == FAILED]
+    print(
+        f"\n{len(rows) - len(broken)} of {len(rows)} checks passed"
+        + (f"; failed: {', '.join(broken)}" if broken else "")
+    )
+    print(f"{passed} passed, {failed} failed")
+    if broken:
+        raise Exit(code=1)
+
+
+def _step(c: Context, step) -> tuple[str, str, float, str]:
+    """Run one check under its headline; give its name, outcome, duration and what there is to say about it."""
+    print(f"\n==== {step.name}: {step.__doc__.splitlines()[0]}", flush=True)
+    start = time.monotonic()
+    try:
+        outcome, detail = PASSED, step(c) or ""
+    except UnexpectedExit as error:
+        outcome, detail = FAILED, f"`{error.result.command}` ended with {error.result.exited}"
+    except Exit as error:
+        print(error.message, file=sys.stderr)
+        outcome, detail = FAILED, str(error.message).splitlines()[0]
+    return step.name, outcome, time.monotonic() - start, detail

@@ -1,0 +1,42 @@
+"""Write code and notebooks in the form that the checks expect."""
+
+from invoke import Context, task
+
+from tasks.notebooks import clean, notebooks
+
+
+@task
+def code(c: Context) -> None:
+    """Format Python files and the cells of notebooks with ruff."""
+    c.run("ruff format .")
+
+
+@task
+def fixes(c: Context) -> None:
+    """Apply ruff's safe fixes, except in generated modules (fix their notebook)."""
+    c.run("ruff check --fix --exclude model_name .")
+
+
+@task
+def outputs(_c: Context) -> None:
+    """Clean notebooks of counters, timings and volatile outputs, as the git filter does."""
+    for path in notebooks():
+        before = path.read_text(encoding="utf-8")
+        after = clean(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            print(f"cleaned {path}")
+
+
+@task
+def modules(c: Context) -> None:
+    """Export the notebooks to model_name/."""
+    c.run("nbdev-export && ruff format model_name")
+
+
+@task(name="all", default=True)
+def everything(c: Context) -> None:
+    """Format, clean and export: run it before a commit."""
+    code(c)
+    outputs(c)
+    modules(c)

@@ -1,0 +1,92 @@
+"""The git filter for notebooks: what JupyterLab adds does not reach git, and nothing a person wrote is lost."""
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbdev.clean import nbdev_clean
+
+from tasks.notebooks import VOLATILE, clean, notebooks
+
+ROOT = Path(__file__).parents[2]
+FILTER = [sys.executable, "-I", str(ROOT / "tasks" / "notebooks.py")]
+
+
+def stream(name: str, text: str) -> dict[str, Any]:
+    return {"output_type": "stream", "name": name, "text": [text]}
+
+
+def notebook(outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    cell = {
+        "cell_type": "code",
+        "id": "0a1b2c3d",
+        "metadata": {"tags": ["parameters"]},
+        "execution_count": None,
+        "outputs": outputs,
+        "source": ["größe = 1"],
+    }
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    return {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def saved_by_jupyterlab(original: dict[str, Any]) -> dict[str, Any]:
+    """Give the notebook with what JupyterLab adds when it runs and saves."""
+    saved = copy.deepcopy(original)
+    saved["cells"][0]["execution_count"] = 7
+    saved["cells"][0]["metadata"] |= {"execution": {"iopub.status.busy": "2026-01-01T00:00:00Z"}, "trusted": True}
+    saved["metadata"]["kernelspec"]["display_name"] = "Python 3 (ipykernel)"
+    saved["metadata"]["language_info"] = {"name": "python", "version": "3.13.0"}
+    return saved
+
+
+def filtered(content: bytes) -> bytes:
+    return subprocess.run(FILTER, input=content, capture_output=True, check=True).stdout
+
+
+def test_saving_in_jupyterlab_changes_nothing() -> None:
+    original = notebook([stream("stdout", "1\n")])
+    assert clean(json.dumps(saved_by_jupyterlab(original))) == clean(json.dumps(original))
+    assert json.loads(clean(json.dumps(original))) == original
+
+
+def test_volatile_outputs_and_stderr_are_dropped_and_the_rest_is_joined() -> None:
+    volatile = {"output_type": "display_data", "data": {VOLATILE: {}, "text/plain": ["run 1f"]}, "metadata": {}}
+    lasting = {"output_type": "display_data", "data": {"text/plain": ["R2 0.86"]}, "metadata": {}}
+    outputs = [stream("stdout", "a\n"), stream("stderr", "a log line\n"), stream("stdout", "b\n"), volatile, lasting]
+    cleaned = json.loads(clean(json.dumps(notebook(outputs))))["cells"][0]["outputs"]
+    assert cleaned == [{"output_type": "stream", "name": "stdout", "text": ["a\n", "b\n"]}, lasting]
+
+
+def test_form_is_that_of_nbdev_clean(tmp_path: Path) -> None:
+    original = notebook([stream("stdout", "<object at 0x7f00aa>\n")])
+    path = tmp_path / "nbs" / "a.ipynb"
+    path.parent.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path.write_text(json.dumps(saved_by_jupyterlab(original)), encoding="utf-8")
+    expected = clean(path.read_text(encoding="utf-8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        nbdev_clean.__wrapped__(fname=str(path))
+    assert path.read_text(encoding="utf-8") == expected
+    assert "at 0x" not in expected
+
+
+@pytest.mark.parametrize("path", list(notebooks()), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_cleaning_twice_is_cleaning_once(path: Path) -> None:
+    once = clean(path.read_text(encoding="utf-8"))
+    assert clean(once) == once
+
+
+def test_filter_cleans_what_git_gives_it() -> None:
+    saved = json.dumps(saved_by_jupyterlab(notebook([stream("stderr", "log\n")])))
+    assert filtered(saved.encode()) == clean(saved).encode()
+
+
+@pytest.mark.parametrize("content", [b"", b"not json", b'{"cells": 1}', b"\xff\x00", b"<<<<<<< HEAD\n{}\n"])
+def test_filter_passes_on_what_it_does_not_understand(content: bytes) -> None:
+    assert filtered(content) == content
