@@ -1,0 +1,332 @@
+"""Fingerprints and row hashes over every value, the state of git, and the record of a run."""
+
+import datetime as dt
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pydantic as pdt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_name.core import errors
+from model_name.io import configs, provenance
+from model_name.io.provenance import Fingerprint, Provenance, fingerprint, row_hashes
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+days = st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1))
+
+
+def _series(values: st.SearchStrategy[Any], dtype: str, size: int) -> st.SearchStrategy[pd.Series]:
+    return st.lists(values, min_size=size, max_size=size).map(lambda items: pd.Series(items, dtype=dtype))
+
+
+@st.composite
+def tables(draw: st.DrawFn, min_rows: int = 0) -> pd.DataFrame:
+    """Tables with a column of every kind, with missing values."""
+    size = draw(st.integers(min_rows, 8))
+    data = pd.DataFrame(
+        {
+            "count": draw(_series(st.integers(-(2**63), 2**63 - 1), "int64", size)),
+            "nullable": draw(_series(st.none() | st.integers(-5, 5), "Int64", size)),
+            "share": draw(_series(st.floats(), "float64", size)),
+            "flag": draw(_series(st.booleans(), "bool", size)),
+            "day": draw(_series(st.none() | days, "datetime64[ns]", size)),
+            "text": draw(_series(st.none() | texts, "str", size)),
+            "object": draw(_series(st.none() | texts, "object", size)),
+            "category": draw(_series(st.none() | st.sampled_from("abc"), "category", size)),
+        }
+    )
+    labels = draw(st.lists(st.integers(-9, 99), min_size=size, max_size=size, unique=True))
+    return data.set_axis(pd.Index(labels, name="instant", dtype="int64"))
+
+
+# ------------------------------------------------------------------------------------------- fingerprint
+@given(data=tables(), cuts=st.lists(st.integers(0, 8), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_batches_make_no_difference(data: pd.DataFrame, cuts: list[int]) -> None:
+    whole, batches = Fingerprint().update(data), Fingerprint()
+    edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
+    for start, end in zip(edges, edges[1:] or edges, strict=False):
+        batches.update(data.iloc[start:end])
+    assert batches.record() == whole.record()
+    assert whole.rows == len(data)
+
+
+@given(data=tables(min_rows=1), pick=st.data())
+@settings(max_examples=150, deadline=None)
+def test_any_changed_cell_changes_it_and_names_the_column(data: pd.DataFrame, pick: st.DataObject) -> None:
+    name = pick.draw(st.sampled_from(list(data.columns)))
+    row = pick.draw(st.integers(0, len(data) - 1))
+    values = data[name].astype(object).tolist()
+    old = values[row]
+    other: dict[str, Any] = {
+        "count": lambda: (old + 1) if old < 2**63 - 1 else 0,
+        "nullable": lambda: 77,
+        "share": lambda: 0.5 if old != 0.5 else None,
+        "flag": lambda: not old,
+        "day": lambda: pd.Timestamp(2200, 1, 1),
+        "text": lambda: "changed" if pd.isna(old) else f"{old}\0",
+        "object": lambda: "" if pd.isna(old) else None,
+        "category": lambda: "z",
+    }
+    values[row] = other[name]()
+    dtype = "category" if name == "category" else data[name].dtype
+    changed = data.assign(**{name: pd.Series(values, index=data.index, dtype=dtype)})
+    before, after = Fingerprint().update(data).record(), Fingerprint().update(changed).record()
+    assert before.sha256 != after.sha256
+    assert before.differences(after) == [name]
+    assert (row_hashes(data) != row_hashes(changed)).nonzero()[0].tolist() == [row]
+
+
+@given(data=tables(min_rows=2))
+@settings(max_examples=50, deadline=None)
+def test_order_labels_names_and_types_change_it(data: pd.DataFrame) -> None:
+    labels = data.index.tolist()
+    variants = {
+        "rows": data.iloc[::-1],
+        "fewer rows": data.iloc[:-1],
+        "label": data.set_axis(pd.Index([*labels[:-1], 1000], name="instant")),
+        "index name": data.rename_axis("other"),
+        "name": data.rename(columns={"count": "counts"}),
+        "no column": data.drop(columns="flag"),
+        "index as a column": data.reset_index(),
+        "type": data.astype({"flag": "int64"}),
+    }
+    digests = {fingerprint(data), *map(fingerprint, variants.values())}
+    assert len(digests) == 1 + len(variants)
+
+
+@given(data=tables())
+@settings(max_examples=50, deadline=None)
+def test_storage_and_column_order_make_no_difference(data: pd.DataFrame) -> None:
+    stored = data.astype(
+        {
+            "count": "Int64",
+            "share": "Float64",
+            "flag": "boolean",
+            "object": "str",
+            "text": "category",
+            "category": "str",
+        }
+    )
+    stored = stored[stored.columns[::-1]]
+    assert fingerprint(stored) == fingerprint(data)
+    assert row_hashes(stored).tolist() == row_hashes(data).tolist()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_resolutions_of_time_make_no_difference(unit: str) -> None:
+    days = pd.DataFrame({"day": pd.to_datetime(["2011-01-01", None, "1900-02-03"]).astype(f"datetime64[{unit}]")})
+    expected = pd.DataFrame({"day": pd.to_datetime(["2011-01-01", None, "1900-02-03"]).astype("datetime64[ns]")})
+    assert fingerprint(days) == fingerprint(expected)
+
+
+def test_time_zones_are_instants() -> None:
+    paris = pd.DataFrame({"at": pd.to_datetime(["2011-01-01 12:00"]).tz_localize("Europe/Paris")})
+    utc = pd.DataFrame({"at": pd.to_datetime(["2011-01-01 11:00"]).tz_localize("UTC")})
+    naive = pd.DataFrame({"at": pd.to_datetime(["2011-01-01 11:00"])})
+    assert fingerprint(paris) == fingerprint(utc) != fingerprint(naive)
+
+
+def test_zero_keeps_its_sign_and_missing_is_missing() -> None:
+    def digest(*values: Any, dtype: str = "float64") -> str:
+        return fingerprint(pd.DataFrame({"x": pd.Series(values, dtype=dtype)}))
+
+    assert digest(0.0) != digest(-0.0)
+    assert digest(1.0, np.nan) == digest(1.0, None, dtype="Float64")
+    with_both = pd.array([1.0, 2.0], dtype="Float64")
+    with_both._data[1] = np.nan  # type: ignore[attr-defined]  # 0/0 in a nullable column leaves a NaN that is not <NA>
+    assert fingerprint(pd.DataFrame({"x": with_both})) == digest(1.0, np.nan)
+
+
+def test_texts_do_not_run_into_each_other() -> None:
+    assert fingerprint(pd.DataFrame({"x": ["ab", "c"]})) != fingerprint(pd.DataFrame({"x": ["a", "bc"]}))
+    assert fingerprint(pd.DataFrame({"x": [None, "a"]})) != fingerprint(pd.DataFrame({"x": ["a", None]}))
+    assert fingerprint(pd.DataFrame({"x": ["", "a"]})) != fingerprint(pd.DataFrame({"x": [None, "a"]}))
+
+
+def test_a_batch_without_any_value_takes_the_kind_of_the_others() -> None:
+    data = pd.DataFrame({"x": ["a", None, None, "b"]}, dtype=object)
+    batches = [data.iloc[:1], data.iloc[1:3], data.iloc[3:]]
+    digest = Fingerprint()
+    for batch in batches:
+        digest.update(batch)
+    assert digest.hexdigest() == fingerprint(data)
+
+
+@pytest.mark.parametrize(
+    "values", [[b"a", None], [dt.date(2011, 1, 1), None], [dt.time(1), None], [pd.Timedelta(1), None]], ids=str
+)
+def test_rarer_types(values: list[Any]) -> None:
+    data = pd.DataFrame({"x": pd.Series(values, dtype=object)})
+    assert fingerprint(data) != fingerprint(data.iloc[::-1].reset_index(drop=True))
+    assert row_hashes(data)[0] != row_hashes(data)[1]
+
+
+def test_decimals_and_large_unsigned_numbers() -> None:
+    from decimal import Decimal
+
+    decimals = pd.DataFrame({"x": [Decimal("1.10"), Decimal("2.25")]})
+    unsigned = pd.DataFrame({"x": np.array([2**64 - 1, 0], dtype="uint64")})
+    for data in (decimals, unsigned):
+        assert fingerprint(data) != fingerprint(data.iloc[::-1].reset_index(drop=True))
+        assert row_hashes(data)[0] != row_hashes(data)[1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1, "a"], [[1], [2]], [{"a": 1}, None], [1 + 2j, 0], [object(), None], [2**70, 1]],
+    ids=["mixed", "lists", "mappings", "complex", "objects", "huge"],
+)
+def test_values_without_a_plain_form_are_refused(values: list[Any]) -> None:
+    data = pd.DataFrame({"weird": pd.Series(values, dtype=object)})
+    with pytest.raises(errors.DataError, match="column 'weird' has no fingerprint"):
+        fingerprint(data)
+    with pytest.raises(errors.DataError, match="column 'weird' has no fingerprint"):
+        row_hashes(data)
+
+
+def test_batches_that_do_not_fit_are_refused() -> None:
+    digest = Fingerprint().update(pd.DataFrame({"x": [1], "y": [1]}))
+    with pytest.raises(errors.DataError, match="column 'x' changes from int64 to text in the batch at row 1"):
+        digest.update(pd.DataFrame({"x": ["a"], "y": [1]}))
+    with pytest.raises(errors.DataError, match="the batch at row 1 adds or lacks the columns y, z"):
+        digest.update(pd.DataFrame({"x": [1], "z": [1]}))
+    with pytest.raises(errors.DataError, match="two columns have the same name"):
+        fingerprint(pd.DataFrame([[1, 2]], columns=["x", "x"]))
+
+
+def test_formats_make_no_difference(bike_table: Path, tmp_path: Path) -> None:
+    def typed(data: pd.DataFrame) -> pd.DataFrame:
+        data = data.astype({"season": "category", "weathersit": "category", "holiday": bool, "instant": "int64"})
+        return data.assign(dteday=pd.to_datetime(data["dteday"])).set_index("instant")
+
+    data = typed(pd.read_csv(bike_table))
+    data.reset_index().to_parquet(tmp_path / "bikes.parquet")
+    again = typed(pd.read_parquet(tmp_path / "bikes.parquet"))
+    assert fingerprint(again) == fingerprint(data)
+    assert (row_hashes(again) == row_hashes(data)).all()
+    assert len(set(row_hashes(data))) == len(data)
+    reread = Fingerprint()
+    for batch in pd.read_csv(bike_table, chunksize=5_000):
+        reread.update(typed(batch))
+    assert reread.hexdigest() == fingerprint(data)
+
+
+def test_known_values_stay_what_they_are() -> None:
+    """A record of last year has to be comparable with one of today: change the version in the document instead."""
+    data = pd.DataFrame({"x": [1, 2], "text": ["a", None]}, index=pd.Index([5, 6], name="instant"))
+    assert fingerprint(data) == "caa8df6e8310167b05916040e371c5c03206d7a7c3bb425dc57b83ba974ca15b"
+    assert row_hashes(data).tolist() == [2787163011735868481, 2937897664649891942]
+
+
+def test_several_index_levels() -> None:
+    data = pd.DataFrame({"x": [1, 2]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "l"]))
+    assert list(Fingerprint().update(data).columns) == ["[index] k", "[index] l", "x"]
+    assert fingerprint(data) != fingerprint(data.swaplevel().rename_axis(["k", "l"]))
+
+
+# ------------------------------------------------------------------------------------------------- git
+def _git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_state_of_git(tmp_path: Path) -> None:
+    _git(tmp_path, "init", "-b", "work")
+    assert provenance.git_state(tmp_path) == provenance.GitState(commit=None, branch="work", dirty=False)
+    (tmp_path / "a.txt").write_text("1")
+    assert provenance.git_state(tmp_path).dirty is True
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "-m", "first")
+    commit = _git(tmp_path, "rev-parse", "HEAD")
+    assert provenance.git_state(tmp_path) == provenance.GitState(commit=commit, branch="work", dirty=False)
+    (tmp_path / "a.txt").write_text("2")
+    _git(tmp_path, "checkout", "--detach")
+    assert provenance.git_state(tmp_path) == provenance.GitState(commit=commit, branch=None, dirty=True)
+
+
+def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provenance.git_state(tmp_path / "nowhere") == provenance.GitState()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_state(tmp_path) == provenance.GitState()
+
+
+def test_git_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*args: object, **options: Any) -> None:
+        raise subprocess.TimeoutExpired("git", options["timeout"])
+
+    monkeypatch.setattr(provenance.subprocess, "run", hang)
+    assert provenance.git_state(tmp_path) == provenance.GitState()
+
+
+# ---------------------------------------------------------------------------------------------- the record
+def test_the_record_survives_json() -> None:
+    data = Fingerprint().update(pd.DataFrame({"x": [1]})).record()
+    started = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
+    run = provenance.begin(
+        {"job": {"api_key": "hunter2", "top": float("inf")}}, notebook=Path("a") / "b.ipynb", started=started
+    )
+    run = run.with_input("inputs", data).finish()
+    assert run.finished is not None
+    assert run.finished > started
+    document = json.loads(run.to_json())
+    assert (document["schema_version"], document["notebook"], document["package"]) == (1, "a/b.ipynb", "model_name")
+    assert document["configuration"] == {"job": {"api_key": "***", "top": float("inf")}}
+    assert document["inputs"]["inputs"] == {"rows": 1, "columns": data.columns, "sha256": data.sha256}
+    assert Provenance.model_validate_json(run.to_json()) == run
+    assert Provenance.model_validate_json(json.dumps({**document, "added_later": 1})) == run
+
+
+def test_tags_leave_out_what_is_not_known() -> None:
+    run = Provenance(
+        package="p", version="1", python="3", platform="x", started=dt.datetime.now(dt.UTC), configuration={}
+    )
+    assert run.tags() == {"p.version": "1"}
+    known = run.model_copy(update={"git": provenance.GitState(commit="c", branch="b", dirty=True), "notebook": "n"})
+    assert known.tags() == {
+        "mlflow.source.git.commit": "c",
+        "mlflow.source.git.branch": "b",
+        "mlflow.source.name": "n",
+        "p.git_dirty": "true",
+        "p.version": "1",
+    }
+
+
+def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise provenance.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(provenance.importlib.metadata, "version", missing)
+    assert provenance.describe_environment().version == "not installed"
+
+
+class _Service(pdt.BaseModel):
+    address: str = "http://me:hunter2@host/x?a=b@c"
+    login: pdt.SecretStr = pdt.SecretStr("hunter2")
+
+
+def test_masks() -> None:
+    data = {"service": _Service(), "tokens": ["hunter2"], "use_key": True, "key": None, "n": 3, "at": "me@host"}
+    masked = provenance.mask(data)
+    assert "hunter2" not in json.dumps(masked)
+    assert masked["service"]["address"] == "http://***@host/x?a=b@c"
+    assert {name: masked[name] for name in ("use_key", "key", "n", "at")} == {
+        "use_key": True,
+        "key": None,
+        "n": 3,
+        "at": "me@host",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "sasl.password", "apiKey", "api_keys", "monkey", "TOKEN", "seed", "1", "Key"]
+)
+def test_configurations_and_records_agree_on_what_is_secret(name: str) -> None:
+    assert configs._sounds_secret(name) == provenance._sounds_secret(name)
