@@ -9,6 +9,7 @@ from pathlib import Path
 
 from invoke import Context, Exit, UnexpectedExit, task
 
+from tasks import docs
 from tasks.notebooks import ROOT, clean, notebooks
 
 PASSED, FAILED = "passed", "FAILED"
@@ -77,6 +78,13 @@ def outputs(_c: Context) -> None:
     _refuse_any(noisy, "Run `inv formats.outputs`.")
 
 
+@task
+def readme(_c: Context) -> None:
+    """Does README.md say what nbs/index.ipynb says?"""
+    if docs.README.read_text(encoding="utf-8") != docs.rendered():
+        raise Exit("README.md differs from nbs/index.ipynb.\nEdit the notebook, then run `inv docs.readme`.")
+
+
 @task(name="notebooks")
 def examples(c: Context) -> None:
     """Does every notebook run from top to bottom, and leave no file behind? (pytest runs the job notebooks.)"""
@@ -129,7 +137,7 @@ def _refuse_any(problems: list[str], way_out: str) -> None:
         raise Exit("\n".join([*sorted(problems), way_out]))
 
 
-STEPS = [formats, lint, types, imports, modules, outputs, examples, tests, wheel]
+STEPS = [formats, lint, types, imports, modules, outputs, readme, examples, tests, wheel]
 
 
 @task(name="all", default=True)

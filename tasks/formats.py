@@ -2,6 +2,7 @@
 
 from invoke import Context, task
 
+from tasks import docs
 from tasks.notebooks import clean, notebooks
 
 
@@ -36,7 +37,8 @@ def modules(c: Context) -> None:
 
 @task(name="all", default=True)
 def everything(c: Context) -> None:
-    """Format, clean and export: run it before a commit."""
+    """Format, clean and export, README.md included: run it before a commit."""
     code(c)
     outputs(c)
     modules(c)
+    docs.readme(c)
