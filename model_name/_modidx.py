@@ -850,6 +850,7 @@ d = {
             "model_name.jobs.base.Job": ("jobs/base.html#job", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.__enter__": ("jobs/base.html#job.__enter__", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.__exit__": ("jobs/base.html#job.__exit__", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.asked_for": ("jobs/base.html#job.asked_for", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.logger": ("jobs/base.html#job.logger", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.recording": ("jobs/base.html#job.recording", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.run": ("jobs/base.html#job.run", "model_name/jobs/base.py"),
@@ -886,6 +887,7 @@ d = {
             "model_name.jobs.base.Recorder.read_pair": ("jobs/base.html#recorder.read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.table": ("jobs/base.html#recorder.table", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.tags": ("jobs/base.html#recorder.tags", "model_name/jobs/base.py"),
+            "model_name.jobs.base._beyond_defaults": ("jobs/base.html#_beyond_defaults", "model_name/jobs/base.py"),
             "model_name.jobs.base._flat": ("jobs/base.html#_flat", "model_name/jobs/base.py"),
             "model_name.jobs.base.align": ("jobs/base.html#align", "model_name/jobs/base.py"),
             "model_name.jobs.base.keep_seen_rows": ("jobs/base.html#keep_seen_rows", "model_name/jobs/base.py"),
@@ -918,6 +920,10 @@ d = {
             ),
             "model_name.jobs.evaluations.EvaluationsResult": (
                 "jobs/evaluations.html#evaluationsresult",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsResult.worst_slices": (
+                "jobs/evaluations.html#evaluationsresult.worst_slices",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._blocks": ("jobs/evaluations.html#_blocks", "model_name/jobs/evaluations.py"),
@@ -970,6 +976,18 @@ d = {
                 "jobs/inference.html#inferenceresult",
                 "model_name/jobs/inference.py",
             ),
+            "model_name.jobs.inference._EvenSample": (
+                "jobs/inference.html#_evensample",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._EvenSample.__init__": (
+                "jobs/inference.html#_evensample.__init__",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._EvenSample.add": (
+                "jobs/inference.html#_evensample.add",
+                "model_name/jobs/inference.py",
+            ),
             "model_name.jobs.inference._UniqueLabels": (
                 "jobs/inference.html#_uniquelabels",
                 "model_name/jobs/inference.py",
@@ -983,7 +1001,6 @@ d = {
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference._numbers": ("jobs/inference.html#_numbers", "model_name/jobs/inference.py"),
-            "model_name.jobs.inference._sample": ("jobs/inference.html#_sample", "model_name/jobs/inference.py"),
         },
         "model_name.jobs.promotion": {
             "model_name.jobs.promotion.PromotionJob": (

@@ -72,7 +72,7 @@ def _compare(exported: dict[str, str], committed: dict[str, str]) -> None:
 
 @task
 def outputs(_c: Context) -> None:
-    """Are notebooks free of counters, timings and volatile outputs?"""
+    """Are notebooks free of counters, logs and the outputs of runs?"""
     texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in notebooks()}
     noisy = [f"{name} is not in its clean form" for name, text in texts.items() if clean(text) != text]
     _refuse_any(noisy, "Run `inv formats.outputs`.")

@@ -20,7 +20,7 @@ def fixes(c: Context) -> None:
 
 @task
 def outputs(_c: Context) -> None:
-    """Clean notebooks of counters, timings and volatile outputs, as the git filter does."""
+    """Clean notebooks of counters, logs and the outputs of runs, as the git filter does."""
     for path in notebooks():
         before = path.read_text(encoding="utf-8")
         after = clean(before)

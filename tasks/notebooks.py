@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# A display with this type says of itself that it differs on every run: record ids, durations.
-VOLATILE = "application/vnd.model_name.volatile+json"
+PARAMETERS = "parameters"  # the tag by which papermill finds the parameters of a job notebook
 
 
 def clean(text: str) -> str:
-    """Give the committed form of a notebook: nbdev's, without volatile outputs and without what stderr showed."""
+    """Give the committed form of a notebook: nbdev's, without what stderr showed.
+
+    The outputs of a job notebook, one with parameters, belong to a run and not to the source: none of them is kept.
+    """
     from fastcore.nbio import nb2str
     from nbdev.clean import clean_nb
 
@@ -33,9 +35,10 @@ def clean(text: str) -> str:
         allowed_out_metadata_keys=settings.get("allowed_out_metadata_keys", []),
         clean_ids=settings.get("clean_ids", True),
     )
+    of_a_job = any(PARAMETERS in cell["metadata"].get("tags", []) for cell in notebook["cells"])
     for cell in notebook["cells"]:
         if "outputs" in cell:
-            cell["outputs"] = _lasting(cell["outputs"])
+            cell["outputs"] = [] if of_a_job else _lasting(cell["outputs"])
     return str(nb2str(notebook))
 
 
@@ -45,10 +48,10 @@ def notebooks() -> Iterator[Path]:
 
 
 def _lasting(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Drop what differs between runs, then join the pieces of a stream that it had cut in two."""
+    """Drop logs and progress bars, then join the pieces of a stream that it had cut in two."""
     kept: list[dict[str, Any]] = []
     for output in outputs:
-        if output.get("name") == "stderr" or VOLATILE in output.get("data", {}):
+        if output.get("name") == "stderr":
             continue
         if kept and output["output_type"] == "stream" and kept[-1].get("name") == output["name"]:
             kept[-1]["text"] = _text(kept[-1]["text"]) + _text(output["text"])

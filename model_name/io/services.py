@@ -194,9 +194,7 @@ class MlflowRunConfig(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 EXECUTION_VARIABLE = f"{osvariables.PACKAGE.upper()}_EXECUTION"
 EXECUTION_TAG = f"{osvariables.PACKAGE}.execution"
 NOTEBOOK_VARIABLE = f"{osvariables.PACKAGE.upper()}_NOTEBOOK"  # where the executor keeps the executed notebook
-RECORD_MIME = (
-    f"application/vnd.{osvariables.PACKAGE}.volatile+json"  # of the output in which a notebook shows its result
-)
+RECORD_MIME = f"application/vnd.{osvariables.PACKAGE}.result+json"  # of the output in which a notebook shows its result
 
 
 # %% ../../nbs/io/services.ipynb #60f748e4

@@ -66,8 +66,12 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
 
     def _repr_html_(self) -> str:
         """Show the facts as a table."""
-        rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in self.facts().items())
-        return f"<table>{rows}</table>"
+        left = 'style="text-align: left"'
+        rows = (
+            f"<tr><th {left}>{html.escape(k)}</th><td {left}>{html.escape(v)}</td></tr>"
+            for k, v in self.facts().items()
+        )
+        return f"<table>{''.join(rows)}</table>"
 
     def __repr__(self) -> str:
         """Say the facts, one a line."""
@@ -324,7 +328,22 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
                 mlflow.log_text(recorder.provenance.finish().to_json(), "provenance.json")
                 mlflow.set_tags(recorder.provenance.tags() | {"mlflow.source.name": tags["mlflow.source.name"]})
 
+    def asked_for(self) -> dict[str, Any]:
+        """Return what the configuration says beyond the defaults: what a reader of the run wants to know first."""
+        return _beyond_defaults(self)
+
     @property
     def logger(self) -> "Logger":
         """The logger of the job."""
         return self.logger_service.logger()
+
+
+# %% ../../nbs/jobs/base.ipynb #97d03abf
+def _beyond_defaults(settings: pdt.BaseModel) -> dict[str, Any]:
+    """Return the KIND of settings, and the fields that differ from their defaults."""
+    said: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name == "KIND" or value != field.get_default(call_default_factory=True):
+            said[name] = _beyond_defaults(value) if isinstance(value, pdt.BaseModel) else value
+    return said

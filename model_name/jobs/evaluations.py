@@ -219,6 +219,12 @@ class EvaluationsResult(base.JobResult):
     slices: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Metrics of each slice.")
     scored: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Evaluated rows: target and outputs.")
 
+    def worst_slices(self, rows: int) -> pd.DataFrame:
+        """Return the slices with the poorest values of the first metric."""
+        first = self.table.iloc[0]
+        better_when_greater = first["skill"] * (first["model"] - first["naive"]) >= 0
+        return self.slices.sort_values(first["metric"], ascending=better_when_greater).head(rows)
+
 
 # %% ../../nbs/jobs/evaluations.ipynb #d0b821a4
 def _draw(table: pd.DataFrame, slices: pd.DataFrame, scored: pd.DataFrame) -> dict[str, Any]:
@@ -274,7 +280,8 @@ class EvaluationsJob(base.Job):
             inputs, targets = recorder.read_pair(self.inputs, self.targets, checks)
             chosen = self._choose(version, inputs)
             model = self.loader.load(registries.model_uri(version))
-            scored = targets[chosen].join(model.predict(inputs[chosen]))
+            when = inputs[schemas.InputsSchema.marked("time")]
+            scored = targets[chosen].join(model.predict(inputs[chosen])).join(when)
             naive = targets[chosen].join(naive_forecast(inputs, targets, chosen))
             metrics = self.all_metrics()
             table = judge(metrics, scored, naive, bootstrap(metrics, scored, _blocks(inputs[chosen]), self.resamples))

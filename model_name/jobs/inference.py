@@ -68,12 +68,25 @@ class InferenceResult(base.JobResult):
 
 
 # %% ../../nbs/jobs/inference.ipynb #528c8d95
-_SAMPLED = 200  # predictions of each batch that are kept for the figure
+class _EvenSample:
+    """Some rows of a table that arrives in batches: every n-th, where n doubles whenever there are too many."""
 
+    def __init__(self, most: int = 10_000) -> None:
+        self.most, self.every, self.seen = most, 1, 0
+        self.rows = pd.DataFrame()
+        self.places = np.array([], dtype="int64")
 
-def _sample(outputs: pd.DataFrame) -> pd.DataFrame:
-    """Take some rows, evenly spread."""
-    return outputs.iloc[:: max(1, len(outputs) // _SAMPLED)]
+    def add(self, batch: pd.DataFrame) -> None:
+        """Take what belongs to the sample from the next batch."""
+        places = np.arange(self.seen, self.seen + len(batch))
+        self.seen += len(batch)
+        chosen = places % self.every == 0
+        self.rows = pd.concat([self.rows, batch[chosen]]) if len(self.rows) else batch[chosen]
+        self.places = np.concatenate([self.places, places[chosen]])
+        while len(self.rows) > self.most:
+            self.every *= 2
+            kept = self.places % self.every == 0
+            self.rows, self.places = self.rows[kept], self.places[kept]
 
 
 # %% ../../nbs/jobs/inference.ipynb #d4ff87df
@@ -131,7 +144,7 @@ class InferenceJob(base.Job):
         from tqdm import tqdm
 
         unique, inputs_print, outputs_print = _UniqueLabels(self._labels), base.Fingerprint(), base.Fingerprint()
-        samples = []
+        sample = _EvenSample()
         with (
             self.outputs.open() as sink,
             tqdm(desc="Scoring", unit="row", unit_scale=True, delay=2, leave=False) as bar,
@@ -143,11 +156,11 @@ class InferenceJob(base.Job):
                 sink.write(outputs)
                 inputs_print.update(inputs)
                 outputs_print.update(outputs)
-                samples.append(_sample(outputs))
+                sample.add(outputs)
                 bar.update(len(inputs))
         recorder.note_fingerprints(inputs=inputs_print, outputs=outputs_print)
         recorder.logger.info("Scored {:,} rows", inputs_print.rows)
-        return inputs_print.rows, pd.concat(samples)
+        return inputs_print.rows, sample.rows
 
     def _labels(self, batches: int) -> Iterable[pd.Index]:
         """Read the index labels of the first batches once more."""

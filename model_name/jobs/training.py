@@ -98,7 +98,8 @@ class TrainingJob(base.Job):
             train, test = self._split(inputs, targets)
             recorder.parameters(model=self.model.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
             model, seconds = self._fit(inputs.iloc[train], targets.iloc[train])
-            scored = targets.iloc[test].join(model.predict(inputs.iloc[test]))
+            when = inputs[schemas.InputsSchema.marked("time")]
+            scored = targets.iloc[test].join(model.predict(inputs.iloc[test])).join(when)
             values = {metric.name: metric.value(scored, scored) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
             drawn = self._draw(scored)
@@ -144,8 +145,8 @@ class TrainingJob(base.Job):
         if schemas.task() == "classification":
             return {"confusion": figures.confusion(scored), "calibration": figures.calibration(scored)}
         return {
-            "predicted_and_actual": figures.predicted_and_actual(scored),
             "timeline": figures.timeline(scored),
+            "predicted_and_actual": figures.predicted_and_actual(scored),
             "residuals": figures.residuals(scored),
         }
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from nbdev.clean import nbdev_clean
 
-from tasks.notebooks import VOLATILE, clean, notebooks
+from tasks.notebooks import clean, notebooks
 
 ROOT = Path(__file__).parents[2]
 FILTER = [sys.executable, "-I", str(ROOT / "tasks" / "notebooks.py")]
@@ -21,11 +21,11 @@ def stream(name: str, text: str) -> dict[str, Any]:
     return {"output_type": "stream", "name": name, "text": [text]}
 
 
-def notebook(outputs: list[dict[str, Any]]) -> dict[str, Any]:
+def notebook(outputs: list[dict[str, Any]], tags: tuple[str, ...] = ()) -> dict[str, Any]:
     cell = {
         "cell_type": "code",
         "id": "0a1b2c3d",
-        "metadata": {"tags": ["parameters"]},
+        "metadata": {"tags": list(tags)} if tags else {},
         "execution_count": None,
         "outputs": outputs,
         "source": ["größe = 1"],
@@ -54,12 +54,17 @@ def test_saving_in_jupyterlab_changes_nothing() -> None:
     assert json.loads(clean(json.dumps(original))) == original
 
 
-def test_volatile_outputs_and_stderr_are_dropped_and_the_rest_is_joined() -> None:
-    volatile = {"output_type": "display_data", "data": {VOLATILE: {}, "text/plain": ["run 1f"]}, "metadata": {}}
+def test_stderr_is_dropped_and_the_rest_is_joined() -> None:
     lasting = {"output_type": "display_data", "data": {"text/plain": ["R2 0.86"]}, "metadata": {}}
-    outputs = [stream("stdout", "a\n"), stream("stderr", "a log line\n"), stream("stdout", "b\n"), volatile, lasting]
+    outputs = [stream("stdout", "a\n"), stream("stderr", "a log line\n"), stream("stdout", "b\n"), lasting]
     cleaned = json.loads(clean(json.dumps(notebook(outputs))))["cells"][0]["outputs"]
     assert cleaned == [{"output_type": "stream", "name": "stdout", "text": ["a\n", "b\n"]}, lasting]
+
+
+def test_a_job_notebook_keeps_its_parameters_and_no_outputs() -> None:
+    job = notebook([stream("stdout", "version 7\n")], tags=("parameters",))
+    cell = json.loads(clean(json.dumps(saved_by_jupyterlab(job))))["cells"][0]
+    assert (cell["metadata"], cell["outputs"]) == ({"tags": ["parameters"]}, [])
 
 
 def test_form_is_that_of_nbdev_clean(tmp_path: Path) -> None:
