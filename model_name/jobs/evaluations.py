@@ -277,7 +277,7 @@ class EvaluationsJob(base.Job):
         with self.recording(self.run_config) as recorder:
             recorder.parameters(model_name=name, model_version=version.version, rows=self.rows)
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
-            inputs, targets = recorder.read_pair(self.inputs, self.targets, checks)
+            inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             chosen = self._choose(version, inputs)
             model = self.loader.load(registries.model_uri(version))
             when = inputs[schemas.InputsSchema.marked("time")]

@@ -94,7 +94,7 @@ class TrainingJob(base.Job):
     def run(self) -> TrainingResult:  # noqa: D102
         with self.recording(self.run_config) as recorder:
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
-            inputs, targets = recorder.read_pair(self.inputs, self.targets, checks)
+            inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             train, test = self._split(inputs, targets)
             recorder.parameters(model=self.model.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
             model, seconds = self._fit(inputs.iloc[train], targets.iloc[train])
