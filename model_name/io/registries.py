@@ -106,7 +106,31 @@ def _pyfunc(model: models.Model) -> Any:
     return Adapter(model)
 
 
-# %% ../../nbs/io/registries.ipynb #00926d48
+# %% ../../nbs/io/registries.ipynb #964e12a7
+class _PyfuncFlavor:
+    """MLflow's Python function as a flavor, for which `Model.log` can leave out its own trial."""
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Any, validate_serving_input: bool, **settings: Any) -> None:
+        """Save a model in a folder."""
+        import mlflow.pyfunc
+
+        mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **settings)
+
+
+def _try_out(wrapped: Any, example: pd.DataFrame, signature: "ModelSignature") -> None:
+    """Ask a model what a server's callers will ask it."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import validate_schema
+
+    try:
+        validate_schema(example, signature.inputs)
+        wrapped.predict(None, example)
+    except (MlflowException, errors.ProjectError) as error:
+        raise errors.ModelError(f"the model cannot answer its own input example: {error}") from error
+
+
+# %% ../../nbs/io/registries.ipynb #76e0e693
 class CustomSaver(Saver):
     """Save the project's model as an MLflow Python function."""
 
@@ -115,15 +139,20 @@ class CustomSaver(Saver):
     def save(  # noqa: D102
         self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs
     ) -> "ModelInfo":
-        import mlflow.pyfunc
+        from mlflow.models import Model
 
-        saved = mlflow.pyfunc.log_model(
+        wrapped, example = _pyfunc(model), _example(input_example)
+        _try_out(wrapped, example, signature)
+        saved = Model.log(
+            artifact_path=None,
             name=self.path,
-            python_model=_pyfunc(model),
+            flavor=_PyfuncFlavor,
+            python_model=wrapped,
             signature=signature,
-            input_example=_example(input_example),
+            input_example=example,
             pip_requirements=pip_requirements(),
             code_paths=_code_paths(),
+            validate_serving_input=False,
         )
         return cast("ModelInfo", saved)
 
