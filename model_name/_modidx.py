@@ -273,7 +273,6 @@ d = {
             "model_name.io.configs._refuse": ("io/configs.html#_refuse", "model_name/io/configs.py"),
             "model_name.io.configs._resolve": ("io/configs.html#_resolve", "model_name/io/configs.py"),
             "model_name.io.configs._shown": ("io/configs.html#_shown", "model_name/io/configs.py"),
-            "model_name.io.configs._sounds_secret": ("io/configs.html#_sounds_secret", "model_name/io/configs.py"),
             "model_name.io.configs._spot": ("io/configs.html#_spot", "model_name/io/configs.py"),
             "model_name.io.configs._words": ("io/configs.html#_words", "model_name/io/configs.py"),
             "model_name.io.configs._write_text": ("io/configs.html#_write_text", "model_name/io/configs.py"),
@@ -597,6 +596,10 @@ d = {
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.runs_dir": ("io/osvariables.html#runs_dir", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.sounds_secret": (
+                "io/osvariables.html#sounds_secret",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.workspace": ("io/osvariables.html#workspace", "model_name/io/osvariables.py"),
         },
         "model_name.io.provenance": {
@@ -682,10 +685,6 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._row_bits": ("io/provenance.html#_row_bits", "model_name/io/provenance.py"),
-            "model_name.io.provenance._sounds_secret": (
-                "io/provenance.html#_sounds_secret",
-                "model_name/io/provenance.py",
-            ),
             "model_name.io.provenance._text_bytes": ("io/provenance.html#_text_bytes", "model_name/io/provenance.py"),
             "model_name.io.provenance.begin": ("io/provenance.html#begin", "model_name/io/provenance.py"),
             "model_name.io.provenance.describe_environment": (

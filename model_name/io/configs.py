@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from ..core import errors
+from . import osvariables
 
 
 # %% ../../nbs/io/configs.ipynb #4107b4d3
@@ -205,12 +206,6 @@ def _merge_items(left: _Placed, right: _Placed) -> _Placed:
 
 # %% ../../nbs/io/configs.ipynb #318ee1d8
 _KEY = re.compile(r"[^\s.\[\]=]+(\.[^\s.\[\]=]+|\[\d+\])*")
-_SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "token", "credential", "key", "apikey"}
-
-
-def _sounds_secret(name: object) -> bool:
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", str(name))
-    return any(word.lower() in _SECRET_WORDS or word.lower().removesuffix("s") in _SECRET_WORDS for word in words)
 
 
 def _parse_override(text: str) -> _Placed:
@@ -219,7 +214,7 @@ def _parse_override(text: str) -> _Placed:
         start = key if equals else text
         raise errors.ConfigError(f"-s {start}: expected key=value, for instance -s job.model.max_depth=8")
     steps = re.findall(r"[^.\[\]]+", key)
-    hidden = "***" if any(map(_sounds_secret, steps)) else "{...}" if value.startswith(("{", "[")) else value
+    hidden = "***" if any(map(osvariables.sounds_secret, steps)) else "{...}" if value.startswith(("{", "[")) else value
     source = f"-s {key}={hidden}"
     placed = _parse(value, source, is_override=True) or _Placed(None, _Origin(source))
     for step in reversed(steps):
@@ -459,7 +454,7 @@ def _spot(model: type[pdt.BaseModel], path: Sequence[str | int], data: Any) -> _
         else:  # the items of a list or the values of a mapping
             items = [part for each in _alternatives(annotation) for part in get_args(each) if part is not Ellipsis]
             annotation = items[-1] if items else None
-        secret = secret or _sounds_secret(step) or "Secret" in str(annotation)
+        secret = secret or osvariables.sounds_secret(step) or "Secret" in str(annotation)
         value = value[step] if _has(value, step) else None
     return _Spot(annotation, spot_field, secret)
 

@@ -294,9 +294,6 @@ def git_state(folder: Path | str) -> GitState:
 
 
 # %% ../../nbs/io/provenance.ipynb #84646994
-_SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "token", "credential", "key", "apikey"}
-
-
 def mask(data: Any) -> Any:
     """Return data as plain JSON values, with asterisks for secrets.
 
@@ -309,15 +306,13 @@ def mask(data: Any) -> Any:
 
 def _masked(data: Any) -> Any:
     if isinstance(data, dict):
-        return {key: "***" if _sounds_secret(key) and _can_hide(item) else _masked(item) for key, item in data.items()}
+        return {
+            key: "***" if osvariables.sounds_secret(key) and _can_hide(item) else _masked(item)
+            for key, item in data.items()
+        }
     if isinstance(data, list):
         return [_masked(item) for item in data]
     return re.sub(r"://[^/\s]*@", "://***@", data) if isinstance(data, str) else data
-
-
-def _sounds_secret(name: str) -> bool:
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    return any(word.lower() in _SECRET_WORDS or word.lower().removesuffix("s") in _SECRET_WORDS for word in words)
 
 
 def _can_hide(value: Any) -> bool:

@@ -123,3 +123,12 @@ def test_an_editable_installation_used_from_elsewhere(
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     monkeypatch.setattr(osvariables.importlib.resources, "files", lambda name: checkout / "model_name")
     assert osvariables.confs_dir() == checkout / "confs"
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [("password", True), ("sasl.password", True), ("apiKey", True), ("api_keys", True), ("TOKEN", True), ("Key", True)]
+    + [("monkey", False), ("seed", False), ("1", False), ("keyboard", False), ("", False)],
+)
+def test_names_of_secrets(name: str, secret: bool) -> None:
+    assert osvariables.sounds_secret(name) is secret

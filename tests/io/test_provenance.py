@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_name.core import errors
-from model_name.io import configs, provenance
+from model_name.io import provenance
 from model_name.io.provenance import Fingerprint, Provenance, fingerprint, row_hashes
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -323,10 +323,3 @@ def test_masks() -> None:
         "n": 3,
         "at": "me@host",
     }
-
-
-@pytest.mark.parametrize(
-    "name", ["password", "sasl.password", "apiKey", "api_keys", "monkey", "TOKEN", "seed", "1", "Key"]
-)
-def test_configurations_and_records_agree_on_what_is_secret(name: str) -> None:
-    assert configs._sounds_secret(name) == provenance._sounds_secret(name)
