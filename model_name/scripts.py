@@ -24,7 +24,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -106,12 +106,32 @@ def _check(files: Sequence[str], overrides: Sequence[str]) -> "MainSettings":
         raise configs.explain(error, loaded, settings.MainSettings) from None
 
 
+def _overrides_of(verb: str | None, overrides: Sequence[str], verbs: Collection[str]) -> list[str]:
+    """Return the overrides of a step: those of all jobs, and its own, which begin with its verb."""
+    named = [(text.partition(".")[0], text) for text in overrides]
+    return [
+        f"job.{text.partition('.')[2]}" if first == verb else text
+        for first, text in named
+        if first == verb or first not in verbs
+    ]
+
+
+def _misplaced(overrides: Sequence[str], planned: Collection[str | None], verbs: Collection[str]) -> list[str]:
+    """Say which overrides are for jobs that are not run."""
+    firsts = [text.partition(".")[0] for text in overrides]
+    return [
+        f"-s {first}...: the job {first!r} is not run here"
+        for first in firsts
+        if first in verbs and first not in planned
+    ]
+
+
 def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step]:
     """Turn verbs and files into checked steps.
 
     Args:
         words: verbs and paths of YAML files.
-        overrides: `key=value` texts that win over the files.
+        overrides: `key=value` texts that win over the files; a key that begins with a verb is for that job only.
 
     Raises:
         ConfigError: with everything that is wrong in any of them.
@@ -119,10 +139,11 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
     from model_name import settings
 
     of_kind = {job.model_fields["KIND"].default: verb for verb, job in settings.verbs().items()}
-    steps, faults = [], []
-    for verb, files in _plan(words):
+    plan = _plan(words)
+    steps, faults = [], _misplaced(overrides, [verb for verb, _ in plan], settings.verbs())
+    for verb, files in plan:
         try:
-            checked = _check(files, overrides)
+            checked = _check(files, _overrides_of(verb, overrides, settings.verbs()))
             steps.append(Step(verb or of_kind[checked.job.KIND], checked))
         except errors.ConfigError as error:
             faults += [line for line in str(error).splitlines() if line not in faults]
@@ -182,13 +203,16 @@ class Outcome:
 
     def lines(self) -> Iterator[str]:
         """Say how the step ended, a line at a time."""
-        yield str((self.result or {}).get("summary") or ("done" if self.error is None else "failed"))
-        metrics = (self.result or {}).get("metrics") or {}
-        if metrics:
-            yield ", ".join(f"{name} {value:,.4g}" for name, value in metrics.items() if value is not None)
+        result = self.result or {}
+        if result:
+            yield result["summary"]
+        if result.get("metrics"):
+            yield ", ".join(f"{name} {value:,.4g}" for name, value in result["metrics"].items() if value is not None)
         if self.error is not None:
             refused = isinstance(self.error, errors.GateError)
             yield f"{'refused' if refused else 'failed'}: {str(self.error).splitlines()[0]}"
+        elif not result:
+            yield "done"
         if self.notebook is not None:
             yield f"notebook    {_short(self.notebook)}"
         for run_id in self.run_ids:
@@ -250,7 +274,12 @@ def cli() -> None:
 
 _WORDS = click.argument("words", nargs=-1, required=True, metavar="JOB|FILE...")
 _OVERRIDES = click.option(
-    "-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. job.model.max_depth=8."
+    "-s",
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of every job (job.limit=9) or of one (train.model.max_depth=8).",
 )
 _DATA = click.option("--data", metavar="TABLE", help="Table that every job reads: a .csv or .parquet file.")
 

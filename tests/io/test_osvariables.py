@@ -127,8 +127,10 @@ def test_an_editable_installation_used_from_elsewhere(
 
 @pytest.mark.parametrize(
     ("name", "secret"),
-    [("password", True), ("sasl.password", True), ("apiKey", True), ("api_keys", True), ("TOKEN", True), ("Key", True)]
-    + [("monkey", False), ("seed", False), ("1", False), ("keyboard", False), ("", False)],
+    [
+        *((name, True) for name in ("password", "sasl.password", "apiKey", "api_keys", "TOKEN", "Key")),
+        *((name, False) for name in ("monkey", "seed", "1", "keyboard", "")),
+    ],
 )
 def test_names_of_secrets(name: str, secret: bool) -> None:
     assert osvariables.sounds_secret(name) is secret
