@@ -21,6 +21,10 @@ d = {
             ),
             "model_name.core.columns.Schema.marked": ("core/columns.html#schema.marked", "model_name/core/columns.py"),
             "model_name.core.columns.Schema.roles": ("core/columns.html#schema.roles", "model_name/core/columns.py"),
+            "model_name.core.columns.Schema.to_schema": (
+                "core/columns.html#schema.to_schema",
+                "model_name/core/columns.py",
+            ),
             "model_name.core.columns._Kind": ("core/columns.html#_kind", "model_name/core/columns.py"),
             "model_name.core.columns._categories": ("core/columns.html#_categories", "model_name/core/columns.py"),
             "model_name.core.columns._convert": ("core/columns.html#_convert", "model_name/core/columns.py"),
@@ -84,6 +88,10 @@ d = {
             "model_name.core.metrics.SklearnMetric": ("core/metrics.html#sklearnmetric", "model_name/core/metrics.py"),
             "model_name.core.metrics.SklearnMetric._check_name": (
                 "core/metrics.html#sklearnmetric._check_name",
+                "model_name/core/metrics.py",
+            ),
+            "model_name.core.metrics.SklearnMetric._compute": (
+                "core/metrics.html#sklearnmetric._compute",
                 "model_name/core/metrics.py",
             ),
             "model_name.core.metrics.SklearnMetric.value": (
@@ -226,6 +234,7 @@ d = {
                 "model_name/core/schemas.py",
             ),
             "model_name.core.schemas.TargetsSchema": ("core/schemas.html#targetsschema", "model_name/core/schemas.py"),
+            "model_name.core.schemas._target": ("core/schemas.html#_target", "model_name/core/schemas.py"),
             "model_name.core.schemas.is_count": ("core/schemas.html#is_count", "model_name/core/schemas.py"),
             "model_name.core.schemas.target_name": ("core/schemas.html#target_name", "model_name/core/schemas.py"),
             "model_name.core.schemas.task": ("core/schemas.html#task", "model_name/core/schemas.py"),
@@ -778,6 +787,10 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services.LoggerService": ("io/services.html#loggerservice", "model_name/io/services.py"),
+            "model_name.io.services.LoggerService._check_level": (
+                "io/services.html#loggerservice._check_level",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.LoggerService.logger": (
                 "io/services.html#loggerservice.logger",
                 "model_name/io/services.py",
@@ -826,6 +839,7 @@ d = {
             "model_name.io.services._check_address": ("io/services.html#_check_address", "model_name/io/services.py"),
             "model_name.io.services._creation_lock": ("io/services.html#_creation_lock", "model_name/io/services.py"),
             "model_name.io.services._reach": ("io/services.html#_reach", "model_name/io/services.py"),
+            "model_name.io.services._reach_database": ("io/services.html#_reach_database", "model_name/io/services.py"),
             "model_name.io.services._sqlite_path": ("io/services.html#_sqlite_path", "model_name/io/services.py"),
         },
         "model_name.io.simulators": {
@@ -1095,11 +1109,16 @@ d = {
             "model_name.scripts.Step": ("scripts.html#step", "model_name/scripts.py"),
             "model_name.scripts.Step.job": ("scripts.html#step.job", "model_name/scripts.py"),
             "model_name.scripts._check": ("scripts.html#_check", "model_name/scripts.py"),
+            "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
+            "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
             "model_name.scripts._in_process": ("scripts.html#_in_process", "model_name/scripts.py"),
             "model_name.scripts._is_file": ("scripts.html#_is_file", "model_name/scripts.py"),
             "model_name.scripts._kind": ("scripts.html#_kind", "model_name/scripts.py"),
+            "model_name.scripts._kinds": ("scripts.html#_kinds", "model_name/scripts.py"),
+            "model_name.scripts._misplaced": ("scripts.html#_misplaced", "model_name/scripts.py"),
+            "model_name.scripts._overrides_of": ("scripts.html#_overrides_of", "model_name/scripts.py"),
             "model_name.scripts._plan": ("scripts.html#_plan", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),

@@ -1,10 +1,18 @@
 """What all tests share."""
 
+import contextlib
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from model_name.core import models
+from model_name.io import datasets, services
+from model_name.jobs import training
+from model_name.utils import splitters
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,3 +57,67 @@ def pytest_make_collect_report() -> Iterator[None]:
     report = yield
     _refuse_skips(report)
     return report
+
+
+# ------------------------------------------------------------------------------------------------ stores with MLflow
+_SAY_NOTHING = services.LoggerService(level="ERROR")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an MLflow data base that has its tables and nothing else: making them takes seconds."""
+    folder = tmp_path_factory.mktemp("empty")
+    services.MlflowService(tracking_uri=f"sqlite:///{folder.as_posix()}/mlflow.db").start()
+    return folder
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path) -> services.MlflowService:
+    """A store of its own, not started: nothing is recorded, nothing registered."""
+    return copy_store(empty_store, tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def hours() -> datasets.SimulatedReader:
+    """Ten weeks of simulated hours."""
+    return datasets.SimulatedReader(rows=24 * 70)
+
+
+@pytest.fixture(scope="session")
+def trained_once(empty_store: Path, tmp_path_factory: pytest.TempPathFactory, hours: datasets.SimulatedReader) -> Path:
+    """A folder with a store in which version 1 was trained on the first 60 of the 70 days."""
+    folder = tmp_path_factory.mktemp("trained")
+    with training.TrainingJob(
+        inputs=hours,
+        targets=hours,
+        model=models.GradientBoostingModel(max_iter=20),
+        splitter=splitters.TrainTestSplitter(test_size=240),
+        mlflow_service=copy_store(empty_store, folder),
+        logger_service=_SAY_NOTHING,
+    ) as job:
+        job.run()
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> services.MlflowService:
+    """A store of its own, not started, in which version 1 was trained on the first 60 of the 70 days of `hours`."""
+    return copy_store(trained_once, tmp_path / "trained")
+
+
+def copy_store(source: Path, target: Path) -> services.MlflowService:
+    """Copy a store, files and all; what the copy says about places is about the copy."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    with contextlib.closing(sqlite3.connect(target / "mlflow.db")) as database, database:
+        for place in (
+            "experiments.artifact_location",
+            "runs.artifact_uri",
+            "logged_models.artifact_location",
+            "model_versions.source",
+            "model_versions.storage_location",
+        ):
+            table, column = place.split(".")
+            database.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (source.as_posix(), target.as_posix())
+            )
+    return services.MlflowService(tracking_uri=f"sqlite:///{target.as_posix()}/mlflow.db")

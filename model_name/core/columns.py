@@ -6,8 +6,11 @@
 __all__ = ["Role", "Converted", "TSchema", "role_of", "Schema"]
 
 # %% ../../nbs/core/columns.ipynb #858a257c
+import datetime
+import decimal
 import functools
 import re
+import uuid
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
@@ -65,8 +68,37 @@ def _categories(column: pa.Column) -> list[Any] | None:
 
 # %% ../../nbs/core/columns.ipynb #37d23645
 Converted = tuple[pd.Series, pd.Series]
+"""A converted column, and a mask of the values that could not be converted."""
+
+_NUMBERS = (str, bool, np.bool_, int, np.integer, float, np.floating, decimal.Decimal)
+_DATES = (str, datetime.date, np.datetime64)
+_TEXTS = (*_NUMBERS, *_DATES, uuid.UUID)
+_HELD: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float, "M": datetime.date}  # by numpy's letters
 
 
+def _readable(values: pd.Series, types: tuple[type, ...]) -> Converted:
+    """Keep the values of some types; the others become missing and are marked."""
+    if str(values.dtype) in {"float16", "float128"}:  # pandas cannot look such numbers up
+        values = values.astype("float64")
+    none = pd.Series(False, index=values.index)
+    held = str if isinstance(values.dtype, pd.StringDtype) else _HELD.get(values.dtype.kind)
+    if held in types and not isinstance(values.dtype, pd.ArrowDtype | pd.SparseDtype):
+        return values, none
+    categories = values.dtype.categories if isinstance(values.dtype, pd.CategoricalDtype) else None
+    values = values.astype("object")
+    if categories is not None and not _readable(categories.to_series(), types)[1].any():
+        return values, none  # a few categories told about millions of rows
+    there = values.notna()
+    fits = np.array([isinstance(value, types) and not _is_beyond_floats(value) for value in values], dtype=bool)
+    return values.where(there & fits, None), there & ~fits
+
+
+def _is_beyond_floats(value: Any) -> bool:
+    """Tell whether a value is a whole number so large that no 64-bit float is near."""
+    return isinstance(value, int) and value.bit_length() > 1023
+
+
+# %% ../../nbs/core/columns.ipynb #7dee5dd3
 def _unconverted(before: pd.Series, after: pd.Series) -> pd.Series:
     """Mark the values that were there before a conversion and are missing after it."""
     return before.notna() & after.isna()
@@ -79,15 +111,25 @@ def _to_float(values: pd.Series) -> Converted:
 
 
 def _to_integer(values: pd.Series) -> Converted:
-    if pd.api.types.is_integer_dtype(values) and not values.hasnans and values.dtype != "uint64":
-        return values.astype("int64"), pd.Series(False, index=values.index)
+    if pd.api.types.is_integer_dtype(values) and str(values.dtype).lower() != "uint64":
+        return values.astype("Int64" if values.hasnans else "int64"), pd.Series(False, index=values.index)
     numbers, faults = _to_float(values)
-    faults |= numbers.notna() & ((numbers % 1 != 0) | (numbers.abs() >= 2**63))
-    whole = pd.to_numeric(values.where(~faults), errors="coerce").astype("Int64")
+    faults |= numbers.notna() & (numbers % 1 != 0)
+    large = np.flatnonzero(~faults & (numbers.abs() >= 2**53))
+    whole = numbers.where(~faults & (numbers.abs() < 2**53)).astype("Int64")
+    exact: Any = pd.array([_whole_number(value) for value in values.iloc[large]], dtype="Int64")
+    whole.iloc[large] = exact
+    faults |= numbers.notna() & whole.isna()
     return (whole if whole.hasnans else whole.astype("int64")), faults
 
 
-# %% ../../nbs/core/columns.ipynb #9ed51204
+def _whole_number(value: Any) -> int | None:
+    """Read a whole number of 64 bits from its digits."""
+    exact = decimal.Decimal(value.item() if isinstance(value, np.generic) else value)
+    return int(exact) if -(2**63) <= exact < 2**63 and exact % 1 == 0 else None
+
+
+# %% ../../nbs/core/columns.ipynb #3726d356
 _BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True} | {
     "false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False
 }  # fmt: skip
@@ -102,13 +144,13 @@ def _to_boolean(values: pd.Series) -> Converted:
 
 
 def _to_date(values: pd.Series) -> Converted:
-    if pd.api.types.is_numeric_dtype(values):  # a number could be days, seconds or milliseconds: nobody can tell
-        return pd.Series(pd.NaT, index=values.index, dtype="datetime64[ns]"), values.notna()
-    dates = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True).dt.tz_localize(None)
+    texts = values if pd.api.types.is_datetime64_any_dtype(values) else values.mask(values.isin(["now", "today"]))
+    dates = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True).dt.tz_localize(None)
+    dates = dates.where((dates > pd.Timestamp.min) & (dates < pd.Timestamp.max))  # what nanoseconds reach
     return dates.astype("datetime64[ns]"), _unconverted(values, dates)
 
 
-# %% ../../nbs/core/columns.ipynb #7dee5dd3
+# %% ../../nbs/core/columns.ipynb #c658ec53
 def _to_text(values: pd.Series) -> Converted:
     if pd.api.types.is_float_dtype(values):  # integers that met a missing value on their way here
         whole, faults = _to_integer(values)
@@ -117,21 +159,21 @@ def _to_text(values: pd.Series) -> Converted:
 
 
 def _to_category(values: pd.Series, categories: list[Any] | None) -> Converted:
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype("object")
     if categories is None:
         return _to_text(values)[0].astype("category"), pd.Series(False, index=values.index)
-    numeric = all(isinstance(category, int | float) for category in categories)
-    plain = pd.to_numeric(values, errors="coerce") if numeric else _to_text(values)[0]
+    kinds = {type(category) for category in categories}
+    convert = _to_boolean if kinds == {bool} else _to_float if kinds <= {int, float} else _to_text
+    plain = convert(values)[0]
     known = plain.where(plain.isin(categories)).astype(pd.CategoricalDtype(categories))
     return known, _unconverted(values, known)
 
 
 # %% ../../nbs/core/columns.ipynb #5e164a27
 class _Kind(NamedTuple):
-    """What a declared type is called in a message, and how values are converted to it."""
+    """What a declared type is called in a message, what it is read from, and how values are converted to it."""
 
     noun: str
+    reads: tuple[type, ...]
     convert: Callable[[pd.Series], Converted]
 
 
@@ -140,16 +182,18 @@ def _kind_of(column: pa.Column) -> _Kind:
     role = role_of(column)
     if role == "numeric":
         whole = pd.api.types.is_integer_dtype(pd.api.types.pandas_dtype(column.dtype.type))
-        return _Kind("a whole number", _to_integer) if whole else _Kind("a finite number", _to_float)
+        if whole:
+            return _Kind("a whole number of 64 bits", _NUMBERS, _to_integer)
+        return _Kind("a finite number", _NUMBERS, _to_float)
     if role == "boolean":
-        return _Kind("true or false", _to_boolean)
+        return _Kind("true or false", _NUMBERS, _to_boolean)
     if role == "date":
-        return _Kind("a date in ISO 8601, such as 2024-02-29", _to_date)
+        return _Kind("a date in ISO 8601, such as 2024-02-29, from 1678 to 2261", _DATES, _to_date)
     if str(column.dtype) == "category":
         categories = _categories(column)
         noun = f"one of {', '.join(map(repr, categories))}" if categories else "a category"
-        return _Kind(noun, functools.partial(_to_category, categories=categories))
-    return _Kind("a text", _to_text)
+        return _Kind(noun, _TEXTS, functools.partial(_to_category, categories=categories))
+    return _Kind("a text", _TEXTS, _to_text)
 
 
 # %% ../../nbs/core/columns.ipynb #4f400bc1
@@ -170,7 +214,13 @@ _CHECKS = {  # pandera's check names, in words
 def _in_words(check: str) -> str:
     """Say in words what a pandera check found."""
     name, _, arguments = check.partition("(")
-    return _CHECKS.get(name, f"refused by the check {check}").format(arguments.rstrip(")"))
+    return _CHECKS[name].format(arguments.removesuffix(")")) if name in _CHECKS else f"refused by the check {check}"
+
+
+def _shown(value: Any) -> str:
+    """Write a value as a person would, and not more of it than a person reads."""
+    written = repr(value.item() if isinstance(value, np.generic) else value)
+    return written if len(written) <= 80 else f"{written[:77]}..."
 
 
 def _where(data: pd.DataFrame | pd.Series, mask: "pd.Series | np.ndarray[Any, Any]") -> str:
@@ -188,10 +238,11 @@ def _pandera_faults(data: pd.DataFrame, cases: pd.DataFrame) -> Iterator[str]:
         if re.match(r"(coerce_)?dtype\(", str(check)) and group["index"].isna().all():
             yield f"{column}: has type {group['failure_case'].iloc[0]}, not {check}"
             continue
-        labels = group["index"].dropna().unique()
-        mask = data.index.isin(labels) if len(labels) else np.zeros(len(data), dtype=bool)
-        value = group["failure_case"].iloc[0]
-        yield f"{column}: {value!r} is {_in_words(str(check))}: {_where(data, mask) or 'the column as a whole'}"
+        values = data[column] if column in data else data.index.to_series()
+        mask = values.isin(group["failure_case"]) & data.index.isin(group["index"])  # a label may be there twice
+        value = values[mask.to_numpy()].iloc[0] if mask.any() else group["failure_case"].iloc[0]
+        where = _where(data, mask) or "the column as a whole"
+        yield f"{column}: {_shown(value)} is {_in_words(str(check))}: {where}"
 
 
 # %% ../../nbs/core/columns.ipynb #80a70c71
@@ -215,6 +266,22 @@ class Schema(pa.DataFrameModel):
         strict: bool | Literal["filter"] = "filter"
 
     @classmethod
+    def to_schema(cls) -> pa.DataFrameSchema:
+        """Return the declaration in pandera's form; its index has a name, which pandera leaves to `check_name`.
+
+        Raises:
+            ConfigError: more than one index is declared.
+        """
+        declared = super().to_schema()
+        indexes = [field for annotation, field in cls.__fields__.values() if annotation.origin is papd.Index]
+        if len(indexes) > 1:
+            names = ", ".join(field.name for field in indexes)
+            raise errors.ConfigError(f"{cls.__name__} declares more than one index ({names}): make the others columns")
+        if indexes and indexes[0].check_name is None:
+            declared.index.name = indexes[0].name
+        return declared
+
+    @classmethod
     def check(cls: type[TSchema], data: pd.DataFrame, only: Collection[str] | None = None) -> papd.DataFrame[TSchema]:
         """Bring a table into the declared form, or say everything that is wrong with it.
 
@@ -234,10 +301,10 @@ class Schema(pa.DataFrameModel):
             declared = declared.remove_columns([name for name in declared.columns if name not in only])
         table = _select(cls.__name__, declared, data)
         faults = _convert(declared, table)
-        rest = declared.remove_columns([name for name in faults if name in table])
+        table = table.drop(columns=[name for name in faults if name in table])
         sentences = [sentence for of_column in faults.values() for sentence in of_column]
         try:
-            valid = rest.validate(table, lazy=True)
+            valid = _without(declared, faults, table).validate(table, lazy=True)
         except pa.errors.SchemaErrors as error:
             sentences += _pandera_faults(table, error.failure_cases)
         if sentences:
@@ -275,6 +342,8 @@ class Schema(pa.DataFrameModel):
 # %% ../../nbs/core/columns.ipynb #456dcf1f
 def _select(schema: str, declared: pa.DataFrameSchema, data: pd.DataFrame) -> pd.DataFrame:
     """Take the declared index and columns out of a table."""
+    if data.columns.nlevels > 1:
+        raise errors.DataError(f"{schema}: the columns have {data.columns.nlevels} levels of names; give them one")
     doubled = data.columns[data.columns.duplicated()].unique().tolist()
     if doubled:
         raise errors.DataError(f"{schema}: there is more than one column named {', '.join(map(repr, doubled))}")
@@ -289,15 +358,14 @@ def _select(schema: str, declared: pa.DataFrameSchema, data: pd.DataFrame) -> pd
     wanted: list[str] = []
     missing: list[str] = []
     for name, column in declared.columns.items():
-        found = [str(c) for c in data.columns if re.fullmatch(name, str(c))] if column.regex else [name]
-        if set(found) <= set(data.columns):
+        if found := _found(name, column, data):
             wanted += [c for c in found if c not in wanted]
         elif column.required:
             missing.append(f"{name!r} is missing{errors.nearest(name, map(str, data.columns))}")
     if missing:
         there = ", ".join(map(str, data.columns[:30])) + (", ..." if data.shape[1] > 30 else "")
         raise errors.DataError(f"{schema}: column " + "; column ".join(missing) + f" (columns there: {there})")
-    declared_elsewhere = {name for other in Schema.__subclasses__() for name in other.column_names()}
+    declared_elsewhere = {field.name for other in Schema.__subclasses__() for _, field in other.__fields__.values()}
     dropped = [str(column) for column in data.columns if column not in wanted and column not in declared_elsewhere]
     if dropped:
         _say_dropped(tuple(dropped))
@@ -305,6 +373,26 @@ def _select(schema: str, declared: pa.DataFrameSchema, data: pd.DataFrame) -> pd
 
 
 # %% ../../nbs/core/columns.ipynb #20ad80ad
+def _found(name: str, column: pa.Column, data: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that follow a declaration, by name or by pattern."""
+    if not column.regex:
+        return [name] if name in data.columns else []
+    return [found for found in data.columns if re.fullmatch(name, str(found)) and found == str(found)]
+
+
+def _without(declared: pa.DataFrameSchema, faults: Collection[str], table: pd.DataFrame) -> pa.DataFrameSchema:
+    """Take out of a declaration what is known to be wrong, so that pandera does not say it again."""
+    rest = declared.remove_columns(
+        [name for name, column in declared.columns.items() if not _found(name, column, table)]
+    )
+    if declared.index is not None and declared.index.name in faults:
+        rest.index = None
+    if faults:
+        rest.checks = []  # checks of the whole table may need what is gone
+    return rest
+
+
+# %% ../../nbs/core/columns.ipynb #2871d7d2
 def _convert(declared: pa.DataFrameSchema, table: pd.DataFrame) -> dict[str, list[str]]:
     """Convert a table's index and columns in place; return the faults of each, in sentences."""
     faults: dict[str, list[str]] = {}
@@ -313,6 +401,7 @@ def _convert(declared: pa.DataFrameSchema, table: pd.DataFrame) -> dict[str, lis
         converted, sentences = _convert_column(declared.index, labels)
         if sentences:
             faults[str(declared.index.name)] = sentences
+            table.index = pd.Index([str(label) for label in labels], name=declared.index.name)  # to name rows by
         else:
             table.index = pd.Index(converted, name=declared.index.name)
     for name in table.columns:
@@ -327,12 +416,13 @@ def _convert(declared: pa.DataFrameSchema, table: pd.DataFrame) -> dict[str, lis
 def _convert_column(column: pa.Column, values: pd.Series) -> tuple[pd.Series, list[str]]:
     """Convert a column; return it with a sentence for values of another type and one for values that are missing."""
     kind = _kind_of(column)
-    converted, wrong = kind.convert(values)
+    readable, strange = _readable(values, kind.reads)
+    converted, wrong = kind.convert(readable)
+    wrong |= strange
     sentences = []
     if wrong.any():
-        sentences.append(
-            f"{values.name}: {values[wrong.to_numpy()].iloc[0]!r} is not {kind.noun}: {_where(values, wrong)}"
-        )
+        first = _shown(values[wrong.to_numpy()].iloc[0])
+        sentences.append(f"{values.name}: {first} is not {kind.noun}: {_where(values, wrong)}")
     missing = values.isna()
     if missing.any() and not column.nullable:
         sentences.append(f"{values.name}: a value is {_CHECKS['not_nullable']}: {_where(values, missing)}")

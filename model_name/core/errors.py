@@ -82,5 +82,6 @@ def nearest(name: object, candidates: Iterable[str]) -> str:
     Returns:
         The end of a sentence, `"; did you mean 'x'?"`, or nothing when no candidate is close.
     """
-    matches = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    small = {candidate.casefold(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(str(name).casefold(), small, n=1, cutoff=0.6)
+    return f"; did you mean {small[matches[0]]!r}?" if matches else ""

@@ -64,6 +64,7 @@ class Metric(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 # %% ../../nbs/core/metrics.ipynb #26259c0a
 _WANTS_PROBABILITIES = {"y_score", "y_proba", "y_prob"}
+_ENDINGS = ("_score", "_error", "_loss", "_deviance", "_corrcoef")  # of what is one number; a curve or a report is not
 
 
 @functools.cache
@@ -71,29 +72,31 @@ def _metric_functions() -> dict[str, Any]:
     """Return scikit-learn's metrics of true and predicted values, by name."""
     import sklearn.metrics
 
-    functions = {name: getattr(sklearn.metrics, name) for name in sklearn.metrics.__all__}
+    functions = {name: getattr(sklearn.metrics, name) for name in sklearn.metrics.__all__ if name.endswith(_ENDINGS)}
     return {
         name: function
         for name, function in functions.items()
-        if inspect.isfunction(function) and next(iter(inspect.signature(function).parameters), "") == "y_true"
+        if next(iter(inspect.signature(function).parameters)) in {"y_true", "y1"}
     }
 
 
 @functools.cache
 def _sklearn_names() -> set[str]:
-    """Return the names in the source of sklearn.metrics: importing it would take a second."""
+    """Return what the source of sklearn.metrics takes from the modules of such metrics: importing it takes a second."""
     specification = importlib.util.find_spec("sklearn")
     assert specification is not None  # noqa: S101 (scikit-learn is a requirement)
     source = Path(str(specification.origin)).parent / "metrics" / "__init__.py"
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    modules = {f"sklearn.metrics.{module}" for module in ("_classification", "_ranking", "_regression")}
+    imports = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    return {alias.name for node in imports if node.module in modules for alias in node.names}
 
 
 def _is_surely_a_metric(name: str) -> bool:
-    """Tell by its name: in scikit-learn, what ends like this is a number to raise or to lower, nothing else does."""
-    return name.endswith(("_score", "_error", "_loss", "_deviance")) and name in _sklearn_names()
+    """Tell without importing scikit-learn whether a metric needs no argument of its own."""
+    return name.endswith(_ENDINGS) and name != "fbeta_score" and name in _sklearn_names()
 
 
+# %% ../../nbs/core/metrics.ipynb #da118cfd
 def _plain(values: pd.Series) -> "np.ndarray[Any, Any]":
     """Return labels as an array of their own type, numbers as 64-bit floats."""
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -104,13 +107,16 @@ def _plain(values: pd.Series) -> "np.ndarray[Any, Any]":
 
 
 def _probabilities(outputs: schemas.Outputs, truth: "np.ndarray[Any, Any]") -> pd.DataFrame:
-    """Return the probabilities of outputs, one column a label, named by the label in the type of the true ones."""
+    """Return the probabilities of outputs, one column a label in sorted order, named by it in the type of the truth."""
     prefix = "probability_"
+    labels: dict[str, Any]
     names = {str(name): str(name).removeprefix(prefix) for name in outputs.columns if str(name).startswith(prefix)}
     if truth.dtype == bool:
-        return outputs[list(names)].rename(columns={name: label == "True" for name, label in names.items()})
-    read = str if truth.dtype.kind in "OUST" else truth.dtype.type
-    return outputs[list(names)].rename(columns={name: read(label) for name, label in names.items()})
+        labels = {name: label == "True" for name, label in names.items()}
+    else:
+        read = str if truth.dtype.kind in "OUST" else truth.dtype.type
+        labels = {name: read(label) for name, label in names.items()}
+    return outputs[list(names)].rename(columns=labels).sort_index(axis="columns")
 
 
 def _arguments(wants: set[str], labels: list[Any]) -> dict[str, Any]:
@@ -126,7 +132,7 @@ def _arguments(wants: set[str], labels: list[Any]) -> dict[str, Any]:
     return arguments
 
 
-# %% ../../nbs/core/metrics.ipynb #8dbf3fad
+# %% ../../nbs/core/metrics.ipynb #74c57306
 class SklearnMetric(Metric):
     """A metric of scikit-learn, by name.
 
@@ -146,12 +152,25 @@ class SklearnMetric(Metric):
         functions = _metric_functions()
         if self.name not in functions:
             raise ValueError(f"scikit-learn has no metric {self.name!r}{errors.nearest(self.name, functions)}")
-        unknown = set(self.params) - set(inspect.signature(functions[self.name]).parameters)
+        parameters = inspect.signature(functions[self.name]).parameters
+        unknown = ", ".join(repr(name) for name in self.params if name not in parameters)
         if unknown:
-            raise ValueError(f"sklearn.metrics.{self.name} has no argument {', '.join(map(repr, sorted(unknown)))}")
+            raise ValueError(f"sklearn.metrics.{self.name} has no argument {unknown}; it has {', '.join(parameters)}")
+        needed = [name for name, its in list(parameters.items())[2:] if its.default is its.empty]
+        missing = ", ".join(name for name in needed if name not in self.params)
+        if missing:
+            raise ValueError(f"sklearn.metrics.{self.name} needs {missing}: give it as params, e.g. {{{missing}: 2.0}}")
         return self
 
     def value(self, targets: schemas.Targets, outputs: schemas.Outputs) -> float:  # noqa: D102
+        try:
+            return float(self._compute(targets, outputs))
+        except (TypeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise errors.ModelError(f"the metric {self.name!r} cannot be computed here: {reason}") from error
+
+    def _compute(self, targets: schemas.Targets, outputs: schemas.Outputs) -> Any:
+        """Call the function with what it wants."""
         function = _metric_functions()[self.name]
         wants = set(inspect.signature(function).parameters)
         truth = _plain(targets[schemas.target_name()])
@@ -162,11 +181,10 @@ class SklearnMetric(Metric):
             labels = list(probabilities) or list(np.unique(np.concatenate([truth, answers])))
             arguments = _arguments(wants, labels)
             if wants & _WANTS_PROBABILITIES:
+                if probabilities.columns.empty:
+                    raise ValueError("it needs the columns probability_<label>, which the outputs do not have")
                 answers = probabilities[labels[1]].to_numpy() if len(labels) == 2 else probabilities.to_numpy()
-        try:
-            return float(function(truth, answers, **(arguments | self.params)))
-        except (TypeError, ValueError) as error:
-            raise errors.ModelError(f"the metric {self.name!r} cannot be computed here: {error}") from error
+        return function(truth, answers, **(arguments | self.params))
 
 
 MetricKind = Annotated[SklearnMetric, pdt.Field(description="A metric.")]

@@ -21,14 +21,14 @@ __all__ = [
 ]
 
 # %% ../../nbs/core/schemas.ipynb #910b1959
-from typing import Literal, Optional, cast
+from typing import Literal, Optional, cast, get_args
 
 import pandas as pd
 import pandera.pandas as pa
 import pandera.typing.pandas as papd
 from pandera.typing.pandas import Index, Series
 
-from . import errors
+from . import columns, errors
 from .columns import Role as Role
 from .columns import Schema as Schema
 
@@ -119,19 +119,32 @@ def target_name() -> str:
     return names[0]
 
 
+def _target() -> pa.Column:
+    """Return the declaration of the target."""
+    return cast(pa.Column, TargetsSchema.to_schema().columns[target_name()])
+
+
 def task() -> Task:
     """Tell whether the target calls for regression or for classification.
 
     Its role decides; where that is ambiguous (labels written as numbers), `metadata={"task": "classification"}` does.
+
+    Raises:
+        ConfigError: the metadata name a task that does not exist, or that the target's type does not allow.
     """
-    target = TargetsSchema.to_schema().columns[target_name()]
-    default = "regression" if TargetsSchema.roles()[target_name()] == "numeric" else "classification"
-    return cast(Task, (target.metadata or {}).get("task", default))
+    role = columns.role_of(_target())
+    said = (_target().metadata or {}).get("task", "regression" if role == "numeric" else "classification")
+    if said not in get_args(Task):
+        raise errors.ConfigError(
+            f"the target {target_name()!r} has no task {said!r}{errors.nearest(said, get_args(Task))}"
+        )
+    if said == "regression" and role != "numeric":
+        raise errors.ConfigError(f"the target {target_name()!r} is {role}, and only numbers can be regressed")
+    return cast(Task, said)
 
 
 def is_count() -> bool:
     """Tell whether the target is a count: a whole number that is declared not to be negative."""
-    target = TargetsSchema.to_schema().columns[target_name()]
-    whole = TargetsSchema.roles()[target_name()] == "numeric" and pd.api.types.is_integer_dtype(target.dtype.type)
-    least = [check.statistics.get("min_value", -1) for check in target.checks]
+    least = [check.statistics.get("min_value") for check in _target().checks]
+    whole = pd.api.types.is_integer_dtype(_target().dtype.type)
     return task() == "regression" and whole and any(value is not None and value >= 0 for value in least)

@@ -1,0 +1,433 @@
+"""Models: any kind of column, both tasks, the same answer twice, and the effects that are known to be there."""
+
+import pickle
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+import pydantic as pdt
+import pytest
+import threadpoolctl
+from loguru import logger
+from pandera.typing.pandas import Index, Series
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.metrics import r2_score
+
+from model_name.core import errors, models, schemas
+from model_name.io import simulators
+
+ROWS = 400
+
+
+class VisitsSchema(schemas.Schema):
+    """A table with a column of every kind, most of which may be missing."""
+
+    visit: Index[str] = pa.Field(unique=True, check_name=True)
+    age: Series[int] = pa.Field(ge=0)
+    children: Series[pd.Int64Dtype] = pa.Field(nullable=True)
+    weight: Series[float] = pa.Field(nullable=True)
+    smoker: Series[bool]
+    insured: Series[pd.BooleanDtype] = pa.Field(nullable=True)
+    ward: Series[str] = pa.Field(nullable=True)
+    grade: Series[pd.CategoricalDtype] = pa.Field(isin=[1, 2, 3], nullable=True)
+    admitted: Series[pa.DateTime] = pa.Field(nullable=True)
+    doctor: Series[str] = pa.Field(metadata={"feature": False})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Boost on one thread: tests run beside each other, and threads that wait for a busy core only burn time."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
+
+
+def outputs_schema(dtype: Any) -> type[schemas.Schema]:
+    class AnswersSchema(schemas.Schema):
+        visit: Index[str] = pa.Field(unique=True, check_name=True)
+        prediction: Series[dtype]
+        probability: Optional[Series[float]] = pa.Field(  # noqa: UP045 (pandera reads Optional as "may be absent")
+            alias="probability_.+", regex=True, ge=0, le=1
+        )
+
+    return AnswersSchema
+
+
+def targets_schema(dtype: Any, **field: Any) -> type[schemas.Schema]:
+    class OutcomesSchema(schemas.Schema):
+        visit: Index[str] = pa.Field(unique=True, check_name=True)
+        outcome: Series[dtype] = pa.Field(**field)
+
+    return OutcomesSchema
+
+
+def visits(rows: int = ROWS, seed: int = 1) -> pd.DataFrame:
+    """Draw raw visits; some of nearly everything is missing."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "visit": [f"v{row}" for row in range(rows)],
+            "age": random.integers(0, 90, rows),
+            "children": random.integers(0, 4, rows),
+            "weight": random.normal(75, 10, rows),
+            "smoker": random.random(rows) < 0.3,
+            "insured": random.random(rows) < 0.8,
+            "ward": random.choice(["east", "west", "north"], rows),
+            "grade": random.integers(1, 4, rows),
+            "admitted": pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 20_000, rows), unit="h"),
+            "doctor": random.choice(["A", "B"], rows),
+        }
+    )
+    for name in ("children", "weight", "insured", "ward", "grade", "admitted"):
+        table[name] = table[name].astype("object").where(random.random(rows) > 0.1, None)
+    return table
+
+
+def need(table: pd.DataFrame) -> pd.Series:
+    """Return what the outcomes depend on."""
+    return table["age"] / 30 + table["smoker"] + 2 * (table["ward"] == "east") + pd.to_numeric(table["grade"]).fillna(2)
+
+
+LEVELS = {"low": "aside", "middle": "home", "high": "stay"}
+OUTCOMES: dict[str, tuple[Any, dict[str, Any], Any]] = {  # what the outcome is called, its type, its values
+    "number": (float, {}, lambda level: level * 1.0),
+    "negative": (int, {}, lambda level: (level - 5).round()),
+    "count": (int, {"ge": 0}, lambda level: level.round()),
+    "label": (str, {}, lambda level: pd.cut(level, [-9, 3, 4.5, 99], labels=list(LEVELS.values())).astype("str")),
+    "category": (
+        pd.CategoricalDtype,
+        {"isin": ["home", "stay", "aside"]},
+        lambda level: pd.cut(level, [-9, 3, 4.5, 99], labels=list(LEVELS.values())).astype("str"),
+    ),
+    "code": (
+        int,
+        {"metadata": {"task": "classification"}},
+        lambda level: pd.cut(level, [-9, 3, 4.5, 99], labels=[7, 2, 5]).astype("int64"),
+    ),
+    "grade": (pd.CategoricalDtype, {"isin": [1, 2]}, lambda level: (level > 4).astype("int64") + 1),
+    "truth": (bool, {}, lambda level: level > 4),
+}
+REGRESSIONS = ["number", "negative", "count"]
+KINDS = [
+    models.BaselineSklearnModel(n_estimators=15, max_depth=8, n_jobs=1),
+    models.GradientBoostingModel(max_iter=30, n_jobs=1),
+]
+each_model = pytest.mark.parametrize("model", KINDS, ids=lambda model: model.KIND)
+
+
+@pytest.fixture(params=OUTCOMES)
+def outcome(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make the visits the project's tables, with each kind of outcome in turn."""
+    declare(monkeypatch, request.param)
+    return str(request.param)
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, outcome: str) -> None:
+    dtype, field, _ = OUTCOMES[outcome]
+    limited = {"isin": field["isin"]} if "isin" in field else {}
+    monkeypatch.setattr(schemas, "InputsSchema", VisitsSchema)
+    monkeypatch.setattr(schemas, "TargetsSchema", targets_schema(dtype, **field))
+    answers = outputs_schema(float if outcome in REGRESSIONS else dtype)
+    if limited:
+        answers = type("LimitedSchema", (answers,), {"prediction": pa.Field(**limited), "__annotations__": {
+            "prediction": Series[dtype]}})  # fmt: skip
+    monkeypatch.setattr(schemas, "OutputsSchema", answers)
+
+
+def tables(outcome: str, rows: int = ROWS, seed: int = 1) -> tuple[Any, Any]:
+    """Return checked visits and their outcomes."""
+    raw = visits(rows, seed)
+    raw["outcome"] = OUTCOMES[outcome][2](need(raw))
+    return schemas.InputsSchema.check(raw), schemas.TargetsSchema.check(raw)
+
+
+def fitted(model: models.Model, inputs: Any, targets: Any) -> models.Model:
+    return model.model_copy(deep=True).fit(inputs, targets)
+
+
+@each_model
+def test_every_kind_of_target_is_learnt_from_every_kind_of_column(model: models.Model, outcome: str) -> None:
+    inputs, targets = tables(outcome)
+    outputs = fitted(model, inputs.head(300), targets.head(300)).predict(inputs.tail(100))
+    truth = targets["outcome"].tail(100)
+    assert outputs.index.equals(truth.index)
+    if outcome in REGRESSIONS:
+        assert list(outputs) == ["prediction"]
+        assert r2_score(truth.astype("float64"), outputs["prediction"]) > 0.6
+        assert outcome != "count" or (outputs["prediction"] >= 0).all()
+        return
+    labels = sorted(truth.astype("str").unique())
+    assert sorted(outputs) == sorted(["prediction", *(f"probability_{label}" for label in labels)])
+    probabilities = outputs.drop(columns="prediction")
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    likeliest = probabilities.idxmax(axis=1).str.removeprefix("probability_")
+    assert (likeliest == outputs["prediction"].astype("str")).all()
+    assert (outputs["prediction"].astype("str") == truth.astype("str")).mean() > 0.75
+    assert type(outputs["prediction"].iloc[0]) is type(truth.iloc[0])
+
+
+@each_model
+@pytest.mark.parametrize("outcome", ["number", "label"])
+def test_the_same_seed_gives_the_same_model_bit_by_bit(
+    model: models.Model, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, outcome)
+    inputs, targets = tables(outcome)
+    first, second = fitted(model, inputs, targets), fitted(model, inputs, targets)
+    pd.testing.assert_frame_equal(first.predict(inputs), second.predict(inputs), check_exact=True)
+    more_threads = fitted(model.model_copy(update={"n_jobs": 2}), inputs, targets)
+    pd.testing.assert_frame_equal(first.predict(inputs), more_threads.predict(inputs), check_exact=True)
+    reseeded = fitted(model.model_copy(update={"random_state": 7}), inputs, targets).predict(inputs)
+    assert isinstance(model, models.GradientBoostingModel) or not reseeded.equals(first.predict(inputs))
+
+
+@each_model
+@pytest.mark.parametrize("outcome", ["number", "label"])
+def test_batches_single_rows_and_other_orders_have_the_same_answers(
+    model: models.Model, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, outcome)
+    inputs, targets = tables(outcome)
+    model = fitted(model, inputs, targets)
+    once = model.predict(inputs)
+    batches = [model.predict(inputs.iloc[start : start + 50]) for start in range(0, len(inputs), 50)]
+    pd.testing.assert_frame_equal(pd.concat(batches), once, check_exact=True)
+    backwards = model.predict(inputs.iloc[::-1])
+    pd.testing.assert_frame_equal(backwards.iloc[::-1], once, check_exact=True)
+    for row in (0, 5, len(inputs) - 1):
+        pd.testing.assert_frame_equal(model.predict(inputs.iloc[[row]]), once.iloc[[row]], check_exact=True)
+
+
+@each_model
+def test_a_model_that_saw_no_gaps_takes_them_and_new_labels(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, "number")
+    inputs, targets = tables("number")
+    whole = inputs.dropna()
+    model = fitted(model, whole, targets.loc[whole.index])
+    gaps = [name for name in VisitsSchema.features() if VisitsSchema.to_schema().columns[name].nullable]
+    raw = visits(20, seed=2).astype("object")
+    raw[gaps] = None
+    assert np.isfinite(model.predict(schemas.InputsSchema.check(raw))["prediction"]).all()
+    strange = schemas.InputsSchema.check(visits(20, seed=2).assign(ward="the moon", admitted="2200-01-01"))
+    assert np.isfinite(model.predict(strange)["prediction"]).all()
+
+
+@each_model
+def test_a_saved_copy_answers_like_the_model(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "label")
+    inputs, targets = tables("label")
+    model = fitted(model, inputs, targets)
+    copy = pickle.loads(pickle.dumps(model))
+    assert (type(copy), copy.get_params()) == (type(model), model.get_params())
+    pd.testing.assert_frame_equal(copy.predict(inputs), model.predict(inputs), check_exact=True)
+
+
+@each_model
+def test_columns_that_are_no_feature_and_the_order_of_columns_do_not_matter(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, "number")
+    inputs, targets = tables("number")
+    other = fitted(model, inputs.assign(doctor="Z")[list(inputs)[::-1]], targets)
+    answers = fitted(model, inputs, targets).predict(inputs)
+    pd.testing.assert_frame_equal(other.predict(inputs[inputs.columns[::-1]]), answers, check_exact=True)
+    pd.testing.assert_frame_equal(other.predict(inputs[VisitsSchema.features()]), answers, check_exact=True)
+
+
+@each_model
+def test_a_thousand_towns_are_not_a_thousand_columns(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "number")
+    raw = visits(3_000).assign(ward=[f"town {row % 1_000}" for row in range(3_000)])
+    raw["outcome"] = need(raw)
+    inputs, targets = schemas.InputsSchema.check(raw), schemas.TargetsSchema.check(raw)
+    model = fitted(model, inputs, targets)
+    encoded = model.get_internal_model()["encode"].transform(inputs)
+    assert encoded.shape[1] < 80
+    assert np.isfinite(model.predict(inputs)["prediction"]).all()
+
+
+@each_model
+def test_a_table_may_have_columns_of_one_kind_only(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "number")
+    for kind, values in {
+        str: ["a", "b"], float: [0.5, 1.5], bool: [True, False], pa.DateTime: ["2024-01-01", "2025-01-01"]
+    }.items():  # fmt: skip
+        single = type(
+            "SingleSchema", (schemas.Schema,), {"__annotations__": {"visit": Index[str], "only": Series[kind]}}
+        )
+        monkeypatch.setattr(schemas, "InputsSchema", single)
+        table = pd.DataFrame(
+            {"visit": [f"v{row}" for row in range(100)], "only": values * 50, "outcome": [1.0, 2.0] * 50}
+        )
+        inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
+        answers = fitted(model, inputs, targets).predict(inputs)["prediction"]
+        assert answers.iloc[0] == pytest.approx(1, abs=0.3)
+        assert answers.iloc[1] == pytest.approx(2, abs=0.3)
+
+
+@each_model
+def test_a_table_without_features_is_refused(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NothingSchema(schemas.Schema):
+        visit: Index[str]
+        doctor: Series[str] = pa.Field(metadata={"feature": False})
+
+    monkeypatch.setattr(schemas, "InputsSchema", NothingSchema)
+    with pytest.raises(errors.ModelError, match="InputsSchema declares no feature"):
+        fitted(model, pd.DataFrame({"doctor": ["A"]}), pd.DataFrame({"cnt": [1]}))
+
+
+# ---------------------------------------------------------------------------------------------------- the interface
+
+
+@each_model
+def test_an_unfitted_model_says_so(model: models.Model) -> None:
+    for ask in (lambda: model.predict(pd.DataFrame()), model.get_internal_model):
+        with pytest.raises(ValueError, match=r"^Model is not fitted yet!$") as caught:
+            ask()
+        assert isinstance(caught.value, errors.ModelError)
+
+
+@each_model
+def test_parameters_are_read_set_and_cloned(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "number")
+    inputs, targets = tables("number")
+    model = fitted(model, inputs, targets)
+    assert model.get_params() == model.model_dump(exclude={"KIND"})
+    copy = clone(model.set_params(max_depth=3, random_state=5))
+    assert copy.get_params() == model.get_params()
+    assert (copy.max_depth, copy.random_state, copy.KIND) == (3, 5, model.KIND)
+    with pytest.raises(ValueError, match="not fitted"):
+        copy.predict(inputs)
+    assert len(model.predict(inputs)) == ROWS, "the original stays fitted"
+
+
+@each_model
+def test_a_misspelt_parameter_is_refused_with_the_nearest(model: models.Model) -> None:
+    with pytest.raises(errors.ConfigError, match=f"{model.KIND} has no parameter 'max_deph'; did you mean 'max_depth'"):
+        model.model_copy().set_params(max_deph=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (models.BaselineSklearnModel, {"max_depth": 0}),
+        (models.BaselineSklearnModel, {"n_estimators": 0}),
+        (models.BaselineSklearnModel, {"n_estimators": "200"}),
+        (models.BaselineSklearnModel, {"random_state": -1}),
+        (models.BaselineSklearnModel, {"trees": 200}),
+        (models.GradientBoostingModel, {"learning_rate": 0.0}),
+        (models.GradientBoostingModel, {"max_leaf_nodes": 1}),
+        (models.GradientBoostingModel, {"l2_regularization": -1.0}),
+    ],
+)
+def test_parameters_that_mean_nothing_are_refused(kind: type[models.Model], fields: dict[str, Any]) -> None:
+    with pytest.raises(pdt.ValidationError):
+        kind(**fields)
+
+
+@each_model
+def test_scikit_learn_knows_what_kind_of_estimator_it_is(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (is_regressor(model), is_classifier(model)) == (True, False)
+    declare(monkeypatch, "label")
+    assert (is_regressor(model), is_classifier(model)) == (False, True)
+
+
+def test_what_a_model_cannot_do_it_says() -> None:
+    class Constant(models.Model):
+        KIND: str = "Constant"
+
+        def fit(self, inputs: Any, targets: Any) -> "Constant":
+            return self
+
+        def predict(self, inputs: Any) -> Any:
+            return schemas.OutputsSchema.check(pd.DataFrame({"prediction": 1.0}, index=inputs.index))
+
+    model = Constant()
+    for ask in (model.explain_model, lambda: model.explain_samples(pd.DataFrame()), model.get_internal_model):
+        with pytest.raises(NotImplementedError, match="Constant"):
+            ask()
+
+
+@pytest.mark.parametrize("trees", [1, 7, 25])
+@pytest.mark.parametrize(("outcome", "kind"), [("number", RandomForestRegressor), ("label", RandomForestClassifier)])
+def test_a_forest_grown_in_steps_is_the_forest_of_scikit_learn(
+    trees: int, outcome: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, outcome)
+    inputs, targets = tables(outcome)
+    model = models.BaselineSklearnModel(n_estimators=trees, max_depth=6).fit(inputs, targets)
+    encoded = model.get_internal_model()["encode"].transform(inputs)
+    forest = kind(n_estimators=trees, max_depth=6, random_state=42).fit(encoded, targets["outcome"].to_numpy())
+    assert len(model.get_internal_model()["estimate"].estimators_) == trees
+    assert model.predict(inputs)["prediction"].tolist() == forest.predict(encoded).tolist()
+
+
+# ------------------------------------------------------------------------------------------------ the known effects
+
+
+@pytest.fixture(scope="module")
+def year() -> Iterator[tuple[Any, Any, pd.Series]]:
+    """Simulate hours: their inputs, targets, and the mean that no model can know better."""
+    logger.disable("model_name")
+    raw = pd.concat(simulators.simulate(24 * 500))
+    inputs = schemas.InputsSchema.check(raw)
+    yield inputs, schemas.TargetsSchema.check(raw), simulators.expected_demand(raw).set_axis(inputs.index)
+    logger.enable("model_name")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        models.BaselineSklearnModel(n_estimators=40, max_depth=15),
+        models.GradientBoostingModel(max_iter=250, learning_rate=0.1),
+    ],
+    ids=lambda model: model.KIND,
+)
+def learnt(request: pytest.FixtureRequest, year: tuple[Any, Any, pd.Series]) -> models.Model:
+    """Fit each model on four hours of five, drawn at random, so that no trend has to be extrapolated."""
+    inputs, targets, _ = year
+    seen = inputs.index % 5 != 0
+    return fitted(request.param, inputs[seen], targets[seen])
+
+
+def test_a_model_comes_close_to_what_can_be_known(learnt: models.Model, year: tuple[Any, Any, pd.Series]) -> None:
+    inputs, targets, expected = year
+    new = inputs.index % 5 == 0
+    ceiling = r2_score(targets["cnt"][new], expected[new])
+    answers = learnt.predict(inputs[new])["prediction"]
+    assert ceiling - 0.05 < r2_score(targets["cnt"][new], answers) < ceiling + 0.01
+    assert r2_score(expected[new], answers) > 0.93
+
+
+@pytest.mark.parametrize("workingday", [True, False])
+def test_a_model_finds_the_shape_of_the_day(
+    learnt: models.Model, year: tuple[Any, Any, pd.Series], workingday: bool
+) -> None:
+    clear = year[0].query("workingday == @workingday and weathersit == 1 and mnth in (5, 6, 9)").head(60)
+    hours = [float(learnt.predict(clear.assign(hr=hour))["prediction"].mean()) for hour in range(24)]
+    effect = simulators.hour_effect(range(24), [workingday] * 24)
+    assert np.corrcoef(hours, effect)[0, 1] > 0.97
+    assert effect[np.argmax(hours)] > 0.9 * effect.max(), "the busiest hour is one of the busiest"
+    assert max(hours[2:5]) < 0.25 * max(hours)
+
+
+def test_a_model_finds_that_rain_keeps_people_away(learnt: models.Model, year: tuple[Any, Any, pd.Series]) -> None:
+    rides = year[0].query("8 <= hr <= 20").head(2_000)
+    demand = [
+        float(learnt.predict(schemas.InputsSchema.check(rides.assign(weathersit=code)))["prediction"].mean())
+        for code in (1, 2, 3)
+    ]
+    factors = simulators.WEATHER_FACTORS[:3]
+    np.testing.assert_allclose(np.array(demand) / demand[0], factors / factors[0], atol=0.2)
+    assert demand[0] > demand[1] > demand[2]
+
+
+def test_counts_are_never_predicted_below_zero(year: tuple[Any, Any, pd.Series]) -> None:
+    inputs, targets, _ = year
+    model = models.GradientBoostingModel(max_iter=50).fit(inputs, targets)
+    assert model.get_internal_model()["estimate"].loss == "poisson"
+    assert (model.predict(inputs)["prediction"] > 0).all()
