@@ -239,8 +239,9 @@ class Loader(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
         try:
             return self.Adapter(mlflow.pyfunc.load_model(uri))
-        except (mlflow.MlflowException, OSError, ImportError) as error:
-            raise errors.RegistryError(f"the model {uri} cannot be loaded: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # what a damaged file makes of unpickling can be any error
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise errors.RegistryError(f"the model {uri} cannot be loaded: {reason}") from error
 
 
 class CustomLoader(Loader):
@@ -378,8 +379,9 @@ def keep_verdict(client: "MlflowClient", version: "ModelVersion", verdict: Verdi
 
 def read_verdict(version: "ModelVersion") -> Verdict | None:
     """Read the verdict out of the tags of a version, if it was ever evaluated."""
-    tags = {name.removeprefix("evaluation."): value for name, value in version.tags.items() if "evaluation." in name}
-    return Verdict(**tags) if tags else None
+    tags = {name: version.tags.get(f"evaluation.{name}") for name in Verdict._fields}
+    complete = None not in (tags["outcome"], tags["run_id"], tags["rows"])
+    return Verdict(**{name: value or "" for name, value in tags.items()}) if complete else None
 
 
 # %% ../../nbs/io/registries.ipynb #4084474e

@@ -18,10 +18,14 @@ __all__ = [
 # %% ../../nbs/io/services.ipynb #f3171464
 import abc
 import contextlib
+import http.client
 import logging
 import os
 import socket
+import ssl
 import sys
+import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +56,9 @@ class Service(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 
 # %% ../../nbs/io/services.ipynb #3725a78e
+_LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
+
+
 class LoggerService(Service):
     """The log of a job, written by loguru."""
 
@@ -66,13 +73,28 @@ class LoggerService(Service):
     diagnose: bool = pdt.Field(False, description="Show the values of variables in tracebacks: they can be secrets.")
     catch: bool = pdt.Field(True, description="Go on when a line cannot be written.")
 
+    @pdt.field_validator("level")
+    @classmethod
+    def _check_level(cls, level: str) -> str:
+        try:
+            loguru.logger.level(level)
+        except ValueError:
+            raise ValueError(f"there is no level {level!r}{errors.nearest(level, _LEVELS)}") from None
+        return level
+
     def start(self) -> None:
         """Send the log where the configuration says, and only there."""
         settings = self.model_dump()
         streams: dict[str, Any] = {"stderr": sys.stderr, "stdout": sys.stdout}
         settings["sink"] = streams.get(self.sink, self.sink)
         loguru.logger.remove()
-        loguru.logger.add(**settings)
+        try:
+            loguru.logger.add(**settings)
+        except OSError as error:
+            raise errors.ServiceError(
+                f"the log cannot be written to {self.sink} ({error.strerror}): name another file, or stderr, as "
+                "logger_service.sink"
+            ) from error
 
     def logger(self) -> "loguru.Logger":
         """Return the logger."""
@@ -107,12 +129,12 @@ class AlertsService(Service):
             return
         import apprise
 
-        asset = apprise.AppriseAsset(app_id=self.app_name)
+        sender = apprise.Apprise(asset=apprise.AppriseAsset(app_id=self.app_name))
+        understood = [sender.add(address) for address in self._addresses()]
         if self.timeout is not None:
-            socket.setdefaulttimeout(self.timeout)
-        sender = apprise.Apprise(asset=asset)
-        sender.add(self._addresses())
-        if not sender.notify(title=f"[{self.app_name}] {title}", body=message):
+            for server in sender:
+                server.socket_connect_timeout = server.socket_read_timeout = float(self.timeout)
+        if not (sender.notify(title=f"[{self.app_name}] {title}", body=message) and all(understood)):
             loguru.logger.warning("The alert {!r} could not be delivered to every address.", title)
 
     def _addresses(self) -> list[str]:
@@ -124,15 +146,40 @@ _CONNECT_SECONDS = 5.0
 
 
 def _reach(uri: str) -> None:
-    """Fail within seconds when nothing listens at an http(s) address."""
-    address = urlsplit(uri)
-    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    """Fail within seconds when nothing answers at an http(s) address; any answer will do, a refusal too."""
+    scheme, place, path, *_ = urlsplit(uri)
+    place = place.rpartition("@")[2]  # without user and password
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+        health = f"{scheme}://{place}{path.rstrip('/')}/health"
+        urllib.request.urlopen(health, timeout=_CONNECT_SECONDS).close()  # noqa: S310 (callers give http(s) only)
+    except urllib.error.HTTPError:
+        return
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return  # something answers, and MLflow knows which certificates to believe
+        raise errors.ServiceError(
+            f"the MLflow server at {scheme}://{place} cannot be reached ({reason}): start it, or set "
+            "MLFLOW_TRACKING_URI (sqlite:///mlflow.db needs no server)"
+        ) from error
+
+
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def _reach_database(uri: str) -> None:
+    """Fail within seconds when nothing listens at the address of a data base server; MLflow retries for minutes."""
+    address = urlsplit(uri)
+    port = _DATABASE_PORTS.get(address.scheme.partition("+")[0])
+    if port is None or address.hostname is None:
+        return
+    place = (address.hostname, address.port or port)
+    try:
+        socket.create_connection(place, timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         raise errors.ServiceError(
-            f"the MLflow server at {address.scheme}://{host}:{port} cannot be reached ({error}): start it, or set "
-            "MLFLOW_TRACKING_URI (sqlite:///mlflow.db needs no server)"
+            f"the MLflow data base at {address.scheme}://{place[0]}:{place[1]} cannot be reached ({error}): start it, "
+            "or set MLFLOW_TRACKING_URI (sqlite:///mlflow.db needs no server)"
         ) from error
 
 
@@ -160,14 +207,19 @@ def _creation_lock(uri: str) -> Iterator[None]:
         return
     from filelock import FileLock
 
+    lock = FileLock(path.with_name(path.name + ".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(path.name + ".lock")):
-            yield
-    except PermissionError as error:
+        lock.acquire()
+    except OSError as error:
         raise errors.ServiceError(
-            f"the MLflow store {path} cannot be written ({error}): choose another place with MLFLOW_TRACKING_URI"
+            f"the MLflow store {path} cannot be written ({error.strerror}): choose another place with "
+            "MLFLOW_TRACKING_URI"
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 # %% ../../nbs/io/services.ipynb #940714c3
@@ -229,6 +281,8 @@ class MlflowService(Service):
             _check_address(uri)
             if uri.startswith(("http://", "https://")):
                 _reach(uri)
+            else:
+                _reach_database(uri)
         warnings.filterwarnings("ignore", message="IProgress not found")  # MLflow's bars are text in a notebook
         import mlflow
 
@@ -245,6 +299,7 @@ class MlflowService(Service):
     def _open_experiment(self) -> None:
         """Make the experiment the current one; create it, with its artifacts beside a SQLite store."""
         import mlflow
+        import sqlalchemy.exc
 
         name = self.resolved_experiment_name
         try:
@@ -259,7 +314,7 @@ class MlflowService(Service):
                     f"{found.experiment_id}`, or choose another name with MLFLOW_EXPERIMENT_NAME"
                 )
             mlflow.set_experiment(name)
-        except mlflow.MlflowException as error:
+        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             reason = str(error).splitlines()[0]
             raise errors.ServiceError(f"MLflow cannot open the experiment {name!r} in its store: {reason}") from error
 

@@ -1,0 +1,311 @@
+"""The log, alerts that arrive and alerts that do not, and MLflow stores in every condition."""
+
+import http.server
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import loguru
+import pydantic as pdt
+import pytest
+
+from model_name.core import errors
+from model_name.io import osvariables, services
+
+
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """What is warned of in the log."""
+    messages: list[str] = []
+    handler = loguru.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
+    yield messages
+    loguru.logger.remove(handler)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port at which somebody listens and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Keeps what it is sent, and answers with the status of its server."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append(json.loads(body))  # type: ignore[attr-defined]
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.send_response(self.server.status)  # type: ignore[attr-defined]
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Any]:
+    """A web server."""
+    server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.received, server.status = [], 200
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Set the addresses that alerts go to."""
+
+    def put(*values: str) -> None:
+        monkeypatch.setenv("ALERTS_ADDRESSES", ",".join(values))
+        osvariables.env.cache_clear()
+
+    yield put
+    monkeypatch.undo()
+    osvariables.env.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------------------- the log
+def test_the_log_goes_to_a_stream_at_a_level(capsys: pytest.CaptureFixture[str]) -> None:
+    for sink in ("stderr", "stdout"):
+        service = services.LoggerService(sink=sink, level="WARNING", format="{level}|{message}")
+        service.start()
+        service.logger().info("not this")
+        service.logger().warning("{} rows", 3)
+    shown = capsys.readouterr()
+    assert (shown.err, shown.out) == ("WARNING|3 rows\n", "WARNING|3 rows\n"), "once in each, in spite of two starts"
+
+
+def test_the_log_goes_to_a_file(tmp_path: Path) -> None:
+    service = services.LoggerService(sink=str(tmp_path / "logs" / "job.log"), serialize=True)
+    service.start()
+    service.logger().info("read")
+    services.LoggerService().start()
+    record = json.loads((tmp_path / "logs" / "job.log").read_text())
+    assert record["record"]["message"] == "read"
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    sink = str(tmp_path / "file" / "job.log")
+    with pytest.raises(errors.ServiceError, match="the log cannot be written to .*job.log .*logger_service.sink"):
+        services.LoggerService(sink=sink).start()
+
+
+def test_a_level_that_does_not_exist() -> None:
+    with pytest.raises(pdt.ValidationError, match="no level 'WARNIN'; did you mean 'WARNING'"):
+        services.LoggerService(level="WARNIN")
+
+
+# -------------------------------------------------------------------------------------------------------- alerts
+def test_alerts_are_printed_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    services.AlertsService(app_name="bikes").notify("Training finished", "version 3")
+    assert capsys.readouterr().out == "[bikes] Training finished: version 3\n"
+
+
+def test_alerts_are_sent(addresses: Any, receiver: Any, warned: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    addresses(f"json://127.0.0.1:{receiver.server_port}/a", f"json://127.0.0.1:{receiver.server_port}/b")
+    service = services.AlertsService(enable=True, app_name="bikes", timeout=10)
+    service.start()
+    service.notify("Training finished", "version 3")
+    sent = [(message["title"], message["message"]) for message in receiver.received]
+    assert sent == [("[bikes] Training finished", "version 3")] * 2
+    assert (warned, capsys.readouterr().out) == ([], "")
+
+
+def test_alerts_need_an_address(addresses: Any) -> None:
+    addresses("")
+    with pytest.raises(errors.ServiceError, match="have no address: set ALERTS_ADDRESSES"):
+        services.AlertsService(enable=True).start()
+    services.AlertsService(enable=False).start()
+
+
+@pytest.mark.parametrize("fault", ["closed", "silent", "refusing", "unknown"])
+def test_an_alert_that_does_not_arrive_is_a_warning(
+    fault: str, addresses: Any, receiver: Any, closed_port: int, silent_port: int, warned: list[str]
+) -> None:
+    receiver.status = 500
+    places = {
+        "closed": f"json://127.0.0.1:{closed_port}",
+        "silent": f"json://127.0.0.1:{silent_port}",
+        "refusing": f"json://127.0.0.1:{receiver.server_port}",
+        "unknown": "nobody://knows/this",
+    }
+    addresses(places[fault])
+    services.AlertsService(enable=True, timeout=1).notify("Training finished", "version 3")
+    assert warned == ["The alert 'Training finished' could not be delivered to every address."]
+
+
+def test_one_address_of_two_is_not_understood(addresses: Any, receiver: Any, warned: list[str]) -> None:
+    addresses(f"json://127.0.0.1:{receiver.server_port}", "nobody://knows/this")
+    services.AlertsService(enable=True).notify("Training finished", "version 3")
+    assert (len(receiver.received), len(warned)) == (1, 1)
+
+
+def test_a_timeout_is_for_alerts_alone(addresses: Any, receiver: Any) -> None:
+    addresses(f"json://127.0.0.1:{receiver.server_port}")
+    services.AlertsService(enable=True, timeout=1).notify("Training finished", "version 3")
+    assert socket.getdefaulttimeout() is None
+
+
+# ---------------------------------------------------------------------------------------- MLflow: addresses
+def test_a_server_that_refuses(closed_port: int) -> None:
+    place = f"http://127.0.0.1:{closed_port}"
+    with pytest.raises(errors.ServiceError, match=rf"{place} cannot be reached \(.*refused.*MLFLOW_TRACKING_URI"):
+        services.MlflowService(tracking_uri=place).start()
+
+
+def test_a_server_that_never_answers(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "_CONNECT_SECONDS", 0.1)
+    with pytest.raises(errors.ServiceError, match=rf"127.0.0.1:{silent_port} cannot be reached \(.*timed out"):
+        services.MlflowService(tracking_uri=f"http://127.0.0.1:{silent_port}").start()
+
+
+def test_a_database_server_that_refuses(closed_port: int) -> None:
+    with pytest.raises(errors.ServiceError, match=rf"postgresql://127.0.0.1:{closed_port} cannot be reached") as caught:
+        services.MlflowService(tracking_uri=f"postgresql://me:s3cret@127.0.0.1:{closed_port}/mlflow").start()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_registry_that_refuses(store: services.MlflowService, closed_port: int) -> None:
+    with pytest.raises(errors.ServiceError, match=f"127.0.0.1:{closed_port} cannot be reached"):
+        store.model_copy(update={"registry_uri": f"http://127.0.0.1:{closed_port}"}).start()
+
+
+def test_a_host_that_does_not_exist_and_a_password() -> None:
+    with pytest.raises(errors.ServiceError, match="http://no-such-host.invalid cannot be reached") as caught:
+        services.MlflowService(tracking_uri="http://me:s3cret@no-such-host.invalid").start()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_web_server_that_is_not_mlflow(receiver: Any) -> None:
+    receiver.status = 404
+    with pytest.raises(errors.ServiceError, match="MLflow cannot open the experiment 'model_name'"):
+        services.MlflowService(
+            tracking_uri=f"http://127.0.0.1:{receiver.server_port}", experiment_name="model_name"
+        ).start()
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "file:///tmp/mlruns"])
+def test_folders_are_refused(uri: str) -> None:
+    with pytest.raises(errors.ServiceError, match=rf"not in the folder '{uri}': use e.g. sqlite:///mlflow.db"):
+        services.MlflowService(tracking_uri=uri).start()
+
+
+@pytest.mark.parametrize("place", ["file/mlflow.db", "file/below/mlflow.db"])
+def test_a_store_in_a_place_that_cannot_be(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    service = services.MlflowService(tracking_uri=f"sqlite:///{(tmp_path / place).as_posix()}")
+    with pytest.raises(errors.ServiceError, match=r"mlflow.db cannot be written \(.*MLFLOW_TRACKING_URI"):
+        service.start()
+
+
+def test_a_store_that_is_not_a_database(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("these are not the tables that you are looking for\n" * 100)
+    service = services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/mlflow.db")
+    with pytest.raises(errors.ServiceError, match="file is not a database"):
+        service.start()
+
+
+# ------------------------------------------------------------------------------------------- MLflow: experiments
+def test_four_processes_open_a_store_at_once(tmp_path: Path) -> None:
+    program = (
+        "from model_name.io import services\n"
+        f"services.MlflowService(tracking_uri='sqlite:///{tmp_path.as_posix()}/new/mlflow.db').start()"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        for _ in range(4)
+    ]
+    ends = [(process.communicate()[1], process.returncode) for process in running]
+    assert [code for _, code in ends] == [0] * 4, ends
+    client = services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/new/mlflow.db").client()
+    assert [found.name for found in client.search_experiments()].count("model_name") == 1
+
+
+def test_a_deleted_experiment(store: services.MlflowService) -> None:
+    store.start()
+    client = store.client()
+    number = client.get_experiment_by_name(store.resolved_experiment_name).experiment_id
+    client.delete_experiment(number)
+    with pytest.raises(
+        errors.ServiceError, match=f"was deleted: restore it with `mlflow experiments restore -x {number}"
+    ):
+        store.start()
+    client.restore_experiment(number)
+    store.start()
+    assert client.get_experiment(number).lifecycle_stage == "active"
+
+
+def test_files_are_kept_beside_the_store(store: services.MlflowService, tmp_path: Path) -> None:
+    store.start()
+    with store.run_context(store.RunConfig(name="Training")) as run:
+        store.client().log_text(run.info.run_id, "hello", "note.txt")
+    kept = tmp_path / "store" / "mlartifacts" / run.info.run_id / "artifacts" / "note.txt"
+    assert kept.read_text() == "hello"
+
+
+# --------------------------------------------------------------------------------------------------- MLflow: runs
+def test_a_run_says_what_it_was_told(store: services.MlflowService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(services.EXECUTION_VARIABLE, "0a1b")
+    store.start()
+    config = store.RunConfig(name="Training", description="A trial.", tags={"team": "bikes", "try": 3})
+    with store.run_context(config) as run:
+        pass
+    ended = store.client().get_run(run.info.run_id)
+    assert (ended.info.run_name, ended.info.status) == ("Training", "FINISHED")
+    tags = ended.data.tags
+    assert (tags["team"], tags["try"], tags["mlflow.note.content"]) == ("bikes", "3", "A trial.")
+    assert tags[services.EXECUTION_TAG] == "0a1b"
+
+
+def test_a_run_that_raises_has_failed(store: services.MlflowService) -> None:
+    store.start()
+    with pytest.raises(ZeroDivisionError), store.run_context(store.RunConfig(name="Training")) as run:
+        _ = 1 / 0
+    assert store.client().get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_where_the_stores_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://registry")
+    monkeypatch.setenv("MLFLOW_REGISTERED_MODEL_NAME", "bikes")
+    osvariables.env.cache_clear()
+    given = services.MlflowService(tracking_uri="sqlite:///mine.db", registry_name="other")
+    silent = services.MlflowService()
+    found = [(each.resolved_tracking_uri, each.resolved_registry_uri) for each in (silent, given)]
+    names = [each.resolved_registry_name for each in (silent, given)]
+    osvariables.env.cache_clear()
+    assert found == [("http://tracking", "http://registry"), ("sqlite:///mine.db", "sqlite:///mine.db")]
+    assert names == ["bikes", "other"]
+
+
+def test_automatic_logging_when_asked_for(store: services.MlflowService) -> None:
+    import mlflow
+    from sklearn.linear_model import Ridge
+
+    store.model_copy(update={"autolog_disable": False, "autolog_silent": True}).start()
+    try:
+        with store.run_context(store.RunConfig(name="Training")) as run:
+            Ridge(alpha=3.0).fit([[1.0], [2.0]], [1.0, 2.0])
+    finally:
+        mlflow.autolog(disable=True)
+    assert store.client().get_run(run.info.run_id).data.params["alpha"] == "3.0"
