@@ -259,7 +259,7 @@ def unseen_rows(inputs: pd.DataFrame, run_id: str, logger: "Logger") -> "np.ndar
         with tempfile.TemporaryDirectory() as folder:
             file = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=_SEEN_ROWS, dst_path=folder)
             rows, labels = np.load(file)
-    except (mlflow.MlflowException, OSError) as error:
+    except (mlflow.MlflowException, OSError, ValueError) as error:
         raise errors.DataError(
             f"the training run {run_id} did not keep its rows, so nobody can tell what it has not seen: judge the "
             "version on data that you know it has not seen, with job.rows=all"

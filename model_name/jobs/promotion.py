@@ -6,6 +6,7 @@
 __all__ = ["reasons_to_refuse", "PromotionResult", "PromotionJob"]
 
 # %% ../../nbs/jobs/promotion.ipynb #f2e3fcca
+import re
 from typing import Any, ClassVar, Literal
 
 import pydantic as pdt
@@ -44,6 +45,8 @@ def _doubts(client: Any, version: Any, verdict: registries.Verdict) -> tuple[str
     try:
         run = client.get_run(verdict.run_id)
     except MlflowException:
+        run = None
+    if run is None or run.info.lifecycle_stage != "active":
         return (f"the evaluation run {verdict.run_id} does not exist any more: evaluate the version again",)
     judged = run.data.tags.get("model_version")
     if judged != f"{version.name}/{version.version}" or run.data.tags.get("verdict") != verdict.outcome:
@@ -78,8 +81,10 @@ class PromotionJob(base.Job):
     @pdt.field_validator("alias")
     @classmethod
     def _check_alias(cls, alias: str) -> str:
-        if alias == registries.LATEST or alias.isdecimal() or alias[:1] + alias[1:].lstrip("0123456789") == "v":
+        if re.fullmatch(r"latest|v?\d+", alias, re.IGNORECASE):
             raise ValueError(f"{alias!r} cannot be an alias: it means a version")
+        if not re.fullmatch(r"[\w-]+", alias, re.ASCII):
+            raise ValueError(f"{alias!r} cannot be an alias: it may have letters, digits, - and _ only")
         return alias
 
     def run(self) -> PromotionResult:  # noqa: D102
