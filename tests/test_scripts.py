@@ -1,0 +1,427 @@
+"""The command line: what it runs, what it refuses before it runs anything, and how it ends."""
+
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pandas as pd
+import pytest
+
+from model_name import scripts
+from model_name.core import errors
+from model_name.io import datasets, notebooks, osvariables, services
+from model_name.jobs import evaluations, training
+from model_name.scripts import main
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["-s", "train.model.max_iter=5", "-s", "train.splitter.test_size=240"]
+LENIENT = ["-s", "evaluate.resamples=5", "-s", "evaluate.thresholds={}", "-s", "evaluate.beat_naive=false"]
+QUIET = ["-s", "job.logger_service.level=ERROR"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory whose MLflow store is in it."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+    osvariables.env.cache_clear()
+    yield folder
+    osvariables.env.cache_clear()
+
+
+@pytest.fixture
+def stocked(here: Path, empty_store: Path) -> Path:
+    """The working directory, with an MLflow store that has its tables: making them takes seconds."""
+    (here / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("DELETE FROM experiments WHERE name = 'model_name'")  # its files would be elsewhere
+    return here
+
+
+@pytest.fixture
+def table(hours: datasets.SimulatedReader, tmp_path: Path) -> Path:
+    """A file with ten weeks of hours."""
+    path = tmp_path / "hours.parquet"
+    hours.read().to_parquet(path, index=False)
+    return path
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the test fail when anything is started."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("something was started")
+
+    monkeypatch.setattr(notebooks.PapermillExecutor, "execute", refuse)
+    monkeypatch.setattr(services.MlflowService, "start", refuse)
+    monkeypatch.setattr(services.LoggerService, "start", refuse)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line; return its exit code and what it wrote to both streams."""
+
+    def tell(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(list(arguments))
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return tell
+
+
+def write(path: str, text: str) -> str:
+    Path(path).write_text(text)
+    return path
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+before_anything_runs = pytest.mark.usefixtures("nothing_runs")
+
+
+@before_anything_runs
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["trian"], ["there is no job 'trian'; did you mean 'train'?", "jobs: train, evaluate, promote, infer"]),
+        (["mine.yaml"], ["mine.yaml: no such file"]),
+        (["train", "-s", "job.model.max_dept=3"], ["-s job.model.max_dept=3", "did you mean 'max_depth'"]),
+        (["train", "-s", "train.modle=3"], ["job.modle: unknown key; did you mean 'model'"]),
+        (
+            ["train", "-s", "job.model.max_iter=many"],
+            ["-s job.model.max_iter=many: job.model.max_iter: 'many' is not an integer"],
+        ),
+        (["train", "-s", "job"], ["-s job: expected key=value"]),
+        (["train", "-s", "infer.batch_size=5"], ["-s infer...: the job 'infer' is not run here"]),
+        (["train", "-s", "job.model.KIND=Forest"], ["unknown KIND 'Forest'", "BaselineSklearnModel"]),
+        (["train", "--data", "table.xls"], ["--data table.xls: cannot tell how to read it", ".csv, .parquet, .pq"]),
+        (["train", "--dta", "x.csv"], ["No such option", "--data"]),
+        ([], ["Missing argument 'JOB|FILE...'"]),
+        (["train", "-s", "job.logger_service.level=LOUD"], ["no level 'LOUD'"]),
+        (["promote", "-s", "job.alias=v3"], ["'v3' cannot be an alias: it means a version"]),
+        (
+            ["evaluate", "-s", "job.metrics=[{KIND: SklearnMetric, name: r3_score}]"],
+            ["no metric 'r3_score'", "r2_score"],
+        ),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_wrong_usage(command: str, arguments: list[str], told: list[str], tell: Any) -> None:
+    code, out, err = tell(command, *arguments)
+    assert code == 2
+    assert [part for part in told if part not in err] == []
+    assert ("Traceback" in err, out) == (False, "")
+
+
+@before_anything_runs
+def test_a_command_that_does_not_exist(tell: Any) -> None:
+    code, _, err = tell("rnu", "train")
+    assert (code, "No such command 'rnu'" in err) == (2, True)
+
+
+@before_anything_runs
+def test_everything_that_is_wrong_is_told_at_once(tell: Any) -> None:
+    first = write(
+        "first.yaml", "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_itr: 7\n"
+    )
+    second = write("second.yaml", "job:\n  KIND: EvaluationsJob\n  resamples: some\n  slcies: [hr]\n")
+    broken = write("broken.yaml", "job: [\n")
+    code, _, err = tell(
+        "run", first, second, broken, "promot", "absent.yaml", "infer", "-s", "infer.batch_size=0", "--in-process"
+    )
+    assert code == 2
+    for part in (
+        "first.yaml:5: job.model.max_itr: unknown key; did you mean 'max_iter'",
+        "second.yaml:3: job.resamples: ",
+        "second.yaml:4: job.slcies: unknown key; did you mean 'slices'",
+        "broken.yaml:2:1: not YAML",
+        "absent.yaml: no such file",
+        "there is no job 'promot'; did you mean 'promote'",
+        "-s job.batch_size=0: job.batch_size: 0 is not allowed",
+    ):
+        assert part in err, part
+    assert "Traceback" not in err
+
+
+@before_anything_runs
+def test_a_fault_in_a_file_for_all_jobs_is_told_once(tell: Any) -> None:
+    shared = write("shared.yaml", "data:\n  table:\n    KIND: CsvReader\n    pth: bikes.csv\n")
+    code, _, err = tell("run", "train", "evaluate", "infer", shared)
+    assert code == 2
+    assert err.count("shared.yaml:4: data.table.pth: unknown key; did you mean 'path'") == 1
+
+
+@before_anything_runs
+def test_a_file_without_a_job_alone(tell: Any) -> None:
+    shared = write("shared.yaml", "data:\n  table:\n    KIND: CsvReader\n    path: bikes.csv\n")
+    code, _, err = tell("run", shared)
+    assert (code, err.startswith("error: no job was named: name one of train, evaluate, promote, infer")) == (2, True)
+
+
+# --------------------------------------------------------------------------------------------------- what is planned
+def steps(*words: str, overrides: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
+    return [(step.verb, step.job) for step in scripts.load_steps(words, overrides)]
+
+
+def test_steps_are_those_of_the_words_in_their_order() -> None:
+    mine = write("mine.yaml", "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_iter: 7\n")
+    shared = write("shared.yaml", "data:\n  table:\n    KIND: CsvReader\n    path: bikes.csv\n")
+    assert [verb for verb, _ in steps("infer", "train", "promote")] == ["infer", "train", "promote"]
+    [(verb, job)] = steps(mine)
+    assert (verb, job.model.max_iter, job.splitter.test_size) == ("train", 7, 1440), "the file alone, without confs"
+    [(verb, job)] = steps("train", mine)
+    assert (verb, job.model.max_iter, job.inputs.KIND) == ("train", 7, "SimulatedReader"), "merged, not run twice"
+    found = steps("train", "evaluate", shared, mine)
+    assert [verb for verb, _ in found] == ["train", "evaluate"]
+    assert all(job.inputs.path == "bikes.csv" for _, job in found)
+
+
+def test_overrides_win_for_all_jobs_or_for_one() -> None:
+    mine = write("mine.yaml", "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_iter: 7\n")
+    found = dict(
+        steps("train", "infer", mine, overrides=("job.mlflow_service.registry_name=bikes", "train.model.max_iter=9"))
+    )
+    assert (found["train"].model.max_iter, found["infer"].batch_size) == (9, 50_000)
+    assert {job.mlflow_service.registry_name for job in found.values()} == {"bikes"}
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [("bikes.csv", "CsvReader"), ("my bikes.PARQUET", "ParquetReader"), ("s3://bucket/a: b, {c}.pq", "ParquetReader")],
+)
+def test_the_data_option_names_a_table_for_all(address: str, kind: str) -> None:
+    for _, job in steps("train", "evaluate", "infer", overrides=tuple(scripts.data_overrides(address))):
+        assert (job.inputs.KIND, job.inputs.path) == (kind, address)
+
+
+def test_check_says_what_is_valid(tell: Any, nothing_runs: None) -> None:
+    code, out, _ = tell("check", "train", "evaluate", "promote", "infer", "--data", "bikes.csv")
+    assert (code, out) == (
+        0,
+        (
+            "train: TrainingJob is valid\nevaluate: EvaluationsJob is valid\n"
+            "promote: PromotionJob is valid\ninfer: InferenceJob is valid\n"
+        ),
+    )
+
+
+def test_the_schema_is_json(tell: Any) -> None:
+    code, out, _ = tell("schema")
+    assert code == 0
+    jsonschema.Draft202012Validator.check_schema(json.loads(out))
+
+
+# ------------------------------------------------------------------------------------------------------- in process
+def test_the_whole_path_in_process(stocked: Path, table: Path, tell: Any) -> None:
+    code, out, err = tell(
+        "run", "train", "evaluate", "promote", "infer", "--in-process", "--data", str(table), *SMALL, *LENIENT, *QUIET
+    )
+    assert (code, err) == (0, "")
+    for part in (
+        "train", "version 1 of 'model_name': GradientBoostingModel fitted on 1,440 rows, scored on 240",
+        "version 1 of 'model_name' on 240 unseen rows: passed",
+        "Champion is version 1",
+        "1,680 rows scored by version 1 of 'model_name' into outputs/predictions.parquet",
+        f"MLflow: mlflow ui --backend-store-uri sqlite:///{stocked.as_posix()}/mlflow.db",
+    ):  # fmt: skip
+        assert part in out, part
+    assert out.count("MLflow run  ") == 4
+    assert len(pd.read_parquet("outputs/predictions.parquet")) == 1680
+
+
+def test_a_gate_that_refuses_ends_with_3_and_the_rest_is_not_run(stocked: Path, table: Path, tell: Any) -> None:
+    code, out, err = tell(
+        "run", "train", "evaluate", "promote", "infer", "--in-process", "--data", str(table), *SMALL, *QUIET,
+        "-s", "evaluate.resamples=5", "-s", "evaluate.thresholds.r2_score.threshold=0.99",
+        "-s", "evaluate.thresholds.r2_score.greater_is_better=true",
+    )  # fmt: skip
+    assert code == 3
+    assert "refused: r2_score is 0." in out
+    assert "below the threshold 0.99 by 0." in err
+    assert [line.split() for line in out.splitlines() if "not run" in line] == [
+        ["promote", "not", "run"], ["infer", "not", "run"],
+    ]  # fmt: skip
+    assert "Traceback" not in err
+    code, _, err = tell("run", "promote", "--in-process", *QUIET)
+    assert code == 3
+    assert "the evaluation of version 1 of 'model_name' was: refused (r2_score is 0." in err
+    code, _, err = tell("run", "infer", "--in-process", *QUIET)
+    assert code == 1
+    assert "has no version or alias 'Champion'" in err
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_job_that_fails_ends_with_1(debug: bool, stocked: Path, tell: Any) -> None:
+    code, out, err = tell(
+        "run", "train", "infer", "--in-process", "--data", "absent.csv", *QUIET, *(["--debug"] if debug else [])
+    )
+    assert code == 1
+    assert "failed: absent.csv: no such file" in out
+    assert [line.split() for line in out.splitlines() if "not run" in line] == [["infer", "not", "run"]]
+    assert ("error: absent.csv: no such file" in err, "Traceback" in err) == (True, debug)
+    assert ("training.py" in err) == debug
+
+
+def test_an_unreachable_server_ends_with_1(tell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:s3cret@127.0.0.1:9")
+    osvariables.env.cache_clear()
+    code, out, err = tell("run", "train", "--in-process", *QUIET)
+    assert code == 1
+    assert err.startswith("error: the MLflow server at http://127.0.0.1:9 cannot be reached")
+    assert "s3cret" not in out + err
+    assert "MLflow: http://127.0.0.1:9\n" in out
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_nobody_expected_is_a_sentence(debug: bool, tell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(training.TrainingJob, "__enter__", fail)
+    code, _, err = tell("run", "train", "--in-process", *(["--debug"] if debug else []))
+    assert code == 1
+    assert "error: ZeroDivisionError: by zero\nThis was not expected: --debug shows where.\n" in err
+    assert ("Traceback" in err) == debug
+
+
+def test_an_interruption_ends_with_130_and_says_what_was_done(
+    stocked: Path, table: Path, tell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluations.EvaluationsJob, "run", interrupt)
+    code, out, err = tell("run", "train", "evaluate", "--in-process", "--data", str(table), *SMALL, *QUIET)
+    assert (code, err.strip()) == (130, "interrupted")
+    assert "version 1 of 'model_name'" in out
+    assert [line.split() for line in out.splitlines() if "not run" in line] == [["evaluate", "not", "run"]]
+
+
+def test_the_real_table(bike_table: Path, stocked: Path, tell: Any) -> None:
+    """The reference point: an honest model on the last two months of the real table."""
+    code, out, _ = tell(
+        "run", "train", "evaluate", "promote", "infer", "--in-process", "--data", str(bike_table), *QUIET,
+        "-s", "evaluate.resamples=20",
+    )  # fmt: skip
+    assert code == 0, out
+    runs = (
+        services.MlflowService()
+        .client()
+        .search_runs(
+            [services.MlflowService().client().get_experiment_by_name("model_name").experiment_id],
+            "attributes.run_name = 'Evaluations'",
+        )
+    )
+    assert 0.85 < runs[0].data.metrics["r2_score"] < 0.95, "much better than this would be a leak"
+    predictions = pd.read_parquet("outputs/predictions.parquet")
+    assert predictions["instant"].tolist() == pd.read_csv(bike_table)["instant"].tolist()
+
+
+# ----------------------------------------------------------------------------------------------------- in notebooks
+def test_the_whole_path_in_notebooks(stocked: Path, table: Path, tell: Any) -> None:
+    code, out, err = tell("run", "train", "evaluate", "--data", str(table), *SMALL, *LENIENT)
+    assert code == 0, err
+    client = services.MlflowService().client()
+    kept = {Path(line.split()[-1]) for line in out.splitlines() if "notebook    " in line}
+    assert {path.parent for path in kept} == {Path("outputs/notebooks")}
+    experiment = client.get_experiment_by_name("model_name")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    for verb, name, figures in (("train", "Training", 3), ("evaluate", "Evaluations", 4)):
+        [path] = [path for path in kept if path.stem.endswith(verb)]
+        cells = json.loads(path.read_text())["cells"]
+        outputs = [each for cell in cells for each in cell.get("outputs", [])]
+        assert sum("image/png" in each.get("data", {}) for each in outputs) == figures, verb
+        assert not [each for each in outputs if each["output_type"] == "error"]
+        run = runs[name]
+        assert f"MLflow run  {run.info.run_id}" in out
+        [artifact] = client.list_artifacts(run.info.run_id, "notebook")
+        assert artifact.path == f"notebook/{path.name}"
+        assert run.data.tags["mlflow.source.name"] == str(path.absolute())
+
+
+def test_a_gate_in_a_notebook(stocked: Path, table: Path, tell: Any) -> None:
+    """Version 1 was never evaluated: the notebook says so, its run is complete, and the exit code is that of a gate."""
+    assert tell("run", "train", "--in-process", "--data", str(table), *SMALL, *QUIET)[0] == 0
+    code, out, err = tell("run", "promote", "infer", "--notebooks", "kept")
+    assert code == 3
+    assert "refused: version 1 of 'model_name' was never evaluated: run the evaluate job first" in out
+    assert "error: version 1 of 'model_name' was never evaluated" in err
+    assert [path.stem.split("-")[-1] for path in Path("kept").iterdir()] == ["promote"]
+    client = services.MlflowService().client()
+    [run] = client.search_runs(
+        [client.get_experiment_by_name("model_name").experiment_id], "attributes.run_name = 'Promotion'"
+    )
+    assert run.info.status == "FINISHED", "saying no is work done"
+
+
+def test_open_job_reads_what_the_executor_hands_over() -> None:
+    [step] = scripts.load_steps(["infer"], ["job.batch_size=7"])
+    assert scripts.open_job("infer", step.settings.model_dump_json()) == step.job
+
+
+def test_open_job_by_hand_reads_the_file_in_confs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "nbs" / "runs")
+    assert scripts.open_job("promote").alias == "Champion"
+    assert Path.cwd() == ROOT, "paths are meant from the project's folder"
+
+
+# ------------------------------------------------------------------------------------------------ the program itself
+def program(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **variables})
+
+
+def test_the_module_is_the_program() -> None:
+    installed = Path(sys.executable).parent / "model_name"
+    for arguments in (["--version"], ["--help"], ["run", "trian"]):
+        module = program(sys.executable, "-m", "model_name", *arguments)
+        script = program(str(installed), *arguments)
+        assert (module.returncode, module.stdout, module.stderr) == (script.returncode, script.stdout, script.stderr)
+        assert module.returncode == (2 if "trian" in arguments else 0)
+    assert program(sys.executable, "-m", "model_name", "--version").stdout.startswith("model_name 0.")
+
+
+@pytest.mark.parametrize(
+    ("begun", "offered"),
+    [
+        (["r"], ["run"]),
+        (["run", ""], ["evaluate", "infer", "promote", "train"]),
+        (["run", "train", "ev"], ["evaluate"]),
+        (["run", "--in"], ["--in-process"]),
+        (["completion", "z"], ["zsh"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bash_completes(begun: list[str], offered: list[str]) -> None:
+    folder = Path(sys.executable).parent
+    words = " ".join(f"'{word}'" for word in ["model_name", *begun])
+    ended = program(
+        "bash", "-c",
+        f'eval "$(model_name completion bash)"; COMP_WORDS=({words}); COMP_CWORD={len(begun)}; '
+        '_model_name_completion model_name; printf "%s\\n" "${COMPREPLY[@]}"',
+        PATH=f"{folder}{os.pathsep}{os.environ['PATH']}",
+    )  # fmt: skip
+    assert sorted(ended.stdout.split()) == offered, ended.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_gets_something(shell: str, tell: Any) -> None:
+    code, out, _ = tell("completion", shell)
+    assert (code, "_MODEL_NAME_COMPLETE" in out) == (0, True)
+
+
+def test_errors_are_those_of_the_project() -> None:
+    with pytest.raises(errors.ConfigError, match="there is no job 'x'"):
+        scripts.load_steps(["x"])

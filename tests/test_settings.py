@@ -1,0 +1,169 @@
+"""What a configuration may say: the shared data section, strictness, and a schema that explains every field."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pydantic as pdt
+import pytest
+
+from model_name import jobs, settings
+from model_name.io import datasets
+
+CSV = {"KIND": "CsvReader", "path": "bikes.csv"}
+OTHER = {"KIND": "ParquetReader", "path": "bikes.parquet"}
+
+
+def validate(**given: Any) -> settings.MainSettings:
+    """Validate as the command line does: from JSON."""
+    return settings.MainSettings.model_validate_json(json.dumps(given))
+
+
+def faults(**given: Any) -> dict[str, str]:
+    """Return what is wrong, by place."""
+    with pytest.raises(pdt.ValidationError) as caught:
+        validate(**given)
+    return {".".join(map(str, fault["loc"])): fault["msg"] for fault in caught.value.errors()}
+
+
+# ---------------------------------------------------------------------------------------------- where the data are
+def test_one_table_for_every_job_that_reads() -> None:
+    for verb, job in settings.verbs().items():
+        made = validate(data={"table": CSV}, job={"KIND": job.model_fields["KIND"].default}).job
+        for side in {"inputs", "targets"} & set(job.model_fields):
+            assert getattr(made, side) == datasets.CsvReader(path="bikes.csv"), (verb, side)
+
+
+def test_inputs_and_targets_apart() -> None:
+    made: Any = validate(data={"inputs": CSV, "targets": OTHER}, job={"KIND": "TrainingJob"}).job
+    assert (made.inputs.KIND, made.targets.KIND) == ("CsvReader", "ParquetReader")
+    only: Any = validate(data={"inputs": CSV}, job={"KIND": "TrainingJob"}).job
+    assert (only.inputs.KIND, only.targets.KIND) == ("CsvReader", "SimulatedReader")
+    assert validate(data={"inputs": CSV}, job={"KIND": "InferenceJob"}).job.inputs.KIND == "CsvReader"
+
+
+def test_what_a_job_says_itself_wins() -> None:
+    made: Any = validate(data={"table": CSV}, job={"KIND": "TrainingJob", "targets": OTHER}).job
+    assert (made.inputs.KIND, made.targets.KIND) == ("CsvReader", "ParquetReader")
+
+
+def test_a_job_that_reads_nothing_takes_no_harm() -> None:
+    assert validate(data={"table": CSV}, job={"KIND": "PromotionJob"}).job.KIND == "PromotionJob"
+
+
+def test_the_same_data_from_python_objects() -> None:
+    made = settings.MainSettings.model_validate({"data": {"table": CSV}, "job": {"KIND": "TrainingJob"}})
+    assert made == validate(data={"table": CSV}, job={"KIND": "TrainingJob"})
+    again = settings.MainSettings.model_validate_json(made.model_dump_json())
+    assert again == made, "what the executor hands over is what was checked"
+
+
+def test_a_table_and_inputs_contradict_each_other() -> None:
+    found = faults(data={"table": CSV, "inputs": CSV}, job={"KIND": "TrainingJob"})
+    assert found == {"data": "Value error, give either table, or inputs and targets"}
+
+
+def test_wrong_data_are_told_once_and_where_they_are_named() -> None:
+    found = faults(data={"table": {"KIND": "CsvReader", "pat": "x"}}, job={"KIND": "TrainingJob"})
+    assert set(found) == {"data.table.CsvReader.path", "data.table.CsvReader.pat"}
+
+
+# ---------------------------------------------------------------------------------------------------- strictness
+def test_a_configuration_needs_a_job_that_exists() -> None:
+    assert faults() == {"job": "Field required"}
+    assert "TrainnigJob" in faults(job={"KIND": "TrainnigJob"})["job"]
+    assert "discriminator" in faults(job={})["job"]
+    assert set(faults(job=3)) == {"job"}
+
+
+def test_all_faults_at_once() -> None:
+    found = faults(
+        data={"tabel": CSV},
+        job={
+            "KIND": "TrainingJob",
+            "model": {"KIND": "BaselineSklearnModel", "max_depth": "deep"},
+            "splitter": {"KIND": "TrainTestSplitter", "shufle": True},
+            "mlflow_service": {"tracking_uri": 5},
+        },
+    )
+    assert set(found) == {
+        "data.tabel",
+        "job.TrainingJob.model.BaselineSklearnModel.max_depth",
+        "job.TrainingJob.splitter.TrainTestSplitter.shufle",
+        "job.TrainingJob.mlflow_service.tracking_uri",
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"KIND": "TrainingJob", "model": {"KIND": "BaselineSklearnModel", "n_estimators": "200"}},
+        {"KIND": "TrainingJob", "model": {"KIND": "BaselineSklearnModel", "n_estimators": 200.5}},
+        {"KIND": "PromotionJob", "version": True},
+        {"KIND": "InferenceJob", "batch_size": 0},
+        {"KIND": "EvaluationsJob", "beat_naive": "no"},
+    ],
+    ids=lambda wrong: wrong["KIND"],
+)
+def test_nothing_is_guessed(wrong: dict[str, Any]) -> None:
+    assert len(faults(job=wrong)) >= 1
+
+
+def models(kind: type[pdt.BaseModel], met: set[type[pdt.BaseModel]]) -> Iterator[type[pdt.BaseModel]]:
+    """Walk through a configuration class and those of its fields."""
+    if kind in met:
+        return
+    met.add(kind)
+    yield kind
+    for field in kind.model_fields.values():
+        for part in _parts(field.annotation):
+            yield from models(part, met)
+
+
+def _parts(annotation: Any) -> Iterator[type[pdt.BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, pdt.BaseModel):
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _parts(argument)
+
+
+def test_every_part_is_frozen_and_forbids_what_it_does_not_know() -> None:
+    met = list(models(settings.MainSettings, set()))
+    assert len(met) > 20
+    for kind in met:
+        assert kind.model_config.get("extra") == "forbid", kind
+        is_model = kind.__module__.endswith("core.models")  # models are fitted, so they are not frozen
+        assert kind.model_config.get("frozen", False) is not is_model, kind
+        assert kind.model_config.get("strict") is True, kind
+
+
+# ---------------------------------------------------------------------------------------------------- the schema
+def test_the_json_schema_is_one_and_explains_every_field() -> None:
+    schema = settings.MainSettings.model_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert len(schema["$defs"]) > 20
+    for name, definition in [("MainSettings", schema), *schema["$defs"].items()]:
+        for field, its in definition.get("properties", {}).items():
+            if field != "KIND":
+                assert len(its.get("description", "")) > 3, f"{name}.{field}"
+        assert definition["additionalProperties"] is False, name
+        assert definition.get("description"), name
+
+
+@pytest.mark.parametrize("verb", sorted(settings.verbs()))
+def test_an_editor_and_the_command_line_agree(verb: str) -> None:
+    """What validates here validates by the JSON schema, and what the schema refuses is refused here."""
+    checker = jsonschema.Draft202012Validator(settings.MainSettings.model_json_schema())
+    kind = settings.verbs()[verb].model_fields["KIND"].default
+    dumped = json.loads(validate(data={"table": CSV}, job={"KIND": kind}).model_dump_json())
+    assert list(checker.iter_errors(dumped)) == []
+    wrong = {"job": {"KIND": kind, "no_such_key": 1}}
+    assert not checker.is_valid(wrong)
+    assert list(faults(**wrong)) == [f"job.{kind}.no_such_key"]
+
+
+def test_verbs_and_kinds_name_the_same_jobs() -> None:
+    assert list(settings.verbs().values()) == list(settings.kinds().values())
+    assert {"train", "evaluate", "promote", "infer"} <= set(settings.verbs())
+    assert settings.kinds()["TrainingJob"] is jobs.TrainingJob
