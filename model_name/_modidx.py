@@ -155,6 +155,10 @@ d = {
                 "core/models.html#gradientboostingmodel.build",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models.GradientBoostingModel.fit_estimator": (
+                "core/models.html#gradientboostingmodel.fit_estimator",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models.Model": ("core/models.html#model", "model_name/core/models.py"),
             "model_name.core.models.Model.__sklearn_clone__": (
                 "core/models.html#model.__sklearn_clone__",

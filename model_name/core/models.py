@@ -263,7 +263,7 @@ class GradientBoostingModel(SklearnModel):
         kind = HistGradientBoostingClassifier if classify else HistGradientBoostingRegressor
         loss = {} if classify else {"loss": "poisson" if schemas.is_count() else "squared_error"}
         settings = self.get_params() | {"early_stopping": False} | loss
-        del settings["n_jobs"]  # these estimators use OpenMP; see utils.parallel for limits
+        del settings["n_jobs"]  # these estimators have no such argument: see fit_estimator
         categories = [role == "categorical" for role in schemas.InputsSchema.roles().values()]
         boosting = kind(categorical_features=list(range(sum(categories))), **settings)
         # a label that was not there when fitting counts as missing; 255 bins are what the estimator has
@@ -271,6 +271,13 @@ class GradientBoostingModel(SklearnModel):
             handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan, max_categories=254
         )
         return Pipeline([("encode", _encoder(ordinal)), ("estimate", boosting)])
+
+    def fit_estimator(self, estimator: Any, encoded: Any, labels: Any) -> None:  # noqa: D102
+        from threadpoolctl import threadpool_limits
+
+        limit = None if self.n_jobs is None or self.n_jobs < 1 else self.n_jobs
+        with threadpool_limits(limit, user_api="openmp"):
+            estimator.fit(encoded, labels)
 
 
 ModelKind = BaselineSklearnModel | GradientBoostingModel

@@ -431,3 +431,22 @@ def test_counts_are_never_predicted_below_zero(year: tuple[Any, Any, pd.Series])
     model = models.GradientBoostingModel(max_iter=50).fit(inputs, targets)
     assert model.get_internal_model()["estimate"].loss == "poisson"
     assert (model.predict(inputs)["prediction"] > 0).all()
+
+
+@pytest.mark.parametrize(("n_jobs", "threads"), [(1, 1), (2, 2)])
+def test_gradient_boosting_keeps_to_its_threads(monkeypatch: pytest.MonkeyPatch, n_jobs: int, threads: int) -> None:
+    """The limit holds while the estimator is fitted, and no longer."""
+    seen = []
+
+    class Estimator:
+        def fit(self, encoded: object, labels: object) -> None:
+            seen.append(openmp())
+
+    def openmp() -> int:
+        return max(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp")
+
+    import sklearn.ensemble  # noqa: F401 (loads the OpenMP library that is limited)
+
+    with threadpoolctl.threadpool_limits(2, user_api="openmp"):
+        models.GradientBoostingModel(n_jobs=n_jobs).fit_estimator(Estimator(), [], [])
+        assert (seen, openmp()) == ([threads], 2)
