@@ -21,6 +21,7 @@ __all__ = [
 # %% ../nbs/scripts.ipynb #47024e80
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -34,6 +35,8 @@ import click
 from .core import errors
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from model_name import jobs
     from model_name.settings import MainSettings
 
@@ -65,30 +68,40 @@ def _is_file(word: str) -> bool:
 
 
 # %% ../nbs/scripts.ipynb #0cd5cb68
-def _plan(words: Sequence[str]) -> list[tuple[str | None, list[str]]]:
-    """Sort verbs and files into steps: the verb, if one was given, and the files to merge."""
+def _plan(words: Sequence[str]) -> tuple[list[tuple[str | None, list[str]]], list[str]]:
+    """Sort verbs and files into steps (the verb, if one was given, and the files to merge); say what cannot be."""
     from model_name import settings
     from model_name.io import osvariables
 
     verbs = settings.verbs()
+    kinds, faults = _kinds([word for word in words if _is_file(word)])
     unknown = [word for word in words if not _is_file(word) and word not in verbs]
     if unknown:
-        raise errors.ConfigError(
-            "\n".join(f"there is no job {word!r}{errors.nearest(word, verbs)}" for word in unknown)
-            + f"\njobs: {', '.join(verbs)}, or a YAML file"
-        )
-    kinds = {word: _kind(word) for word in words if _is_file(word)}
+        faults += [f"there is no job {word!r}{errors.nearest(word, verbs)}" for word in unknown]
+        faults.append(f"jobs: {', '.join(verbs)}, or a YAML file")
     named = {verb: verbs[verb].model_fields["KIND"].default for verb in words if verb in verbs}
     steps: list[tuple[str | None, list[str]]] = []
     for word in words:
         if word in named:
             own = [file for file, kind in kinds.items() if kind in (None, named[word])]
             steps.append((word, [str(osvariables.confs_dir() / f"{word}.yaml"), *own]))
-        elif kinds[word] is not None and kinds[word] not in named.values():
+        elif kinds.get(word) is not None and kinds[word] not in named.values():
             steps.append((None, [word, *(file for file, kind in kinds.items() if kind is None)]))
-    if not steps:
-        raise errors.ConfigError(f"no job was named: name one of {', '.join(verbs)}, or a YAML file with a job in it")
-    return steps
+    if not (steps or faults):
+        faults.append(f"no job was named: name one of {', '.join(verbs)}, or a YAML file with a job in it")
+    return steps, faults
+
+
+def _kinds(files: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Return the KIND that each file names, and what is wrong with those that cannot be read."""
+    kinds: dict[str, str | None] = {}
+    faults: list[str] = []
+    for file in files:
+        try:
+            kinds[file] = _kind(file)
+        except errors.ConfigError as error:
+            faults += str(error).splitlines()
+    return kinds, faults
 
 
 # %% ../nbs/scripts.ipynb #e377bac1
@@ -139,8 +152,9 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
     from model_name import settings
 
     of_kind = {job.model_fields["KIND"].default: verb for verb, job in settings.verbs().items()}
-    plan = _plan(words)
-    steps, faults = [], _misplaced(overrides, [verb for verb, _ in plan], settings.verbs())
+    plan, faults = _plan(words)
+    faults += _misplaced(overrides, [*words, *(verb for verb, _ in plan)], settings.verbs())
+    steps = []
     for verb, files in plan:
         try:
             checked = _check(files, _overrides_of(verb, overrides, settings.verbs()))
@@ -262,7 +276,16 @@ def _report(outcomes: Sequence[Outcome], skipped: Sequence[str], tracking_uri: s
         rows.append(f"{outcome.verb:<{width}}  {outcome.seconds:>6.1f} s  {first}")
         rows += [f"{'':<{width}}  {'':>8}  {line}" for line in more]
     rows += [f"{verb:<{width}}  {'':>8}  not run" for verb in skipped]
-    return "\n".join(["", *rows, "", f"MLflow: mlflow ui --backend-store-uri {tracking_uri}", ""])
+    return "\n".join(["", *rows, "", f"MLflow: {_how_to_see(tracking_uri)}", ""])
+
+
+def _how_to_see(tracking_uri: str) -> str:
+    """Say how to see a tracking store in the browser, without the password that its address may hold."""
+    if tracking_uri.startswith("sqlite:"):
+        return f"mlflow ui --backend-store-uri {tracking_uri}"
+    if tracking_uri.startswith(("http:", "https:")):
+        return re.sub(r"://[^/]*@", "://", tracking_uri)
+    return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"'
 
 
 # %% ../nbs/scripts.ipynb #32c2d825
@@ -272,7 +295,18 @@ def cli() -> None:
     """Train, evaluate, promote and serve a model; every run is a notebook that can be read and repeated."""
 
 
-_WORDS = click.argument("words", nargs=-1, required=True, metavar="JOB|FILE...")
+def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> "list[CompletionItem]":
+    """Complete the name of a job, or of a file."""
+    from click.shell_completion import CompletionItem
+
+    from model_name.io import osvariables
+
+    verbs = sorted(path.stem for path in osvariables.runs_dir().glob("*.ipynb"))
+    found = [CompletionItem(verb) for verb in verbs if verb.startswith(begun)]
+    return found or [CompletionItem(begun, type="file")]
+
+
+_WORDS = click.argument("words", nargs=-1, required=True, metavar="JOB|FILE...", shell_complete=_complete)
 _OVERRIDES = click.option(
     "-s",
     "--set",
@@ -281,7 +315,9 @@ _OVERRIDES = click.option(
     metavar="KEY=VALUE",
     help="Override a key of every job (job.limit=9) or of one (train.model.max_depth=8).",
 )
-_DATA = click.option("--data", metavar="TABLE", help="Table that every job reads: a .csv or .parquet file.")
+_DATA = click.option(
+    "--data", metavar="TABLE", type=click.Path(), help="Table that every job reads: a .csv or .parquet file."
+)
 
 
 # %% ../nbs/scripts.ipynb #523def0f
