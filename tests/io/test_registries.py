@@ -198,6 +198,7 @@ def test_a_model_that_is_not_fitted(store: services.MlflowService, inputs: schem
 # ------------------------------------------------------------------------------------------------ finding versions
 def register_again(store: services.MlflowService, times: int) -> None:
     """Register version 1 again."""
+    store.start()
     source = store.client().get_model_version("model_name", "1").source
     for _ in range(times):
         store.client().create_model_version("model_name", source)

@@ -257,6 +257,7 @@ def test_all_rows_only_when_asked_for(trained: services.MlflowService, hours: da
 
 def test_a_version_without_a_record(trained: services.MlflowService, hours: datasets.SimulatedReader) -> None:
     """A version that was made elsewhere has no training run here; a person has to say that its rows are fine."""
+    trained.start()
     client = trained.client()
     model = client.get_logged_model(client.get_model_version("model_name", "1").source.rpartition("/")[2])
     client.create_model_version("model_name", model.artifact_location)

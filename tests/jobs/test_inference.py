@@ -125,6 +125,7 @@ def test_targets_are_not_needed_and_gaps_are_no_error(
 def test_aliases_and_versions_alike(
     wanted: str | int, trained: services.MlflowService, table: pd.DataFrame, write: Any, tmp_path: Path
 ) -> None:
+    trained.start()
     client = trained.client()
     client.set_registered_model_alias("model_name", "Champion", "1")
     if wanted == "latest":

@@ -43,6 +43,7 @@ def aliases(store: services.MlflowService) -> dict[str, int]:
 
 
 def add_version(store: services.MlflowService) -> None:
+    store.start()
     store.client().create_model_version("model_name", store.client().get_model_version("model_name", "1").source)
 
 
