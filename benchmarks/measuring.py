@@ -25,6 +25,7 @@ class Sample:
     """One execution of a case."""
 
     seconds: float
+    cpu: float = 0.0  # seconds of processor time, of all processes of the case
     peak_mib: float | None = None  # largest resident memory of any one process of the case
 
 
@@ -46,6 +47,7 @@ class Measured:
     name: str
     reference: str | None
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     peaks_mib: list[float] = field(default_factory=list)
     median: float = 0.0
     ratio: float | None = None  # median over the rounds of this case / reference, both of the same round
@@ -68,10 +70,10 @@ def run_process(
         command: program and arguments.
         folder: working directory.
         extra: more environment variables.
-        timed_inside: take the seconds that the command prints as its last line instead of those of the process.
+        timed_inside: take the seconds that the command prints last, of the clock and of the processor.
 
     Returns:
-        Wall-clock seconds and peak memory. For a process with children, memory is that of the largest one.
+        Seconds and peak memory. For a process with children, memory is that of the largest one.
     """
     with tempfile.TemporaryFile("w+") as output:
         start = time.perf_counter()
@@ -85,7 +87,10 @@ def run_process(
         said = output.read()
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)}\nended with exit code {process.returncode}:\n{said[-3000:]}")
-    return Sample(float(said.split()[-1]) if timed_inside else seconds, usage.ru_maxrss / 1024)
+    cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    if timed_inside:
+        seconds, cpu = map(float, said.split()[-2:])
+    return Sample(seconds, cpu, peak)
 
 
 def run_python(code: str, *arguments: str, folder: Path, timed_inside: bool = False) -> Sample:
@@ -100,9 +105,9 @@ def run_command(*arguments: str, folder: Path) -> Sample:
 
 def run_here(work: Callable[[], Any]) -> Sample:
     """Time a call in this process."""
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     work()
-    return Sample(time.perf_counter() - start)
+    return Sample(time.perf_counter() - start, time.process_time() - cpu)
 
 
 def measure(cases: Sequence[Case], rounds: int) -> list[Measured]:
@@ -116,6 +121,7 @@ def measure(cases: Sequence[Case], rounds: int) -> list[Measured]:
         for case in cases if number % 2 == 0 else cases[::-1]:
             sample = case.run()
             found[case.name].seconds.append(sample.seconds)
+            found[case.name].cpu.append(sample.cpu)
             if sample.peak_mib is not None:
                 found[case.name].peaks_mib.append(sample.peak_mib)
             print(f"round {number + 1}/{rounds}  {case.name:<44} {sample.seconds:>8.2f} s", file=sys.stderr, flush=True)
@@ -137,13 +143,17 @@ def _conclude(measured: Measured, case: Case, found: Mapping[str, Measured]) -> 
 def table(results: Sequence[Measured]) -> str:
     """Lay the results out for a person."""
     width = max(len(result.name) for result in results)
-    lines = [f"{'':<{width}}  {'median':>9}  {'least':>7}  {'most':>7}  {'peak':>9}  compared with, and rate"]
+    lines = [
+        f"{'':<{width}}  {'median':>9}  {'least':>7}  {'most':>7}  {'cpu':>7}  {'peak':>9}  compared with, and rate"
+    ]
     for result in results:
         peak = f"{statistics.median(result.peaks_mib):>5,.0f} MiB" if result.peaks_mib else ""
         notes = [f"{result.ratio:.2f} x {result.reference}"] if result.ratio is not None else []
         notes += [f"{result.rate:,.3g} {result.unit}/s"] if result.rate is not None else []
         least, most = min(result.seconds), max(result.seconds)
-        figures = f"{result.median:>7.3f} s  {least:>7.3f}  {most:>7.3f}  {peak:>9}"
+        figures = (
+            f"{result.median:>7.3f} s  {least:>7.3f}  {most:>7.3f}  {statistics.median(result.cpu):>7.3f}  {peak:>9}"
+        )
         lines.append(f"{result.name:<{width}}  {figures}  {', '.join(notes)}".rstrip())
     return "\n".join(lines)
 

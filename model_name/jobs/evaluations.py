@@ -60,11 +60,13 @@ def _seasonal_mean(inputs: schemas.Inputs, values: pd.Series) -> pd.Series:
     time, season = schemas.InputsSchema.marked("time"), schemas.InputsSchema.marked("season")
     if not (time and season):
         return pd.Series(np.nan, index=inputs.index)
-    table = inputs[season].astype("float64").assign(_day=inputs[time[0]].dt.floor("D"), _value=values.astype("float64"))
-    days = table.groupby([*season, "_day"], observed=True)["_value"].agg(["sum", "count"]).reset_index(season)
-    window = days.groupby(season)[["sum", "count"]].rolling(NAIVE_WINDOW, closed="left").sum()
+    alike = inputs.groupby(season, observed=True, dropna=False).ngroup()
+    day = inputs[time[0]].dt.floor("D")
+    table = pd.DataFrame({"_alike": alike, "_day": day, "_value": values.astype("float64")})
+    days = table.groupby(["_alike", "_day"])["_value"].agg(["sum", "count"]).reset_index("_alike")
+    window = days.groupby("_alike")[["sum", "count"]].rolling(NAIVE_WINDOW, closed="left").sum()
     means = (window["sum"] / window["count"]).rename("_mean")
-    return table.join(means, on=[*season, "_day"])["_mean"]
+    return table.join(means, on=["_alike", "_day"])["_mean"]
 
 
 # %% ../../nbs/jobs/evaluations.ipynb #220a46fb
@@ -215,15 +217,15 @@ class EvaluationsResult(base.JobResult):
     model_version: int = pdt.Field(description="Version that was judged.")
     rows: int = pdt.Field(description="Rows that it was judged on.")
     passed: bool = pdt.Field(description="Whether nothing speaks against it.")
+    greater_is_better: bool = pdt.Field(exclude=True, repr=False, description="Is more of the first metric better?")
     table: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Metrics: model, interval, naive forecast.")
     slices: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Metrics of each slice.")
     scored: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Evaluated rows: target and outputs.")
 
     def worst_slices(self, rows: int) -> pd.DataFrame:
         """Return the slices with the poorest values of the first metric."""
-        first = self.table.iloc[0]
-        better_when_greater = first["skill"] * (first["model"] - first["naive"]) >= 0
-        return self.slices.sort_values(first["metric"], ascending=better_when_greater).head(rows)
+        first = str(self.table["metric"].iloc[0])
+        return self.slices.sort_values(first, ascending=self.greater_is_better).head(rows)
 
 
 # %% ../../nbs/jobs/evaluations.ipynb #d0b821a4
@@ -304,6 +306,7 @@ class EvaluationsJob(base.Job):
             model_version=int(version.version),
             rows=len(scored),
             passed=not refusals,
+            greater_is_better=metrics[0].greater_is_better,
             table=table.reset_index(),
             slices=slices,
             scored=scored,

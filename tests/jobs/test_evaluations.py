@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 import pydantic as pdt
 import pytest
+from pandera.typing.pandas import Index, Series
 
 from model_name.core import errors, schemas
 from model_name.core import metrics as metrics_
@@ -88,6 +90,32 @@ def test_the_naive_forecast_does_not_look_ahead() -> None:
             for values in (counts, changed)
         ]
         np.testing.assert_array_equal(*forecasts)
+
+
+def test_the_naive_forecast_of_another_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What "same" means may be said by text, with gaps: a gap is a kind of its own."""
+
+    class Inputs(schemas.Schema):
+        """Sales a shop and day."""
+
+        receipt: Index[str] = pa.Field(unique=True, check_name=True, description="Number.")
+        day: Series[pa.DateTime] = pa.Field(metadata={"feature": False, "time": True}, description="Day.")
+        shop: Series[str] = pa.Field(metadata={"season": True}, nullable=True, description="Where.")
+
+    class Targets(schemas.Schema):
+        """Sales."""
+
+        receipt: Index[str] = pa.Field(unique=True, check_name=True, description="Number.")
+        sales: Series[float] = pa.Field(description="Sum.")
+
+    monkeypatch.setattr(schemas, "InputsSchema", Inputs)
+    monkeypatch.setattr(schemas, "TargetsSchema", Targets)
+    days = pd.date_range("2024-01-01", periods=10).repeat(3)
+    receipts = [f"r{number}" for number in range(30)]
+    inputs = Inputs.check(pd.DataFrame({"receipt": receipts, "day": days, "shop": ["a", "b", None] * 10}))
+    targets = Targets.check(pd.DataFrame({"receipt": receipts, "sales": [1.0, 5.0, 7.0] * 10}))
+    forecast = evaluations.naive_forecast(inputs, targets, np.arange(30) >= 24)
+    assert forecast["prediction"].tolist() == [1.0, 5.0, 7.0] * 2
 
 
 # -------------------------------------------------------------------------------------------------- the bootstrap
@@ -209,6 +237,11 @@ def test_a_candidate_is_judged_on_the_rows_that_it_has_not_seen(
     assert result.slices.groupby("slice")["rows"].sum().tolist() == [240, 240]
     worst = result.worst_slices(3)["r2_score"]
     assert worst.tolist() == sorted(result.slices["r2_score"].dropna())[:3]
+    by_error = evaluate(trained, hours, metrics=[MAE], slices=["hr"])
+    assert (
+        by_error.worst_slices(3)["mean_absolute_error"].tolist()
+        == sorted(by_error.slices["mean_absolute_error"], reverse=True)[:3]
+    ), "of an error, the largest are the worst"
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
