@@ -13,6 +13,8 @@ from tasks import docs
 from tasks.notebooks import ROOT, clean, notebooks
 
 PASSED, FAILED = "passed", "FAILED"
+# Tests and notebooks already run side by side. OpenMP's threads would wait for one another on cores that are busy.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Folders and files that tools write while they work, which say nothing about the project.
 BYPRODUCTS = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", ".ruff_cache", ".mypy_cache", ".pytest_cache"}
 
@@ -90,7 +92,7 @@ def examples(c: Context) -> None:
     """Does every notebook run from top to bottom, and leave no file behind? (pytest runs the job notebooks.)"""
     before = _files()
     with tempfile.TemporaryDirectory() as folder:
-        c.run("nbdev-test nbs --timing --skip-folder-re '^[_.]|^runs$'", env=_mlflow(folder))
+        c.run("nbdev-test nbs --timing --skip-folder-re '^[_.]|^runs$'", env=_mlflow(folder) | ONE_THREAD)
     _refuse_any([f"{name} was written" for name in _files() - before], "Examples write to temporary folders only.")
 
 
@@ -108,7 +110,7 @@ def _mlflow(folder: str) -> dict[str, str]:
 def tests(c: Context) -> str:
     """Do the tests pass, and do they reach at least 90 % of the package's branches?"""
     with tempfile.TemporaryDirectory() as folder:
-        env = {"COVERAGE_FILE": f"{folder}/coverage"}
+        env = {"COVERAGE_FILE": f"{folder}/coverage"} | ONE_THREAD
         return _pytest(c, "-n 2 --dist loadfile --cov --cov-report term-missing:skip-covered", env)
 
 

@@ -311,7 +311,11 @@ def test_an_interruption_ends_with_130_and_says_what_was_done(
 
 
 def test_the_real_table(bike_table: Path, stocked: Path, tell: Any) -> None:
-    """The reference point: an honest model on the last two months of the real table."""
+    """The last two months of the real table; which months those are depends on where the file at hand ends.
+
+    Up to October 2012 a plain scikit-learn fit on the same rows and features reaches about what the job does, so the
+    upper bound is there for `casual` and `registered`, with which R2 would be 0.999.
+    """
     code, out, _ = tell(
         "run", "train", "evaluate", "promote", "infer", "--in-process", "--data", str(bike_table), *QUIET,
         "-s", "evaluate.resamples=20",
@@ -325,7 +329,7 @@ def test_the_real_table(bike_table: Path, stocked: Path, tell: Any) -> None:
             "attributes.run_name = 'Evaluations'",
         )
     )
-    assert 0.85 < runs[0].data.metrics["r2_score"] < 0.95, "much better than this would be a leak"
+    assert 0.85 < runs[0].data.metrics["r2_score"] < 0.97
     predictions = pd.read_parquet("outputs/predictions.parquet")
     assert predictions["instant"].tolist() == pd.read_csv(bike_table)["instant"].tolist()
 

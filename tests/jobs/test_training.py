@@ -103,6 +103,17 @@ def test_the_later_rows_are_held_back_whatever_the_order_of_the_file(
     assert result.worst(1)["error"].iloc[0] == (result.scored["prediction"] - result.scored["cnt"]).abs().max()
 
 
+def test_the_answers_of_the_test_rows_change_no_prediction(
+    store: services.MlflowService, table: pd.DataFrame, write: Any
+) -> None:
+    """A leak of any kind would show: other answers in the test rows, and the model says what it said before."""
+    changed = table.copy()
+    changed.loc[changed.index[-48:], "cnt"] = np.random.default_rng(0).integers(0, 900, 48)
+    honest, blind = train(store, write(table)), train(store, write(changed, "changed"))
+    assert honest.scored["cnt"].tolist() != blind.scored["cnt"].tolist()
+    assert honest.scored["prediction"].tolist() == blind.scored["prediction"].tolist()
+
+
 def test_training_twice_gives_the_same_model_as_the_next_version(
     store: services.MlflowService, table: pd.DataFrame, write: Any
 ) -> None:
