@@ -56,6 +56,8 @@ class Scale:
 
     def fingerprint(self) -> list[Case]:
         """Gigabytes a second of the fingerprint, beside SHA-256 over the same columns."""
+        import numpy as np
+
         from model_name.core import schemas
         from model_name.io import datasets, provenance
 
@@ -66,7 +68,7 @@ class Scale:
 
         def alone() -> None:
             for column in columns:
-                hashlib.sha256(column.data.cast("B")).digest()
+                hashlib.sha256(np.ascontiguousarray(column).view("u1").data).digest()
 
         reference = "hashlib.sha256 alone"
         works = {"fingerprint": provenance.fingerprint, "row hashes": provenance.row_hashes}
@@ -122,7 +124,7 @@ class _Wrapped:
         from mlflow.pyfunc.model import PythonModel
 
         class Plain(PythonModel):
-            def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # MLflow reads hints
                 from model_name.core import schemas
 
                 rows = model_input.rename_axis(schemas.InputsSchema.index_name())
