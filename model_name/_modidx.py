@@ -133,6 +133,7 @@ d = {
                 "core/metrics.html#default_thresholds",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics.try_out": ("core/metrics.html#try_out", "model_name/core/metrics.py"),
         },
         "model_name.core.models": {
             "model_name.core.models.BaselineSklearnModel": (
@@ -933,6 +934,10 @@ d = {
                 "jobs/evaluations.html#evaluationsjob",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations.EvaluationsJob._check_slices": (
+                "jobs/evaluations.html#evaluationsjob._check_slices",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations.EvaluationsJob._check_thresholds": (
                 "jobs/evaluations.html#evaluationsjob._check_thresholds",
                 "model_name/jobs/evaluations.py",
@@ -963,6 +968,10 @@ d = {
             ),
             "model_name.jobs.evaluations._blocks": ("jobs/evaluations.html#_blocks", "model_name/jobs/evaluations.py"),
             "model_name.jobs.evaluations._draw": ("jobs/evaluations.html#_draw", "model_name/jobs/evaluations.py"),
+            "model_name.jobs.evaluations._require_columns": (
+                "jobs/evaluations.html#_require_columns",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._seasonal_mean": (
                 "jobs/evaluations.html#_seasonal_mean",
                 "model_name/jobs/evaluations.py",
@@ -1115,6 +1124,7 @@ d = {
             "model_name.scripts._check": ("scripts.html#_check", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
+            "model_name.scripts._headline": ("scripts.html#_headline", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
             "model_name.scripts._in_process": ("scripts.html#_in_process", "model_name/scripts.py"),

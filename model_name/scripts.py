@@ -105,14 +105,14 @@ def _kinds(files: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
 
 
 # %% ../nbs/scripts.ipynb #e377bac1
-def _check(files: Sequence[str], overrides: Sequence[str]) -> "MainSettings":
-    """Merge files and overrides and validate what comes out."""
+def _check(verb: str | None, files: Sequence[str], overrides: Sequence[str]) -> "MainSettings":
+    """Merge files and overrides and validate what comes out; the verb is another name of the job."""
     import pydantic as pdt
 
     from model_name import settings
     from model_name.io import configs
 
-    loaded = configs.load(files, overrides)
+    loaded = configs.load(files, overrides, {verb: "job"} if verb else None)
     try:
         return settings.MainSettings.model_validate_json(configs.to_json(loaded.data))
     except pdt.ValidationError as error:
@@ -121,12 +121,8 @@ def _check(files: Sequence[str], overrides: Sequence[str]) -> "MainSettings":
 
 def _overrides_of(verb: str | None, overrides: Sequence[str], verbs: Collection[str]) -> list[str]:
     """Return the overrides of a step: those of all jobs, and its own, which begin with its verb."""
-    named = [(text.partition(".")[0], text) for text in overrides]
-    return [
-        f"job.{text.partition('.')[2]}" if first == verb else text
-        for first, text in named
-        if first == verb or first not in verbs
-    ]
+    others = [other for other in verbs if other != verb]
+    return [text for text in overrides if text.partition(".")[0] not in others]
 
 
 def _misplaced(overrides: Sequence[str], planned: Collection[str | None], verbs: Collection[str]) -> list[str]:
@@ -157,7 +153,7 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
     steps = []
     for verb, files in plan:
         try:
-            checked = _check(files, _overrides_of(verb, overrides, settings.verbs()))
+            checked = _check(verb, files, _overrides_of(verb, overrides, settings.verbs()))
             steps.append(Step(verb or of_kind[checked.job.KIND], checked))
         except errors.ConfigError as error:
             faults += [line for line in str(error).splitlines() if line not in faults]
@@ -213,7 +209,7 @@ class Outcome:
     result: dict[str, Any] | None = None
     notebook: Path | None = None
     run_ids: tuple[str, ...] = ()
-    error: errors.ProjectError | None = None
+    error: Exception | None = None
 
     def lines(self) -> Iterator[str]:
         """Say how the step ended, a line at a time."""
@@ -224,13 +220,19 @@ class Outcome:
             yield ", ".join(f"{name} {value:,.4g}" for name, value in result["metrics"].items() if value is not None)
         if self.error is not None:
             refused = isinstance(self.error, errors.GateError)
-            yield f"{'refused' if refused else 'failed'}: {str(self.error).splitlines()[0]}"
+            yield f"{'refused' if refused else 'failed'}: {_headline(self.error)}"
         elif not result:
             yield "done"
         if self.notebook is not None:
             yield f"notebook    {_short(self.notebook)}"
         for run_id in self.run_ids:
             yield f"MLflow run  {run_id}"
+
+
+def _headline(error: Exception) -> str:
+    """Return the first line of what an error says; an unexpected one says its type, too."""
+    first = str(error).partition("\n")[0]
+    return first if isinstance(error, errors.ProjectError) else f"{type(error).__name__}: {first}"
 
 
 def _short(path: Path) -> str:
@@ -260,7 +262,7 @@ def _in_process(step: Step) -> Outcome:
             result = job.run()
         outcome.result, outcome.run_ids = result.model_dump(mode="json"), (result.run_id,)
         result.gate()
-    except errors.ProjectError as error:
+    except Exception as error:  # noqa: BLE001 (it is raised again once the table says which step failed)
         outcome.error = error
     outcome.seconds = time.perf_counter() - start
     return outcome

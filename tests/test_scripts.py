@@ -149,7 +149,7 @@ def test_everything_that_is_wrong_is_told_at_once(tell: Any) -> None:
         "broken.yaml:2:1: not YAML",
         "absent.yaml: no such file",
         "there is no job 'promot'; did you mean 'promote'",
-        "-s job.batch_size=0: job.batch_size: 0 is not allowed",
+        "-s infer.batch_size=0: job.batch_size: 0 is not allowed",
     ):
         assert part in err, part
     assert "Traceback" not in err
@@ -291,8 +291,10 @@ def test_what_nobody_expected_is_a_sentence(debug: bool, tell: Any, monkeypatch:
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr(training.TrainingJob, "__enter__", fail)
-    code, _, err = tell("run", "train", "--in-process", *(["--debug"] if debug else []))
+    code, out, err = tell("run", "train", "infer", "--in-process", *(["--debug"] if debug else []))
     assert code == 1
+    assert "failed: ZeroDivisionError: by zero" in out
+    assert [line.split() for line in out.splitlines() if "not run" in line] == [["infer", "not", "run"]]
     assert "error: ZeroDivisionError: by zero\nThis was not expected: --debug shows where.\n" in err
     assert ("Traceback" in err) == debug
 

@@ -9,7 +9,7 @@ __all__ = ["Loaded", "read", "load", "explain", "to_yaml", "to_json"]
 import json
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -208,7 +208,7 @@ def _merge_items(left: _Placed, right: _Placed) -> _Placed:
 _KEY = re.compile(r"[^\s.\[\]=]+(\.[^\s.\[\]=]+|\[\d+\])*")
 
 
-def _parse_override(text: str) -> _Placed:
+def _parse_override(text: str, aliases: Mapping[str, str]) -> _Placed:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not _KEY.fullmatch(key):
         start = key if equals else text
@@ -216,6 +216,7 @@ def _parse_override(text: str) -> _Placed:
     steps = re.findall(r"[^.\[\]]+", key)
     hidden = "***" if any(map(osvariables.sounds_secret, steps)) else "{...}" if value.startswith(("{", "[")) else value
     source = f"-s {key}={hidden}"
+    steps[0] = aliases.get(steps[0], steps[0])
     placed = _parse(value, source, is_override=True) or _Placed(None, _Origin(source))
     for step in reversed(steps):
         placed = _Placed({step: placed}, _Origin(source))
@@ -364,7 +365,9 @@ def read(file: Path | str) -> dict[str, Any]:
     return data
 
 
-def load(files: Sequence[Path | str], overrides: Sequence[str] = ()) -> Loaded:
+def load(
+    files: Sequence[Path | str], overrides: Sequence[str] = (), aliases: Mapping[str, str] | None = None
+) -> Loaded:
     """Merge YAML files from left to right, then the overrides, and replace the interpolations.
 
     Where both sides have a mapping, their keys are merged, unless both have a `KIND` and these differ: then the right
@@ -373,6 +376,8 @@ def load(files: Sequence[Path | str], overrides: Sequence[str] = ()) -> Loaded:
     Args:
         files: paths, or addresses that fsspec understands.
         overrides: `key=value` texts with dotted keys (`job.metrics.0.name=r2_score`) and YAML values.
+        aliases: what the first key of an override may be called as well, e.g. `{"train": "job"}`. Messages keep to what
+            was written.
 
     Returns:
         The plain data, which knows the origin of each value.
@@ -385,7 +390,7 @@ def load(files: Sequence[Path | str], overrides: Sequence[str] = ()) -> Loaded:
     if files:
         tree = reduce(_merge, map(_read_file, files))
     if overrides:
-        tree = _merge(tree, reduce(_merge, map(_parse_override, overrides)))
+        tree = _merge(tree, reduce(_merge, (_parse_override(text, aliases or {}) for text in overrides)))
     return Loaded(_resolve(tree), tree)
 
 

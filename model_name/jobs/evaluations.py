@@ -133,6 +133,16 @@ def _slice_values(values: pd.Series) -> pd.Series:
     return values.astype("object").where(values.notna(), "missing")
 
 
+def _require_columns(by: list[str], columns: list[str]) -> None:
+    """Refuse to slice by a column that is not there."""
+    unknown = [name for name in by if name not in columns]
+    if unknown:
+        raise errors.ConfigError(
+            f"there is no column {unknown[0]!r} to slice by{errors.nearest(unknown[0], columns)} "
+            f"(columns: {', '.join(columns)})"
+        )
+
+
 def slice_scores(
     metrics: metrics_.MetricsKind, inputs: pd.DataFrame, scored: pd.DataFrame, by: list[str]
 ) -> pd.DataFrame:
@@ -147,12 +157,7 @@ def slice_scores(
     Returns:
         A table with the columns `slice`, `value`, `rows` and one for each metric.
     """
-    unknown = [name for name in by if name not in inputs]
-    if unknown:
-        raise errors.ConfigError(
-            f"there is no column {unknown[0]!r} to slice by{errors.nearest(unknown[0], inputs.columns)} "
-            f"(columns: {', '.join(inputs.columns)})"
-        )
+    _require_columns(by, list(inputs.columns))
     rows = []
     for name in by:
         for value, group in scored.groupby(_slice_values(inputs[name]), sort=True):
@@ -281,11 +286,12 @@ class EvaluationsJob(base.Job):
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             chosen = self._choose(version, inputs)
+            metrics = self.all_metrics()
+            metrics_.try_out(metrics, targets[chosen])
             model = self.loader.load(registries.model_uri(version))
             when = inputs[schemas.InputsSchema.marked("time")]
             scored = targets[chosen].join(model.predict(inputs[chosen])).join(when)
             naive = targets[chosen].join(naive_forecast(inputs, targets, chosen))
-            metrics = self.all_metrics()
             table = judge(metrics, scored, naive, bootstrap(metrics, scored, _blocks(inputs[chosen]), self.resamples))
             by = schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
             slices = slice_scores(metrics, inputs[chosen], scored, by)
@@ -327,6 +333,12 @@ class EvaluationsJob(base.Job):
     def _check_thresholds(self) -> "EvaluationsJob":
         self.all_metrics()
         return self
+
+    @pdt.field_validator("slices")
+    @classmethod
+    def _check_slices(cls, slices: list[str] | None) -> list[str] | None:
+        _require_columns(slices or [], list(schemas.InputsSchema.to_schema().columns))
+        return slices
 
     def _choose(self, version: Any, inputs: schemas.Inputs) -> "np.ndarray[Any, Any]":
         """Tell which rows are scored."""

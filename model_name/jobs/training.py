@@ -96,6 +96,7 @@ class TrainingJob(base.Job):
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             train, test = self._split(inputs, targets)
+            metrics_.try_out(self.metrics, targets.iloc[test])
             recorder.parameters(model=self.model.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
             model, seconds = self._fit(inputs.iloc[train], targets.iloc[train])
             when = inputs[schemas.InputsSchema.marked("time")]

@@ -154,6 +154,14 @@ def test_a_scorer_scores_what_a_model_predicts() -> None:
     assert error.scorer(Constant(), targets[[]], targets) == pytest.approx(-5 / 3)
 
 
+def test_metrics_that_do_not_suit_a_regression_are_refused_before_it_all_at_once() -> None:
+    targets, _ = regressed([0, 1, 2, 6], [0, 0, 0, 0])
+    suitable = [metrics.SklearnMetric(name=name) for name in ("mean_poisson_deviance", "mean_squared_log_error")]
+    metrics.try_out(suitable, targets)
+    with pytest.raises(errors.ModelError, match=r"(?s)'roc_auc_score'.*'f1_score'.*makes this a regression"):
+        metrics.try_out([*suitable, *(metrics.SklearnMetric(name=n) for n in ("roc_auc_score", "f1_score"))], targets)
+
+
 # --------------------------------------------------------------------------------------------------- classification
 
 LABEL_METRICS: dict[str, dict[str, Any]] = {  # what scikit-learn has to be told when there are more than two labels
@@ -305,6 +313,16 @@ def test_what_cannot_be_computed_is_a_model_error_in_one_line(name: str, truth: 
         metric(name).value(*regressed(truth, answers))
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, ValueError | TypeError)
+
+
+def test_metrics_that_do_not_suit_a_classification_are_refused_before_it(
+    labelled: tuple[Any, Any, list[Any]],
+) -> None:
+    targets, _, labels = labelled
+    metrics.try_out(metrics.default_metrics(), targets)
+    if isinstance(labels[0], str):
+        with pytest.raises(errors.ModelError, match="'mean_squared_error' cannot be computed here"):
+            metrics.try_out([metrics.SklearnMetric()], targets)
 
 
 def test_a_regression_metric_of_texts_is_a_model_error(labelled: tuple[Any, Any, list[Any]]) -> None:

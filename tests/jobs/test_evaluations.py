@@ -336,8 +336,8 @@ def test_slices_that_were_asked_for(trained: services.MlflowService, hours: data
     none = evaluate(trained, hours, slices=[])
     assert len(none.slices) == 0
     assert "slices" not in none.figures
-    with pytest.raises(errors.ConfigError, match="no column 'wether' to slice by; did you mean 'weather"):
-        evaluate(trained, hours, slices=["wether"])
+    with pytest.raises(pdt.ValidationError, match="no column 'wether' to slice by; did you mean 'weather"):
+        evaluations.EvaluationsJob(slices=["wether"])
 
 
 @pytest.mark.parametrize(
