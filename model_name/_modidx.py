@@ -76,6 +76,23 @@ d = {
             "model_name.core.errors.ServiceError": ("core/errors.html#serviceerror", "model_name/core/errors.py"),
             "model_name.core.errors.nearest": ("core/errors.html#nearest", "model_name/core/errors.py"),
         },
+        "model_name.core.kinds": {
+            "model_name.core.kinds.Extensible": ("core/kinds.html#extensible", "model_name/core/kinds.py"),
+            "model_name.core.kinds.Extensible.__get_pydantic_core_schema__": (
+                "core/kinds.html#extensible.__get_pydantic_core_schema__",
+                "model_name/core/kinds.py",
+            ),
+            "model_name.core.kinds.Extensible.__get_pydantic_json_schema__": (
+                "core/kinds.html#extensible.__get_pydantic_json_schema__",
+                "model_name/core/kinds.py",
+            ),
+            "model_name.core.kinds.Extensible._validate": (
+                "core/kinds.html#extensible._validate",
+                "model_name/core/kinds.py",
+            ),
+            "model_name.core.kinds._imported": ("core/kinds.html#_imported", "model_name/core/kinds.py"),
+            "model_name.core.kinds.find": ("core/kinds.html#find", "model_name/core/kinds.py"),
+        },
         "model_name.core.metrics": {
             "model_name.core.metrics.Metric": ("core/metrics.html#metric", "model_name/core/metrics.py"),
             "model_name.core.metrics.Metric.score": ("core/metrics.html#metric.score", "model_name/core/metrics.py"),
