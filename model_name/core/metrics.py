@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from . import errors, models, schemas
+from . import errors, kinds, models, schemas
 
 
 # %% ../../nbs/core/metrics.ipynb #56c3e192
@@ -196,7 +196,7 @@ class SklearnMetric(Metric):
         return function(truth, answers, **(arguments | self.params))
 
 
-MetricKind = Annotated[SklearnMetric, pdt.Field(description="A metric.")]
+MetricKind = Annotated[SklearnMetric, pdt.Field(description="A metric."), kinds.Extensible(Metric)]
 MetricsKind = list[MetricKind]
 
 

@@ -7,13 +7,13 @@ __all__ = ["ModelKind", "Model", "SklearnModel", "BaselineSklearnModel", "Gradie
 
 # %% ../../nbs/core/models.ipynb #5469e814
 import abc
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from . import errors, schemas
+from . import errors, kinds, schemas
 
 # %% ../../nbs/core/models.ipynb #d6f71911
 _DATE_PARTS = ("year", "month", "day", "day_of_week", "hour")
@@ -280,4 +280,6 @@ class GradientBoostingModel(SklearnModel):
             estimator.fit(encoded, labels)
 
 
-ModelKind = BaselineSklearnModel | GradientBoostingModel
+ModelKind = Annotated[
+    BaselineSklearnModel | GradientBoostingModel, pdt.Field(discriminator="KIND"), kinds.Extensible(Model)
+]

@@ -6,6 +6,7 @@
 __all__ = ["Loaded", "read", "load", "explain", "to_yaml", "to_json"]
 
 # %% ../../nbs/io/configs.ipynb #cd626ad9
+import contextlib
 import json
 import operator
 import re
@@ -21,7 +22,7 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, to_jsonable_python
 
-from ..core import errors
+from ..core import errors, kinds
 from . import osvariables
 
 
@@ -432,6 +433,9 @@ def _models(annotation: Any, value: Any) -> list[type[pdt.BaseModel]]:
     """The models that an annotation allows; only the one of the value's KIND, if there is one."""
     models = [each for each in _alternatives(annotation) if isinstance(each, type) and issubclass(each, pdt.BaseModel)]
     kind = value.get("KIND") if isinstance(value, dict) else None
+    if models and isinstance(kind, str) and ":" in kind:
+        with contextlib.suppress(ValueError):  # which the validation tells
+            return [kinds.find(kind, pdt.BaseModel)]
     return [model for model in models if kind is not None and kind in _kinds([model])] or models
 
 

@@ -31,14 +31,14 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Final, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pydantic as pdt
 
-from ..core import errors, schemas
+from ..core import errors, kinds, schemas
 from . import simulators
 
 if TYPE_CHECKING:
@@ -391,16 +391,16 @@ def _refuse_hexadecimal(texts: Any, numbers: Any) -> Any:
     return numbers
 
 
-def _narrow(values: Any, kinds: list[pa.DataType], decimal: str) -> Any:
+def _narrow(values: Any, types_read: list[pa.DataType], decimal: str) -> Any:
     """Remove the types that a batch of texts does not fit; return the texts in the narrowest one that is left."""
-    while kinds:
+    while types_read:
         try:
-            parsed = _parse(values, kinds[0], decimal)
+            parsed = _parse(values, types_read[0], decimal)
         except pa.ArrowInvalid:
-            kinds.pop(0)
+            types_read.pop(0)
             continue
-        if pa.bool_() in kinds[1:] and parsed.null_count < len(parsed):
-            kinds.remove(pa.bool_())  # there was a number: the column cannot be one of booleans any more
+        if pa.bool_() in types_read[1:] and parsed.null_count < len(parsed):
+            types_read.remove(pa.bool_())  # there was a number: the column cannot be one of booleans any more
         return parsed
     return _parse(values, pa.string(), decimal)
 
@@ -460,10 +460,12 @@ class CsvReader(_ArrowReader):
             fitting = {name: [] if name in text else list(_CSV_TYPES) for name in header}
             gaps: set[str] = set()
             for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
-                for name, kinds in fitting.items():
-                    values = table[name] if name in text else _narrow(table[name], kinds, self.decimal)
+                for name, types_read in fitting.items():
+                    values = table[name] if name in text else _narrow(table[name], types_read, self.decimal)
                     gaps |= {name} if values.null_count else set()
-            types = pa.schema({name: kinds[0] if kinds else pa.string() for name, kinds in fitting.items()})
+            types = pa.schema(
+                {name: types_read[0] if types_read else pa.string() for name, types_read in fitting.items()}
+            )
             schema = _plain_schema(types, gaps)
             for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
                 columns = [
@@ -719,7 +721,9 @@ class SimulatedReader(Reader):
         return simulators.simulate(count, seed=self.seed, start=self.start, chunk=rows, missing=self.missing)
 
 
-ReaderKind = ParquetReader | CsvReader | SqlReader | SimulatedReader
+ReaderKind = Annotated[
+    ParquetReader | CsvReader | SqlReader | SimulatedReader, pdt.Field(discriminator="KIND"), kinds.Extensible(Reader)
+]
 
 
 # %% ../../nbs/io/datasets.ipynb #4a185682
@@ -961,7 +965,7 @@ class SqlWriter(Writer):
             raise errors.DataError(f"{self.location}: the table exists; set if_exists: replace or append to write it")
 
 
-WriterKind = ParquetWriter | CsvWriter | SqlWriter
+WriterKind = Annotated[ParquetWriter | CsvWriter | SqlWriter, pdt.Field(discriminator="KIND"), kinds.Extensible(Writer)]
 
 
 # %% ../../nbs/io/datasets.ipynb #cfde033b

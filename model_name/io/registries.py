@@ -31,13 +31,14 @@ import contextlib
 import importlib.metadata
 import inspect
 import io
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, models, schemas
+from ..core import errors, kinds, models, schemas
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -51,14 +52,36 @@ if TYPE_CHECKING:
 _REQUIRED = ("cloudpickle", "loguru", "numpy", "pandas", "pandera", "pydantic", "scikit-learn", "scipy", "tqdm")
 
 
-def pip_requirements() -> list[str]:
-    """Return the pinned requirements of a saved model, e.g. `["numpy==2.4.6", ...]`; MLflow adds itself."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in _REQUIRED]
+def pip_requirements(model: models.Model | None = None) -> list[str]:
+    """Return the pinned requirements of a saved model, e.g. `["numpy==2.4.6", ...]`; MLflow adds itself.
+
+    Args:
+        model: the model; the installed library that its class is from, if it is not this one, is required, too.
+    """
+    from_elsewhere = [] if model is None else _distributions(type(model))
+    return [f"{name}=={importlib.metadata.version(name)}" for name in (*_REQUIRED, *from_elsewhere)]
 
 
-def _code_paths() -> list[str]:
-    """Return the folder of this package, which is stored with every model."""
-    return [str(Path(inspect.getfile(errors)).parents[1])]
+def _top_level(cls: type) -> str:
+    """Return the top-level package or module of a class."""
+    return cls.__module__.partition(".")[0]
+
+
+def _distributions(cls: type) -> list[str]:
+    """Return the installed distributions that a class is from, none for a class of this package or of a loose file."""
+    if _top_level(cls) == _top_level(errors.ProjectError):
+        return []
+    return sorted(set(importlib.metadata.packages_distributions().get(_top_level(cls), [])))
+
+
+def _code_paths(model: models.Model) -> list[str]:
+    """Return what is stored with a model: this package, and the loose file or package that its class is from."""
+    paths, cls = [Path(inspect.getfile(errors)).parents[1]], type(model)
+    loose = _top_level(cls) not in ("__main__", _top_level(errors.ProjectError)) and not _distributions(cls)
+    if loose:
+        file = Path(str(sys.modules[_top_level(cls)].__file__))
+        paths.append(file.parent if file.name == "__init__.py" else file)
+    return [str(path) for path in paths]
 
 
 # %% ../../nbs/io/registries.ipynb #79fb868e
@@ -150,8 +173,8 @@ class CustomSaver(Saver):
             python_model=wrapped,
             signature=signature,
             input_example=example,
-            pip_requirements=pip_requirements(),
-            code_paths=_code_paths(),
+            pip_requirements=pip_requirements(model),
+            code_paths=_code_paths(model),
             validate_serving_input=False,
         )
         return cast("ModelInfo", saved)
@@ -181,14 +204,14 @@ class BuiltinSaver(Saver):
                 name=self.path,
                 signature=signature,
                 input_example=_example(input_example),
-                pip_requirements=pip_requirements(),
-                code_paths=_code_paths(),
+                pip_requirements=pip_requirements(model),
+                code_paths=_code_paths(model),
                 **pickled,
             ),
         )
 
 
-SaverKind = CustomSaver | BuiltinSaver
+SaverKind = Annotated[CustomSaver | BuiltinSaver, pdt.Field(discriminator="KIND"), kinds.Extensible(Saver)]
 
 
 def _example(inputs: schemas.Inputs) -> pd.DataFrame:
@@ -256,7 +279,7 @@ class BuiltinLoader(Loader):
     KIND: Literal["BuiltinLoader"] = "BuiltinLoader"
 
 
-LoaderKind = CustomLoader | BuiltinLoader
+LoaderKind = Annotated[CustomLoader | BuiltinLoader, pdt.Field(discriminator="KIND"), kinds.Extensible(Loader)]
 
 
 # %% ../../nbs/io/registries.ipynb #bf2214c9

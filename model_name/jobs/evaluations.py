@@ -17,7 +17,7 @@ __all__ = [
 
 # %% ../../nbs/jobs/evaluations.ipynb #f28b8b9d
 import warnings
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -253,19 +253,15 @@ class EvaluationsJob(base.Job):
     KIND: Literal["EvaluationsJob"] = "EvaluationsJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Evaluations"), description="The MLflow run.")
-    inputs: Annotated[datasets.ReaderKind, pdt.Field(discriminator="KIND")] = pdt.Field(
-        datasets.SimulatedReader(), description="Where the inputs come from."
-    )
-    targets: Annotated[datasets.ReaderKind, pdt.Field(discriminator="KIND")] = pdt.Field(
+    inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
+    targets: datasets.ReaderKind = pdt.Field(
         datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
     )
     rows: Literal["unseen", "all"] = pdt.Field(
         "unseen", description="Which rows count: those that training has not seen, or all."
     )
     alias_or_version: str | int = pdt.Field(registries.LATEST, description="Version: an alias, a number, or latest.")
-    loader: Annotated[registries.LoaderKind, pdt.Field(discriminator="KIND")] = pdt.Field(
-        registries.CustomLoader(), description="How the model is loaded."
-    )
+    loader: registries.LoaderKind = pdt.Field(registries.CustomLoader(), description="How the model is loaded.")
     metrics: metrics_.MetricsKind = pdt.Field(
         default_factory=metrics_.default_metrics,
         min_length=1,

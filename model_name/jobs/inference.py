@@ -8,7 +8,7 @@ __all__ = ["InferenceResult", "InferenceJob"]
 # %% ../../nbs/jobs/inference.ipynb #72efb285
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -97,16 +97,12 @@ class InferenceJob(base.Job):
     KIND: Literal["InferenceJob"] = "InferenceJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Inference"), description="The MLflow run.")
-    inputs: Annotated[datasets.ReaderKind, pdt.Field(discriminator="KIND")] = pdt.Field(
-        datasets.SimulatedReader(), description="Where the inputs come from."
-    )
-    outputs: Annotated[datasets.WriterKind, pdt.Field(discriminator="KIND")] = pdt.Field(
+    inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
+    outputs: datasets.WriterKind = pdt.Field(
         datasets.ParquetWriter(path="outputs/predictions.parquet"), description="Where the predictions go."
     )
     alias_or_version: str | int = pdt.Field("Champion", description="Version: an alias, a number, or latest.")
-    loader: Annotated[registries.LoaderKind, pdt.Field(discriminator="KIND")] = pdt.Field(
-        registries.CustomLoader(), description="How the model is loaded."
-    )
+    loader: registries.LoaderKind = pdt.Field(registries.CustomLoader(), description="How the model is loaded.")
     batch_size: int = pdt.Field(50_000, ge=1, description="Rows that are in memory at once.")
 
     def run(self) -> InferenceResult:  # noqa: D102

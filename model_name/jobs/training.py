@@ -7,7 +7,7 @@ __all__ = ["TrainingResult", "TrainingJob"]
 
 # %% ../../nbs/jobs/training.ipynb #9d0fdb06
 import time
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 import pydantic as pdt
@@ -70,25 +70,19 @@ class TrainingJob(base.Job):
     KIND: Literal["TrainingJob"] = "TrainingJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Training"), description="The MLflow run.")
-    inputs: Annotated[datasets.ReaderKind, pdt.Field(discriminator="KIND")] = pdt.Field(
-        datasets.SimulatedReader(), description="Where the inputs come from."
-    )
-    targets: Annotated[datasets.ReaderKind, pdt.Field(discriminator="KIND")] = pdt.Field(
+    inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
+    targets: datasets.ReaderKind = pdt.Field(
         datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
     )
-    model: Annotated[models.ModelKind, pdt.Field(discriminator="KIND")] = pdt.Field(
-        models.BaselineSklearnModel(), description="The model to fit."
-    )
+    model: models.ModelKind = pdt.Field(models.BaselineSklearnModel(), description="The model to fit.")
     metrics: metrics_.MetricsKind = pdt.Field(
         default_factory=metrics_.default_metrics, description="Metrics of the test rows; the task decides the default."
     )
-    splitter: Annotated[splitters.SplitterKind, pdt.Field(discriminator="KIND")] = pdt.Field(
+    splitter: splitters.SplitterKind = pdt.Field(
         splitters.TrainTestSplitter(), description="Which rows are held back for the test; the last fold is used."
     )
     signer: signers.SignerKind = pdt.Field(signers.InferSigner(), description="How the signature is made.")
-    saver: Annotated[registries.SaverKind, pdt.Field(discriminator="KIND")] = pdt.Field(
-        registries.CustomSaver(), description="How the model is saved."
-    )
+    saver: registries.SaverKind = pdt.Field(registries.CustomSaver(), description="How the model is saved.")
     registry: registries.RegisterKind = pdt.Field(registries.MlflowRegister(), description="Where it is registered.")
 
     def run(self) -> TrainingResult:  # noqa: D102

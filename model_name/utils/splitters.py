@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic as pdt
 
-from ..core import errors
+from ..core import errors, kinds
 
 
 # %% ../../nbs/utils/splitters.ipynb #5efaa268
@@ -196,4 +196,6 @@ class TimeSeriesSplitter(Splitter):
 
 
 # %% ../../nbs/utils/splitters.ipynb #5ea417c1
-SplitterKind = TrainTestSplitter | TimeSeriesSplitter
+SplitterKind = Annotated[
+    TrainTestSplitter | TimeSeriesSplitter, pdt.Field(discriminator="KIND"), kinds.Extensible(Splitter)
+]
