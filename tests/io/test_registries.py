@@ -101,12 +101,35 @@ def test_the_requirements_are_exact_and_few(
     assert not {"pytest", "hypothesis", "nbdev", "model_name", "jupyterlab"} & set(pins)
 
 
+OWN_MODEL = """
+from typing import Literal
+from model_name.core import models
+
+class Shallow(models.GradientBoostingModel):
+    KIND: Literal["own_models:Shallow"] = "own_models:Shallow"
+    max_iter: int = 3
+
+    def predict(self, inputs):
+        outputs = super().predict(inputs)
+        return outputs.assign(prediction=outputs["prediction"] + 1000)
+"""
+
+
+@pytest.mark.parametrize("kind", ["GradientBoostingModel", "own_models:Shallow"])
 def test_a_model_is_served_without_the_checkout(
-    store: services.MlflowService, inputs: schemas.Inputs, targets: schemas.Targets, tmp_path: Path
+    kind: str,
+    store: services.MlflowService,
+    inputs: schemas.Inputs,
+    targets: schemas.Targets,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The code travels with the model: a process that cannot import the package loads the model and asks it."""
-    model = models.GradientBoostingModel(max_iter=3).fit(inputs, targets)
-    saved, outputs = save(store, registries.CustomSaver(), model, inputs)
+    """The code travels with the model: a process that cannot import it from elsewhere loads the model and asks it."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "own_models.py").write_text(OWN_MODEL)
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    chosen = pdt.TypeAdapter(models.ModelKind).validate_python({"KIND": kind, "max_iter": 3})
+    saved, outputs = save(store, registries.CustomSaver(), chosen.fit(inputs, targets), inputs)
     version = registries.MlflowRegister().register("bikes", saved.model_uri)
     shutil.move(files_of(store, version), tmp_path / "model")
     asked = signers.to_signature_types(inputs[schemas.InputsSchema.features()])
@@ -130,6 +153,13 @@ print(json.dumps([model_name.__file__, answers["prediction"].tolist()]))
     file, answers = json.loads(ended.stdout.splitlines()[-1])
     assert Path(file) == tmp_path / "model" / "code" / "model_name" / "__init__.py"
     assert answers == outputs["prediction"].tolist()
+    assert (min(answers) > 900) == (kind == "own_models:Shallow")
+
+
+def test_a_class_from_an_installed_library_makes_it_a_requirement() -> None:
+    cls = type("Elsewhere", (models.GradientBoostingModel,), {"__module__": "sklearn.base"})
+    pins = registries.pip_requirements(cls())
+    assert f"scikit-learn=={importlib.metadata.version('scikit-learn')}" in pins[len(registries.pip_requirements()) :]
 
 
 def test_a_served_model_checks_what_it_is_asked(
