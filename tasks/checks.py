@@ -1,7 +1,6 @@
 """What has to hold before a change goes in. `make test` runs all of it."""
 
 import re
-import shutil
 import sys
 import tempfile
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import docs
+from tasks import docs, exports
 from tasks.notebooks import ROOT, clean, notebooks
 
 PASSED, FAILED = "passed", "FAILED"
@@ -44,24 +43,15 @@ def imports(c: Context) -> None:
 
 
 @task
-def modules(c: Context) -> None:
+def modules(_c: Context) -> None:
     """Does exporting the notebooks give exactly the modules in model_name/, no more and no fewer?"""
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "copy")
-        shutil.copytree(ROOT / "nbs", copy / "nbs", symlinks=True)
-        shutil.copy(ROOT / "pyproject.toml", copy)
-        for package in [ROOT / "model_name", *(ROOT / "model_name").rglob("*/")]:
-            if (package / "__init__.py").exists():  # the one kind of module that is written by hand
-                place = copy / package.relative_to(ROOT)
-                place.mkdir(parents=True)
-                shutil.copy(package / "__init__.py", place)
-        with c.cd(str(copy)):
-            c.run("nbdev-export && ruff format --quiet model_name")
-        _compare(exported=_modules(copy), committed=_modules(ROOT))
-
-
-def _modules(root: Path) -> dict[str, str]:
-    return {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in root.glob("model_name/**/*.py")}
+        exports.prepare(ROOT, Path(folder))
+        try:
+            exported = exports.export(Path(folder))
+        except exports.ExportError as error:
+            raise Exit(str(error)) from error
+    _compare(exported=exported, committed=exports.modules(ROOT))
 
 
 def _compare(exported: dict[str, str], committed: dict[str, str]) -> None:
@@ -83,7 +73,7 @@ def outputs(_c: Context) -> None:
 @task
 def readme(_c: Context) -> None:
     """Does README.md say what nbs/index.ipynb says?"""
-    if docs.README.read_text(encoding="utf-8") != docs.rendered():
+    if docs.README.read_text(encoding="utf-8") != exports.readme(ROOT):
         raise Exit("README.md differs from nbs/index.ipynb.\nEdit the notebook, then run `inv docs.readme`.")
 
 
