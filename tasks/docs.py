@@ -83,7 +83,7 @@ def prose(path: Path) -> str:
 def anchors(text: str) -> Iterator[str]:
     """Give the anchors that headings get: lower case, without punctuation, words joined by hyphens."""
     for heading in re.findall(
-        r"^#{1,6}\s+(.+?)\s*$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.MULTILINE
+        r"^#{1,6}\s+(.+?)\s*$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
     ):
         named = re.search(r"\{#([\w-]+)[^}]*\}", heading)
         plain = re.sub(r"[^\w\s-]", "", re.sub(r"\{[^}]*\}", "", heading)).strip().lower()

@@ -1,7 +1,7 @@
 """What is generated from notebooks: the modules of the package, and README.md.
 
-The checks compare it, the tasks write it, and the commit hooks put it into the commit. git starts this file too, also in
-the middle of a merge, so it needs none of the other files in tasks/.
+The checks compare it, the tasks write it, and the commit hooks put it into the commit. git starts this file too, also
+in the middle of a merge, so it needs none of the other files in tasks/.
 """
 
 import shutil

@@ -196,8 +196,8 @@ def check_message(file: str) -> int:
     lines = Path(file).read_text(encoding="utf-8").splitlines()
     subject = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     print(
-        f"{subject!r} is not a Conventional Commit. Write `type: what it does`, for example `fix(io): close the file`;\n"
-        "types are feat, fix, perf, refactor, docs, test, build, ci, style, chore; `!` before the colon marks a breaking\n"
+        f"{subject!r} is not a Conventional Commit. Write `type: what it does`, as in `fix(io): close the file`.\n"
+        "Types: feat, fix, perf, refactor, docs, test, build, ci, style, chore; `!` before the colon marks a breaking\n"
         "change. Your message is kept: `git commit -eF .git/COMMIT_EDITMSG` opens it again, `inv commits.new` asks.",
         file=sys.stderr,
     )
