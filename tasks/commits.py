@@ -119,9 +119,7 @@ def bump(c: Context, part: str = "", dry: bool = False) -> None:
     CHANGELOG.write_text(text, encoding="utf-8")
     c.run(f"git commit --quiet --message 'bump: version {before} → {after}' -- settings.ini CHANGELOG.md")
     c.run(f"git tag --annotate v{after} --message {after}")
-    print(
-        f"To publish: git push --follow-tags. To take it back instead: git tag -d v{after} && git reset --hard HEAD^"
-    )
+    print(f"To publish: git push --follow-tags. To take it back instead: git tag -d v{after} && git reset --hard HEAD^")
 
 
 @task(help={"of": "a version; by default the one in settings.ini"})

@@ -33,11 +33,11 @@ exec .venv/bin/python -I tasks/hooks.py {name} "$@"
 def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
     """Write requirements.lock from settings.ini: one file for all systems and Pythons, hashed, without addresses.
 
-    Holds what runs and what develops the project, which is what `make install` installs. The extras `dask` and `docs`
-    stay outside: few need them, and they would make every installation larger.
+    Holds what runs, what develops the project and the driver of PostgreSQL, which is what `make install` installs. The
+    extras `dask` and `docs` stay outside: few need them, and they would make every installation larger.
     """
     command = [
-        "uv pip compile setup.py --extra dev --universal --python-version 3.11 --generate-hashes",
+        "uv pip compile setup.py --extra dev --extra postgresql --universal --python-version 3.11 --generate-hashes",
         "--no-emit-index-url --no-emit-find-links --custom-compile-command 'inv installs.lock'",
         "--quiet --output-file requirements.lock",
     ]
