@@ -1,5 +1,6 @@
 """Set up the environment and keep the lock file."""
 
+import os
 import shlex
 from pathlib import Path
 
@@ -8,19 +9,25 @@ from invoke import Context, task
 from tasks.exports import PACKAGE
 from tasks.hooks import HOOKS
 
+PYTHON = ".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python"
 GIT = {
-    "filter.nbclean.clean": ".venv/bin/python -I tasks/notebooks.py",
+    "filter.nbclean.clean": f"{PYTHON} -I tasks/notebooks.py",
     "merge.nbmerge.name": "merge notebooks cell by cell",
-    "merge.nbmerge.driver": ".venv/bin/python -I tasks/hooks.py merge-notebook %O %A %B %P",
+    "merge.nbmerge.driver": f"{PYTHON} -I tasks/hooks.py merge-notebook %O %A %B %P",
     "merge.nbexport.name": "export generated files again instead of merging them",
-    "merge.nbexport.driver": ".venv/bin/python -I tasks/hooks.py merge-generated %O %A %B %P",
+    "merge.nbexport.driver": f"{PYTHON} -I tasks/hooks.py merge-generated %O %A %B %P",
 }
 MARK = "# Installed by `inv installs.hooks`; `inv installs.hooks --remove` takes it away."
 SHIM = """#!/bin/sh
 {mark}
-[ -x .venv/bin/python ] && [ -f tasks/hooks.py ] || exit 0
-exec .venv/bin/python -I tasks/hooks.py {name} "$@"
+[ -x {python} ] && [ -f tasks/hooks.py ] || exit 0
+exec {python} -I tasks/hooks.py {name} "$@"
 """
+
+
+def shim(name: str) -> str:
+    """Give the text of a hook."""
+    return SHIM.format(mark=MARK, name=name, python=PYTHON)
 
 
 @task(
@@ -71,7 +78,7 @@ def commit_hooks(c: Context, remove: bool = False) -> None:
         print(f"Your hooks are in {folder}, which is not of this clone: nothing was changed there.")
         return
     for name in HOOKS:
-        _install_hook(folder / name, SHIM.format(mark=MARK, name=name), remove=remove)
+        _install_hook(folder / name, shim(name), remove=remove)
 
 
 def _install_hook(path: Path, content: str, *, remove: bool) -> None:

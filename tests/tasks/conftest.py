@@ -103,9 +103,7 @@ def first_commit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for key, value in installs.GIT.items():
         project.git("config", "--local", key, value)
     for name in hooks.HOOKS:
-        installs._install_hook(
-            root / ".git" / "hooks" / name, installs.SHIM.format(mark=installs.MARK, name=name), remove=False
-        )
+        installs._install_hook(root / ".git" / "hooks" / name, installs.shim(name), remove=False)
     project.commit("feat: add numbers")
     return root
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pwd
 import shutil
 import socket
 import sqlite3
@@ -185,6 +184,8 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("postgresql")
     as_user: dict[str, int] = {}
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
+        import pwd
+
         user = pwd.getpwnam("postgres")
         as_user = {"user": user.pw_uid, "group": user.pw_gid}
         for place in (folder, *[parent for parent in folder.parents if parent.is_relative_to("/tmp/pytest-of-root")]):
