@@ -41,5 +41,5 @@ $(INSTALLED): requirements.lock settings.ini setup.py pyproject.toml
 	@$(UV) --compile-bytecode --require-hashes --requirement requirements.lock
 	@$(UV) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q model_name
-	@$(BIN)/inv installs.git
+	@$(BIN)/inv installs.git installs.hooks
 	@touch $@

@@ -1,7 +1,7 @@
 """What has to hold before a change goes in. `make test` runs all of it."""
 
 import re
-import shutil
+import shlex
 import sys
 import tempfile
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import docs
+from tasks import containers, docs, exports
 from tasks.notebooks import ROOT, clean, notebooks
 
 PASSED, FAILED = "passed", "FAILED"
@@ -32,6 +32,55 @@ def lint(c: Context) -> None:
 
 
 @task
+def security(c: Context) -> None:
+    """Does the package call what should not be called, and are the workflows safe?"""
+    # `lint` has these rules too; here they are alone, with the exceptions that pyproject.toml gives reasons for
+    c.run("ruff check --select S --ignore S404,S603,S607 model_name setup.py")
+    c.run("check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml")
+    c.run("zizmor --offline --quiet --persona pedantic --config .github/zizmor.yml .github/workflows")
+
+
+# Advisories that do not concern this project, each with the reason: "GHSA-...": "only on Windows, for ..."
+ACCEPTED: dict[str, str] = {}
+UNREACHABLE = re.compile(
+    r"ConnectionError|ConnectTimeout|ReadTimeout|NameResolutionError|ServiceError|ProxyError|SSLError"
+)
+
+
+@task(help={"lock": "the requirements to ask about", "database": "another address of the OSV data base"})
+def audit(c: Context, lock: str = "requirements.lock", database: str = "") -> str:
+    """Does the OSV data base know a vulnerability of what the lock holds? Says so when it cannot be asked."""
+    command = f"pip-audit --requirement {shlex.quote(lock)} --disable-pip --no-deps --progress-spinner off -s osv"
+    command += f" --osv-url {shlex.quote(database)}" if database else ""
+    command += "".join(f" --ignore-vuln {name}" for name in ACCEPTED)
+    result = c.run(command, hide=True, warn=True)
+    assert result is not None  # invoke gives None only for a dry run
+    said = f"{result.stdout}\n{result.stderr}".strip()
+    if result.ok:
+        print(said)
+        return "no known vulnerability"
+    if "Found " not in said and UNREACHABLE.search(said):
+        message = "not audited: the data base of vulnerabilities cannot be reached"
+        print(f"{message}. Nothing is known about new ones; ask again with a network: inv checks.audit")
+        return message
+    raise Exit(
+        f"{said}\nUpgrade what is named (inv installs.lock --package NAME), or add the id to ACCEPTED with a reason."
+    )
+
+
+@task(name="links")
+def links(c: Context) -> None:
+    """Do the links in README.md and in the notebooks lead somewhere?"""
+    docs.check(c)
+
+
+@task(name="containers")
+def container_files(c: Context) -> None:
+    """Are Containerfile and compose.yaml in order?"""
+    containers.lint(c)
+
+
+@task
 def types(c: Context) -> None:
     """Do the types of the package hold under `mypy --strict`?"""
     c.run("mypy")
@@ -44,24 +93,15 @@ def imports(c: Context) -> None:
 
 
 @task
-def modules(c: Context) -> None:
+def modules(_c: Context) -> None:
     """Does exporting the notebooks give exactly the modules in model_name/, no more and no fewer?"""
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "copy")
-        shutil.copytree(ROOT / "nbs", copy / "nbs", symlinks=True)
-        shutil.copy(ROOT / "pyproject.toml", copy)
-        for package in [ROOT / "model_name", *(ROOT / "model_name").rglob("*/")]:
-            if (package / "__init__.py").exists():  # the one kind of module that is written by hand
-                place = copy / package.relative_to(ROOT)
-                place.mkdir(parents=True)
-                shutil.copy(package / "__init__.py", place)
-        with c.cd(str(copy)):
-            c.run("nbdev-export && ruff format --quiet model_name")
-        _compare(exported=_modules(copy), committed=_modules(ROOT))
-
-
-def _modules(root: Path) -> dict[str, str]:
-    return {path.relative_to(root).as_posix(): path.read_text("utf-8") for path in root.glob("model_name/**/*.py")}
+        exports.prepare(ROOT, Path(folder))
+        try:
+            exported = exports.export(Path(folder))
+        except exports.ExportError as error:
+            raise Exit(str(error)) from error
+    _compare(exported=exported, committed=exports.modules(ROOT))
 
 
 def _compare(exported: dict[str, str], committed: dict[str, str]) -> None:
@@ -83,7 +123,7 @@ def outputs(_c: Context) -> None:
 @task
 def readme(_c: Context) -> None:
     """Does README.md say what nbs/index.ipynb says?"""
-    if docs.README.read_text(encoding="utf-8") != docs.rendered():
+    if docs.README.read_text(encoding="utf-8") != exports.readme(ROOT):
         raise Exit("README.md differs from nbs/index.ipynb.\nEdit the notebook, then run `inv docs.readme`.")
 
 
@@ -139,7 +179,22 @@ def _refuse_any(problems: list[str], way_out: str) -> None:
         raise Exit("\n".join([*sorted(problems), way_out]))
 
 
-STEPS = [formats, lint, types, imports, modules, outputs, readme, examples, tests, wheel]
+STEPS = [
+    formats,
+    lint,
+    security,
+    types,
+    imports,
+    modules,
+    outputs,
+    readme,
+    links,
+    container_files,
+    audit,
+    examples,
+    tests,
+    wheel,
+]
 
 
 @task(name="all", default=True)

@@ -1,15 +1,33 @@
 """Set up the environment and keep the lock file."""
 
+import os
 import shlex
 from pathlib import Path
 
 from invoke import Context, task
 
+from tasks.exports import PACKAGE
+from tasks.hooks import HOOKS
+
+PYTHON = ".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python"
 GIT = {
-    "filter.nbclean.clean": ".venv/bin/python -I tasks/notebooks.py",
+    "filter.nbclean.clean": f"{PYTHON} -I tasks/notebooks.py",
     "merge.nbmerge.name": "merge notebooks cell by cell",
-    "merge.nbmerge.driver": ".venv/bin/nbdev-merge %O %A %B %P",
+    "merge.nbmerge.driver": f"{PYTHON} -I tasks/hooks.py merge-notebook %O %A %B %P",
+    "merge.nbexport.name": "export generated files again instead of merging them",
+    "merge.nbexport.driver": f"{PYTHON} -I tasks/hooks.py merge-generated %O %A %B %P",
 }
+MARK = "# Installed by `inv installs.hooks`; `inv installs.hooks --remove` takes it away."
+SHIM = """#!/bin/sh
+{mark}
+[ -x {python} ] && [ -f tasks/hooks.py ] || exit 0
+exec {python} -I tasks/hooks.py {name} "$@"
+"""
+
+
+def shim(name: str) -> str:
+    """Give the text of a hook."""
+    return SHIM.format(mark=MARK, name=name, python=PYTHON)
 
 
 @task(
@@ -22,11 +40,11 @@ GIT = {
 def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
     """Write requirements.lock from settings.ini: one file for all systems and Pythons, hashed, without addresses.
 
-    Holds what runs and what develops the project, which is what `make install` installs. The extras `dask` and `docs`
-    stay outside: few need them, and they would make every installation larger.
+    Holds what runs, what develops the project and the driver of PostgreSQL, which is what `make install` installs. The
+    extras `dask` and `docs` stay outside: few need them, and they would make every installation larger.
     """
     command = [
-        "uv pip compile setup.py --extra dev --universal --python-version 3.11 --generate-hashes",
+        "uv pip compile setup.py --extra dev --extra postgresql --universal --python-version 3.11 --generate-hashes",
         "--no-emit-index-url --no-emit-find-links --custom-compile-command 'inv installs.lock'",
         "--quiet --output-file requirements.lock",
     ]
@@ -43,3 +61,47 @@ def git(c: Context) -> None:
         return
     for key, value in GIT.items():
         c.run(f"git config --local {key} {shlex.quote(value)}", echo=False)
+
+
+@task(name="hooks", help={"remove": "take the hooks away again"})
+def commit_hooks(c: Context, remove: bool = False) -> None:
+    """Let commits export their notebooks by themselves, and hold messages to Conventional Commits.
+
+    Hooks of your own, in this clone or in the folder that `core.hooksPath` names, are never touched.
+    """
+    if not Path(".git").exists():
+        print("Not a git checkout: no hooks to install.")
+        return
+    result = c.run("git rev-parse --git-path hooks && git rev-parse --git-common-dir", hide=True, echo=False)
+    folder, own = (Path(line).resolve() for line in result.stdout.splitlines()) if result else (Path(), Path())
+    if own not in folder.parents:
+        print(f"Your hooks are in {folder}, which is not of this clone: nothing was changed there.")
+        return
+    for name in HOOKS:
+        _install_hook(folder / name, shim(name), remove=remove)
+
+
+def _install_hook(path: Path, content: str, *, remove: bool) -> None:
+    """Write or remove one hook, unless a person wrote what is there."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    if before and MARK not in before:
+        print(f"{path} is your own and stays as it is. What it would do: {content.splitlines()[-1]}")
+    elif remove:
+        path.unlink(missing_ok=True)
+    elif before != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8", newline="\n")
+        path.chmod(0o755)
+
+
+@task
+def kernel(c: Context) -> None:
+    """Offer this environment to every JupyterLab of this user, as a kernel with the project's name."""
+    c.run(f"python -m ipykernel install --user --name {PACKAGE} --display-name {shlex.quote(f'Python ({PACKAGE})')}")
+
+
+@task
+def environment(c: Context) -> None:
+    """Bring .venv to what requirements.lock says, and take out what it does not list."""
+    c.run("uv pip sync --require-hashes requirements.lock --python .venv --compile-bytecode")
+    c.run("uv pip install --no-deps --no-build-isolation --editable . --python .venv")
