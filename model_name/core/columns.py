@@ -263,10 +263,10 @@ def _pandera_faults(data: pd.DataFrame, cases: pd.DataFrame) -> Iterator[_Fault]
         values = data[column] if column in data else data.index.to_series()
         case = group["failure_case"].iloc[0]
         if re.match(r"(coerce_)?dtype\(", str(check)) and group["index"].isna().all():
-            yield _Fault(column, values, None, f"has type {case}, not {check}")
+            yield _Fault(str(column), values, None, f"has type {case}, not {check}")
             continue
         mask = (values.isin(group["failure_case"]) & data.index.isin(group["index"])).to_numpy()  # labels may repeat
-        yield _Fault(column, values, mask if mask.any() else None, f"{{}} is {_in_words(str(check))}", case)
+        yield _Fault(str(column), values, mask if mask.any() else None, f"{{}} is {_in_words(str(check))}", case)
 
 
 # %% ../../nbs/core/columns.ipynb #80a70c71
@@ -521,8 +521,8 @@ class _Rule:
         if self.role == "integer" and kind == "i":
             return values.to_numpy(dtype="int64")
         if self.role == "boolean":
-            numbers = values.to_numpy() if kind in "bi" else None
-            return None if numbers is None or ((numbers != 0) & (numbers != 1)).any() else numbers.astype("bool")
+            truths = values.to_numpy() if kind in "bi" else np.array([2])
+            return None if ((truths != 0) & (truths != 1)).any() else truths.astype("bool")
         if self.role == "date":
             dates, faults = _to_date(values) if kind == "M" or values.dtype == "str" else (values, values.isna())
             plain = dates.dtype == "datetime64[ns]" and not faults.any() and (self.nullable or dates.notna().all())
@@ -530,12 +530,12 @@ class _Rule:
         return self._as_category(values) if self.role == "category" and kind in "if" else None
 
     def _as_category(self, values: pd.Series) -> Any:
-        assert self.categories is not None
-        codes = self.categories.categories.get_indexer(pd.Index(values.to_numpy(dtype="float64")))
+        declared = cast(pd.CategoricalDtype, self.categories)
+        codes = declared.categories.get_indexer(pd.Index(values.to_numpy(dtype="float64")))
         missing = values.isna().to_numpy()
         if (codes[~missing] < 0).any() or (missing.any() and not self.nullable):
             return None
-        return pd.Categorical.from_codes(np.where(missing, -1, codes), dtype=self.categories)
+        return pd.Categorical.from_codes(np.where(missing, -1, codes), dtype=declared)
 
 
 # %% ../../nbs/core/columns.ipynb #7ac50ecb
