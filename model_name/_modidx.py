@@ -1397,6 +1397,10 @@ d = {
                 "jobs/kafkainference.html#_feed._values",
                 "model_name/jobs/kafkainference.py",
             ),
+            "model_name.jobs.kafkainference._Feed.start": (
+                "jobs/kafkainference.html#_feed.start",
+                "model_name/jobs/kafkainference.py",
+            ),
             "model_name.jobs.kafkainference._Ticker": (
                 "jobs/kafkainference.html#_ticker",
                 "model_name/jobs/kafkainference.py",

@@ -502,12 +502,13 @@ class Stream:
         self.observers: list[Callable[[Delivered], None]] = []
         self.lag: dict[int, int] = {}  # of each partition that is ours, as of the last tick
         self.on_tick: Callable[[], None] = lambda: None
+        self.on_assigned: Callable[[], None] = lambda: None
         self.batch_size = plan.batch_size
         self.offsets = _Offsets(plan.input_topic, consumer)
         self.refusals = _RefusalRate(plan.max_refused_rate)
         self.waiting: list[Message] = []
         self.in_flight: Batch | None = None
-        self.delivered = self.attempts = 0
+        self.delivered = self.attempts = self.lost = 0
         self.trouble = ""
         self.last_record = self.last_progress = self.last_tick = time.monotonic()
 
@@ -652,6 +653,7 @@ class Stream:
 
     def _assigned(self, _consumer: "Consumer", partitions: "list[Any]") -> None:
         self.logger.info("Partitions assigned: {}", sorted(each.partition for each in partitions))
+        self.on_assigned()
 
     def _revoked(self, _consumer: "Consumer", partitions: "list[Any]") -> None:
         """Finish what is in flight before partitions go, if it does not take long; give up the rest."""
@@ -664,6 +666,7 @@ class Stream:
 
     def _lost(self, _consumer: "Consumer", partitions: "list[Any]") -> None:
         """Give up what is in flight: the partitions belong to somebody else already."""
+        self.lost += len(partitions)
         self._forget({each.partition for each in partitions})
         self.logger.warning("Partitions lost: {}", sorted(each.partition for each in partitions))
 

@@ -349,7 +349,10 @@ class _Feed:
         self.sent = 0
         self.closed = threading.Event()
         self.values = self._values()  # before the clock starts
-        self.thread = threading.Thread(target=self._send, name="feed", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send; called when somebody is there to read."""
+        threading.Thread(target=self._send, name="feed", daemon=True).start()
 
     def _values(self) -> list[tuple[bytes, bytes]]:
         values: list[tuple[bytes, bytes]] = []
@@ -523,13 +526,12 @@ class KafkaInferenceJob(base.Job):
         try:
             with _prometheus(self.metrics_address, gauges, champion), _stopping(stream):
                 if feed is not None:
-                    feed.thread.start()
+                    stream.on_assigned = feed.start
                 ended = stream.run()
         finally:
             champion.closed.set()
             if feed is not None:
                 feed.closed.set()
-                feed.thread.join(5.0)
         gauges.tick(stream.lag)
         return ended, gauges
 
