@@ -541,6 +541,8 @@ class KafkaInferenceJob(base.Job):
             return None
         self.logger.info("No address: a broker inside this process is fed from {}", self.inputs.location)
         producer = self.kafka_service.producer({"linger.ms": 2, "queue.buffering.max.messages": 1_000_000})
+        for topic in (self.input_topic, self.output_topic, self.dead_letter_topic):
+            producer.list_topics(topic, timeout=self.kafka_service.timeout)  # which makes it there
         return _Feed(self.inputs, producer, self.input_topic, self.feed_rate, self.max_messages)
 
     def _open(self, scorer: Scorer, fed: int | None) -> streams.Stream:

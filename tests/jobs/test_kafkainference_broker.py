@@ -298,7 +298,7 @@ def test_the_alias_moves_while_records_flow(
 
 
 def test_a_slow_model_does_not_lose_its_place(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch takes longer than the broker waits for a poll: the consumer keeps its partitions, and nothing is doubled."""
+    """A batch takes longer than the broker waits for a poll: the consumer keeps its partitions."""
     score = kafkainference.Scorer._predict
     monkeypatch.setattr(kafkainference.Scorer, "_predict", lambda *a: (time.sleep(5.0), score(*a))[1])
     topics.send(120)
@@ -380,7 +380,10 @@ def test_wrong_security_settings(topics: Topics, job: Any, monkeypatch: pytest.M
 def test_sigterm_finishes_and_commits(topics: Topics, job: Any) -> None:
     topics.send(2_000)
     config = job(topics, idle_time=None, batch_size=100).model_dump_json()
-    program = "import sys\nfrom model_name import settings\nwith settings.MainSettings.model_validate_json(sys.argv[1]).job as j: j.run()"
+    program = (
+        "import sys; from model_name import settings\n"
+        "with settings.MainSettings.model_validate_json(sys.argv[1]).job as job: job.run()"
+    )
     command = [sys.executable, "-c", program, f'{{"job": {config}}}']
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         wait_for(lambda: sum(each.offset for each in _committed(topics, job)) > 0)
