@@ -21,12 +21,33 @@ d = {
             ),
             "model_name.core.columns.Schema.marked": ("core/columns.html#schema.marked", "model_name/core/columns.py"),
             "model_name.core.columns.Schema.roles": ("core/columns.html#schema.roles", "model_name/core/columns.py"),
+            "model_name.core.columns.Schema.sift": ("core/columns.html#schema.sift", "model_name/core/columns.py"),
             "model_name.core.columns.Schema.to_schema": (
                 "core/columns.html#schema.to_schema",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns._Fault": ("core/columns.html#_fault", "model_name/core/columns.py"),
+            "model_name.core.columns._Fault.reasons": (
+                "core/columns.html#_fault.reasons",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._Fault.sentence": (
+                "core/columns.html#_fault.sentence",
+                "model_name/core/columns.py",
+            ),
             "model_name.core.columns._Kind": ("core/columns.html#_kind", "model_name/core/columns.py"),
+            "model_name.core.columns._Rule": ("core/columns.html#_rule", "model_name/core/columns.py"),
+            "model_name.core.columns._Rule._as_category": (
+                "core/columns.html#_rule._as_category",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._Rule._as_declared": (
+                "core/columns.html#_rule._as_declared",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._Rule.take": ("core/columns.html#_rule.take", "model_name/core/columns.py"),
             "model_name.core.columns._categories": ("core/columns.html#_categories", "model_name/core/columns.py"),
+            "model_name.core.columns._compiled": ("core/columns.html#_compiled", "model_name/core/columns.py"),
             "model_name.core.columns._convert": ("core/columns.html#_convert", "model_name/core/columns.py"),
             "model_name.core.columns._convert_column": (
                 "core/columns.html#_convert_column",
@@ -39,13 +60,16 @@ d = {
                 "core/columns.html#_is_beyond_floats",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns._judge": ("core/columns.html#_judge", "model_name/core/columns.py"),
             "model_name.core.columns._kind_of": ("core/columns.html#_kind_of", "model_name/core/columns.py"),
             "model_name.core.columns._metadata": ("core/columns.html#_metadata", "model_name/core/columns.py"),
             "model_name.core.columns._pandera_faults": (
                 "core/columns.html#_pandera_faults",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns._plainly": ("core/columns.html#_plainly", "model_name/core/columns.py"),
             "model_name.core.columns._readable": ("core/columns.html#_readable", "model_name/core/columns.py"),
+            "model_name.core.columns._rule_of": ("core/columns.html#_rule_of", "model_name/core/columns.py"),
             "model_name.core.columns._say_dropped": ("core/columns.html#_say_dropped", "model_name/core/columns.py"),
             "model_name.core.columns._select": ("core/columns.html#_select", "model_name/core/columns.py"),
             "model_name.core.columns._shown": ("core/columns.html#_shown", "model_name/core/columns.py"),
@@ -762,6 +786,10 @@ d = {
                 "io/registries.html#modeladapter.predict",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.ModelAdapter.predictor": (
+                "io/registries.html#modeladapter.predictor",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Register": ("io/registries.html#register", "model_name/io/registries.py"),
             "model_name.io.registries.Register.register": (
                 "io/registries.html#register.register",
@@ -811,6 +839,51 @@ d = {
             ),
             "model_name.io.services.AlertsService.start": (
                 "io/services.html#alertsservice.start",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService": ("io/services.html#kafkaservice", "model_name/io/services.py"),
+            "model_name.io.services.KafkaService._client": (
+                "io/services.html#kafkaservice._client",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService._given": (
+                "io/services.html#kafkaservice._given",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.address": (
+                "io/services.html#kafkaservice.address",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.admin": (
+                "io/services.html#kafkaservice.admin",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.consumer": (
+                "io/services.html#kafkaservice.consumer",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.embedded": (
+                "io/services.html#kafkaservice.embedded",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.producer": (
+                "io/services.html#kafkaservice.producer",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.reach": (
+                "io/services.html#kafkaservice.reach",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.settings": (
+                "io/services.html#kafkaservice.settings",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.start": (
+                "io/services.html#kafkaservice.start",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.stop": (
+                "io/services.html#kafkaservice.stop",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.LoggerService": ("io/services.html#loggerservice", "model_name/io/services.py"),
@@ -863,8 +936,16 @@ d = {
             "model_name.io.services.Service": ("io/services.html#service", "model_name/io/services.py"),
             "model_name.io.services.Service.start": ("io/services.html#service.start", "model_name/io/services.py"),
             "model_name.io.services.Service.stop": ("io/services.html#service.stop", "model_name/io/services.py"),
+            "model_name.io.services._ClientLog": ("io/services.html#_clientlog", "model_name/io/services.py"),
+            "model_name.io.services._ClientLog.__init__": (
+                "io/services.html#_clientlog.__init__",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._ClientLog.emit": ("io/services.html#_clientlog.emit", "model_name/io/services.py"),
             "model_name.io.services._check_address": ("io/services.html#_check_address", "model_name/io/services.py"),
+            "model_name.io.services._client_logger": ("io/services.html#_client_logger", "model_name/io/services.py"),
             "model_name.io.services._creation_lock": ("io/services.html#_creation_lock", "model_name/io/services.py"),
+            "model_name.io.services._for_side": ("io/services.html#_for_side", "model_name/io/services.py"),
             "model_name.io.services._reach": ("io/services.html#_reach", "model_name/io/services.py"),
             "model_name.io.services._reach_database": ("io/services.html#_reach_database", "model_name/io/services.py"),
             "model_name.io.services._sqlite_path": ("io/services.html#_sqlite_path", "model_name/io/services.py"),
@@ -904,6 +985,151 @@ d = {
                 "model_name/io/simulators.py",
             ),
         },
+        "model_name.io.streams": {
+            "model_name.io.streams.AtLeastOnce": ("io/streams.html#atleastonce", "model_name/io/streams.py"),
+            "model_name.io.streams.AtLeastOnce.deliver": (
+                "io/streams.html#atleastonce.deliver",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Batch": ("io/streams.html#batch", "model_name/io/streams.py"),
+            "model_name.io.streams.Batch.kept": ("io/streams.html#batch.kept", "model_name/io/streams.py"),
+            "model_name.io.streams.Batch.ours": ("io/streams.html#batch.ours", "model_name/io/streams.py"),
+            "model_name.io.streams.Decoded": ("io/streams.html#decoded", "model_name/io/streams.py"),
+            "model_name.io.streams.Decoder": ("io/streams.html#decoder", "model_name/io/streams.py"),
+            "model_name.io.streams.Decoder.decode": ("io/streams.html#decoder.decode", "model_name/io/streams.py"),
+            "model_name.io.streams.Delivered": ("io/streams.html#delivered", "model_name/io/streams.py"),
+            "model_name.io.streams.Delivery": ("io/streams.html#delivery", "model_name/io/streams.py"),
+            "model_name.io.streams.Delivery.__init__": (
+                "io/streams.html#delivery.__init__",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Delivery._heard": ("io/streams.html#delivery._heard", "model_name/io/streams.py"),
+            "model_name.io.streams.Delivery._judge": ("io/streams.html#delivery._judge", "model_name/io/streams.py"),
+            "model_name.io.streams.Delivery._produce": (
+                "io/streams.html#delivery._produce",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Delivery.deliver": ("io/streams.html#delivery.deliver", "model_name/io/streams.py"),
+            "model_name.io.streams.Encoder": ("io/streams.html#encoder", "model_name/io/streams.py"),
+            "model_name.io.streams.Encoder.encode": ("io/streams.html#encoder.encode", "model_name/io/streams.py"),
+            "model_name.io.streams.ExactlyOnce": ("io/streams.html#exactlyonce", "model_name/io/streams.py"),
+            "model_name.io.streams.ExactlyOnce.__init__": (
+                "io/streams.html#exactlyonce.__init__",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.ExactlyOnce._abort": (
+                "io/streams.html#exactlyonce._abort",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.ExactlyOnce._insist": (
+                "io/streams.html#exactlyonce._insist",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.ExactlyOnce.deliver": (
+                "io/streams.html#exactlyonce.deliver",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.GivenUp": ("io/streams.html#givenup", "model_name/io/streams.py"),
+            "model_name.io.streams.JsonDecoder": ("io/streams.html#jsondecoder", "model_name/io/streams.py"),
+            "model_name.io.streams.JsonDecoder.decode": (
+                "io/streams.html#jsondecoder.decode",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.JsonEncoder": ("io/streams.html#jsonencoder", "model_name/io/streams.py"),
+            "model_name.io.streams.JsonEncoder.encode": (
+                "io/streams.html#jsonencoder.encode",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Message": ("io/streams.html#message", "model_name/io/streams.py"),
+            "model_name.io.streams.Message.error": ("io/streams.html#message.error", "model_name/io/streams.py"),
+            "model_name.io.streams.Message.headers": ("io/streams.html#message.headers", "model_name/io/streams.py"),
+            "model_name.io.streams.Message.key": ("io/streams.html#message.key", "model_name/io/streams.py"),
+            "model_name.io.streams.Message.offset": ("io/streams.html#message.offset", "model_name/io/streams.py"),
+            "model_name.io.streams.Message.partition": (
+                "io/streams.html#message.partition",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Message.timestamp": (
+                "io/streams.html#message.timestamp",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Message.value": ("io/streams.html#message.value", "model_name/io/streams.py"),
+            "model_name.io.streams.Outgoing": ("io/streams.html#outgoing", "model_name/io/streams.py"),
+            "model_name.io.streams.Plan": ("io/streams.html#plan", "model_name/io/streams.py"),
+            "model_name.io.streams.Refused": ("io/streams.html#refused", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream": ("io/streams.html#stream", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream.__init__": ("io/streams.html#stream.__init__", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._adapt": ("io/streams.html#stream._adapt", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._assigned": ("io/streams.html#stream._assigned", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._deliver": ("io/streams.html#stream._deliver", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._drain": ("io/streams.html#stream._drain", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._forget": ("io/streams.html#stream._forget", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._gather": ("io/streams.html#stream._gather", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._go_back": ("io/streams.html#stream._go_back", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._hand_over": (
+                "io/streams.html#stream._hand_over",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Stream._is_answered": (
+                "io/streams.html#stream._is_answered",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Stream._look_around": (
+                "io/streams.html#stream._look_around",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Stream._lost": ("io/streams.html#stream._lost", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._outstanding": (
+                "io/streams.html#stream._outstanding",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Stream._reason_to_stop": (
+                "io/streams.html#stream._reason_to_stop",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Stream._revoked": ("io/streams.html#stream._revoked", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._room": ("io/streams.html#stream._room", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._take": ("io/streams.html#stream._take", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._wait_for_answers": (
+                "io/streams.html#stream._wait_for_answers",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Stream.run": ("io/streams.html#stream.run", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream.stop": ("io/streams.html#stream.stop", "model_name/io/streams.py"),
+            "model_name.io.streams._Offsets": ("io/streams.html#_offsets", "model_name/io/streams.py"),
+            "model_name.io.streams._Offsets.__init__": (
+                "io/streams.html#_offsets.__init__",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams._Offsets.deliver": ("io/streams.html#_offsets.deliver", "model_name/io/streams.py"),
+            "model_name.io.streams._Offsets.forget": ("io/streams.html#_offsets.forget", "model_name/io/streams.py"),
+            "model_name.io.streams._Offsets.lag": ("io/streams.html#_offsets.lag", "model_name/io/streams.py"),
+            "model_name.io.streams._Offsets.reach_end": (
+                "io/streams.html#_offsets.reach_end",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams._Offsets.rewind": ("io/streams.html#_offsets.rewind", "model_name/io/streams.py"),
+            "model_name.io.streams._Offsets.see": ("io/streams.html#_offsets.see", "model_name/io/streams.py"),
+            "model_name.io.streams._RefusalRate": ("io/streams.html#_refusalrate", "model_name/io/streams.py"),
+            "model_name.io.streams._RefusalRate.__init__": (
+                "io/streams.html#_refusalrate.__init__",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams._RefusalRate.add": ("io/streams.html#_refusalrate.add", "model_name/io/streams.py"),
+            "model_name.io.streams._Worker": ("io/streams.html#_worker", "model_name/io/streams.py"),
+            "model_name.io.streams._Worker.__init__": ("io/streams.html#_worker.__init__", "model_name/io/streams.py"),
+            "model_name.io.streams._Worker._work": ("io/streams.html#_worker._work", "model_name/io/streams.py"),
+            "model_name.io.streams._Worker.close": ("io/streams.html#_worker.close", "model_name/io/streams.py"),
+            "model_name.io.streams._Worker.submit": ("io/streams.html#_worker.submit", "model_name/io/streams.py"),
+            "model_name.io.streams._columns": ("io/streams.html#_columns", "model_name/io/streams.py"),
+            "model_name.io.streams._origin": ("io/streams.html#_origin", "model_name/io/streams.py"),
+            "model_name.io.streams._outgoing": ("io/streams.html#_outgoing", "model_name/io/streams.py"),
+            "model_name.io.streams._parse": ("io/streams.html#_parse", "model_name/io/streams.py"),
+            "model_name.io.streams._parse_together": ("io/streams.html#_parse_together", "model_name/io/streams.py"),
+            "model_name.io.streams._quoted": ("io/streams.html#_quoted", "model_name/io/streams.py"),
+            "model_name.io.streams._text": ("io/streams.html#_text", "model_name/io/streams.py"),
+            "model_name.io.streams._texts": ("io/streams.html#_texts", "model_name/io/streams.py"),
+        },
         "model_name.jobs.base": {
             "model_name.jobs.base.Job": ("jobs/base.html#job", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.__enter__": ("jobs/base.html#job.__enter__", "model_name/jobs/base.py"),
@@ -912,6 +1138,7 @@ d = {
             "model_name.jobs.base.Job.logger": ("jobs/base.html#job.logger", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.recording": ("jobs/base.html#job.recording", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.run": ("jobs/base.html#job.run", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.started": ("jobs/base.html#job.started", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult": ("jobs/base.html#jobresult", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult.__repr__": ("jobs/base.html#jobresult.__repr__", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult._repr_html_": (
@@ -1068,6 +1295,180 @@ d = {
             ),
             "model_name.jobs.inference._numbers": ("jobs/inference.html#_numbers", "model_name/jobs/inference.py"),
         },
+        "model_name.jobs.kafkainference": {
+            "model_name.jobs.kafkainference.Champion": (
+                "jobs/kafkainference.html#champion",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Champion.__init__": (
+                "jobs/kafkainference.html#champion.__init__",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Champion._load": (
+                "jobs/kafkainference.html#champion._load",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Champion.look": (
+                "jobs/kafkainference.html#champion.look",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Champion.watch": (
+                "jobs/kafkainference.html#champion.watch",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Gauges": (
+                "jobs/kafkainference.html#gauges",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Gauges.__init__": (
+                "jobs/kafkainference.html#gauges.__init__",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Gauges.metrics": (
+                "jobs/kafkainference.html#gauges.metrics",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Gauges.observe": (
+                "jobs/kafkainference.html#gauges.observe",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Gauges.tick": (
+                "jobs/kafkainference.html#gauges.tick",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Gauges.timeline": (
+                "jobs/kafkainference.html#gauges.timeline",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob": (
+                "jobs/kafkainference.html#kafkainferencejob",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob._check": (
+                "jobs/kafkainference.html#kafkainferencejob._check",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob._feed": (
+                "jobs/kafkainference.html#kafkainferencejob._feed",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob._open": (
+                "jobs/kafkainference.html#kafkainferencejob._open",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob._result": (
+                "jobs/kafkainference.html#kafkainferencejob._result",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob._stream": (
+                "jobs/kafkainference.html#kafkainferencejob._stream",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob.group": (
+                "jobs/kafkainference.html#kafkainferencejob.group",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob.guarantee": (
+                "jobs/kafkainference.html#kafkainferencejob.guarantee",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob.run": (
+                "jobs/kafkainference.html#kafkainferencejob.run",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob.started": (
+                "jobs/kafkainference.html#kafkainferencejob.started",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.KafkaInferenceResult": (
+                "jobs/kafkainference.html#kafkainferenceresult",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Scorer": (
+                "jobs/kafkainference.html#scorer",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Scorer.__call__": (
+                "jobs/kafkainference.html#scorer.__call__",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Scorer.__init__": (
+                "jobs/kafkainference.html#scorer.__init__",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Scorer._predict": (
+                "jobs/kafkainference.html#scorer._predict",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Scorer._score": (
+                "jobs/kafkainference.html#scorer._score",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Scorer._size": (
+                "jobs/kafkainference.html#scorer._size",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Served": (
+                "jobs/kafkainference.html#served",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._Feed": (
+                "jobs/kafkainference.html#_feed",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._Feed.__init__": (
+                "jobs/kafkainference.html#_feed.__init__",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._Feed._send": (
+                "jobs/kafkainference.html#_feed._send",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._Feed._values": (
+                "jobs/kafkainference.html#_feed._values",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._Feed.start": (
+                "jobs/kafkainference.html#_feed.start",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._Ticker": (
+                "jobs/kafkainference.html#_ticker",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._Ticker.__init__": (
+                "jobs/kafkainference.html#_ticker.__init__",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._Ticker.tick": (
+                "jobs/kafkainference.html#_ticker.tick",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._check_cluster": (
+                "jobs/kafkainference.html#_check_cluster",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._client_settings": (
+                "jobs/kafkainference.html#_client_settings",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._prometheus": (
+                "jobs/kafkainference.html#_prometheus",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._quantile": (
+                "jobs/kafkainference.html#_quantile",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._rounds": (
+                "jobs/kafkainference.html#_rounds",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._stopping": (
+                "jobs/kafkainference.html#_stopping",
+                "model_name/jobs/kafkainference.py",
+            ),
+        },
         "model_name.jobs.promotion": {
             "model_name.jobs.promotion.PromotionJob": (
                 "jobs/promotion.html#promotionjob",
@@ -1220,6 +1621,7 @@ d = {
             "model_name.utils.figures.calibration": ("utils/figures.html#calibration", "model_name/utils/figures.py"),
             "model_name.utils.figures.confusion": ("utils/figures.html#confusion", "model_name/utils/figures.py"),
             "model_name.utils.figures.distribution": ("utils/figures.html#distribution", "model_name/utils/figures.py"),
+            "model_name.utils.figures.flow": ("utils/figures.html#flow", "model_name/utils/figures.py"),
             "model_name.utils.figures.history": ("utils/figures.html#history", "model_name/utils/figures.py"),
             "model_name.utils.figures.intervals": ("utils/figures.html#intervals", "model_name/utils/figures.py"),
             "model_name.utils.figures.predicted_and_actual": (

@@ -2,10 +2,13 @@
 
 import os
 import shlex
+import shutil
+import tempfile
 from pathlib import Path
 
-from invoke import Context, task
+from invoke import Context, Exit, task
 
+from tasks import brokers
 from tasks.exports import PACKAGE
 from tasks.hooks import HOOKS
 
@@ -105,3 +108,34 @@ def environment(c: Context) -> None:
     """Bring .venv to what requirements.lock says, and take out what it does not list."""
     c.run("uv pip sync --require-hashes requirements.lock --python .venv --compile-bytecode")
     c.run("uv pip install --no-deps --no-build-isolation --editable . --python .venv")
+
+
+# Maven knows where its repository is, or its settings say so: no address is written here.
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>model_name</groupId><artifactId>broker</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"""
+
+
+@task
+def kafka(c: Context) -> None:
+    """Bring Apache Kafka, for tests on a real broker, into a cache outside the repository (needs Java and Maven)."""
+    place = brokers.libraries()
+    if place.is_dir():
+        print(f"Apache Kafka {brokers.VERSION} is at {place}")
+        return
+    absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
+    if absent:
+        raise Exit(f"Apache Kafka needs {' and '.join(absent)}: apt-get install default-jre-headless maven")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        Path(folder, "pom.xml").write_text(POM.format(version=brokers.VERSION), encoding="utf-8")
+        with c.cd(folder):
+            c.run("mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=libraries")
+        Path(folder, "libraries").rename(place)
+    print(f"Apache Kafka {brokers.VERSION} is now at {place}")

@@ -13,6 +13,7 @@ from model_name.core import models
 from model_name.io import datasets, services
 from model_name.jobs import training
 from model_name.utils import splitters
+from tasks import brokers
 
 ROOT = Path(__file__).parent.parent
 
@@ -121,3 +122,14 @@ def copy_store(source: Path, target: Path) -> services.MlflowService:
                 f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (source.as_posix(), target.as_posix())
             )
     return services.MlflowService(tracking_uri=f"sqlite:///{target.as_posix()}/mlflow.db")
+
+
+# ------------------------------------------------------------------------------------------------- a real Kafka broker
+@pytest.fixture(scope="module")
+def broker() -> Iterator[brokers.Broker]:
+    """A running broker of Apache Kafka."""
+    if reason := brokers.missing():
+        pytest.skip(reason)
+    running = brokers.Broker("-XX:TieredStopAtLevel=1")
+    yield running
+    running.close()

@@ -12,6 +12,7 @@ import functools
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -232,17 +233,40 @@ def _where(data: pd.DataFrame | pd.Series, mask: "pd.Series | np.ndarray[Any, An
 
 
 # %% ../../nbs/core/columns.ipynb #0aa6a8f5
-def _pandera_faults(data: pd.DataFrame, cases: pd.DataFrame) -> Iterator[str]:
-    """Put pandera's failure cases into sentences, one for each column and check."""
+class _Fault(NamedTuple):
+    """Something that is wrong with a column, and with which of its rows; without a mask, with the column as a whole."""
+
+    column: str
+    values: pd.Series
+    mask: "np.ndarray[Any, Any] | None"
+    problem: str  # in words, with {} for the value
+    value: Any = None
+
+    def sentence(self) -> str:
+        """Name the first rows."""
+        where = "the column as a whole" if self.mask is None else _where(self.values, self.mask)
+        first = self.value if self.mask is None else self.values[self.mask].iloc[0]
+        return f"{self.column}: {self.problem.replace('{}', _shown(first), 1)}: {where}"
+
+    def reasons(self) -> dict[int, str]:
+        """Say of each row what is wrong with it, by its place."""
+        places = [] if self.mask is None else np.flatnonzero(self.mask).tolist()
+        return {
+            place: f"{self.column}: {self.problem.replace('{}', _shown(self.values.iloc[place]), 1)}"
+            for place in places
+        }
+
+
+def _pandera_faults(data: pd.DataFrame, cases: pd.DataFrame) -> Iterator[_Fault]:
+    """Put pandera's failure cases into words, one fault for each column and check."""
     for (column, check), group in cases.groupby(["column", "check"], sort=False, dropna=False):
-        if re.match(r"(coerce_)?dtype\(", str(check)) and group["index"].isna().all():
-            yield f"{column}: has type {group['failure_case'].iloc[0]}, not {check}"
-            continue
         values = data[column] if column in data else data.index.to_series()
-        mask = values.isin(group["failure_case"]) & data.index.isin(group["index"])  # a label may be there twice
-        value = values[mask.to_numpy()].iloc[0] if mask.any() else group["failure_case"].iloc[0]
-        where = _where(data, mask) or "the column as a whole"
-        yield f"{column}: {_shown(value)} is {_in_words(str(check))}: {where}"
+        case = group["failure_case"].iloc[0]
+        if re.match(r"(coerce_)?dtype\(", str(check)) and group["index"].isna().all():
+            yield _Fault(str(column), values, None, f"has type {case}, not {check}")
+            continue
+        mask = (values.isin(group["failure_case"]) & data.index.isin(group["index"])).to_numpy()  # labels may repeat
+        yield _Fault(str(column), values, mask if mask.any() else None, f"{{}} is {_in_words(str(check))}", case)
 
 
 # %% ../../nbs/core/columns.ipynb #80a70c71
@@ -296,20 +320,39 @@ class Schema(pa.DataFrameModel):
         Raises:
             DataError: a column is missing or doubled, or a value is not of the declared type or not allowed.
         """
-        declared = cls.to_schema()
-        if only is not None:
-            declared = declared.remove_columns([name for name in declared.columns if name not in only])
-        table = _select(cls.__name__, declared, data)
-        faults = _convert(declared, table)
-        table = table.drop(columns=[name for name in faults if name in table])
-        sentences = [sentence for of_column in faults.values() for sentence in of_column]
-        try:
-            valid = _without(declared, faults, table).validate(table, lazy=True)
-        except pa.errors.SchemaErrors as error:
-            sentences += _pandera_faults(table, error.failure_cases)
-        if sentences:
-            raise errors.DataError(f"{cls.__name__} refuses the table:" + "".join(f"\n- {s}" for s in sentences))
+        valid, faults = _judge(cls, data, None if only is None else frozenset(only))
+        if faults:
+            sentences = "".join(f"\n- {fault.sentence()}" for fault in faults)
+            raise errors.DataError(f"{cls.__name__} refuses the table:{sentences}")
         return cast("papd.DataFrame[TSchema]", valid)
+
+    @classmethod
+    def sift(cls: type[TSchema], data: pd.DataFrame) -> tuple[papd.DataFrame[TSchema], dict[int, str]]:
+        """Separate the rows that `check` takes from those that it refuses.
+
+        Args:
+            data: a table with the declared columns, as for `check`.
+
+        Returns:
+            The checked rows, in their order, and what is wrong with each of the others, by its place.
+
+        Raises:
+            DataError: a column is missing or doubled, or something is wrong that is not about single rows.
+        """
+        refused: dict[int, str] = {}
+        places, rest = np.arange(len(data)), data
+        while True:
+            valid, faults = _judge(cls, rest, None)
+            if not faults:
+                return cast("papd.DataFrame[TSchema]", valid), refused
+            found: dict[int, str] = {}
+            for fault in faults:
+                found = fault.reasons() | found  # what was found first says more
+            if not found:
+                return cls.check(rest), refused  # which says what is wrong
+            refused |= {int(places[place]): reason for place, reason in found.items()}
+            kept = ~np.isin(np.arange(len(rest)), list(found))
+            places, rest = places[kept], rest[kept]
 
     @classmethod
     def index_name(cls) -> str | None:
@@ -369,7 +412,7 @@ def _select(schema: str, declared: pa.DataFrameSchema, data: pd.DataFrame) -> pd
     dropped = [str(column) for column in data.columns if column not in wanted and column not in declared_elsewhere]
     if dropped:
         _say_dropped(tuple(dropped))
-    return data[wanted].copy()
+    return data[wanted]
 
 
 # %% ../../nbs/core/columns.ipynb #20ad80ad
@@ -393,42 +436,170 @@ def _without(declared: pa.DataFrameSchema, faults: Collection[str], table: pd.Da
 
 
 # %% ../../nbs/core/columns.ipynb #2871d7d2
-def _convert(declared: pa.DataFrameSchema, table: pd.DataFrame) -> dict[str, list[str]]:
-    """Convert a table's index and columns in place; return the faults of each, in sentences."""
-    faults: dict[str, list[str]] = {}
+def _convert(declared: pa.DataFrameSchema, table: pd.DataFrame) -> dict[str, list[_Fault]]:
+    """Convert a table's index and columns in place; return what is wrong with each."""
+    wrong: dict[str, list[_Fault]] = {}
     if declared.index is not None:
         labels = pd.Series(table.index, index=table.index, name=declared.index.name)
-        converted, sentences = _convert_column(declared.index, labels)
-        if sentences:
-            faults[str(declared.index.name)] = sentences
+        converted, faults = _convert_column(declared.index, labels)
+        if faults:
+            wrong[str(declared.index.name)] = faults
             table.index = pd.Index([str(label) for label in labels], name=declared.index.name)  # to name rows by
         else:
             table.index = pd.Index(converted, name=declared.index.name)
     for name in table.columns:
-        converted, sentences = _convert_column(_declaration(declared.columns, name), table[name])
-        if sentences:
-            faults[name] = sentences
+        converted, faults = _convert_column(_declaration(declared.columns, name), table[name])
+        if faults:
+            wrong[name] = faults
         else:
             table[name] = converted
-    return faults
+    return wrong
 
 
-def _convert_column(column: pa.Column, values: pd.Series) -> tuple[pd.Series, list[str]]:
-    """Convert a column; return it with a sentence for values of another type and one for values that are missing."""
+def _convert_column(column: pa.Column, values: pd.Series) -> tuple[pd.Series, list[_Fault]]:
+    """Convert a column; return it with a fault for values of another type and one for values that are missing."""
     kind = _kind_of(column)
     readable, strange = _readable(values, kind.reads)
     converted, wrong = kind.convert(readable)
-    wrong |= strange
-    sentences = []
-    if wrong.any():
-        first = _shown(values[wrong.to_numpy()].iloc[0])
-        sentences.append(f"{values.name}: {first} is not {kind.noun}: {_where(values, wrong)}")
-    missing = values.isna()
-    if missing.any() and not column.nullable:
-        sentences.append(f"{values.name}: a value is {_CHECKS['not_nullable']}: {_where(values, missing)}")
-    return converted, sentences
+    masks = {f"{{}} is not {kind.noun}": (wrong | strange).to_numpy(dtype=bool)}
+    if not column.nullable:
+        masks[f"a value is {_CHECKS['not_nullable']}"] = values.isna().to_numpy(dtype=bool)
+    return converted, [_Fault(str(values.name), values, mask, words) for words, mask in masks.items() if mask.any()]
 
 
 def _declaration(columns: dict[str, pa.Column], name: str) -> pa.Column:
     """Find the declaration that a column of a table follows, by name or by pattern."""
     return columns.get(name) or next(c for p, c in columns.items() if c.regex and re.fullmatch(p, name))
+
+
+def _judge(schema: type[Schema], data: pd.DataFrame, only: frozenset[str] | None) -> tuple[pd.DataFrame, list[_Fault]]:
+    """Convert and validate a table; return what came out and everything that is wrong with it."""
+    declared, rules = _compiled(schema, only)
+    selected = _select(schema.__name__, declared, data)
+    if (plain := _plainly(declared, rules, selected)) is not None:
+        return plain, []
+    table = selected.copy()
+    wrong = _convert(declared, table)
+    table = table.drop(columns=[name for name in wrong if name in table])
+    faults = [fault for of_column in wrong.values() for fault in of_column]
+    try:
+        table = _without(declared, wrong, table).validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        faults += _pandera_faults(table, error.failure_cases)
+    return table, faults
+
+
+# %% ../../nbs/core/columns.ipynb #e2de039c
+@dataclass(frozen=True)
+class _Rule:
+    """What makes the values of a column plainly right."""
+
+    role: str
+    nullable: bool
+    unique: bool
+    bounds: tuple[tuple[str, Any], ...] = ()
+    categories: "pd.CategoricalDtype | None" = None
+
+    def take(self, values: pd.Series) -> Any:
+        """Return the values in the declared type, or nothing when they are not plainly right."""
+        if values.dtype == object and self.nullable and self.role in ("float", "category") and values.isna().all():
+            values = values.astype("float64")
+        kind = "-" if pd.api.types.is_extension_array_dtype(values.dtype) else values.dtype.kind
+        taken = self._as_declared(values, kind)
+        if taken is None or (self.unique and values.duplicated().any()):
+            return None
+        known = taken[~np.isnan(taken)] if self.role == "float" else taken
+        if len(known) < len(taken) and not self.nullable:
+            return None
+        within = all(bool(getattr(known, compare)(bound).all()) for compare, bound in self.bounds)
+        return taken if within else None
+
+    def _as_declared(self, values: pd.Series, kind: str) -> Any:
+        if self.role == "float" and kind in "if":
+            numbers = values.to_numpy(dtype="float64")
+            return None if np.isinf(numbers).any() else numbers
+        if self.role == "integer" and kind == "i":
+            return values.to_numpy(dtype="int64")
+        if self.role == "boolean":
+            truths = values.to_numpy() if kind in "bi" else np.array([2])
+            return None if ((truths != 0) & (truths != 1)).any() else truths.astype("bool")
+        if self.role == "date":
+            dates, faults = _to_date(values) if kind == "M" or values.dtype == "str" else (values, values.isna())
+            plain = dates.dtype == "datetime64[ns]" and not faults.any() and (self.nullable or dates.notna().all())
+            return dates.array if plain else None
+        return self._as_category(values) if self.role == "category" and kind in "if" else None
+
+    def _as_category(self, values: pd.Series) -> Any:
+        declared = cast(pd.CategoricalDtype, self.categories)
+        codes = declared.categories.get_indexer(pd.Index(values.to_numpy(dtype="float64")))
+        missing = values.isna().to_numpy()
+        if (codes[~missing] < 0).any() or (missing.any() and not self.nullable):
+            return None
+        return pd.Categorical.from_codes(np.where(missing, -1, codes), dtype=declared)
+
+
+# %% ../../nbs/core/columns.ipynb #7ac50ecb
+_COMPARISONS = {
+    "greater_than_or_equal_to": ("__ge__", "min_value"),
+    "less_than_or_equal_to": ("__le__", "max_value"),
+    "greater_than": ("__gt__", "min_value"),
+    "less_than": ("__lt__", "max_value"),
+}
+
+
+def _rule_of(column: pa.Column) -> _Rule | None:
+    """Compile a declaration to a rule, if it says nothing that rules do not know."""
+    kind = str(column.dtype)
+    role = {"float64": "float", "int64": "integer", "bool": "boolean", "datetime64[ns]": "date", "category": "category"}
+    categories = _categories(column)
+    checks = [check for check in column.checks or [] if not (kind == "category" and check.name == "isin")]
+    numbers = categories is not None and {type(value) for value in categories} <= {int, float}
+    if (
+        kind not in role
+        or (kind == "category") != numbers
+        or any(check.name not in _COMPARISONS or not check.ignore_na or check.raise_warning for check in checks)
+        or (checks and role[kind] not in ("float", "integer"))
+        or column.parsers
+        or getattr(column, "default", None) is not None
+    ):
+        return None
+    bounds = tuple((method, check.statistics[name]) for check in checks for method, name in [_COMPARISONS[check.name]])
+    return _Rule(
+        role[kind], column.nullable, column.unique, bounds, pd.CategoricalDtype(categories) if numbers else None
+    )
+
+
+@functools.lru_cache(maxsize=128)
+def _compiled(
+    schema: type[Schema], only: frozenset[str] | None
+) -> tuple[pa.DataFrameSchema, dict[str, _Rule | None] | None]:
+    """Return a declaration, or a part of it, and the rules of its index (named "") and columns."""
+    declared = schema.to_schema()
+    if only is not None:
+        declared = declared.remove_columns([name for name in declared.columns if name not in only])
+    if declared.checks or declared.unique or declared.parsers:
+        return declared, None  # something is said about several columns together
+    rules = {name: _rule_of(column) for name, column in declared.columns.items()}
+    rules[""] = None if declared.index is None else _rule_of(declared.index)
+    return declared, rules
+
+
+def _plainly(
+    declared: pa.DataFrameSchema, rules: dict[str, _Rule | None] | None, data: pd.DataFrame
+) -> pd.DataFrame | None:
+    """Bring a table into the declared form the short way; return nothing when that is not possible."""
+    if rules is None or not len(data):
+        return None
+    index = data.index
+    if declared.index is not None:
+        labels = rules[""].take(index.to_series()) if rules[""] is not None else None
+        if labels is None:
+            return None
+        index = pd.Index(labels, name=declared.index.name)
+    columns: dict[str, Any] = {}
+    for name in data.columns:
+        rule = rules[str(_declaration(declared.columns, name).name)]
+        columns[name] = None if rule is None else rule.take(data[name])
+        if columns[name] is None:
+            return None
+    return pd.DataFrame(columns, index=index)

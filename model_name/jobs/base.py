@@ -307,10 +307,14 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
             What was done.
         """
 
+    def started(self) -> tuple[services.Service, ...]:
+        """Return the services that surround the job, in the order in which they start."""
+        return self.logger_service, self.alerts_service, self.mlflow_service
+
     def __enter__(self) -> Self:
         """Start the services."""
         with contextlib.ExitStack() as stack:
-            for service in (self.logger_service, self.alerts_service, self.mlflow_service):
+            for service in self.started():
                 service.start()
                 stack.callback(service.stop)
             self._running.append(stack.pop_all())

@@ -13,6 +13,7 @@ __all__ = [
     "confusion",
     "calibration",
     "history",
+    "flow",
 ]
 
 # %% ../../nbs/utils/figures.ipynb #42f14b20
@@ -599,4 +600,45 @@ def history(versions: pd.DataFrame, metric: str | None = None) -> "Figure":
         if len(known) > 1:
             course = f"from {_number(first[metric])} in version {_text(first['version'])} to {course}"
         _entitle(figure, f"{metric} over {len(known)} version" + "s" * (len(known) != 1) + f": {course}")
+    return figure
+
+
+# %% ../../nbs/utils/figures.ipynb #eec9f9e9
+def flow(timeline: pd.DataFrame) -> "Figure":
+    """Draw rate, latency and lag of a stream by time.
+
+    Args:
+        timeline: one row a measurement, with the columns `second`, `rate` (records a second), `p50` and `p99` (seconds
+            from the time stamp of a record to its answer), and one column `lag <partition>` for each partition.
+
+    Raises:
+        errors.DataError: when a column is missing.
+    """
+    _require(timeline, "second", "rate", "p50", "p99")
+    with _canvas(3, size=(7.4, 5.6)) as (figure, [rates, latencies, lags]):
+        if timeline.empty:
+            _say_empty(figure, "no record came")
+            return figure
+        seconds = timeline["second"].to_numpy()
+        points: dict[str, Any] = {"marker": "o", "markersize": 3} if len(timeline) < 60 else {}
+        rates.plot(seconds, timeline["rate"], color=_PREDICTED, **points)
+        rates.set(ylabel="records a second", ylim=(0, None))
+        for name, colour, label in (("p50", _PREDICTED, "half are faster"), ("p99", _COMPARED, "99 % are faster")):
+            latencies.plot(seconds, 1000 * timeline[name], color=colour, label=label, **points)
+        latencies.set(ylabel="latency, ms", ylim=(0, None))
+        latencies.legend(loc="upper left", bbox_to_anchor=(0, 1.28), ncols=2)
+        partitions = [str(name) for name in timeline.columns if str(name).startswith("lag ")]
+        for number, name in enumerate(partitions):
+            label = name.removeprefix("lag ")
+            lags.plot(seconds, timeline[name], color=_LABELS[number % len(_LABELS)], label=label, **points)
+        lags.set(ylabel="lag, records", xlabel="seconds since the start", ylim=(0, None))
+        if 0 < len(partitions) <= len(_LABELS):
+            lags.legend(loc="upper left", bbox_to_anchor=(0, 1.28), ncols=len(partitions), title=None)
+            lags.set_title("partition", loc="right")
+        for axes in (rates, latencies, lags):
+            axes.yaxis.set_major_formatter("{x:,.0f}")
+        busy = timeline["rate"][timeline["rate"] > 0]
+        typical = f"{busy.median():,.0f} records a second" if len(busy) else "no records"
+        slow = timeline["p99"].median()
+        _entitle(figure, typical + (f", 99 % answered within {1000 * slow:,.0f} ms" if slow == slow else ""))
     return figure

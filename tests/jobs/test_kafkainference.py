@@ -1,0 +1,255 @@
+"""Streaming on the broker inside the process: the same answers as a batch job, bad records, bad settings, versions."""
+
+import json
+import re
+import socket
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pydantic as pdt
+import pytest
+
+from model_name.core import errors, schemas
+from model_name.io import datasets, registries, services, streams
+from model_name.jobs import inference, kafkainference
+
+
+@pytest.fixture
+def job(trained: services.MlflowService) -> Callable[..., kafkainference.KafkaInferenceJob]:
+    def make(**settings: Any) -> kafkainference.KafkaInferenceJob:
+        defaults: dict[str, Any] = {
+            "inputs": datasets.SimulatedReader(rows=300),
+            "feed_rate": None,
+            "alias_or_version": "latest",
+            "mlflow_service": trained,
+            "logger_service": services.LoggerService(level="ERROR"),
+        }
+        return kafkainference.KafkaInferenceJob(**(defaults | settings))
+
+    return make
+
+
+def run(job: kafkainference.KafkaInferenceJob) -> kafkainference.KafkaInferenceResult:
+    with job:
+        return job.run()
+
+
+def answers(job: kafkainference.KafkaInferenceJob, topic: str, count: int) -> list[Any]:
+    consumer = job.kafka_service.consumer({"group.id": f"readers-{topic}", "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    found: list[Any] = []
+    deadline = time.monotonic() + 30
+    while len(found) < count and time.monotonic() < deadline:
+        found += [message for message in consumer.consume(1_000, 0.2) if message.error() is None]
+    consumer.close()
+    assert len(found) == count
+    return found
+
+
+def test_the_same_answers_as_a_batch_job(job: Any, tmp_path: Path) -> None:
+    """One file through both ways, gaps included: the same predictions, to the last bit."""
+    table = datasets.SimulatedReader(rows=400, missing=0.2).read()
+    assert table[["temp", "hum", "weathersit"]].isna().any().all()
+    table.to_parquet(tmp_path / "inputs.parquet", index=False)
+    reader = datasets.ParquetReader(path=str(tmp_path / "inputs.parquet"))
+    streaming = job(inputs=reader, batch_size=90)
+    batch = inference.InferenceJob(
+        inputs=reader,
+        outputs=datasets.ParquetWriter(path=str(tmp_path / "outputs.parquet")),
+        alias_or_version="latest",
+        mlflow_service=streaming.mlflow_service,
+        logger_service=streaming.logger_service,
+    )
+    with batch:
+        batch.run()
+    with streaming:
+        result = streaming.run()
+        streamed = answers(streaming, "predictions", 400)
+    expected = pd.read_parquet(tmp_path / "outputs.parquet").set_index("instant").sort_index()
+    records = pd.DataFrame([json.loads(message.value()) for message in streamed]).set_index("instant").sort_index()
+    assert result.records == len(records) == 400
+    assert records["prediction"].tolist() == expected["prediction"].tolist()
+    assert (records["model_version"] == expected["model_version"]).all()
+    assert {message.key() for message in streamed} == {str(label).encode() for label in expected.index}
+    assert (result.delivery, result.ended) == ("at_least_once", "400 records are done")
+
+
+# ------------------------------------------------------------------------------------------------------- the scorer
+ROWS = streams.JsonEncoder().encode(schemas.InputsSchema.check(datasets.SimulatedReader(rows=50).read()))
+
+
+def humidity(inputs: pd.DataFrame) -> pd.DataFrame:
+    return schemas.OutputsSchema.check(pd.DataFrame({"prediction": inputs["hum"]}, index=inputs.index))
+
+
+def scorer(predict: Callable[[pd.DataFrame], pd.DataFrame] = humidity) -> kafkainference.Scorer:
+    served = kafkainference.Served("bikes", 3, predict)
+    return kafkainference.Scorer(lambda: served, streams.JsonDecoder(), streams.JsonEncoder(), 1_000)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"{", "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b"[1]", "not a JSON object but a list"),
+        (None, r"no value \(null\)"),
+        (ROWS[0].replace(b'"temp"', b'"tmp"'), "field 'temp' is missing; did you mean"),
+        (ROWS[0].replace(b'"hr": 0', b'"hr": "noon"'), "hr: 'noon' is not a whole number"),
+        (ROWS[0].replace(b'"hr": 0', b'"hr": null'), "hr: a value is missing"),
+        (ROWS[0].replace(b'"hr": 0', b'"hr": [1, 2]'), r"hr: \[1, 2\] is not a whole number"),
+        (ROWS[0].replace(b'"hr": 0', b'"hr": 24'), "hr: 24 is above the greatest allowed value, 23"),
+        (ROWS[0].replace(b'"season": 1', b'"season": 5'), "season: 5 is not one of 1, 2, 3, 4"),
+        (ROWS[0].replace(b'"instant": 1', b'"instant": [1]'), r"instant: \[1\] is not a whole number"),
+        (ROWS[0] + b" " * 1_000, "too large: 1,2.. bytes, and at most 1,000"),
+    ],
+)
+def test_poison_is_refused_with_the_reason_and_the_others_are_scored(value: bytes | None, reason: str) -> None:
+    for place in (0, 7, 49):
+        values: list[bytes | None] = [*ROWS]
+        values[place] = value
+        found = scorer()(values)
+        refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, streams.Refused)}
+        assert list(refused) == [place]
+        assert re.search(reason, refused[place].reason), refused[place].reason
+        assert [found[n] for n in range(50) if n != place] == [a for n, a in enumerate(scorer()([*ROWS])) if n != place]
+
+
+def test_a_label_may_come_twice() -> None:
+    found = scorer()([ROWS[0], ROWS[1], ROWS[0], ROWS[0]])
+    assert found[0] == found[2] == found[3] != found[1]
+    assert all(isinstance(answer, bytes) for answer in found)
+
+
+def test_rows_that_the_model_fails_for() -> None:
+    def picky(inputs: pd.DataFrame) -> pd.DataFrame:
+        if (inputs["hr"] == 5).any():
+            raise ValueError("five is too early")
+        return humidity(inputs)
+
+    found = scorer(picky)([*ROWS])
+    refused = [number for number, answer in enumerate(found) if isinstance(answer, streams.Refused)]
+    assert refused == [number for number, row in enumerate(ROWS) if json.loads(row)["hr"] == 5]
+
+    def broken(inputs: pd.DataFrame) -> pd.DataFrame:
+        raise ValueError("no")
+
+    with pytest.raises(errors.ModelError, match="version 3 of 'bikes' does not answer: no"):
+        scorer(broken)([*ROWS])
+
+
+# ------------------------------------------------------------------------------------------------------- settings
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"output_topic": "inputs"}, "have to be three topics"),
+        ({"dead_letter_topic": "predictions"}, "have to be three topics"),
+        ({"kafka_config": {"enable.auto.commit": True}}, "cannot set enable.auto.commit"),
+        ({"kafka_config": {"producer.transactional.id": "x"}}, "cannot set transactional.id"),
+        ({"kafka_config": {"sasl.password": "x"}}, "secrets come from the environment"),
+        ({"delivery": "exactly_once"}, "has no transactions"),
+        ({"metrics_address": "9464"}, "pattern"),
+        ({"batch_size": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_settings_that_cannot_be_meant(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(pdt.ValidationError, match=message):
+        kafkainference.KafkaInferenceJob(**settings)
+
+
+def test_an_unknown_setting_of_librdkafka(job: Any) -> None:
+    with pytest.raises(errors.ConfigError, match='No such configuration property: "linger.mss"'):
+        run(job(kafka_config={"linger.mss": 5}))
+
+
+def test_an_unreachable_broker_is_named_within_seconds(job: Any) -> None:
+    begun = time.monotonic()
+    service = services.KafkaService(bootstrap_servers="127.0.0.1:9", timeout=2.0)
+    with pytest.raises(errors.ServiceError, match="Kafka cluster at 127.0.0.1:9 cannot be used"):
+        run(job(kafka_service=service))
+    assert time.monotonic() - begun < 20
+
+
+def test_an_alias_that_does_not_exist(job: Any) -> None:
+    with pytest.raises(errors.RegistryError, match="no version or alias 'Champion'"):
+        run(job(alias_or_version="Champion"))
+
+
+def test_a_signature_that_does_not_match(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.types import ColSpec, Schema
+
+    load = registries.CustomLoader.load
+
+    def load_another(self: Any, uri: str) -> registries.ModelAdapter:
+        adapter = load(self, uri)
+        signature = adapter.model.metadata.signature
+        signature.inputs = Schema([*signature.inputs.inputs, ColSpec("double", "wind_gust")])
+        return adapter
+
+    monkeypatch.setattr(registries.CustomLoader, "load", load_another)
+    with pytest.raises(errors.ModelError, match=r"signature does not match InputsSchema: .*wind_gust"):
+        run(job())
+
+
+def test_too_many_dead_letters(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafkainference._Feed, "_values", lambda self: [(b"k", b"{")] * 30 + [(b"k", ROWS[0])] * 100)
+    with pytest.raises(errors.DataError, match="30 of the last 130 records have no answer, and at most 10.0% may"):
+        run(job(batch_size=130, batch_wait=1.0))
+
+
+# ------------------------------------------------------------------------------------------------------- versions
+def test_a_version_that_does_not_load_is_refused_with_an_alert(trained: services.MlflowService) -> None:
+    from loguru import logger
+
+    trained.start()
+    client = trained.client()
+    client.set_registered_model_alias("model_name", "Champion", "1")
+    alerts: list[tuple[str, str]] = []
+    champion = kafkainference.Champion(
+        client, "model_name", "Champion", registries.CustomLoader(), lambda *words: alerts.append(words)
+    )
+    broken = client.create_model_version("model_name", "file:///nowhere/at/all")
+    client.set_registered_model_alias("model_name", "Champion", broken.version)
+    champion.look(logger)
+    champion.look(logger)
+    assert champion.current.version == 1
+    assert len(alerts) == 1, "said once"
+    assert "version 1 goes on" in alerts[0][1]
+    client.set_registered_model_alias("model_name", "Champion", "1")
+    champion.look(logger)
+    assert champion.versions == [1]
+
+
+# ------------------------------------------------------------------------------------------------------- figures
+def test_metrics_are_served_while_records_flow(job: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    seen: list[str] = []
+
+    def scrape(self: Any, batch: Any, observe: Any = kafkainference.Gauges.observe) -> None:
+        observe(self, batch)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            seen.append(page.read().decode())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kafkainference.Gauges, "observe", scrape)
+        run(job(metrics_address=f"127.0.0.1:{port}"))
+    assert "model_name_stream_records_in_total 300.0" in seen[-1]
+    assert 'model_name_stream_latency_seconds_bucket{le="+Inf"} 300.0' in seen[-1]
+    assert "model_name_stream_model_version 1.0" in seen[-1]
+
+
+def test_the_table_by_time_stays_small() -> None:
+    gauges = kafkainference.Gauges()
+    for _ in range(5_000):
+        gauges.observe(streams.Delivered(10, [], 0.01, np.full(10, 0.02)))
+        gauges.tick({0: 3})
+    assert len(gauges.timeline()) <= 2_000
+    assert gauges.metrics()["records"] == 50_000
+    assert gauges.metrics()["latency_p99_seconds"] == pytest.approx(0.02, rel=0.11)
