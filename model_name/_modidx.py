@@ -39,6 +39,7 @@ d = {
                 "core/columns.html#_is_beyond_floats",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns._judged": ("core/columns.html#_judged", "model_name/core/columns.py"),
             "model_name.core.columns._kind_of": ("core/columns.html#_kind_of", "model_name/core/columns.py"),
             "model_name.core.columns._metadata": ("core/columns.html#_metadata", "model_name/core/columns.py"),
             "model_name.core.columns._pandera_faults": (
@@ -46,6 +47,7 @@ d = {
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._readable": ("core/columns.html#_readable", "model_name/core/columns.py"),
+            "model_name.core.columns._refused": ("core/columns.html#_refused", "model_name/core/columns.py"),
             "model_name.core.columns._say_dropped": ("core/columns.html#_say_dropped", "model_name/core/columns.py"),
             "model_name.core.columns._select": ("core/columns.html#_select", "model_name/core/columns.py"),
             "model_name.core.columns._shown": ("core/columns.html#_shown", "model_name/core/columns.py"),
@@ -59,6 +61,7 @@ d = {
             "model_name.core.columns._where": ("core/columns.html#_where", "model_name/core/columns.py"),
             "model_name.core.columns._whole_number": ("core/columns.html#_whole_number", "model_name/core/columns.py"),
             "model_name.core.columns._without": ("core/columns.html#_without", "model_name/core/columns.py"),
+            "model_name.core.columns.offending": ("core/columns.html#offending", "model_name/core/columns.py"),
             "model_name.core.columns.role_of": ("core/columns.html#role_of", "model_name/core/columns.py"),
         },
         "model_name.core.errors": {
