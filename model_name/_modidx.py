@@ -69,6 +69,7 @@ d = {
             ),
             "model_name.core.columns._plainly": ("core/columns.html#_plainly", "model_name/core/columns.py"),
             "model_name.core.columns._readable": ("core/columns.html#_readable", "model_name/core/columns.py"),
+            "model_name.core.columns._refused": ("core/columns.html#_refused", "model_name/core/columns.py"),
             "model_name.core.columns._rule_of": ("core/columns.html#_rule_of", "model_name/core/columns.py"),
             "model_name.core.columns._say_dropped": ("core/columns.html#_say_dropped", "model_name/core/columns.py"),
             "model_name.core.columns._select": ("core/columns.html#_select", "model_name/core/columns.py"),
@@ -83,6 +84,7 @@ d = {
             "model_name.core.columns._where": ("core/columns.html#_where", "model_name/core/columns.py"),
             "model_name.core.columns._whole_number": ("core/columns.html#_whole_number", "model_name/core/columns.py"),
             "model_name.core.columns._without": ("core/columns.html#_without", "model_name/core/columns.py"),
+            "model_name.core.columns.offending": ("core/columns.html#offending", "model_name/core/columns.py"),
             "model_name.core.columns.role_of": ("core/columns.html#role_of", "model_name/core/columns.py"),
         },
         "model_name.core.errors": {

@@ -1,14 +1,16 @@
-"""Remove what can be made again."""
+"""Remove what can be made again, and find the rows of a table that have to go."""
 
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from invoke import Context, task
+from invoke import Context, Exit, task
 
 CACHES = [".mypy_cache", ".pytest_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", ".coverage*", "htmlcov"]
 BUILDS = ["build", "dist", "*.egg-info", "_site", "_proc"]
-OUTPUTS = ["outputs", "mlflow.db*", "mlruns", "mlartifacts"]
+OUTPUTS = ["outputs"]
+STORES = ["mlflow.db*", "mlruns", "mlartifacts"]
 SOURCES = ["benchmarks", "model_name", "nbs", "tasks", "tests"]
 
 
@@ -38,13 +40,86 @@ def builds(_c: Context) -> None:
 
 @task
 def outputs(_c: Context) -> None:
-    """Remove what runs left in the checkout: outputs/, and the embedded MLflow with every run and model in it."""
+    """Remove outputs/: executed notebooks, predictions, backups of the store."""
     _remove_matching(OUTPUTS)
+
+
+@task(help={"yes": "do it: every run and every model in it are gone, and only a backup brings them back"})
+def stores(_c: Context, yes: bool = False) -> None:
+    """Remove the embedded MLflow store with its artifacts (inv mlflow.backup keeps a copy, outside of outputs/)."""
+    found = [path for pattern in STORES for path in Path().glob(pattern)]
+    if found and not yes:
+        names = ", ".join(sorted(path.name for path in found))
+        raise Exit(f"This removes every run and model: {names}. If that is meant: inv cleans.stores --yes")
+    _remove(found)
+
+
+@task(
+    help={
+        "table": "a CSV or Parquet file",
+        "to": "a file for the cleaned copy, CSV or Parquet; without it, nothing is written",
+        "rows": "how many offending values are shown; --to keeps all of them beside the copy",
+    }
+)
+def data(_c: Context, table: str, to: str = "", rows: int = 20) -> None:
+    """Hold a table against the schema: which values does it refuse, and why? Writes a copy without those rows."""
+    from model_name.core import errors
+
+    try:
+        refused = report(table, to, rows)
+    except errors.ProjectError as error:
+        raise Exit(str(error)) from None
+    if refused and not to:
+        raise Exit(f"--to FILE writes a copy without the {refused:,} offending row(s).")
+
+
+def report(table: str, to: str, rows: int) -> int:
+    """Show what the schema refuses, and write the copy; give the number of rows that have to go."""
+    import pandas as pd
+
+    from model_name.core import columns, schemas
+
+    read = _files(table)[0].read()
+    parts = (schemas.InputsSchema, schemas.TargetsSchema)
+    found = pd.concat([columns.offending(schema, read) for schema in parts]).drop_duplicates().sort_values("row")
+    places = found["row"].unique()
+    print(f"{table}: {len(read):,} rows, {len(places):,} of them with {len(found):,} value(s) that the schema refuses")
+    for (column, fault), group in found.groupby(["column", "fault"], sort=False):
+        print(f"  {column} {fault}: {len(group):,}")
+    if len(found):
+        print("\n" + found.head(rows).assign(row=found["row"] + 1).to_string(index=False))
+        print(f"... and {len(found) - rows:,} more" if len(found) > rows else "")
+    if to:
+        kept = read.drop(index=read.index[places])
+        if kept.empty:
+            raise Exit("No row is left: nothing was written. Is it the right table, and the right schema?")
+        clean = pd.concat([schema.check(kept) for schema in parts], axis="columns")
+        _files(to)[1].write(clean)
+        print(f"{to}: {len(clean):,} rows, in the columns and types that the schema declares")
+        if len(found):
+            faults = Path(to).with_name(f"{Path(to).stem}-refused.csv")
+            found.assign(row=found["row"] + 1, value=found["value"].astype(str)).to_csv(faults, index=False)
+            print(f"{faults}: every refused value, by its row")
+    return len(places)
+
+
+def _files(path: str) -> Any:
+    """Choose a reader and a writer by the ending of a file."""
+    from model_name.io import datasets
+
+    kinds = {
+        ".csv": (datasets.CsvReader, datasets.CsvWriter),
+        ".parquet": (datasets.ParquetReader, datasets.ParquetWriter),
+    }
+    chosen = kinds.get(Path(path).suffix.lower())
+    if chosen is None:
+        raise Exit(f"{path}: a table ends in {' or '.join(kinds)}")
+    return [kind(path=path) for kind in chosen]
 
 
 @task(name="all")
 def everything(c: Context) -> None:
-    """Remove caches, builds and outputs; `.venv` stays (remove it by hand to set up from nothing)."""
+    """Remove caches, builds and outputs; the store stays (inv cleans.stores), and so does `.venv`."""
     caches(c)
     builds(c)
     outputs(c)
