@@ -1198,7 +1198,50 @@ d = {
             "model_name.utils.figures.slices": ("utils/figures.html#slices", "model_name/utils/figures.py"),
             "model_name.utils.figures.timeline": ("utils/figures.html#timeline", "model_name/utils/figures.py"),
         },
+        "model_name.utils.parallel": {
+            "model_name.utils.parallel.Shared": ("utils/parallel.html#shared", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel.Shared.__getstate__": (
+                "utils/parallel.html#shared.__getstate__",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.Shared.__init__": (
+                "utils/parallel.html#shared.__init__",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.Shared.get": ("utils/parallel.html#shared.get", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel._call": ("utils/parallel.html#_call", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel.count_workers": (
+                "utils/parallel.html#count_workers",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.run": ("utils/parallel.html#run", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel.shared": ("utils/parallel.html#shared", "model_name/utils/parallel.py"),
+        },
         "model_name.utils.searchers": {
+            "model_name.utils.searchers.CategoricalDistribution": (
+                "utils/searchers.html#categoricaldistribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution._check": (
+                "utils/searchers.html#categoricaldistribution._check",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution.ends": (
+                "utils/searchers.html#categoricaldistribution.ends",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution.holds": (
+                "utils/searchers.html#categoricaldistribution.holds",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution.suggest": (
+                "utils/searchers.html#categoricaldistribution.suggest",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution.to_optuna": (
+                "utils/searchers.html#categoricaldistribution.to_optuna",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.CrossValidator": (
                 "utils/searchers.html#crossvalidator",
                 "model_name/utils/searchers.py",
@@ -1211,6 +1254,54 @@ d = {
                 "utils/searchers.html#crossvalidator.split",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers.Distribution": (
+                "utils/searchers.html#distribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.ends": (
+                "utils/searchers.html#distribution.ends",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.exists": (
+                "utils/searchers.html#distribution.exists",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.holds": (
+                "utils/searchers.html#distribution.holds",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.suggest": (
+                "utils/searchers.html#distribution.suggest",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.to_optuna": (
+                "utils/searchers.html#distribution.to_optuna",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution": (
+                "utils/searchers.html#floatdistribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution._check": (
+                "utils/searchers.html#floatdistribution._check",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution.ends": (
+                "utils/searchers.html#floatdistribution.ends",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution.holds": (
+                "utils/searchers.html#floatdistribution.holds",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution.suggest": (
+                "utils/searchers.html#floatdistribution.suggest",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution.to_optuna": (
+                "utils/searchers.html#floatdistribution.to_optuna",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.GridCVSearcher": (
                 "utils/searchers.html#gridcvsearcher",
                 "model_name/utils/searchers.py",
@@ -1219,17 +1310,282 @@ d = {
                 "utils/searchers.html#gridcvsearcher.search",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers.IntDistribution": (
+                "utils/searchers.html#intdistribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution._check": (
+                "utils/searchers.html#intdistribution._check",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution.ends": (
+                "utils/searchers.html#intdistribution.ends",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution.holds": (
+                "utils/searchers.html#intdistribution.holds",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution.suggest": (
+                "utils/searchers.html#intdistribution.suggest",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution.to_optuna": (
+                "utils/searchers.html#intdistribution.to_optuna",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.MedianPruner": (
+                "utils/searchers.html#medianpruner",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.MedianPruner.build": (
+                "utils/searchers.html#medianpruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher": (
+                "utils/searchers.html#optunasearcher",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher._check_conditions": (
+                "utils/searchers.html#optunasearcher._check_conditions",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher._say_what_begins": (
+                "utils/searchers.html#optunasearcher._say_what_begins",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher.identity": (
+                "utils/searchers.html#optunasearcher.identity",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher.search": (
+                "utils/searchers.html#optunasearcher.search",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.PercentilePruner": (
+                "utils/searchers.html#percentilepruner",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.PercentilePruner.build": (
+                "utils/searchers.html#percentilepruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Pruner": ("utils/searchers.html#pruner", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers.Pruner.build": (
+                "utils/searchers.html#pruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Pruner.can_prune": (
+                "utils/searchers.html#pruner.can_prune",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Pruner.curve": (
+                "utils/searchers.html#pruner.curve",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Pruner.looks_at": (
+                "utils/searchers.html#pruner.looks_at",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.RandomSampler": (
+                "utils/searchers.html#randomsampler",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.RandomSampler.build": (
+                "utils/searchers.html#randomsampler.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Sampler": ("utils/searchers.html#sampler", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers.Sampler.build": (
+                "utils/searchers.html#sampler.build",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.Searcher": ("utils/searchers.html#searcher", "model_name/utils/searchers.py"),
             "model_name.utils.searchers.Searcher.search": (
                 "utils/searchers.html#searcher.search",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers.TPESampler": (
+                "utils/searchers.html#tpesampler",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.TPESampler.build": (
+                "utils/searchers.html#tpesampler.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.ThresholdPruner": (
+                "utils/searchers.html#thresholdpruner",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.ThresholdPruner.build": (
+                "utils/searchers.html#thresholdpruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.WilcoxonPruner": (
+                "utils/searchers.html#wilcoxonpruner",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.WilcoxonPruner.build": (
+                "utils/searchers.html#wilcoxonpruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.WilcoxonPruner.curve": (
+                "utils/searchers.html#wilcoxonpruner.curve",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.WilcoxonPruner.looks_at": (
+                "utils/searchers.html#wilcoxonpruner.looks_at",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Candidate": (
+                "utils/searchers.html#_candidate",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Candidate.end": (
+                "utils/searchers.html#_candidate.end",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Candidate.mean": (
+                "utils/searchers.html#_candidate.mean",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Candidate.remember": (
+                "utils/searchers.html#_candidate.remember",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Fit": ("utils/searchers.html#_fit", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._Journal": ("utils/searchers.html#_journal", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._Journal.__init__": (
+                "utils/searchers.html#_journal.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Journal.create": (
+                "utils/searchers.html#_journal.create",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Journal.finish": (
+                "utils/searchers.html#_journal.finish",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Journal.score": (
+                "utils/searchers.html#_journal.score",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Journal.trials": (
+                "utils/searchers.html#_journal.trials",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Score": ("utils/searchers.html#_score", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._Search": ("utils/searchers.html#_search", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._Search.__init__": (
+                "utils/searchers.html#_search.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search._ask": (
+                "utils/searchers.html#_search._ask",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search._copy_scores": (
+                "utils/searchers.html#_search._copy_scores",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search._evaluate": (
+                "utils/searchers.html#_search._evaluate",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search._fit": (
+                "utils/searchers.html#_search._fit",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search.run": (
+                "utils/searchers.html#_search.run",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._alone": ("utils/searchers.html#_alone", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._best": ("utils/searchers.html#_best", "model_name/utils/searchers.py"),
             "model_name.utils.searchers._check_folds": (
                 "utils/searchers.html#_check_folds",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._check_grid": (
                 "utils/searchers.html#_check_grid",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._check_range": (
+                "utils/searchers.html#_check_range",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._configured": (
+                "utils/searchers.html#_configured",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._details": ("utils/searchers.html#_details", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._differences": (
+                "utils/searchers.html#_differences",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._digest": ("utils/searchers.html#_digest", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._digest_code": (
+                "utils/searchers.html#_digest_code",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._digest_table": (
+                "utils/searchers.html#_digest_table",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._distribution": (
+                "utils/searchers.html#_distribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._draw": ("utils/searchers.html#_draw", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._estimate": ("utils/searchers.html#_estimate", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._faults": ("utils/searchers.html#_faults", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._fit_and_score": (
+                "utils/searchers.html#_fit_and_score",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._folds": ("utils/searchers.html#_folds", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._from_list": (
+                "utils/searchers.html#_from_list",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._in_order": ("utils/searchers.html#_in_order", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._is_hopeless": (
+                "utils/searchers.html#_is_hopeless",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._is_in": ("utils/searchers.html#_is_in", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._mend": ("utils/searchers.html#_mend", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._name_of_study": (
+                "utils/searchers.html#_name_of_study",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._no_lock_needed": (
+                "utils/searchers.html#_no_lock_needed",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._open_journal": (
+                "utils/searchers.html#_open_journal",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._own_study": (
+                "utils/searchers.html#_own_study",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._quiet_optuna": (
+                "utils/searchers.html#_quiet_optuna",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._seed": ("utils/searchers.html#_seed", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._source": ("utils/searchers.html#_source", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._states": ("utils/searchers.html#_states", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._study_of": ("utils/searchers.html#_study_of", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._with_threads": (
+                "utils/searchers.html#_with_threads",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.importances": (
+                "utils/searchers.html#importances",
                 "model_name/utils/searchers.py",
             ),
         },
