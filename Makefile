@@ -17,8 +17,8 @@ help:  ## show this help
 
 install: $(INSTALLED)  ## set up .venv from requirements.lock; does nothing when it is up to date
 
-run: $(INSTALLED)  ## train, evaluate, promote and infer on the embedded defaults
-	@$(BIN)/model_name run train evaluate promote infer
+run: $(INSTALLED)  ## tune, train, evaluate, promote and infer on the embedded defaults
+	@$(BIN)/model_name run tune train evaluate promote infer
 
 test: $(INSTALLED)  ## run every check: format, lint, types, notebooks, tests, wheel
 	@$(BIN)/inv checks.all

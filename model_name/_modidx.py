@@ -923,9 +923,13 @@ d = {
             "model_name.jobs.base.Recorder.tags": ("jobs/base.html#recorder.tags", "model_name/jobs/base.py"),
             "model_name.jobs.base._beyond_defaults": ("jobs/base.html#_beyond_defaults", "model_name/jobs/base.py"),
             "model_name.jobs.base._flat": ("jobs/base.html#_flat", "model_name/jobs/base.py"),
+            "model_name.jobs.base._kept_rows": ("jobs/base.html#_kept_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.align": ("jobs/base.html#align", "model_name/jobs/base.py"),
             "model_name.jobs.base.in_order_of_time": ("jobs/base.html#in_order_of_time", "model_name/jobs/base.py"),
             "model_name.jobs.base.keep_seen_rows": ("jobs/base.html#keep_seen_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
+            "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
+            "model_name.jobs.base.seen_rows": ("jobs/base.html#seen_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.unseen_rows": ("jobs/base.html#unseen_rows", "model_name/jobs/base.py"),
         },
         "model_name.jobs.evaluations": {
@@ -1070,6 +1074,14 @@ d = {
         },
         "model_name.jobs.training": {
             "model_name.jobs.training.TrainingJob": ("jobs/training.html#trainingjob", "model_name/jobs/training.py"),
+            "model_name.jobs.training.TrainingJob._check_tuned": (
+                "jobs/training.html#trainingjob._check_tuned",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob._choose": (
+                "jobs/training.html#trainingjob._choose",
+                "model_name/jobs/training.py",
+            ),
             "model_name.jobs.training.TrainingJob._draw": (
                 "jobs/training.html#trainingjob._draw",
                 "model_name/jobs/training.py",
@@ -1098,14 +1110,63 @@ d = {
                 "jobs/training.html#trainingresult.worst",
                 "model_name/jobs/training.py",
             ),
-            "model_name.jobs.training._require_values": (
-                "jobs/training.html#_require_values",
+            "model_name.jobs.training._require_no_tuning": (
+                "jobs/training.html#_require_no_tuning",
                 "model_name/jobs/training.py",
             ),
-            "model_name.jobs.training._require_variety": (
-                "jobs/training.html#_require_variety",
+            "model_name.jobs.training._require_other_rows": (
+                "jobs/training.html#_require_other_rows",
                 "model_name/jobs/training.py",
             ),
+        },
+        "model_name.jobs.tuning": {
+            "model_name.jobs.tuning.Tuned": ("jobs/tuning.html#tuned", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.Tuned._faults": ("jobs/tuning.html#tuned._faults", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.Tuned.apply": ("jobs/tuning.html#tuned.apply", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.Tuned.of": ("jobs/tuning.html#tuned.of", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob": ("jobs/tuning.html#tuningjob", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob._check_space": (
+                "jobs/tuning.html#tuningjob._check_space",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._configured_value": (
+                "jobs/tuning.html#tuningjob._configured_value",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._draw": ("jobs/tuning.html#tuningjob._draw", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob._hand_on": (
+                "jobs/tuning.html#tuningjob._hand_on",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._metrics": (
+                "jobs/tuning.html#tuningjob._metrics",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._parameters": (
+                "jobs/tuning.html#tuningjob._parameters",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._rows": ("jobs/tuning.html#tuningjob._rows", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob.run": ("jobs/tuning.html#tuningjob.run", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningResult": ("jobs/tuning.html#tuningresult", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningResult.facts": (
+                "jobs/tuning.html#tuningresult.facts",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningResult.incomplete": (
+                "jobs/tuning.html#tuningresult.incomplete",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._features": ("jobs/tuning.html#_features", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning._number_in": ("jobs/tuning.html#_number_in", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning._short": ("jobs/tuning.html#_short", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.default_metric": ("jobs/tuning.html#default_metric", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.default_searcher": (
+                "jobs/tuning.html#default_searcher",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.find": ("jobs/tuning.html#find", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.tidy": ("jobs/tuning.html#tidy", "model_name/jobs/tuning.py"),
         },
         "model_name.scripts": {
             "model_name.scripts.Outcome": ("scripts.html#outcome", "model_name/scripts.py"),
@@ -1166,35 +1227,63 @@ d = {
             "model_name.utils.figures._bins": ("utils/figures.html#_bins", "model_name/utils/figures.py"),
             "model_name.utils.figures._canvas": ("utils/figures.html#_canvas", "model_name/utils/figures.py"),
             "model_name.utils.figures._cloud": ("utils/figures.html#_cloud", "model_name/utils/figures.py"),
+            "model_name.utils.figures._dress_coordinates": (
+                "utils/figures.html#_dress_coordinates",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._entitle": ("utils/figures.html#_entitle", "model_name/utils/figures.py"),
+            "model_name.utils.figures._height": ("utils/figures.html#_height", "model_name/utils/figures.py"),
             "model_name.utils.figures._in_order": ("utils/figures.html#_in_order", "model_name/utils/figures.py"),
             "model_name.utils.figures._is_number": ("utils/figures.html#_is_number", "model_name/utils/figures.py"),
             "model_name.utils.figures._labels_to_draw": (
                 "utils/figures.html#_labels_to_draw",
                 "model_name/utils/figures.py",
             ),
+            "model_name.utils.figures._mark_incomplete": (
+                "utils/figures.html#_mark_incomplete",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._matrix": ("utils/figures.html#_matrix", "model_name/utils/figures.py"),
             "model_name.utils.figures._name_places": ("utils/figures.html#_name_places", "model_name/utils/figures.py"),
             "model_name.utils.figures._number": ("utils/figures.html#_number", "model_name/utils/figures.py"),
             "model_name.utils.figures._numbers": ("utils/figures.html#_numbers", "model_name/utils/figures.py"),
+            "model_name.utils.figures._places": ("utils/figures.html#_places", "model_name/utils/figures.py"),
             "model_name.utils.figures._require": ("utils/figures.html#_require", "model_name/utils/figures.py"),
             "model_name.utils.figures._rows": ("utils/figures.html#_rows", "model_name/utils/figures.py"),
             "model_name.utils.figures._sample": ("utils/figures.html#_sample", "model_name/utils/figures.py"),
             "model_name.utils.figures._say_empty": ("utils/figures.html#_say_empty", "model_name/utils/figures.py"),
             "model_name.utils.figures._scored": ("utils/figures.html#_scored", "model_name/utils/figures.py"),
+            "model_name.utils.figures._setting": ("utils/figures.html#_setting", "model_name/utils/figures.py"),
             "model_name.utils.figures._short": ("utils/figures.html#_short", "model_name/utils/figures.py"),
             "model_name.utils.figures._text": ("utils/figures.html#_text", "model_name/utils/figures.py"),
             "model_name.utils.figures._texts": ("utils/figures.html#_texts", "model_name/utils/figures.py"),
+            "model_name.utils.figures._zoom": ("utils/figures.html#_zoom", "model_name/utils/figures.py"),
             "model_name.utils.figures.calibration": ("utils/figures.html#calibration", "model_name/utils/figures.py"),
             "model_name.utils.figures.confusion": ("utils/figures.html#confusion", "model_name/utils/figures.py"),
             "model_name.utils.figures.distribution": ("utils/figures.html#distribution", "model_name/utils/figures.py"),
             "model_name.utils.figures.history": ("utils/figures.html#history", "model_name/utils/figures.py"),
             "model_name.utils.figures.intervals": ("utils/figures.html#intervals", "model_name/utils/figures.py"),
+            "model_name.utils.figures.parallel_coordinates": (
+                "utils/figures.html#parallel_coordinates",
+                "model_name/utils/figures.py",
+            ),
+            "model_name.utils.figures.parameter_importances": (
+                "utils/figures.html#parameter_importances",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures.predicted_and_actual": (
                 "utils/figures.html#predicted_and_actual",
                 "model_name/utils/figures.py",
             ),
             "model_name.utils.figures.residuals": ("utils/figures.html#residuals", "model_name/utils/figures.py"),
+            "model_name.utils.figures.search_history": (
+                "utils/figures.html#search_history",
+                "model_name/utils/figures.py",
+            ),
+            "model_name.utils.figures.search_slices": (
+                "utils/figures.html#search_slices",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures.slices": ("utils/figures.html#slices", "model_name/utils/figures.py"),
             "model_name.utils.figures.timeline": ("utils/figures.html#timeline", "model_name/utils/figures.py"),
         },
@@ -1362,6 +1451,10 @@ d = {
                 "utils/searchers.html#optunasearcher.search",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers.OptunaSearcher.values": (
+                "utils/searchers.html#optunasearcher.values",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.PercentilePruner": (
                 "utils/searchers.html#percentilepruner",
                 "model_name/utils/searchers.py",
@@ -1401,8 +1494,16 @@ d = {
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers.Searcher": ("utils/searchers.html#searcher", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers.Searcher.check": (
+                "utils/searchers.html#searcher.check",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.Searcher.search": (
                 "utils/searchers.html#searcher.search",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Searcher.values": (
+                "utils/searchers.html#searcher.values",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers.TPESampler": (

@@ -10,6 +10,7 @@ from .evaluations import EvaluationsJob as EvaluationsJob
 from .inference import InferenceJob as InferenceJob
 from .promotion import PromotionJob as PromotionJob
 from .training import TrainingJob as TrainingJob
+from .tuning import TuningJob as TuningJob
 
 # %% ../../nbs/jobs/jobs.ipynb #430a7d1d
-JobKind = TrainingJob | EvaluationsJob | PromotionJob | InferenceJob
+JobKind = TuningJob | TrainingJob | EvaluationsJob | PromotionJob | InferenceJob

@@ -80,6 +80,18 @@ class Searcher(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
         min_length=1, description="What to try for each parameter of the model, by the parameter's name."
     )
 
+    def check(self, model: models.Model) -> None:
+        """Refuse a space with parameters that a model does not have, or values that it does not take.
+
+        Raises:
+            errors.ConfigError: with everything that is wrong.
+        """
+        _check_grid(self.values(), model)
+
+    def values(self) -> Mapping[str, list[Any]]:
+        """Return values by which it shows whether a model takes all values of the space."""
+        return self.param_grid
+
     @abc.abstractmethod
     def search(
         self,
@@ -178,7 +190,7 @@ class GridCVSearcher(Searcher):
         """Fit and score a copy of the model for every combination, after a check of the whole grid."""
         from sklearn.model_selection import GridSearchCV
 
-        _check_grid(self.param_grid, model)
+        self.check(model)
         _check_folds(cv, len(inputs))
         settings = self.model_dump(exclude={"KIND", "param_grid"})
         if parallel.count_workers(self.n_jobs) > 1:
@@ -1046,6 +1058,10 @@ class OptunaSearcher(Searcher):
         _in_order(space)
         return space
 
+    def values(self) -> dict[str, list[Any]]:
+        """Return the ends of the ranges, and all of the choices."""
+        return {name: its.ends() for name, its in self.param_grid.items()}
+
     def search(
         self,
         model: models.Model,
@@ -1059,7 +1075,7 @@ class OptunaSearcher(Searcher):
         Raises:
             errors.ConfigError: also when the storage belongs to another study, or another process writes to it.
         """
-        _check_grid({name: its.ends() for name, its in self.param_grid.items()}, model)
+        self.check(model)
         _check_folds(cv, len(inputs))
         folds = _folds(cv, inputs, targets)
         identity = self.identity(model, metric, inputs, targets, folds)
