@@ -1252,6 +1252,10 @@ d = {
             "model_name.utils.figures._rows": ("utils/figures.html#_rows", "model_name/utils/figures.py"),
             "model_name.utils.figures._sample": ("utils/figures.html#_sample", "model_name/utils/figures.py"),
             "model_name.utils.figures._say_empty": ("utils/figures.html#_say_empty", "model_name/utils/figures.py"),
+            "model_name.utils.figures._scale_logarithmically": (
+                "utils/figures.html#_scale_logarithmically",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._scored": ("utils/figures.html#_scored", "model_name/utils/figures.py"),
             "model_name.utils.figures._setting": ("utils/figures.html#_setting", "model_name/utils/figures.py"),
             "model_name.utils.figures._short": ("utils/figures.html#_short", "model_name/utils/figures.py"),

@@ -208,7 +208,7 @@ def default_searcher() -> searchers.OptunaSearcher:
     return searchers.OptunaSearcher(
         param_grid={
             "learning_rate": number(low=0.02, high=0.3, log=True),
-            "max_iter": whole(low=100, high=500, step=50),
+            "max_iter": whole(low=100, high=500, log=True),
             "max_leaf_nodes": whole(low=7, high=63, log=True),
             "min_samples_leaf": whole(low=5, high=80, log=True),
         }

@@ -693,7 +693,7 @@ def search_slices(
     _require(trials, "trial", "state", metric, *parameters)
     trials = trials.sort_values("trial").reset_index(drop=True).astype({metric: "float64"})
     complete = trials[trials[metric].notna()]
-    columns = min(3, max(1, len(parameters)))
+    columns = 2 if len(parameters) == 4 else min(3, max(1, len(parameters)))
     rows = -(-max(1, len(parameters)) // columns)
     with _canvas(rows, columns, size=(2.9 * columns + 0.6, 2.5 * rows + 0.6)) as (figure, panels):
         if complete.empty or not parameters:
@@ -713,7 +713,8 @@ def search_slices(
             axes.set_ylabel(metric.replace("_", " "))
         for axes in panels[len(parameters) :]:
             axes.set_visible(False)
-        bar = figure.colorbar(points, ax=panels, fraction=0.03, pad=0.02, format="{x:.0f}")
+        bar = figure.colorbar(points, ax=panels, fraction=0.03, pad=0.02)
+        bar.ax.locator_params(axis="y", integer=True)
         bar.ax.set(title="trial", ylim=(complete["trial"].min(), max(1, complete["trial"].max())))
         bar.outline.set_visible(False)
         said = ", ".join(f"{name} {_setting(best[name])}" for name in parameters)
@@ -734,13 +735,25 @@ def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.notna().sum() == values.notna().sum() > 0 and not pd.api.types.is_bool_dtype(values):
         if logarithmic:
-            axes.set_xscale("log")
+            _scale_logarithmically(axes, numbers)
         return numbers.astype("float64")
     labels = values.map(_setting)
     order = sorted(labels.unique(), key=lambda label: (not label.replace(".", "", 1).isdigit(), label.zfill(12)))
     axes.set_xticks(range(len(order)), [_short(label, 12) for label in order])
     axes.set_xlim(-0.5, len(order) - 0.5)
     return labels.map({label: place for place, label in enumerate(order)}).astype("float64")
+
+
+# %% ../../nbs/utils/figures.ipynb #9822730f
+def _scale_logarithmically(axes: "Axes", numbers: pd.Series) -> None:
+    """Make the horizontal axis logarithmic, with labels such as 0.02 at places where they do not overlap."""
+    from matplotlib import ticker
+
+    axes.set_xscale("log")
+    narrow = numbers.max() < 40 * numbers.min()
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 # %% ../../nbs/utils/figures.ipynb #f3fe2b07

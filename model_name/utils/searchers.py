@@ -474,7 +474,7 @@ class PercentilePruner(Pruner):
     KIND: Literal["PercentilePruner"] = "PercentilePruner"
 
     percentile: float = pdt.Field(50.0, gt=0, le=100, description="How many percent go on; 50 is the better half.")
-    n_startup_trials: int = pdt.Field(5, ge=1, description="Complete trials that there have to be first.")
+    n_startup_trials: int = pdt.Field(4, ge=1, description="Complete trials that there have to be first.")
     n_warmup_folds: int = pdt.Field(0, ge=0, description="Folds after which nothing is decided yet.")
 
     def build(self) -> "optuna.pruners.BasePruner":  # noqa: D102
@@ -490,7 +490,7 @@ class MedianPruner(Pruner):
 
     KIND: Literal["MedianPruner"] = "MedianPruner"
 
-    n_startup_trials: int = pdt.Field(5, ge=1, description="Complete trials that there have to be first.")
+    n_startup_trials: int = pdt.Field(4, ge=1, description="Complete trials that there have to be first.")
     n_warmup_folds: int = pdt.Field(0, ge=0, description="Folds after which nothing is decided yet.")
 
     def build(self) -> "optuna.pruners.BasePruner":  # noqa: D102
