@@ -1175,9 +1175,13 @@ d = {
             "model_name.jobs.base.Recorder.tags": ("jobs/base.html#recorder.tags", "model_name/jobs/base.py"),
             "model_name.jobs.base._beyond_defaults": ("jobs/base.html#_beyond_defaults", "model_name/jobs/base.py"),
             "model_name.jobs.base._flat": ("jobs/base.html#_flat", "model_name/jobs/base.py"),
+            "model_name.jobs.base._kept_rows": ("jobs/base.html#_kept_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.align": ("jobs/base.html#align", "model_name/jobs/base.py"),
             "model_name.jobs.base.in_order_of_time": ("jobs/base.html#in_order_of_time", "model_name/jobs/base.py"),
             "model_name.jobs.base.keep_seen_rows": ("jobs/base.html#keep_seen_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
+            "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
+            "model_name.jobs.base.seen_rows": ("jobs/base.html#seen_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.unseen_rows": ("jobs/base.html#unseen_rows", "model_name/jobs/base.py"),
         },
         "model_name.jobs.evaluations": {
@@ -1504,6 +1508,14 @@ d = {
         },
         "model_name.jobs.training": {
             "model_name.jobs.training.TrainingJob": ("jobs/training.html#trainingjob", "model_name/jobs/training.py"),
+            "model_name.jobs.training.TrainingJob._check_tuned": (
+                "jobs/training.html#trainingjob._check_tuned",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob._choose": (
+                "jobs/training.html#trainingjob._choose",
+                "model_name/jobs/training.py",
+            ),
             "model_name.jobs.training.TrainingJob._draw": (
                 "jobs/training.html#trainingjob._draw",
                 "model_name/jobs/training.py",
@@ -1532,14 +1544,63 @@ d = {
                 "jobs/training.html#trainingresult.worst",
                 "model_name/jobs/training.py",
             ),
-            "model_name.jobs.training._require_values": (
-                "jobs/training.html#_require_values",
+            "model_name.jobs.training._require_no_tuning": (
+                "jobs/training.html#_require_no_tuning",
                 "model_name/jobs/training.py",
             ),
-            "model_name.jobs.training._require_variety": (
-                "jobs/training.html#_require_variety",
+            "model_name.jobs.training._require_other_rows": (
+                "jobs/training.html#_require_other_rows",
                 "model_name/jobs/training.py",
             ),
+        },
+        "model_name.jobs.tuning": {
+            "model_name.jobs.tuning.Tuned": ("jobs/tuning.html#tuned", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.Tuned._faults": ("jobs/tuning.html#tuned._faults", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.Tuned.apply": ("jobs/tuning.html#tuned.apply", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.Tuned.of": ("jobs/tuning.html#tuned.of", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob": ("jobs/tuning.html#tuningjob", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob._check_space": (
+                "jobs/tuning.html#tuningjob._check_space",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._configured_value": (
+                "jobs/tuning.html#tuningjob._configured_value",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._draw": ("jobs/tuning.html#tuningjob._draw", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob._hand_on": (
+                "jobs/tuning.html#tuningjob._hand_on",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._metrics": (
+                "jobs/tuning.html#tuningjob._metrics",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._parameters": (
+                "jobs/tuning.html#tuningjob._parameters",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningJob._rows": ("jobs/tuning.html#tuningjob._rows", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob.run": ("jobs/tuning.html#tuningjob.run", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningResult": ("jobs/tuning.html#tuningresult", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningResult.facts": (
+                "jobs/tuning.html#tuningresult.facts",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningResult.incomplete": (
+                "jobs/tuning.html#tuningresult.incomplete",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._features": ("jobs/tuning.html#_features", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning._number_in": ("jobs/tuning.html#_number_in", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning._short": ("jobs/tuning.html#_short", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.default_metric": ("jobs/tuning.html#default_metric", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.default_searcher": (
+                "jobs/tuning.html#default_searcher",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.find": ("jobs/tuning.html#find", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.tidy": ("jobs/tuning.html#tidy", "model_name/jobs/tuning.py"),
         },
         "model_name.scripts": {
             "model_name.scripts.Outcome": ("scripts.html#outcome", "model_name/scripts.py"),
@@ -1601,40 +1662,115 @@ d = {
             "model_name.utils.figures._bins": ("utils/figures.html#_bins", "model_name/utils/figures.py"),
             "model_name.utils.figures._canvas": ("utils/figures.html#_canvas", "model_name/utils/figures.py"),
             "model_name.utils.figures._cloud": ("utils/figures.html#_cloud", "model_name/utils/figures.py"),
+            "model_name.utils.figures._dress_coordinates": (
+                "utils/figures.html#_dress_coordinates",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._entitle": ("utils/figures.html#_entitle", "model_name/utils/figures.py"),
+            "model_name.utils.figures._height": ("utils/figures.html#_height", "model_name/utils/figures.py"),
             "model_name.utils.figures._in_order": ("utils/figures.html#_in_order", "model_name/utils/figures.py"),
             "model_name.utils.figures._is_number": ("utils/figures.html#_is_number", "model_name/utils/figures.py"),
             "model_name.utils.figures._labels_to_draw": (
                 "utils/figures.html#_labels_to_draw",
                 "model_name/utils/figures.py",
             ),
+            "model_name.utils.figures._mark_incomplete": (
+                "utils/figures.html#_mark_incomplete",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._matrix": ("utils/figures.html#_matrix", "model_name/utils/figures.py"),
             "model_name.utils.figures._name_places": ("utils/figures.html#_name_places", "model_name/utils/figures.py"),
             "model_name.utils.figures._number": ("utils/figures.html#_number", "model_name/utils/figures.py"),
             "model_name.utils.figures._numbers": ("utils/figures.html#_numbers", "model_name/utils/figures.py"),
+            "model_name.utils.figures._places": ("utils/figures.html#_places", "model_name/utils/figures.py"),
             "model_name.utils.figures._require": ("utils/figures.html#_require", "model_name/utils/figures.py"),
             "model_name.utils.figures._rows": ("utils/figures.html#_rows", "model_name/utils/figures.py"),
             "model_name.utils.figures._sample": ("utils/figures.html#_sample", "model_name/utils/figures.py"),
             "model_name.utils.figures._say_empty": ("utils/figures.html#_say_empty", "model_name/utils/figures.py"),
+            "model_name.utils.figures._scale_logarithmically": (
+                "utils/figures.html#_scale_logarithmically",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._scored": ("utils/figures.html#_scored", "model_name/utils/figures.py"),
+            "model_name.utils.figures._setting": ("utils/figures.html#_setting", "model_name/utils/figures.py"),
             "model_name.utils.figures._short": ("utils/figures.html#_short", "model_name/utils/figures.py"),
             "model_name.utils.figures._text": ("utils/figures.html#_text", "model_name/utils/figures.py"),
             "model_name.utils.figures._texts": ("utils/figures.html#_texts", "model_name/utils/figures.py"),
+            "model_name.utils.figures._zoom": ("utils/figures.html#_zoom", "model_name/utils/figures.py"),
             "model_name.utils.figures.calibration": ("utils/figures.html#calibration", "model_name/utils/figures.py"),
             "model_name.utils.figures.confusion": ("utils/figures.html#confusion", "model_name/utils/figures.py"),
             "model_name.utils.figures.distribution": ("utils/figures.html#distribution", "model_name/utils/figures.py"),
             "model_name.utils.figures.flow": ("utils/figures.html#flow", "model_name/utils/figures.py"),
             "model_name.utils.figures.history": ("utils/figures.html#history", "model_name/utils/figures.py"),
             "model_name.utils.figures.intervals": ("utils/figures.html#intervals", "model_name/utils/figures.py"),
+            "model_name.utils.figures.parallel_coordinates": (
+                "utils/figures.html#parallel_coordinates",
+                "model_name/utils/figures.py",
+            ),
+            "model_name.utils.figures.parameter_importances": (
+                "utils/figures.html#parameter_importances",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures.predicted_and_actual": (
                 "utils/figures.html#predicted_and_actual",
                 "model_name/utils/figures.py",
             ),
             "model_name.utils.figures.residuals": ("utils/figures.html#residuals", "model_name/utils/figures.py"),
+            "model_name.utils.figures.search_history": (
+                "utils/figures.html#search_history",
+                "model_name/utils/figures.py",
+            ),
+            "model_name.utils.figures.search_slices": (
+                "utils/figures.html#search_slices",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures.slices": ("utils/figures.html#slices", "model_name/utils/figures.py"),
             "model_name.utils.figures.timeline": ("utils/figures.html#timeline", "model_name/utils/figures.py"),
         },
+        "model_name.utils.parallel": {
+            "model_name.utils.parallel.Shared": ("utils/parallel.html#shared", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel.Shared.__getstate__": (
+                "utils/parallel.html#shared.__getstate__",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.Shared.__init__": (
+                "utils/parallel.html#shared.__init__",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.Shared.get": ("utils/parallel.html#shared.get", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel._call": ("utils/parallel.html#_call", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel.count_workers": (
+                "utils/parallel.html#count_workers",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.run": ("utils/parallel.html#run", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel.shared": ("utils/parallel.html#shared", "model_name/utils/parallel.py"),
+        },
         "model_name.utils.searchers": {
+            "model_name.utils.searchers.CategoricalDistribution": (
+                "utils/searchers.html#categoricaldistribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution._check": (
+                "utils/searchers.html#categoricaldistribution._check",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution.ends": (
+                "utils/searchers.html#categoricaldistribution.ends",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution.holds": (
+                "utils/searchers.html#categoricaldistribution.holds",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution.suggest": (
+                "utils/searchers.html#categoricaldistribution.suggest",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.CategoricalDistribution.to_optuna": (
+                "utils/searchers.html#categoricaldistribution.to_optuna",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.CrossValidator": (
                 "utils/searchers.html#crossvalidator",
                 "model_name/utils/searchers.py",
@@ -1647,6 +1783,54 @@ d = {
                 "utils/searchers.html#crossvalidator.split",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers.Distribution": (
+                "utils/searchers.html#distribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.ends": (
+                "utils/searchers.html#distribution.ends",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.exists": (
+                "utils/searchers.html#distribution.exists",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.holds": (
+                "utils/searchers.html#distribution.holds",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.suggest": (
+                "utils/searchers.html#distribution.suggest",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Distribution.to_optuna": (
+                "utils/searchers.html#distribution.to_optuna",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution": (
+                "utils/searchers.html#floatdistribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution._check": (
+                "utils/searchers.html#floatdistribution._check",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution.ends": (
+                "utils/searchers.html#floatdistribution.ends",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution.holds": (
+                "utils/searchers.html#floatdistribution.holds",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution.suggest": (
+                "utils/searchers.html#floatdistribution.suggest",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.FloatDistribution.to_optuna": (
+                "utils/searchers.html#floatdistribution.to_optuna",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.GridCVSearcher": (
                 "utils/searchers.html#gridcvsearcher",
                 "model_name/utils/searchers.py",
@@ -1655,17 +1839,294 @@ d = {
                 "utils/searchers.html#gridcvsearcher.search",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers.IntDistribution": (
+                "utils/searchers.html#intdistribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution._check": (
+                "utils/searchers.html#intdistribution._check",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution.ends": (
+                "utils/searchers.html#intdistribution.ends",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution.holds": (
+                "utils/searchers.html#intdistribution.holds",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution.suggest": (
+                "utils/searchers.html#intdistribution.suggest",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.IntDistribution.to_optuna": (
+                "utils/searchers.html#intdistribution.to_optuna",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.MedianPruner": (
+                "utils/searchers.html#medianpruner",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.MedianPruner.build": (
+                "utils/searchers.html#medianpruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher": (
+                "utils/searchers.html#optunasearcher",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher._check_conditions": (
+                "utils/searchers.html#optunasearcher._check_conditions",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher._say_what_begins": (
+                "utils/searchers.html#optunasearcher._say_what_begins",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher.identity": (
+                "utils/searchers.html#optunasearcher.identity",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher.search": (
+                "utils/searchers.html#optunasearcher.search",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSearcher.values": (
+                "utils/searchers.html#optunasearcher.values",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.PercentilePruner": (
+                "utils/searchers.html#percentilepruner",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.PercentilePruner.build": (
+                "utils/searchers.html#percentilepruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Pruner": ("utils/searchers.html#pruner", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers.Pruner.build": (
+                "utils/searchers.html#pruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Pruner.can_prune": (
+                "utils/searchers.html#pruner.can_prune",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Pruner.curve": (
+                "utils/searchers.html#pruner.curve",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Pruner.looks_at": (
+                "utils/searchers.html#pruner.looks_at",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.RandomSampler": (
+                "utils/searchers.html#randomsampler",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.RandomSampler.build": (
+                "utils/searchers.html#randomsampler.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.Sampler": ("utils/searchers.html#sampler", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers.Sampler.build": (
+                "utils/searchers.html#sampler.build",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.Searcher": ("utils/searchers.html#searcher", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers.Searcher.check": (
+                "utils/searchers.html#searcher.check",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers.Searcher.search": (
                 "utils/searchers.html#searcher.search",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers.Searcher.values": (
+                "utils/searchers.html#searcher.values",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.TPESampler": (
+                "utils/searchers.html#tpesampler",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.TPESampler.build": (
+                "utils/searchers.html#tpesampler.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.ThresholdPruner": (
+                "utils/searchers.html#thresholdpruner",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.ThresholdPruner.build": (
+                "utils/searchers.html#thresholdpruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.WilcoxonPruner": (
+                "utils/searchers.html#wilcoxonpruner",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.WilcoxonPruner.build": (
+                "utils/searchers.html#wilcoxonpruner.build",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.WilcoxonPruner.curve": (
+                "utils/searchers.html#wilcoxonpruner.curve",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.WilcoxonPruner.looks_at": (
+                "utils/searchers.html#wilcoxonpruner.looks_at",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Candidate": (
+                "utils/searchers.html#_candidate",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Candidate.end": (
+                "utils/searchers.html#_candidate.end",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Candidate.mean": (
+                "utils/searchers.html#_candidate.mean",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Candidate.remember": (
+                "utils/searchers.html#_candidate.remember",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Fit": ("utils/searchers.html#_fit", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._Journal": ("utils/searchers.html#_journal", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._Journal.__init__": (
+                "utils/searchers.html#_journal.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Journal.create": (
+                "utils/searchers.html#_journal.create",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Journal.finish": (
+                "utils/searchers.html#_journal.finish",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Journal.score": (
+                "utils/searchers.html#_journal.score",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Journal.trials": (
+                "utils/searchers.html#_journal.trials",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Score": ("utils/searchers.html#_score", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._Search": ("utils/searchers.html#_search", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._Search.__init__": (
+                "utils/searchers.html#_search.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search._ask": (
+                "utils/searchers.html#_search._ask",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search._copy_scores": (
+                "utils/searchers.html#_search._copy_scores",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search._evaluate": (
+                "utils/searchers.html#_search._evaluate",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search._fit": (
+                "utils/searchers.html#_search._fit",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Search.run": (
+                "utils/searchers.html#_search.run",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._alone": ("utils/searchers.html#_alone", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._best": ("utils/searchers.html#_best", "model_name/utils/searchers.py"),
             "model_name.utils.searchers._check_folds": (
                 "utils/searchers.html#_check_folds",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._check_grid": (
                 "utils/searchers.html#_check_grid",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._check_range": (
+                "utils/searchers.html#_check_range",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._configured": (
+                "utils/searchers.html#_configured",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._details": ("utils/searchers.html#_details", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._differences": (
+                "utils/searchers.html#_differences",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._digest": ("utils/searchers.html#_digest", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._digest_code": (
+                "utils/searchers.html#_digest_code",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._digest_table": (
+                "utils/searchers.html#_digest_table",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._distribution": (
+                "utils/searchers.html#_distribution",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._draw": ("utils/searchers.html#_draw", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._estimate": ("utils/searchers.html#_estimate", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._faults": ("utils/searchers.html#_faults", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._fit_and_score": (
+                "utils/searchers.html#_fit_and_score",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._folds": ("utils/searchers.html#_folds", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._from_list": (
+                "utils/searchers.html#_from_list",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._in_order": ("utils/searchers.html#_in_order", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._is_hopeless": (
+                "utils/searchers.html#_is_hopeless",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._is_in": ("utils/searchers.html#_is_in", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._mend": ("utils/searchers.html#_mend", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._name_of_study": (
+                "utils/searchers.html#_name_of_study",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._no_lock_needed": (
+                "utils/searchers.html#_no_lock_needed",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._open_journal": (
+                "utils/searchers.html#_open_journal",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._own_study": (
+                "utils/searchers.html#_own_study",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._quiet_optuna": (
+                "utils/searchers.html#_quiet_optuna",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._seed": ("utils/searchers.html#_seed", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._source": ("utils/searchers.html#_source", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._states": ("utils/searchers.html#_states", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._study_of": ("utils/searchers.html#_study_of", "model_name/utils/searchers.py"),
+            "model_name.utils.searchers._with_threads": (
+                "utils/searchers.html#_with_threads",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.importances": (
+                "utils/searchers.html#importances",
                 "model_name/utils/searchers.py",
             ),
         },

@@ -11,6 +11,7 @@ from .inference import InferenceJob as InferenceJob
 from .kafkainference import KafkaInferenceJob as KafkaInferenceJob
 from .promotion import PromotionJob as PromotionJob
 from .training import TrainingJob as TrainingJob
+from .tuning import TuningJob as TuningJob
 
 # %% ../../nbs/jobs/jobs.ipynb #430a7d1d
-JobKind = TrainingJob | EvaluationsJob | PromotionJob | InferenceJob | KafkaInferenceJob
+JobKind = TuningJob | TrainingJob | EvaluationsJob | PromotionJob | InferenceJob | KafkaInferenceJob

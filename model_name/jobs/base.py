@@ -10,8 +10,11 @@ __all__ = [
     "Record",
     "align",
     "in_order_of_time",
+    "require_values",
+    "require_variety",
     "Recorder",
     "keep_seen_rows",
+    "seen_rows",
     "unseen_rows",
     "Job",
 ]
@@ -157,6 +160,35 @@ def in_order_of_time(inputs: pd.DataFrame, targets: TTargets, time: Sequence[str
     return inputs.iloc[order], targets.iloc[order]
 
 
+# %% ../../nbs/jobs/base.ipynb #5c0e7a12
+def require_values(inputs: pd.DataFrame, features: Sequence[str]) -> None:
+    """Refuse a feature that has no value in any row.
+
+    Raises:
+        DataError: with the names of all such features.
+    """
+    empty = [name for name in features if inputs[name].isna().all()]
+    if empty:
+        raise errors.DataError(
+            f"no row of the {len(inputs):,} has a value in {', '.join(map(repr, empty))}: give data that has, "
+            "or declare the column with metadata={'feature': False} in the schema notebook"
+        )
+
+
+def require_variety(targets: pd.DataFrame, purpose: str) -> None:
+    """Refuse a target, the one column of the targets, that is the same in every row.
+
+    Raises:
+        DataError: with the value.
+    """
+    values = targets.iloc[:, 0]
+    if values.nunique() < 2:
+        raise errors.DataError(
+            f"the target {values.name!r} is {values.iloc[0]!r} in all of the {len(values):,} {purpose} rows: "
+            "there is nothing to learn"
+        )
+
+
 # %% ../../nbs/jobs/base.ipynb #8058f2a4
 class Recorder:
     """What a job tells MLflow while it runs."""
@@ -239,6 +271,31 @@ def keep_seen_rows(inputs: pd.DataFrame) -> None:
         mlflow.log_artifact(str(file), str(Path(_SEEN_ROWS).parent))
 
 
+def _kept_rows(run_id: str) -> tuple[Any, ...]:
+    """Return the hashes of the rows that a run kept, and of their labels."""
+    import mlflow
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=_SEEN_ROWS, dst_path=folder)
+            return tuple(np.load(file))
+    except (mlflow.MlflowException, OSError, ValueError) as error:
+        raise errors.DataError(
+            f"the training run {run_id} did not keep its rows, so nobody can tell what it has not seen: judge the "
+            "version on data that you know it has not seen, with job.rows=all"
+        ) from error
+
+
+def seen_rows(inputs: pd.DataFrame, run_id: str) -> "np.ndarray[Any, Any]":
+    """Tell which rows a run has kept as seen; a mask with one truth a row.
+
+    Raises:
+        DataError: the run did not keep its rows.
+    """
+    seen: np.ndarray[Any, Any] = np.isin(provenance.row_hashes(inputs), _kept_rows(run_id)[0])
+    return seen
+
+
 def unseen_rows(inputs: pd.DataFrame, run_id: str, logger: "Logger") -> "np.ndarray[Any, Any]":
     """Tell which rows a training run has not seen.
 
@@ -253,17 +310,7 @@ def unseen_rows(inputs: pd.DataFrame, run_id: str, logger: "Logger") -> "np.ndar
     Raises:
         DataError: the run did not keep its rows, or has seen all of these.
     """
-    import mlflow
-
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            file = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=_SEEN_ROWS, dst_path=folder)
-            rows, labels = np.load(file)
-    except (mlflow.MlflowException, OSError, ValueError) as error:
-        raise errors.DataError(
-            f"the training run {run_id} did not keep its rows, so nobody can tell what it has not seen: judge the "
-            "version on data that you know it has not seen, with job.rows=all"
-        ) from error
+    rows, labels = _kept_rows(run_id)
     unseen = ~np.isin(provenance.row_hashes(inputs), rows)
     if not unseen.any():
         raise errors.DataError(

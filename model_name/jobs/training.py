@@ -6,6 +6,7 @@
 __all__ = ["TrainingResult", "TrainingJob"]
 
 # %% ../../nbs/jobs/training.ipynb #9d0fdb06
+import re
 import time
 from typing import Any, ClassVar, Literal
 
@@ -15,30 +16,8 @@ import pydantic as pdt
 from ..core import errors, models, schemas
 from ..core import metrics as metrics_
 from ..io import datasets, registries
-from . import base
+from . import base, tuning
 from ..utils import figures, signers, splitters
-
-
-# %% ../../nbs/jobs/training.ipynb #da52158c
-def _require_values(inputs: schemas.Inputs) -> None:
-    """Refuse a feature that has no value in any row."""
-    empty = [name for name in schemas.InputsSchema.features() if inputs[name].isna().all()]
-    if empty:
-        raise errors.DataError(
-            f"no row of the {len(inputs):,} has a value in {', '.join(map(repr, empty))}: give data that has, "
-            "or declare the column with metadata={'feature': False} in the schema notebook"
-        )
-
-
-# %% ../../nbs/jobs/training.ipynb #fdfd8e91
-def _require_variety(targets: schemas.Targets) -> None:
-    """Refuse a target that is the same in every row."""
-    values = targets[schemas.target_name()]
-    if values.nunique() < 2:
-        raise errors.DataError(
-            f"the target {schemas.target_name()!r} is {values.iloc[0]!r} in all of the {len(values):,} training rows: "
-            "there is nothing to learn"
-        )
 
 
 # %% ../../nbs/jobs/training.ipynb #d7c7ce4d
@@ -50,6 +29,7 @@ class TrainingResult(base.JobResult):
     train_rows: int = pdt.Field(description="Rows that the model was fitted on.")
     test_rows: int = pdt.Field(description="Later rows that it was scored on.")
     fit_seconds: float = pdt.Field(description="Seconds that fitting took.")
+    tuned_run: str | None = pdt.Field(None, description="Tuning run that the parameters are from.")
     scored: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Test rows: target and outputs.")
 
     def worst(self, rows: int) -> pd.DataFrame:
@@ -75,6 +55,12 @@ class TrainingJob(base.Job):
         datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
     )
     model: models.ModelKind = pdt.Field(models.BaselineSklearnModel(), description="The model to fit.")
+    tuned: str | None = pdt.Field(
+        None, description="Where tuned parameters are from: latest, the id of a tuning run, or null for none."
+    )
+    tuned_required: bool = pdt.Field(
+        True, description="Refuse tuned: latest where there is no tuning run; false then trains as configured."
+    )
     metrics: metrics_.MetricsKind = pdt.Field(
         default_factory=metrics_.default_metrics, description="Metrics of the test rows; the task decides the default."
     )
@@ -85,14 +71,23 @@ class TrainingJob(base.Job):
     saver: registries.SaverKind = pdt.Field(registries.CustomSaver(), description="How the model is saved.")
     registry: registries.RegisterKind = pdt.Field(registries.MlflowRegister(), description="Where it is registered.")
 
+    @pdt.field_validator("tuned")
+    @classmethod
+    def _check_tuned(cls, tuned: str | None) -> str | None:
+        if tuned not in (None, tuning.LATEST) and not re.fullmatch("[0-9a-f]{32}", str(tuned)):
+            near = errors.nearest(tuned, [tuning.LATEST])
+            raise ValueError(f"give latest, the id of a tuning run (32 digits and letters a-f), or null{near}")
+        return tuned
+
     def run(self) -> TrainingResult:  # noqa: D102
         with self.recording(self.run_config) as recorder:
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             train, test = self._split(inputs, targets)
             metrics_.try_out(self.metrics, targets.iloc[test])
-            recorder.parameters(model=self.model.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
-            model, seconds = self._fit(inputs.iloc[train], targets.iloc[train])
+            chosen, tuned_run = self._choose(recorder, inputs.iloc[test])
+            recorder.parameters(model=chosen.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
+            model, seconds = self._fit(chosen, inputs.iloc[train], targets.iloc[train])
             when = inputs[schemas.InputsSchema.marked("time")]
             scored = targets.iloc[test].join(model.predict(inputs.iloc[test])).join(when)
             values = {metric.name: metric.value(scored, scored) for metric in self.metrics}
@@ -104,7 +99,7 @@ class TrainingJob(base.Job):
         result = TrainingResult(
             job=self.KIND,
             summary=f"version {version.version} of {version.name!r}: {self.model.KIND} fitted on {len(train):,} rows, "
-            f"scored on {len(test):,}",
+            f"scored on {len(test):,}" + (f", with the parameters of tuning run {tuned_run[:8]}" if tuned_run else ""),
             run_id=recorder.run_id,
             experiment=self.mlflow_service.resolved_experiment_name,
             metrics=values,
@@ -114,6 +109,7 @@ class TrainingJob(base.Job):
             train_rows=len(train),
             test_rows=len(test),
             fit_seconds=seconds,
+            tuned_run=tuned_run,
             scored=scored,
         )
         self.alerts_service.notify("Training finished", result.summary)
@@ -122,15 +118,36 @@ class TrainingJob(base.Job):
     def _split(self, inputs: schemas.Inputs, targets: schemas.Targets) -> tuple[Any, Any]:
         """Return the positions of the training rows and of the test rows."""
         train, test = list(self.splitter.split(inputs, targets))[-1]
-        _require_values(inputs.iloc[train])
-        _require_variety(targets.iloc[train])
+        base.require_values(inputs.iloc[train], schemas.InputsSchema.features())
+        base.require_variety(targets.iloc[train], "training")
         return train, test
 
-    def _fit(self, inputs: schemas.Inputs, targets: schemas.Targets) -> tuple[models.Model, float]:
-        """Fit a copy of the configured model; return it with the seconds that it took."""
-        self.logger.info("Fitting {} on {:,} rows", self.model.KIND, len(inputs))
+    def _choose(self, recorder: base.Recorder, test: schemas.Inputs) -> tuple[models.Model, str | None]:
+        """Return the model to fit, and the tuning run that its parameters are from; record which one."""
+        found = tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name) if self.tuned else None
+        if self.tuned and found is None:
+            _require_no_tuning(self.tuned_required, self.mlflow_service.resolved_experiment_name)
+            self.logger.info("There is no tuning run yet: training with the parameters as configured")
+        recorder.tags(tuned_run=found[0] if found else "none")
+        if found is None:
+            return self.model, None
+        run_id, tuned = found
+        self.logger.info("Taking the parameters of the tuning run {} ({} {:,.4g})", run_id, tuned.metric, tuned.value)
+        _require_other_rows(test, run_id)
+        try:
+            return tuned.apply(self.model, self.logger), run_id
+        except errors.ConfigError as error:
+            raise errors.ConfigError(
+                f"the tuning run {run_id} cannot be used: {error}. Tune again, or set job.tuned to another run, or null"
+            ) from error
+
+    def _fit(
+        self, chosen: models.Model, inputs: schemas.Inputs, targets: schemas.Targets
+    ) -> tuple[models.Model, float]:
+        """Fit a copy of a model; return it with the seconds that it took."""
+        self.logger.info("Fitting {} on {:,} rows", chosen.KIND, len(inputs))
         start = time.perf_counter()
-        model = self.model.model_copy(deep=True).fit(inputs, targets)
+        model = chosen.model_copy(deep=True).fit(inputs, targets)
         seconds = time.perf_counter() - start
         self.logger.info("Fitted in {:.1f} s", seconds)
         return model, seconds
@@ -153,3 +170,24 @@ class TrainingJob(base.Job):
         version = self.registry.register(self.mlflow_service.resolved_registry_name, saved.model_uri)
         self.logger.info("Registered version {} of {!r}", version.version, version.name)
         return version
+
+
+# %% ../../nbs/jobs/training.ipynb #e5a1b2c3
+def _require_no_tuning(required: bool, experiment: str) -> None:
+    """Refuse to go on without a tuning run where there has to be one."""
+    if required:
+        raise errors.RegistryError(
+            f"the experiment {experiment!r} has no finished tuning run, and job.tuned is latest: run tune first, set "
+            "job.tuned to null, or job.tuned_required to false to train as configured until there is one"
+        )
+
+
+def _require_other_rows(test: schemas.Inputs, run_id: str) -> None:
+    """Refuse parameters that were chosen by rows of the test."""
+    seen = int(base.seen_rows(test, run_id).sum())
+    if seen:
+        raise errors.DataError(
+            f"the tuning run {run_id} has chosen its parameters by {seen:,} of the {len(test):,} test rows of this "
+            "training, whose score would flatter: tune with a holdout that is the splitter of this job, or set "
+            "job.tuned to null"
+        )

@@ -12,6 +12,10 @@ __all__ = [
     "distribution",
     "confusion",
     "calibration",
+    "search_history",
+    "parameter_importances",
+    "search_slices",
+    "parallel_coordinates",
     "history",
     "flow",
 ]
@@ -19,7 +23,7 @@ __all__ = [
 # %% ../../nbs/utils/figures.ipynb #42f14b20
 import contextlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -569,6 +573,274 @@ def _labels_to_draw(names: list[str], actual: pd.Series, notes: list[str]) -> li
         notes.append(f"the {len(_LABELS)} most frequent of {len(names)} labels")
     often = actual.value_counts()
     return sorted(names, key=lambda name: -int(often.get(name, 0)))[: len(_LABELS)]
+
+
+# %% ../../nbs/utils/figures.ipynb #6e5ca024
+def search_history(trials: pd.DataFrame, metric: str, greater_is_better: bool) -> "Figure":
+    """Draw the metric of each trial in the order in which they were tried, and the best so far.
+
+    Args:
+        trials: one row a trial, with the columns `trial`, `state` (complete, pruned or failed) and the metric.
+        metric: name of the metric's column.
+        greater_is_better: whether a larger value is a better one.
+
+    Raises:
+        errors.DataError: when a column is missing.
+    """
+    _require(trials, "trial", "state", metric)
+    trials = trials.sort_values("trial").astype({metric: "float64"})
+    complete = trials[trials[metric].notna()]
+    with _canvas(size=(7.2, 3.4)) as (figure, [axes]):
+        if complete.empty:
+            _say_empty(figure, "no trial is complete")
+            return figure
+        best = complete[metric].cummax() if greater_is_better else complete[metric].cummin()
+        axes.scatter(
+            complete["trial"], complete[metric], s=16, color=_PREDICTED, alpha=0.6, linewidths=0, label="trial"
+        )
+        last = trials["trial"].iloc[-1]
+        steps = np.append(best, best.iloc[-1])
+        axes.step(np.append(complete["trial"], last), steps, where="post", color=_REFERENCE, label="best so far")
+        notes = [
+            _mark_incomplete(axes, trials, metric, trials["trial"]),
+            _zoom(axes, complete[metric], greater_is_better),
+        ]
+        axes.set(xlabel="trial", ylabel=metric.replace("_", " "))
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(loc="upper right", bbox_to_anchor=(1, 1.14), ncols=2)
+        found = complete.loc[complete[metric].eq(best.iloc[-1]), "trial"].iloc[0]
+        first = f", {_number(complete[metric].iloc[0])} with the first" if len(complete) > 1 else ""
+        _entitle(
+            figure, f"Best {metric} of {len(trials):,} trials: {_number(best.iloc[-1])} (trial {found}){first}", *notes
+        )
+    return figure
+
+
+# %% ../../nbs/utils/figures.ipynb #af52a09c
+def _mark_incomplete(axes: "Axes", trials: pd.DataFrame, metric: str, places: pd.Series) -> str:
+    """Mark trials without a value at the lower edge of the axes; say how many there are of which kind."""
+    without = trials[trials[metric].isna() & places.notna()]
+    if without.empty:
+        return ""
+    edge = axes.get_xaxis_transform()
+    axes.plot(places[without.index], [0.015] * len(without), "|", color="#999999", markersize=6, transform=edge)
+    words = {"pruned": "given up between two folds", "failed": "failed"}
+    counts = without["state"].value_counts()
+    return "; ".join(f"marks at the edge: {count:,} {words.get(str(state), state)}" for state, count in counts.items())
+
+
+def _zoom(axes: "Axes", values: pd.Series, greater_is_better: bool) -> str:
+    """Leave out the worst tenth of the values where it would squeeze the others together; say how many that are."""
+    best, usual = (values.max(), values.quantile(0.1)) if greater_is_better else (values.min(), values.quantile(0.9))
+    worst = values.min() if greater_is_better else values.max()
+    if usual == best or abs(worst - best) < 3 * abs(usual - best):
+        return ""
+    around = 0.1 * abs(usual - best)
+    axes.set_ylim(*((usual - around, best + around) if greater_is_better else (best - around, usual + around)))
+    outside = int((values < usual - around).sum() if greater_is_better else (values > usual + around).sum())
+    return f"{outside:,} much worse trial{'s' * (outside != 1)} outside of the picture"
+
+
+# %% ../../nbs/utils/figures.ipynb #62795231
+def parameter_importances(importances: pd.DataFrame, metric: str) -> "Figure":
+    """Draw how much each parameter mattered for a metric.
+
+    Args:
+        importances: one row a parameter, with the columns `parameter` and `importance` (shares that add up to 1).
+        metric: what they mattered for.
+
+    Raises:
+        errors.DataError: when a column is missing.
+    """
+    _require(importances, "parameter", "importance")
+    with _canvas(size=(7.0, 1.1 + 0.34 * max(2, len(importances)))) as (figure, [axes]):
+        if importances.empty:
+            _say_empty(figure, "too few trials are complete, or all have the same score")
+            return figure
+        shown = importances.sort_values("importance", ascending=False, kind="stable")
+        bars = axes.barh(shown["parameter"].astype("str"), shown["importance"], color=_PREDICTED, height=0.65)
+        axes.bar_label(bars, fmt="{:.0%}", padding=3, fontsize=8)
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel(f"share of the differences in {metric.replace('_', ' ')}")
+        first = shown.iloc[0]
+        _entitle(figure, f"What mattered for {metric}: {first['parameter']} most ({first['importance']:.0%})")
+    return figure
+
+
+# %% ../../nbs/utils/figures.ipynb #c12c0721
+def search_slices(
+    trials: pd.DataFrame,
+    metric: str,
+    parameters: Sequence[str],
+    greater_is_better: bool,
+    logarithmic: Sequence[str] = (),
+) -> "Figure":
+    """Draw the metric of the trials over each parameter.
+
+    Args:
+        trials: one row a trial, with the columns `trial`, `state`, the metric and the parameters; a parameter that does
+            not exist in a trial is missing there.
+        metric: name of the metric's column.
+        parameters: names of the parameters' columns.
+        greater_is_better: whether a larger value is a better one.
+        logarithmic: the parameters that are drawn on a logarithmic scale.
+
+    Raises:
+        errors.DataError: when a column is missing.
+    """
+    _require(trials, "trial", "state", metric, *parameters)
+    trials = trials.sort_values("trial").reset_index(drop=True).astype({metric: "float64"})
+    complete = trials[trials[metric].notna()]
+    columns = 2 if len(parameters) == 4 else min(3, max(1, len(parameters)))
+    rows = -(-max(1, len(parameters)) // columns)
+    with _canvas(rows, columns, size=(2.9 * columns + 0.6, 2.5 * rows + 0.6)) as (figure, panels):
+        if complete.empty or not parameters:
+            _say_empty(figure, "no trial is complete")
+            return figure
+        place = int(complete[metric].argmax() if greater_is_better else complete[metric].argmin())
+        best = complete.iloc[place]
+        notes: list[str] = []
+        for axes, name in zip(panels, parameters, strict=False):
+            places = _places(axes, trials[name], name in logarithmic)
+            look: dict[str, Any] = {"cmap": "Blues", "vmin": -len(trials) / 3, "s": 18, "edgecolors": "#33333355"}
+            points = axes.scatter(places[complete.index], complete[metric], c=complete["trial"], linewidths=0.4, **look)
+            axes.plot(places[complete.index[place]], best[metric], "o", color=_REFERENCE, markersize=7)
+            notes = [_mark_incomplete(axes, trials, metric, places), _zoom(axes, complete[metric], greater_is_better)]
+            axes.set_xlabel(name)
+        for axes in panels[::columns]:
+            axes.set_ylabel(metric.replace("_", " "))
+        for axes in panels[len(parameters) :]:
+            axes.set_visible(False)
+        bar = figure.colorbar(points, ax=panels, fraction=0.03, pad=0.02)
+        bar.ax.locator_params(axis="y", integer=True)
+        bar.ax.set(title="trial", ylim=(complete["trial"].min(), max(1, complete["trial"].max())))
+        bar.outline.set_visible(False)
+        said = ", ".join(f"{name} {_setting(best[name])}" for name in parameters)
+        _entitle(figure, f"{metric} by parameter; the best ({_number(best[metric])}) at {said}", *notes)
+    return figure
+
+
+# %% ../../nbs/utils/figures.ipynb #4681b915
+def _setting(value: Any) -> str:
+    """Write the value of a parameter."""
+    if isinstance(value, float) and not np.isnan(value) and not value.is_integer():
+        return f"{value:.3g}"
+    return "none" if pd.isna(value) else _text(value)
+
+
+def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
+    """Give each value a place on the horizontal axis: numbers theirs, others one after the other."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().sum() == values.notna().sum() > 0 and not pd.api.types.is_bool_dtype(values):
+        if logarithmic:
+            _scale_logarithmically(axes, numbers)
+        return numbers.astype("float64")
+    labels = values.map(_setting)
+    order = sorted(labels.unique(), key=lambda label: (not label.replace(".", "", 1).isdigit(), label.zfill(12)))
+    axes.set_xticks(range(len(order)), [_short(label, 12) for label in order])
+    axes.set_xlim(-0.5, len(order) - 0.5)
+    return labels.map({label: place for place, label in enumerate(order)}).astype("float64")
+
+
+# %% ../../nbs/utils/figures.ipynb #9822730f
+def _scale_logarithmically(axes: "Axes", numbers: pd.Series) -> None:
+    """Make the horizontal axis logarithmic, with labels such as 0.02 at places where they do not overlap."""
+    from matplotlib import ticker
+
+    axes.set_xscale("log")
+    narrow = numbers.max() < 40 * numbers.min()
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+# %% ../../nbs/utils/figures.ipynb #f3fe2b07
+def parallel_coordinates(
+    trials: pd.DataFrame,
+    metric: str,
+    parameters: Sequence[str],
+    greater_is_better: bool,
+    logarithmic: Sequence[str] = (),
+) -> "Figure":
+    """Draw each complete trial as a line through the values of its parameters, the best quarter above the others.
+
+    Args:
+        trials: as for `search_slices`.
+        metric: name of the metric's column.
+        parameters: names of the parameters' columns.
+        greater_is_better: whether a larger value is a better one.
+        logarithmic: the parameters that are drawn on a logarithmic scale.
+
+    Raises:
+        errors.DataError: when a column is missing.
+    """
+    _require(trials, "trial", metric, *parameters)
+    complete = trials[trials[metric].notna()].astype({metric: "float64"})
+    complete = complete.sort_values(metric, ascending=greater_is_better, kind="stable").reset_index(drop=True)
+    with _canvas(size=(max(5.0, 1.8 * len(parameters) + 1.2), 3.8)) as (figure, [axes]):
+        if complete.empty or not parameters:
+            _say_empty(figure, "no trial is complete")
+            return figure
+        lines = pd.DataFrame({name: _height(axes, place, complete[name], name in logarithmic)
+                              for place, name in enumerate(parameters)})  # fmt: skip
+        good = max(1, len(complete) // 4)
+        for place, line in enumerate(lines.to_numpy()):
+            rank = len(complete) - place  # 1 is the best; it is drawn last
+            look: dict[str, Any] = {"color": "#BBBBBB", "linewidth": 0.7, "alpha": 0.6}
+            if rank <= good:
+                look = {"color": _PREDICTED, "linewidth": 1.2, "alpha": 0.8}
+            if rank == 1:
+                look = {"color": _REFERENCE, "linewidth": 2.2}
+            axes.plot(line, **look)
+        _dress_coordinates(axes, parameters)
+        value = _number(complete[metric].iloc[-1])
+        notes = ["blue: the best quarter; thick: the best"]
+        if lines.lt(0).to_numpy().any():
+            notes.append("below the line: the parameter does not exist there")
+        _entitle(figure, f"Parameters of {len(complete):,} complete trials; {metric} of the best is {value}", *notes)
+    return figure
+
+
+# %% ../../nbs/utils/figures.ipynb #f62c57b8
+_ABSENT = -0.12  # where a line goes when its trial does not have the parameter
+
+
+def _height(axes: "Axes", place: int, values: pd.Series, logarithmic: bool) -> pd.Series:
+    """Give each value a height between 0 and 1 on its own axis, and label the axis."""
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    known = numbers[numbers.notna()]
+    if len(known) == values.notna().sum() > 0 and not pd.api.types.is_bool_dtype(values):
+        low, high = known.min(), known.max()
+        inside = [low, float(np.sqrt(low * high)) if logarithmic else (low + high) / 2, high]
+        whole = bool((known % 1 == 0).all())
+        labels = {height: _setting(float(round(value)) if whole else value)
+                  for height, value in zip((0.0, 0.5, 1.0), inside, strict=True)}  # fmt: skip
+        if logarithmic:
+            numbers, low, high = numbers.map(np.log), np.log(low), np.log(high)
+        heights = ((numbers - low) / ((high - low) or 1.0)).fillna(_ABSENT)
+    else:
+        texts = values.map(_setting)
+        order = sorted(texts.unique(), reverse=True)
+        steps = np.linspace(0, 1, len(order)) if len(order) > 1 else [0.5]
+        labels = {float(height): _short(label, 12) for height, label in zip(steps, order, strict=True)}
+        heights = texts.map(dict(zip(order, map(float, steps), strict=True)))
+    for height, label in labels.items():
+        box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
+        axes.text(place + 0.03, height, label, fontsize=8, va="center", bbox=box, zorder=5)
+    return pd.Series(heights.to_numpy(dtype="float64"))
+
+
+def _dress_coordinates(axes: "Axes", names: Sequence[str]) -> None:
+    """Draw one upright line for each parameter, with its name."""
+    axes.set_xticks(range(len(names)), [textwrap.fill(name.replace("_", " "), 16) for name in names])
+    axes.set(yticks=[], xlim=(-0.1, len(names) - 0.7), ylim=(-0.2, 1.08))
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    for place in range(len(names)):
+        axes.plot([place, place], [0, 1], color="#555555", linewidth=1, zorder=4)
 
 
 # %% ../../nbs/utils/figures.ipynb #12e15dfa
