@@ -509,6 +509,72 @@ d = {
             "model_name.io.datasets._unified": ("io/datasets.html#_unified", "model_name/io/datasets.py"),
             "model_name.io.datasets.without_secrets": ("io/datasets.html#without_secrets", "model_name/io/datasets.py"),
         },
+        "model_name.io.kernels": {
+            "model_name.io.kernels.ForkedProcess": ("io/kernels.html#forkedprocess", "model_name/io/kernels.py"),
+            "model_name.io.kernels.ForkedProcess.__init__": (
+                "io/kernels.html#forkedprocess.__init__",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.ForkedProcess._listen": (
+                "io/kernels.html#forkedprocess._listen",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.ForkedProcess._over": (
+                "io/kernels.html#forkedprocess._over",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.ForkedProcess.kill": (
+                "io/kernels.html#forkedprocess.kill",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.ForkedProcess.poll": (
+                "io/kernels.html#forkedprocess.poll",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.ForkedProcess.send_signal": (
+                "io/kernels.html#forkedprocess.send_signal",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.ForkedProcess.terminate": (
+                "io/kernels.html#forkedprocess.terminate",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.ForkedProcess.wait": (
+                "io/kernels.html#forkedprocess.wait",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.WarmPython": ("io/kernels.html#warmpython", "model_name/io/kernels.py"),
+            "model_name.io.kernels.WarmPython.__init__": (
+                "io/kernels.html#warmpython.__init__",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.WarmPython.fork": ("io/kernels.html#warmpython.fork", "model_name/io/kernels.py"),
+            "model_name.io.kernels.WarmPython.last_words": (
+                "io/kernels.html#warmpython.last_words",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.WarmPython.settle": (
+                "io/kernels.html#warmpython.settle",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels.WarmPython.stop": ("io/kernels.html#warmpython.stop", "model_name/io/kernels.py"),
+            "model_name.io.kernels.WarmPython.usable": (
+                "io/kernels.html#warmpython.usable",
+                "model_name/io/kernels.py",
+            ),
+            "model_name.io.kernels._be_a_kernel": ("io/kernels.html#_be_a_kernel", "model_name/io/kernels.py"),
+            "model_name.io.kernels._fork_when_asked": ("io/kernels.html#_fork_when_asked", "model_name/io/kernels.py"),
+            "model_name.io.kernels._kill_group": ("io/kernels.html#_kill_group", "model_name/io/kernels.py"),
+            "model_name.io.kernels._provisioner": ("io/kernels.html#_provisioner", "model_name/io/kernels.py"),
+            "model_name.io.kernels._surroundings": ("io/kernels.html#_surroundings", "model_name/io/kernels.py"),
+            "model_name.io.kernels._tell_ends": ("io/kernels.html#_tell_ends", "model_name/io/kernels.py"),
+            "model_name.io.kernels.can_fork": ("io/kernels.html#can_fork", "model_name/io/kernels.py"),
+            "model_name.io.kernels.discard": ("io/kernels.html#discard", "model_name/io/kernels.py"),
+            "model_name.io.kernels.fork_from": ("io/kernels.html#fork_from", "model_name/io/kernels.py"),
+            "model_name.io.kernels.serve": ("io/kernels.html#serve", "model_name/io/kernels.py"),
+            "model_name.io.kernels.take_turn": ("io/kernels.html#take_turn", "model_name/io/kernels.py"),
+            "model_name.io.kernels.warm_python": ("io/kernels.html#warm_python", "model_name/io/kernels.py"),
+        },
         "model_name.io.notebooks": {
             "model_name.io.notebooks.Execution": ("io/notebooks.html#execution", "model_name/io/notebooks.py"),
             "model_name.io.notebooks.Executor": ("io/notebooks.html#executor", "model_name/io/notebooks.py"),
@@ -531,6 +597,10 @@ d = {
             "model_name.io.notebooks._Kernel": ("io/notebooks.html#_kernel", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._Kernel.__init__": (
                 "io/notebooks.html#_kernel.__init__",
+                "model_name/io/notebooks.py",
+            ),
+            "model_name.io.notebooks._Kernel._leave_place": (
+                "io/notebooks.html#_kernel._leave_place",
                 "model_name/io/notebooks.py",
             ),
             "model_name.io.notebooks._Kernel.connect": (
@@ -1622,6 +1692,7 @@ d = {
             "model_name.scripts._plan": ("scripts.html#_plan", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
+            "model_name.scripts._warm_up": ("scripts.html#_warm_up", "model_name/scripts.py"),
             "model_name.scripts.check": ("scripts.html#check", "model_name/scripts.py"),
             "model_name.scripts.cli": ("scripts.html#cli", "model_name/scripts.py"),
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),

@@ -240,17 +240,25 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-# %% ../nbs/scripts.ipynb #92a19680
-def _in_notebook(step: Step, folder: Path) -> Outcome:
+# %% ../nbs/scripts.ipynb #f151f7db
+def _in_notebook(step: Step, folder: Path, isolated: bool = False) -> Outcome:
     """Run a step as a notebook."""
     from model_name.io import notebooks, osvariables
 
     source = osvariables.runs_dir() / f"{step.verb}.ipynb"
     destination = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{step.verb}.ipynb"
-    done = notebooks.PapermillExecutor().execute(
+    done = notebooks.PapermillExecutor(isolated=isolated).execute(
         source, {"config": step.settings.model_dump_json()}, destination.absolute(), step.job.mlflow_service
     )
     return Outcome(step.verb, done.seconds, done.result, done.notebook, done.run_ids, done.error)
+
+
+def _warm_up(not_needed: bool) -> None:
+    """Let a process import what notebooks need while this one checks the configuration."""
+    if not not_needed:
+        from model_name.io import kernels
+
+        kernels.warm_python()
 
 
 def _in_process(step: Step) -> Outcome:
@@ -322,12 +330,13 @@ _DATA = click.option(
 )
 
 
-# %% ../nbs/scripts.ipynb #523def0f
+# %% ../nbs/scripts.ipynb #af459a47
 @cli.command()
 @_WORDS
 @_OVERRIDES
 @_DATA
 @click.option("--in-process", is_flag=True, help="Run in this process, without notebooks.")
+@click.option("--isolated", is_flag=True, help="Start a fresh interpreter for each notebook, which takes seconds more.")
 @click.option(
     "--notebooks",
     "folder",
@@ -338,17 +347,24 @@ _DATA = click.option(
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def run(
-    words: Sequence[str], overrides: Sequence[str], data: str | None, in_process: bool, folder: Path, debug: bool
+    words: Sequence[str],
+    overrides: Sequence[str],
+    data: str | None,
+    in_process: bool,
+    isolated: bool,
+    folder: Path,
+    debug: bool,
 ) -> None:
     """Run jobs in the given order: train, evaluate, promote, infer, or a YAML file.
 
     A YAML file that names no job is merged into all of them. All are checked before the first one runs.
     """
+    _warm_up(in_process or isolated)
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
     outcomes: list[Outcome] = []
     try:
         for step in steps:
-            outcomes.append(_in_process(step) if in_process else _in_notebook(step, folder))
+            outcomes.append(_in_process(step) if in_process else _in_notebook(step, folder, isolated))
             if outcomes[-1].error is not None:
                 break
     finally:

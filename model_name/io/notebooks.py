@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["Execution", "Executor", "PapermillExecutor"]
 
-# %% ../../nbs/io/notebooks.ipynb #35e4740e
+# %% ../../nbs/io/notebooks.ipynb #c378699e
 import abc
 import ast
 import asyncio
@@ -33,9 +33,10 @@ from typing import TYPE_CHECKING, Any
 import loguru
 
 from ..core import errors
-from . import osvariables, services
+from . import kernels, osvariables, services
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from jupyter_client.asynchronous.client import AsyncKernelClient
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
@@ -217,17 +218,14 @@ async def _end(manager: "AsyncKernelManager", client: "AsyncKernelClient", patie
     client.stop_channels()
 
 
-# %% ../../nbs/io/notebooks.ipynb #a8dcacb5
+# %% ../../nbs/io/notebooks.ipynb #69d08cce
 def _surroundings(folder: Path) -> dict[str, str]:
     """Return the environment variables that keep a kernel to itself, and its figures in the notebook."""
     return {"IPYTHONDIR": str(folder / "ipython"), "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 
 
-def _last_words(stderr: Path) -> str:
-    try:
-        lines = stderr.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
+def _last_words(stderr: str) -> str:
+    lines = stderr.strip().splitlines()
     return ": " + " / ".join(lines[-3:]) if lines else ""
 
 
@@ -240,7 +238,7 @@ def _insist(provisioner: "KernelProvisionerBase", seconds: Sequence[float], fini
     asyncio.run(provisioner.kill())
 
 
-# %% ../../nbs/io/notebooks.ipynb #d504a2c5
+# %% ../../nbs/io/notebooks.ipynb #77256ad8
 _ATTEMPTS = 3
 _EXIT_SECONDS = 5.0
 _INTERRUPT_SECONDS = (2.0, 3.0, 5.0)  # how long to wait after each interruption, in the end before killing
@@ -249,8 +247,10 @@ _INTERRUPT_SECONDS = (2.0, 3.0, 5.0)  # how long to wait after each interruption
 class _Kernel:
     """The life of one kernel: launched, connected, interrupted, stopped."""
 
-    def __init__(self, environment: dict[str, str], start_timeout: float) -> None:
-        self.environment, self.start_timeout = environment, start_timeout
+    def __init__(self, environment: dict[str, str], start_timeout: float, isolated: bool = False) -> None:
+        self.environment, self.start_timeout, self.isolated = environment, start_timeout, isolated
+        self.warm: kernels.WarmPython | None = None
+        self.place: FileLock | None = None
         self.interrupted = self.connected = self.running = False
         self.language: dict[str, Any] = {}
         self._finished = threading.Event()
@@ -260,11 +260,17 @@ class _Kernel:
         from jupyter_core.utils import run_sync
 
         self.refuse_when_interrupted()
+        if self.isolated or not kernels.can_fork():
+            self.warm, self.place = None, kernels.take_turn(self.refuse_when_interrupted)
+        else:
+            self.warm = kernels.warm_python(self.refuse_when_interrupted)
         self._folder = tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         environment = {**os.environ, **_surroundings(folder), **self.environment}
         options = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
         self.manager, self.running = _kernel_manager(folder), True
+        if self.warm is not None:
+            kernels.fork_from(self.warm, self.manager)
         with (folder / "stderr").open("w") as stderr:
             run_sync(self.manager.start_kernel)(extra_arguments=options, env=environment, stderr=stderr)
         self.client = self.manager.client()
@@ -284,16 +290,22 @@ class _Kernel:
             self.refuse_when_interrupted()
             if answer is not None:
                 self.connected, self.language = True, answer["language_info"]
+                self._leave_place()
                 return
             words = self.last_words()
             self.stop(patience=0)
+            self.isolated = True  # in case the warm process is at fault
             if attempt < _ATTEMPTS:
                 self.launch()
         raise errors.NotebookError(f"the kernel died {_ATTEMPTS} times while it started{words}")
 
     def last_words(self) -> str:
         """Return the end of what the process wrote to its own error stream, as the end of a sentence."""
-        return _last_words(Path(self._folder.name, "stderr"))
+        try:
+            own = Path(self._folder.name, "stderr").read_text(errors="replace")
+        except OSError:
+            own = ""
+        return _last_words(own or ("" if self.warm is None or self.connected else self.warm.last_words()))
 
     def refuse_when_interrupted(self) -> None:
         """Go no further after an interruption."""
@@ -322,6 +334,18 @@ class _Kernel:
             run_sync(_end)(self.manager, self.client, patience if self.connected else 0)
             self.running = False
             self._folder.cleanup()
+        if self.warm is not None and not self.connected:
+            kernels.discard(self.warm)
+            self.warm = None
+        self._leave_place()
+
+    def _leave_place(self) -> None:
+        """Let somebody else start a kernel."""
+        if self.warm is not None:
+            self.warm.settle()
+        if self.place is not None:
+            self.place.release()
+            self.place = None
 
 
 # %% ../../nbs/io/notebooks.ipynb #f3fac2ee
@@ -621,7 +645,7 @@ def _brace(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-# %% ../../nbs/io/notebooks.ipynb #089ebe28
+# %% ../../nbs/io/notebooks.ipynb #7c214eb5
 @dataclass(frozen=True)
 class PapermillExecutor(Executor):
     """Executes notebooks with papermill, each in a kernel of its own.
@@ -631,11 +655,13 @@ class PapermillExecutor(Executor):
     Attributes:
         show_log: show what the notebook writes to its standard error stream, which is where jobs log.
         show_progress: show one line of progress; None shows it where the standard error stream is a terminal.
+        isolated: give each notebook a fresh interpreter, instead of a copy of one that has its imports behind it.
         start_timeout: seconds to wait for a kernel to start.
     """
 
     show_log: bool = True
     show_progress: bool | None = None
+    isolated: bool = False
     start_timeout: float = 60.0
 
     def execute(
@@ -648,7 +674,7 @@ class PapermillExecutor(Executor):
             raise errors.ConfigError(f"{source} would be replaced by its own execution: choose another destination")
         execution = uuid.uuid4().hex
         variables = {services.EXECUTION_VARIABLE: execution, services.NOTEBOOK_VARIABLE: str(destination)}
-        kernel = _Kernel(variables, self.start_timeout)
+        kernel = _Kernel(variables, self.start_timeout, self.isolated)
         with _interrupting(kernel):
             try:
                 with _draft(destination, execution) as draft:

@@ -386,8 +386,8 @@ def test_an_interruption_ends_everything(number: int, service: services.MlflowSe
 @pytest.mark.parametrize(
     "stubborn",
     [
-        "try:\n    os.kill(os.getppid(), signal.SIGINT); threading.Event().wait()\nexcept KeyboardInterrupt: pass",
-        "signal.signal(signal.SIGINT, signal.SIG_IGN); os.kill(os.getppid(), signal.SIGINT); threading.Event().wait()",
+        "try:\n    os.kill({pid}, signal.SIGINT); threading.Event().wait()\nexcept KeyboardInterrupt: pass",
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); os.kill({pid}, signal.SIGINT); threading.Event().wait()",
     ],
     ids=["swallows", "ignores"],
 )
@@ -395,7 +395,9 @@ def test_a_cell_cannot_refuse_an_interruption(
     stubborn: str, elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notebooks, "_INTERRUPT_SECONDS", (0.2,))
-    source = write(tmp_path / "train.ipynb", "import os, signal, threading", stubborn, "print('never')")
+    source = write(
+        tmp_path / "train.ipynb", "import os, signal, threading", stubborn.format(pid=os.getpid()), "print('never')"
+    )
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         QUIET.execute(source, {}, tmp_path / "out.ipynb", elsewhere)
