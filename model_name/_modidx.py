@@ -1177,6 +1177,10 @@ d = {
             "model_name.utils.figures._canvas": ("utils/figures.html#_canvas", "model_name/utils/figures.py"),
             "model_name.utils.figures._cloud": ("utils/figures.html#_cloud", "model_name/utils/figures.py"),
             "model_name.utils.figures._entitle": ("utils/figures.html#_entitle", "model_name/utils/figures.py"),
+            "model_name.utils.figures._figure_class": (
+                "utils/figures.html#_figure_class",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._in_order": ("utils/figures.html#_in_order", "model_name/utils/figures.py"),
             "model_name.utils.figures._is_number": ("utils/figures.html#_is_number", "model_name/utils/figures.py"),
             "model_name.utils.figures._labels_to_draw": (

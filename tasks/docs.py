@@ -1,17 +1,45 @@
-"""Documentation that is made from notebooks."""
+"""Documentation that is made from notebooks: the site, and README.md."""
 
-from invoke import Context, task
+import configparser
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from invoke import Context, Exit, task
 
 from tasks.notebooks import ROOT
 
 README = ROOT / "README.md"
+PAGES = ROOT / "_proc"
+SITE = ROOT / "_site"
+QUARTO = "1.8.27"  # what `inv docs.build` installs; 1.4 and newer understand _quarto.yml
+NO_QUARTO = f"""Quarto is not there, and it could not be installed.
+Install Quarto {QUARTO} or newer from https://quarto.org/docs/get-started, or name the program in QUARTO_PATH, then run
+`inv docs.build` again. Without Quarto, `inv docs.check` still makes the pages and checks everything in them."""
+_WARNING = re.compile(r"^\s*(\[?WARN(ING)?\b|\[?ERROR\b|Unable to resolve|.*\bunresolved\b)", re.IGNORECASE)
+_ELSEWHERE = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
+    r"""|<link\b(?=[^>]*\brel=["'](?:stylesheet|preload|icon|preconnect))[^>]*\bhref=["'](?:https?:)?//[^"']+"""
+    r"""|@import\s+(?:url\()?["']?(?:https?:)?//[^"')]+|url\(["']?(?:https?:)?//[^"')]+"""
+)
 
 
+# ---------------------------------------------------------------------------------------------------- README.md
 def rendered() -> str:
     """Give README.md as `nbs/index.ipynb` says it."""
     from nbconvert import MarkdownExporter
 
     body, _ = MarkdownExporter().from_filename(str(ROOT / "nbs" / "index.ipynb"))
+    body = re.sub(r"(\]\()(?!https?:|#|/)([^)]+)(\))", r"\1nbs/\2\3", body)  # links from the root of the repository
     return f"<!-- made from nbs/index.ipynb by `inv docs.readme`; edit the notebook -->\n\n{body.strip()}\n"
 
 
@@ -19,3 +47,182 @@ def rendered() -> str:
 def readme(_c: Context) -> None:
     """Write README.md from nbs/index.ipynb."""
     README.write_text(rendered(), encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------- the pages
+def stage() -> Path:
+    """Process the notebooks into what Quarto renders, and complete its configuration."""
+    from nbdev.serve import proc_nbs
+
+    os.chdir(ROOT)  # nbdev looks for the project from there
+    shutil.rmtree(PAGES, ignore_errors=True)
+    proc_nbs(n_workers=0, force=True)
+    (PAGES / "changelog.qmd").write_text(_changelog(), encoding="utf-8")
+    config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    _complete(config["website"]["sidebar"]["contents"], set(pages()))
+    _point_to(repository(), config["website"])
+    (PAGES / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return PAGES
+
+
+def pages() -> list[str]:
+    """List the pages that are to be rendered, as paths below the folder of pages."""
+    found = (path.relative_to(PAGES).as_posix() for ending in ("ipynb", "qmd") for path in PAGES.rglob(f"*.{ending}"))
+    return sorted(page for page in found if not page.startswith(("_", ".")))
+
+
+def _changelog() -> str:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    body = text.partition("\n")[2].strip().replace("## [", "## \\[")  # a version is no link
+    front = {"title": "Changelog", "description": "What changed, version by version.", "repo-actions": False}
+    return f"---\n{yaml.safe_dump(front)}---\n\n{body}\n"
+
+
+def listed(contents: list[Any]) -> Iterator[str]:
+    """List the pages that a sidebar names."""
+    for item in contents:
+        if isinstance(item, str):
+            yield item
+        else:
+            yield from [item["href"]] if "href" in item else []
+            yield from listed(item.get("contents", []))
+
+
+def _complete(contents: list[Any], existing: set[str]) -> None:
+    """Add the pages that a sidebar does not name to the section of their folder, at its end."""
+    for page in sorted(existing - set(listed(contents))):
+        folder = page.rpartition("/")[0]
+        sections = [item for item in contents if isinstance(item, dict)]
+        homes = [section for section in sections if any(_is_in(place, folder) for place in section["contents"])]
+        (homes[0]["contents"] if homes else contents).append(page)
+
+
+def _is_in(page: Any, folder: str) -> bool:
+    return isinstance(page, str) and page.rpartition("/")[0] == folder
+
+
+def repository() -> str:
+    """Give the web address of the repository: from settings.ini, from CI, or from where this clone came from."""
+    settings = configparser.ConfigParser(inline_comment_prefixes=("#",))
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    said = settings["metadata"].get("repository", "").strip()
+    if said:
+        return said.removesuffix("/")
+    if os.environ.get("GITHUB_REPOSITORY"):
+        return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{os.environ['GITHUB_REPOSITORY']}"
+    git = ["git", "-C", str(ROOT), "config", "--get", "remote.origin.url"]
+    origin = (
+        subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() if shutil.which("git") else ""
+    )
+    match = re.fullmatch(r"(?:https?://(?:[^@/]+@)?|(?:ssh://)?git@)([\w.-]+)[:/](.+?)(?:\.git)?/?", origin)
+    return f"https://{match[1]}/{match[2]}" if match else ""
+
+
+def _point_to(address: str, website: dict[str, Any]) -> None:
+    """Give every page links to its source, when there is an address for them."""
+    if address:
+        website["repo-url"] = address
+        website["navbar"]["right"] = [{"icon": "git", "text": "Source", "href": address}]
+    else:
+        for key in ("repo-branch", "repo-subdir", "repo-actions"):
+            website.pop(key)
+
+
+def verbs(folder: Path = ROOT / "nbs" / "runs") -> list[str]:
+    """List the jobs in the order in which the sidebar names them, then those that it does not name."""
+    config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    order = [Path(page).stem for page in listed(config["website"]["sidebar"]["contents"]) if page.startswith("runs/")]
+    found = {path.stem for path in folder.glob("*.ipynb")}
+    return [verb for verb in order if verb in found] + sorted(found - set(order))
+
+
+def run_jobs(c: Context, folder: Path) -> list[Path]:
+    """Run every job on the embedded defaults; give the executed notebooks, named after their verbs.
+
+    In nbs/runs they stand without outputs, because outputs belong to a run. This is the run that the site shows.
+    """
+    clean = {name: "" for name in os.environ if name.startswith("MLFLOW_")}
+    command = f'"{sys.executable}" -m model_name run {" ".join(verbs())} --notebooks notebooks'
+    with c.cd(str(folder)):
+        if not c.run(command, env=clean, warn=True).ok:
+            raise Exit("The jobs whose notebooks the site shows did not run through; what failed stands above.", 1)
+    executed = sorted((folder / "notebooks").glob("*.ipynb"))
+    return [path.rename(path.with_name(f"{path.stem.rpartition('-')[2]}.ipynb")) for path in executed]
+
+
+def show_jobs(c: Context) -> None:
+    """Put the executed job notebooks into the place of those without outputs."""
+    from fastcore.nbio import read_nb, write_nb
+    from nbdev.processors import FilterDefaults
+
+    with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
+        for path in run_jobs(c, Path(folder)):
+            notebook = read_nb(path)
+            FilterDefaults()(notebook)
+            write_nb(notebook, PAGES / "runs" / path.name)
+
+
+# ------------------------------------------------------------------------------------------------------ the site
+def quarto() -> str | None:
+    """Find Quarto: the one that QUARTO_PATH names, or the one on the path."""
+    return os.environ.get("QUARTO_PATH") or shutil.which("quarto")
+
+
+def install_quarto(c: Context) -> str:
+    """Install Quarto beside the tools of this project, for this user alone; say what to do where that cannot be.
+
+    The package `quarto-cli` is a small installer, which fetches Quarto's own archive for this system.
+    """
+    c.run(f'uv pip install --quiet --python "{sys.executable}" quarto-cli=={QUARTO}', warn=True)
+    found = quarto()
+    if found is None or subprocess.run([found, "--version"], capture_output=True, check=False).returncode:
+        raise Exit(NO_QUARTO, 1)
+    return found
+
+
+@task(help={"jobs": "run the jobs, whose notebooks the site shows with their outputs"})
+def build(c: Context, jobs: bool = True) -> None:
+    """Build the site into _site/. A warning of Quarto's, which ends with 0 even on a broken link, fails this task."""
+    program = quarto() or install_quarto(c)
+    stage()
+    if jobs:
+        show_jobs(c)
+    result = subprocess.run(
+        [program, "render", str(PAGES), "--no-execute"], capture_output=True, text=True, check=False
+    )
+    said = result.stdout + result.stderr
+    print(said)
+    if result.returncode:
+        raise Exit(f"Quarto ended with {result.returncode}; what it said stands above.", 1)
+    warnings = [line.strip() for line in said.splitlines() if _WARNING.match(line)]
+    if warnings:
+        raise Exit("\n".join(["Quarto warned:", *warnings]), 1)
+    shutil.rmtree(SITE, ignore_errors=True)
+    (PAGES / "_site").rename(SITE)
+    faults = from_elsewhere(SITE)
+    if faults:
+        raise Exit("\n".join(["Pages load what is not theirs:", *faults]), 1)
+    print(f"The site is in {SITE.name}/: `inv docs.serve` shows it.")
+
+
+def from_elsewhere(site: Path) -> list[str]:
+    """List what pages and styles would load from other servers."""
+    faults = []
+    for path in sorted(path for ending in ("html", "css") for path in site.rglob(f"*.{ending}")):
+        found = _ELSEWHERE.findall(path.read_text(encoding="utf-8"))
+        faults += [f"{path.relative_to(site)}: {text}" for text in sorted(set(found))]
+    return faults
+
+
+@task(help={"port": "where to serve it"})
+def serve(_c: Context, port: int = 8000) -> None:
+    """Show the built site at http://127.0.0.1:8000, to this machine alone."""
+    if not SITE.exists():
+        raise Exit("There is no site yet: run `inv docs.build`.", 1)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        print(f"http://127.0.0.1:{port} (Ctrl-C stops it)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
