@@ -136,13 +136,13 @@ def verbs(folder: Path = ROOT / "nbs" / "runs") -> list[str]:
     return [verb for verb in order if verb in found] + sorted(found - set(order))
 
 
-def run_jobs(c: Context, folder: Path) -> list[Path]:
+def run_jobs(c: Context, folder: Path, names: list[str] | None = None) -> list[Path]:
     """Run every job on the embedded defaults; give the executed notebooks, named after their verbs.
 
     In nbs/runs they stand without outputs, because outputs belong to a run. This is the run that the site shows.
     """
     clean = {name: "" for name in os.environ if name.startswith("MLFLOW_")}
-    command = f'"{sys.executable}" -m model_name run {" ".join(verbs())} --notebooks notebooks'
+    command = f'"{sys.executable}" -m model_name run {" ".join(names or verbs())} --notebooks notebooks'
     with c.cd(str(folder)):
         if not c.run(command, env=clean, warn=True).ok:
             raise Exit("The jobs whose notebooks the site shows did not run through; what failed stands above.", 1)
@@ -226,3 +226,42 @@ def serve(_c: Context, port: int = 8000) -> None:
             server.serve_forever()
         except KeyboardInterrupt:
             print()
+
+
+# -------------------------------------------------------------------------------------------------- the pictures
+@task
+def screenshots(c: Context) -> None:
+    """Take the picture of an executed run that README.md shows: run `train`, render its notebook, open it in Chromium."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        raise Exit("There is no Chromium to take a picture with: install it, e.g. `apt-get install chromium`.", 1)
+    with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
+        train = next(path for path in run_jobs(c, Path(folder), ["train"]) if path.stem == "train")
+        page, picture = Path(folder, "run.html"), Path(folder, "run.png")
+        page.write_text(_printed(train), encoding="utf-8")
+        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=900,1000"
+        c.run(f'"{browser}" {flags} --screenshot="{picture}" "{page.as_uri()}"', hide=True)
+        _shrink(picture, ROOT / "nbs" / "images" / "run.png")
+
+
+def _printed(notebook: Path) -> str:
+    """Render the part of an executed notebook that shows what came out, with nothing from elsewhere."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    content = nbformat.read(notebook, as_version=4)
+    first = next(number for number, cell in enumerate(content.cells) if "## Training" in cell.source)
+    content.cells = [content.cells[0], *content.cells[first:]]
+    for cell in content.cells:
+        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+    exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+    return exporter.from_notebook_node(content)[0]
+
+
+def _shrink(source: Path, target: Path) -> None:
+    """Keep a picture with as many colours as it needs."""
+    from PIL import Image
+
+    target.parent.mkdir(exist_ok=True)
+    Image.open(source).convert("RGB").quantize(colors=64).save(target, optimize=True)
+    print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1000:.0f} kB")
