@@ -9,7 +9,7 @@ from pathlib import Path
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import docs
+from tasks import diagrams, docs
 from tasks.notebooks import ROOT, clean, notebooks
 
 PASSED, FAILED = "passed", "FAILED"
@@ -87,6 +87,13 @@ def readme(_c: Context) -> None:
         raise Exit("README.md differs from nbs/index.ipynb.\nEdit the notebook, then run `inv docs.readme`.")
 
 
+@task
+def site(c: Context) -> None:
+    """Do the pages of the site hold (links, words for figures, names, commands), and do diagrams show the code?"""
+    diagrams.check(c)
+    docs.check(c)
+
+
 @task(name="notebooks")
 def examples(c: Context) -> None:
     """Does every notebook run from top to bottom, and leave no file behind? (pytest runs the job notebooks.)"""
@@ -139,7 +146,7 @@ def _refuse_any(problems: list[str], way_out: str) -> None:
         raise Exit("\n".join([*sorted(problems), way_out]))
 
 
-STEPS = [formats, lint, types, imports, modules, outputs, readme, examples, tests, wheel]
+STEPS = [formats, lint, types, imports, modules, outputs, readme, site, examples, tests, wheel]
 
 
 @task(name="all", default=True)

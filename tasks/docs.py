@@ -214,6 +214,27 @@ def from_elsewhere(site: Path) -> list[str]:
     return faults
 
 
+@task
+def check(_c: Context) -> None:
+    """Do the pages of the site hold: links, anchors, images, words for figures, names, commands, configurations?"""
+    from tasks import sitechecks
+
+    first = _texts(stage())
+    found = pages()
+    config = yaml.safe_load((PAGES / "_quarto.yml").read_text(encoding="utf-8"))
+    named = list(listed(config["website"]["sidebar"]["contents"]))
+    faults = sitechecks.all_faults(sitechecks.read(PAGES, found), PAGES, config, named)
+    second = _texts(stage())
+    faults += [f"{name} is another page when it is made again" for name in first if first[name] != second.get(name)]
+    if faults:
+        raise Exit("\n".join(faults), 1)
+    print(f"{len(found)} pages hold.")
+
+
+def _texts(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @task(help={"port": "where to serve it"})
 def serve(_c: Context, port: int = 8000) -> None:
     """Show the built site at http://127.0.0.1:8000, to this machine alone."""
@@ -231,7 +252,7 @@ def serve(_c: Context, port: int = 8000) -> None:
 # -------------------------------------------------------------------------------------------------- the pictures
 @task
 def screenshots(c: Context) -> None:
-    """Take the picture of an executed run that README.md shows: run `train`, render its notebook, open it in Chromium."""
+    """Take the picture of an executed run that README.md shows: run `train`, and open its notebook in Chromium."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         raise Exit("There is no Chromium to take a picture with: install it, e.g. `apt-get install chromium`.", 1)
@@ -239,7 +260,7 @@ def screenshots(c: Context) -> None:
         train = next(path for path in run_jobs(c, Path(folder), ["train"]) if path.stem == "train")
         page, picture = Path(folder, "run.html"), Path(folder, "run.png")
         page.write_text(_printed(train), encoding="utf-8")
-        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=900,1000"
+        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=900,960"
         c.run(f'"{browser}" {flags} --screenshot="{picture}" "{page.as_uri()}"', hide=True)
         _shrink(picture, ROOT / "nbs" / "images" / "run.png")
 

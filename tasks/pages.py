@@ -31,6 +31,8 @@ class Page(Processor):
         self.module = reference.module_of(self.name)
         self.nb.cells = [made for cell in self.nb.cells for made in self._made(cell)]
         self.nb.cells[:0] = [mk_cell(f"---\n{yaml.safe_dump(self._front(), allow_unicode=True)}---\n", "raw")]
+        for number, cell in enumerate(self.nb.cells):
+            cell["id"] = f"cell-{number}"  # new cells get one by chance; pages are the same each time
         self.nb.metadata.pop("widgets", None)  # the state of progress bars; it would load scripts from elsewhere
         self.nb.metadata.pop("papermill", None)
 
@@ -110,9 +112,10 @@ def words(cell: Any) -> list[str]:
     `#| fig-alt: ...` in the cell comes first. Figures of `utils.figures` bring their own words with the image.
     """
     images = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-    match = re.search(r"(?m)^#\|\s*fig-alt:\s*(.+)$", cell.source)
+    match = re.search(r"(?m)^#\|\s*fig-alt:\s*(.+)$", cell["source"])
     if match:
-        return [str(yaml.safe_load(match[1]))] * len(images)
+        said = yaml.safe_load(match[1])
+        return said if isinstance(said, list) else [str(said)] * len(images)
     return [output.get("metadata", {}).get("image/png", {}).get("alt", "") for output in images]
 
 

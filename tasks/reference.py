@@ -138,7 +138,7 @@ def _object(module: str) -> griffe.Object:
 def _symbols(owner: griffe.Object) -> Iterator[tuple[str, str]]:
     """List the names that a module defines, with their anchors (nbdev's: lower case)."""
     for name, member in owner.members.items():
-        if member.is_alias or (name.startswith("__") and not member.is_function):
+        if member.is_alias or (name.startswith("_") and name != "__getattr__"):
             continue
         if member.is_class or member.is_function or is_type(name, member):
             yield name, name.lower()
