@@ -1738,6 +1738,10 @@ d = {
                 "model_name/utils/figures.py",
             ),
             "model_name.utils.figures._entitle": ("utils/figures.html#_entitle", "model_name/utils/figures.py"),
+            "model_name.utils.figures._figure_class": (
+                "utils/figures.html#_figure_class",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._height": ("utils/figures.html#_height", "model_name/utils/figures.py"),
             "model_name.utils.figures._in_order": ("utils/figures.html#_in_order", "model_name/utils/figures.py"),
             "model_name.utils.figures._is_number": ("utils/figures.html#_is_number", "model_name/utils/figures.py"),

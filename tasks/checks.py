@@ -9,7 +9,7 @@ from pathlib import Path
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import containers, docs, exports
+from tasks import containers, diagrams, docs, exports
 from tasks.notebooks import ROOT, clean, notebooks
 
 PASSED, FAILED = "passed", "FAILED"
@@ -68,12 +68,6 @@ def audit(c: Context, lock: str = "requirements.lock", database: str = "") -> st
     )
 
 
-@task(name="links")
-def links(c: Context) -> None:
-    """Do the links in README.md and in the notebooks lead somewhere?"""
-    docs.check(c)
-
-
 @task(name="containers")
 def container_files(c: Context) -> None:
     """Are Containerfile and compose.yaml in order?"""
@@ -125,6 +119,13 @@ def readme(_c: Context) -> None:
     """Does README.md say what nbs/index.ipynb says?"""
     if docs.README.read_text(encoding="utf-8") != exports.readme(ROOT):
         raise Exit("README.md differs from nbs/index.ipynb.\nEdit the notebook, then run `inv docs.readme`.")
+
+
+@task
+def site(c: Context) -> None:
+    """Do the pages of the site hold (links, words for figures, names, commands), and do diagrams show the code?"""
+    diagrams.check(c)
+    docs.check(c)
 
 
 @task(name="notebooks")
@@ -188,7 +189,7 @@ STEPS = [
     modules,
     outputs,
     readme,
-    links,
+    site,
     container_files,
     audit,
     examples,

@@ -1,90 +1,280 @@
-"""The documentation: README.md, and the site that Quarto makes from the notebooks."""
+"""Documentation that is made from notebooks: the site, and README.md."""
 
+import configparser
+import functools
+import http.server
+import os
 import re
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote
+from typing import Any
 
+import yaml
 from invoke import Context, Exit, task
 
 from tasks import exports
-from tasks.notebooks import ROOT, notebooks
+from tasks.notebooks import ROOT
 
 README = ROOT / exports.README
+PAGES = ROOT / "_proc"
 SITE = ROOT / "_site"
-QUARTO = (
-    "Quarto makes the site, and is not on this machine. It is a program of its own, not a Python package: "
-    "install it from quarto.org, then run this again. The notebooks themselves open in JupyterLab: make lab"
+QUARTO = "1.8.27"  # what `inv docs.build` installs; 1.4 and newer understand _quarto.yml
+NO_QUARTO = f"""Quarto is not there, and it could not be installed.
+Install Quarto {QUARTO} or newer from https://quarto.org/docs/get-started, or name the program in QUARTO_PATH, then run
+`inv docs.build` again. Without Quarto, `inv docs.check` still makes the pages and checks everything in them."""
+_WARNING = re.compile(r"^\s*(\[?WARN(ING)?\b|\[?ERROR\b|Unable to resolve|.*\bunresolved\b)", re.IGNORECASE)
+_ELSEWHERE = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
+    r"""|<link\b(?=[^>]*\brel=["'](?:stylesheet|preload|icon|preconnect))[^>]*\bhref=["'](?:https?:)?//[^"']+"""
+    r"""|@import\s+(?:url\()?["']?(?:https?:)?//[^"')]+|url\(["']?(?:https?:)?//[^"')]+"""
 )
 
 
+# ---------------------------------------------------------------------------------------------------- README.md
 @task
 def readme(_c: Context) -> None:
     """Write README.md from nbs/index.ipynb."""
     README.write_text(exports.readme(ROOT), encoding="utf-8")
 
 
-@task
-def build(c: Context) -> None:
-    """Build the site into _site/ with Quarto."""
-    _need_quarto()
-    c.run("nbdev-docs")
+# ---------------------------------------------------------------------------------------------------- the pages
+def stage() -> Path:
+    """Process the notebooks into what Quarto renders, and complete its configuration."""
+    from nbdev.serve import proc_nbs
+
+    os.chdir(ROOT)  # nbdev looks for the project from there
+    shutil.rmtree(PAGES, ignore_errors=True)
+    proc_nbs(n_workers=0, force=True)
+    (PAGES / "changelog.qmd").write_text(_changelog(), encoding="utf-8")
+    config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    _complete(config["website"]["sidebar"]["contents"], set(pages()))
+    _point_to(repository(), config["website"])
+    (PAGES / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return PAGES
 
 
-@task(help={"port": "where the site answers on this machine"})
-def serve(c: Context, port: int = 3000) -> None:
-    """Show the site in a browser, and again after every change."""
-    _need_quarto()
-    c.run(f"nbdev-preview --port {port} --no_browser")
+def pages() -> list[str]:
+    """List the pages that are to be rendered, as paths below the folder of pages."""
+    found = (path.relative_to(PAGES).as_posix() for ending in ("ipynb", "qmd") for path in PAGES.rglob(f"*.{ending}"))
+    return sorted(page for page in found if not page.startswith(("_", ".")))
 
 
-def _need_quarto() -> None:
-    if shutil.which("quarto") is None:
-        raise Exit(QUARTO)
+def _changelog() -> str:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    body = text.partition("\n")[2].strip().replace("## [", "## \\[")  # a version is no link
+    front = {"title": "Changelog", "description": "What changed, version by version.", "repo-actions": False}
+    return f"---\n{yaml.safe_dump(front)}---\n\n{body}\n"
 
 
-# ---------------------------------------------------------------------------------------------------------- links
-_LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
-_CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+def listed(contents: list[Any]) -> Iterator[str]:
+    """List the pages that a sidebar names."""
+    for item in contents:
+        if isinstance(item, str):
+            yield item
+        else:
+            yield from [item["href"]] if "href" in item else []
+            yield from listed(item.get("contents", []))
+
+
+def _complete(contents: list[Any], existing: set[str]) -> None:
+    """Add the pages that a sidebar does not name to the section of their folder, at its end."""
+    for page in sorted(existing - set(listed(contents))):
+        folder = page.rpartition("/")[0]
+        sections = [item for item in contents if isinstance(item, dict)]
+        homes = [section for section in sections if any(_is_in(place, folder) for place in section["contents"])]
+        (homes[0]["contents"] if homes else contents).append(page)
+
+
+def _is_in(page: Any, folder: str) -> bool:
+    return isinstance(page, str) and page.rpartition("/")[0] == folder
+
+
+def repository() -> str:
+    """Give the web address of the repository: from settings.ini, from CI, or from where this clone came from."""
+    settings = configparser.ConfigParser(inline_comment_prefixes=("#",))
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    said = settings["metadata"].get("repository", "").strip()
+    if said:
+        return said.removesuffix("/")
+    if os.environ.get("GITHUB_REPOSITORY"):
+        return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{os.environ['GITHUB_REPOSITORY']}"
+    git = ["git", "-C", str(ROOT), "config", "--get", "remote.origin.url"]
+    origin = (
+        subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() if shutil.which("git") else ""
+    )
+    match = re.fullmatch(r"(?:https?://(?:[^@/]+@)?|(?:ssh://)?git@)([\w.-]+)[:/](.+?)(?:\.git)?/?", origin)
+    return f"https://{match[1]}/{match[2]}" if match else ""
+
+
+def _point_to(address: str, website: dict[str, Any]) -> None:
+    """Give every page links to its source, when there is an address for them."""
+    if address:
+        website["repo-url"] = address
+        website["navbar"]["right"] = [{"icon": "git", "text": "Source", "href": address}]
+    else:
+        for key in ("repo-branch", "repo-subdir", "repo-actions"):
+            website.pop(key)
+
+
+def verbs(folder: Path = ROOT / "nbs" / "runs") -> list[str]:
+    """List the jobs in the order in which the sidebar names them, then those that it does not name."""
+    config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    order = [Path(page).stem for page in listed(config["website"]["sidebar"]["contents"]) if page.startswith("runs/")]
+    found = {path.stem for path in folder.glob("*.ipynb")}
+    return [verb for verb in order if verb in found] + sorted(found - set(order))
+
+
+def run_jobs(c: Context, folder: Path, names: list[str] | None = None) -> list[Path]:
+    """Run every job on the embedded defaults; give the executed notebooks, named after their verbs.
+
+    In nbs/runs they stand without outputs, because outputs belong to a run. This is the run that the site shows.
+    """
+    clean = {name: "" for name in os.environ if name.startswith("MLFLOW_")}
+    command = f'"{sys.executable}" -m model_name run {" ".join(names or verbs())} --notebooks notebooks'
+    with c.cd(str(folder)):
+        if not c.run(command, env=clean, warn=True).ok:
+            raise Exit("The jobs whose notebooks the site shows did not run through; what failed stands above.", 1)
+    executed = sorted((folder / "notebooks").glob("*.ipynb"))
+    return [path.rename(path.with_name(f"{path.stem.rpartition('-')[2]}.ipynb")) for path in executed]
+
+
+def show_jobs(c: Context) -> None:
+    """Put the executed job notebooks into the place of those without outputs."""
+    from fastcore.nbio import read_nb, write_nb
+    from nbdev.processors import FilterDefaults
+
+    with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
+        for path in run_jobs(c, Path(folder)):
+            notebook = read_nb(path)
+            FilterDefaults()(notebook)
+            write_nb(notebook, PAGES / "runs" / path.name)
+
+
+# ------------------------------------------------------------------------------------------------------ the site
+def quarto() -> str | None:
+    """Find Quarto: the one that QUARTO_PATH names, or the one on the path."""
+    return os.environ.get("QUARTO_PATH") or shutil.which("quarto")
+
+
+def install_quarto(c: Context) -> str:
+    """Install Quarto beside the tools of this project, for this user alone; say what to do where that cannot be.
+
+    The package `quarto-cli` is a small installer, which fetches Quarto's own archive for this system.
+    """
+    c.run(f'uv pip install --quiet --python "{sys.executable}" quarto-cli=={QUARTO}', warn=True)
+    found = quarto()
+    if found is None or subprocess.run([found, "--version"], capture_output=True, check=False).returncode:
+        raise Exit(NO_QUARTO, 1)
+    return found
+
+
+@task(help={"jobs": "run the jobs, whose notebooks the site shows with their outputs"})
+def build(c: Context, jobs: bool = True) -> None:
+    """Build the site into _site/. A warning of Quarto's, which ends with 0 even on a broken link, fails this task."""
+    program = quarto() or install_quarto(c)
+    stage()
+    if jobs:
+        show_jobs(c)
+    result = subprocess.run(
+        [program, "render", str(PAGES), "--no-execute"], capture_output=True, text=True, check=False
+    )
+    said = result.stdout + result.stderr
+    print(said)
+    if result.returncode:
+        raise Exit(f"Quarto ended with {result.returncode}; what it said stands above.", 1)
+    warnings = [line.strip() for line in said.splitlines() if _WARNING.match(line)]
+    if warnings:
+        raise Exit("\n".join(["Quarto warned:", *warnings]), 1)
+    shutil.rmtree(SITE, ignore_errors=True)
+    (PAGES / "_site").rename(SITE)
+    faults = from_elsewhere(SITE)
+    if faults:
+        raise Exit("\n".join(["Pages load what is not theirs:", *faults]), 1)
+    print(f"The site is in {SITE.name}/: `inv docs.serve` shows it.")
+
+
+def from_elsewhere(site: Path) -> list[str]:
+    """List what pages and styles would load from other servers."""
+    faults = []
+    for path in sorted(path for ending in ("html", "css") for path in site.rglob(f"*.{ending}")):
+        found = _ELSEWHERE.findall(path.read_text(encoding="utf-8"))
+        faults += [f"{path.relative_to(site)}: {text}" for text in sorted(set(found))]
+    return faults
 
 
 @task
 def check(_c: Context) -> None:
-    """Do the links inside the project lead somewhere, in README.md and in every notebook?"""
-    broken = [line for path in [*sorted(ROOT.glob("*.md")), *notebooks()] for line in broken_links(path)]
-    if broken:
-        raise Exit("\n".join([*broken, f"{len(broken)} link(s) lead nowhere: correct the address or the heading."]))
+    """Do the pages of the site hold: links, anchors, images, words for figures, names, commands, configurations?"""
+    from tasks import sitechecks
+
+    first = _texts(stage())
+    found = pages()
+    config = yaml.safe_load((PAGES / "_quarto.yml").read_text(encoding="utf-8"))
+    named = list(listed(config["website"]["sidebar"]["contents"]))
+    faults = sitechecks.all_faults(sitechecks.read(PAGES, found), PAGES, config, named)
+    second = _texts(stage())
+    faults += [f"{name} is another page when it is made again" for name in first if first[name] != second.get(name)]
+    if faults:
+        raise Exit("\n".join(faults), 1)
+    print(f"{len(found)} pages hold.")
 
 
-def broken_links(path: Path) -> Iterator[str]:
-    """Find the links of a page to files that do not exist, or to headings that no page has."""
-    for target in _LINK.findall(_CODE.sub("", prose(path))):
-        address, _, anchor = unquote(target).partition("#")
-        if re.match(r"[a-z][a-z0-9+.-]*:", address):
-            continue  # another site, or mail
-        place = (path.parent / address).resolve() if address else path
-        if not place.exists():
-            yield f"{path.relative_to(ROOT)}: there is no {address}"
-        elif anchor and place.suffix in {".md", ".ipynb"} and anchor not in set(anchors(prose(place))):
-            yield f"{path.relative_to(ROOT)}: {address or 'this page'} has no heading #{anchor}"
+def _texts(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def prose(path: Path) -> str:
-    """Give the text of a page: a Markdown file, or the Markdown cells of a notebook."""
-    if path.suffix != ".ipynb":
-        return path.read_text(encoding="utf-8")
+@task(help={"port": "where to serve it"})
+def serve(_c: Context, port: int = 8000) -> None:
+    """Show the built site at http://127.0.0.1:8000, to this machine alone."""
+    if not SITE.exists():
+        raise Exit("There is no site yet: run `inv docs.build`.", 1)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        print(f"http://127.0.0.1:{port} (Ctrl-C stops it)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+# -------------------------------------------------------------------------------------------------- the pictures
+@task
+def screenshots(c: Context) -> None:
+    """Take the picture of an executed run that README.md shows: run `train`, and open its notebook in Chromium."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        raise Exit("There is no Chromium to take a picture with: install it, e.g. `apt-get install chromium`.", 1)
+    with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
+        train = next(path for path in run_jobs(c, Path(folder), ["train"]) if path.stem == "train")
+        page, picture = Path(folder, "run.html"), Path(folder, "run.png")
+        page.write_text(_printed(train), encoding="utf-8")
+        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=900,960"
+        c.run(f'"{browser}" {flags} --screenshot="{picture}" "{page.as_uri()}"', hide=True)
+        _shrink(picture, ROOT / "nbs" / "images" / "run.png")
+
+
+def _printed(notebook: Path) -> str:
+    """Render the part of an executed notebook that shows what came out, with nothing from elsewhere."""
     import nbformat
+    from nbconvert import HTMLExporter
 
-    cells = nbformat.read(path, as_version=4).cells
-    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    content = nbformat.read(notebook, as_version=4)
+    first = next(number for number, cell in enumerate(content.cells) if "## Training" in cell.source)
+    content.cells = [content.cells[0], *content.cells[first:]]
+    for cell in content.cells:
+        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+    exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+    return exporter.from_notebook_node(content)[0]
 
 
-def anchors(text: str) -> Iterator[str]:
-    """Give the anchors that headings get: lower case, without punctuation, words joined by hyphens."""
-    for heading in re.findall(
-        r"^#{1,6}\s+(.+?)\s*$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
-    ):
-        named = re.search(r"\{#([\w-]+)[^}]*\}", heading)
-        plain = re.sub(r"[^\w\s-]", "", re.sub(r"\{[^}]*\}", "", heading)).strip().lower()
-        yield named[1] if named else re.sub(r"\s", "-", plain)
+def _shrink(source: Path, target: Path) -> None:
+    """Keep a picture with as many colours as it needs."""
+    from PIL import Image
+
+    target.parent.mkdir(exist_ok=True)
+    Image.open(source).convert("RGB").quantize(colors=64).save(target, optimize=True)
+    print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1000:.0f} kB")

@@ -4,6 +4,7 @@ The checks compare it, the tasks write it, and the commit hooks put it into the 
 in the middle of a merge, so it needs none of the other files in tasks/.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -65,4 +66,5 @@ def readme(root: Path) -> str:
     from nbconvert import MarkdownExporter
 
     body, _ = MarkdownExporter().from_filename(str(root / INDEX))
+    body = re.sub(r"(\]\()(?!https?:|#|/)([^)]+)(\))", r"\1nbs/\2\3", body)  # links from the root of the repository
     return f"<!-- made from {INDEX} by `inv docs.readme`; edit the notebook -->\n\n{body.strip()}\n"

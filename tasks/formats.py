@@ -2,7 +2,7 @@
 
 from invoke import Context, task
 
-from tasks import docs
+from tasks import diagrams, docs
 from tasks.notebooks import clean, notebooks
 
 
@@ -37,8 +37,9 @@ def modules(c: Context) -> None:
 
 @task(name="all", default=True)
 def everything(c: Context) -> None:
-    """Format, clean and export, README.md included: run it before a commit."""
+    """Format, clean and export, diagrams and README.md included: run it before a commit."""
     code(c)
     outputs(c)
     modules(c)
+    diagrams.draw(c)
     docs.readme(c)

@@ -22,6 +22,7 @@ __all__ = [
 
 # %% ../../nbs/utils/figures.ipynb #42f14b20
 import contextlib
+import functools
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,20 @@ _LOOK: dict[Any, Any] = {
 }  # fmt: skip
 
 
+# %% ../../nbs/utils/figures.ipynb #9b7e42c6
+@functools.cache
+def _figure_class() -> type["Figure"]:
+    """Return the kind of figure that says in words what it shows."""
+    from matplotlib import figure
+
+    class Figure(figure.Figure):
+        def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+            words = "; ".join(text.get_text() for text in self.texts)
+            return {}, {"image/png": {"alt": " ".join(words.split())}}
+
+    return Figure
+
+
 # %% ../../nbs/utils/figures.ipynb #7c1408f3
 @contextlib.contextmanager
 def _canvas(
@@ -58,7 +73,9 @@ def _canvas(
     import matplotlib.pyplot as plt
 
     with plt.rc_context(_LOOK):
-        figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+        figure, axes = plt.subplots(
+            rows, columns, figsize=size, layout="constrained", squeeze=False, FigureClass=_figure_class()
+        )
         try:
             yield figure, list(axes.flat)
             for _ in range(2):  # the layout settles when it is done twice; then it stays, however often it is drawn

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import checks, containers, docs
+from tasks import checks, containers
 
 ROOT = Path(__file__).parents[2]
 VULNERABLE = {
@@ -83,24 +83,6 @@ def test_audit_says_when_it_could_not_ask(tmp_path: Path) -> None:
 
 def test_every_accepted_advisory_has_a_reason() -> None:
     assert all(len(reason) > 20 for reason in checks.ACCEPTED.values())
-
-
-# ---------------------------------------------------------------------------------------------------------- links
-def test_links_that_lead_nowhere_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docs, "ROOT", tmp_path)
-    page = tmp_path / "page.md"
-    (tmp_path / "other.md").write_text("# A heading, with *stars*\n\n## Named {#here}\n", encoding="utf-8")
-    page.write_text(
-        "[a](other.md) [b](other.md#a-heading-with-stars) [c](other.md#here) [d](https://example.org/x) [e](#own)\n"
-        "[f](gone.md) [g](other.md#gone) [h](#gone) ![i](gone.png)\n\n```\n[not](a-link.md)\n```\n\n# Own\n",
-        encoding="utf-8",
-    )
-    assert list(docs.broken_links(page)) == [
-        "page.md: there is no gone.md",
-        "page.md: other.md has no heading #gone",
-        "page.md: this page has no heading #gone",
-        "page.md: there is no gone.png",
-    ]
 
 
 # ----------------------------------------------------------------------------------------------------- containers

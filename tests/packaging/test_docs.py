@@ -1,0 +1,159 @@
+"""The site: pages say what the source says, and what is wrong with a page is found without Quarto."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks import docs, reference, sitechecks
+
+ROOT = Path(__file__).parents[2]
+
+
+def page(prose: str, **front: str) -> sitechecks.PageText:
+    return sitechecks.PageText("guides/one", {"title": "One", "description": "First."} | front, prose, [])
+
+
+def faults(text: sitechecks.PageText, folder: Path = ROOT) -> list[str]:
+    anchors = {text.name: text.anchors(), "core/metrics": {"metric"}}
+    return [
+        *sitechecks.titles(text),
+        *sitechecks.links(text, folder, anchors),
+        *sitechecks.pictures(text),
+        *sitechecks.identifiers(text),
+        *sitechecks.blocks(text),
+    ]
+
+
+def test_fields_are_a_table_with_what_is_inherited() -> None:
+    text = reference.describe("model_name.core.metrics", "SklearnMetric", "core/metrics")
+    assert "| Name | Type | Default | Description |" in text
+    assert "Name of a function in sklearn.metrics." in text
+    assert '(<a href="#metric">Metric</a>)' in text
+
+
+def test_sections_of_a_docstring_become_lists() -> None:
+    text = reference.describe("model_name.core.metrics", "try_out", "core/metrics")
+    assert "**Arguments**\n\n- `metrics`: the metrics." in text
+    assert '<a href="errors.html#modelerror">ModelError</a>' in text
+    assert "Args:" not in text
+    assert "Raises:" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "from_page", "place"),
+    [
+        ("SklearnMetric", "guides/start", "../core/metrics.html#sklearnmetric"),
+        ("core.metrics", "index", "core/metrics.html"),
+        ("metrics.Metric.value", "core/metrics", "#metric.value"),
+        ("run", "index", None),  # an everyday word is no name of ours
+        ("NoSuchThing", "index", None),
+    ],
+)
+def test_names_lead_to_their_page(name: str, from_page: str, place: str | None) -> None:
+    assert reference.links().address(name, from_page) == place
+
+
+def test_code_headings_and_links_stay_as_they_are() -> None:
+    text = "## `Metric`\n\n```python\n`Metric`\n```\n\n[`Metric`](x.ipynb)"
+    assert reference.links().link_prose(text, "index") == text
+    assert reference.links().link_prose("a `Metric`", "index") == "a [`Metric`](core/metrics.html#metric)"
+
+
+@pytest.mark.parametrize(
+    ("prose", "fault"),
+    [
+        ("[x](../core/nothing.ipynb)", "leads nowhere"),
+        ("[x](../core/metrics.ipynb#nothing)", "leads to no place of that page"),
+        ("[x](#nothing)", "leads to no place of that page"),
+        ("![words](nothing.png)", "is not there"),
+        ("![](../README.md)", "has no words"),
+        ("See @sec-nothing.", "cross-reference @sec-nothing"),
+        ("`core.metrics.NoSuchMetric`", "does not exist"),
+        ("```sh\nmodel_name run trane\n```", "there is no job 'trane'"),
+        ("```sh\nmodel_name run train --nothing\n```", "--nothing"),
+        ("```sh\nmodel_name run train -s job.model.max_itr=3\n```", "max_itr"),
+        ("```sh\ninv docs.nothing\n```", "there is no task"),
+        ("```sh\nmake nothing\n```", "make has no target"),
+        ("```yaml\njob:\n  KIND: TrainingJobb\n```", "YAML does not hold"),
+        ("```yaml\na: [1\n```", "YAML does not hold"),
+        ("```python\nfor\n```", "Python cannot be read"),
+        ("```{mermaid}\nflowchart LR\n```", "has no words"),
+    ],
+)
+def test_a_fault_of_a_page_is_found(prose: str, fault: str) -> None:
+    assert any(fault in found for found in faults(page(prose))), faults(page(prose))
+
+
+def test_a_page_that_holds_has_no_faults() -> None:
+    commands = "```sh\nmodel_name run train\nmake test\n```"
+    prose = f"## A place\n\n[x](#a-place), `core.metrics.Metric`, `settings.ini`\n\n{commands}"
+    assert faults(page(prose)) == []
+    assert len(faults(page(prose, title="", description=""))) == 2
+
+
+def test_a_figure_needs_words() -> None:
+    image = {"output_type": "display_data", "data": {"image/png": ""}, "metadata": {}}
+    cell = {"cell_type": "code", "source": "figure", "outputs": [image]}
+    text = sitechecks.PageText("guides/one", {}, "", [cell])
+    assert len(list(sitechecks.pictures(text))) == 1
+    image["metadata"] = {"image/png": {"alt": "A line that rises."}}
+    assert list(sitechecks.pictures(text)) == []
+
+
+def test_a_page_that_no_list_names_joins_the_section_of_its_folder() -> None:
+    contents = ["index.ipynb", {"section": "Guides", "contents": ["guides/a.ipynb"]}]
+    docs._complete(contents, {"index.ipynb", "guides/a.ipynb", "guides/b.ipynb"})
+    assert contents[1]["contents"] == ["guides/a.ipynb", "guides/b.ipynb"]
+
+
+def test_what_a_page_loads_from_elsewhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "own.html").write_text('<a href="https://example.org">x</a><script src="site.js"></script>')
+    assert docs.from_elsewhere(tmp_path) == []
+    (tmp_path / "other.html").write_text('<script src="https://example.org/x.js"></script>')
+    (tmp_path / "style.css").write_text('@import url("https://example.org/font.css");')
+    assert [fault.partition(":")[0] for fault in docs.from_elsewhere(tmp_path)] == ["other.html", "style.css"]
+
+
+def build(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run `inv docs.build` in a copy of the checkout, with a program in the place of Quarto."""
+    copy = tmp_path / "copy"
+    shutil.copytree(
+        ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "_proc", "_site", "outputs")
+    )
+    program = tmp_path / "quarto"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    command = [sys.executable, "-m", "invoke", "docs.build", "--no-jobs"]
+    env = os.environ | {"QUARTO_PATH": str(program)}
+    return subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for Quarto is a shell script")
+def test_a_warning_of_quarto_fails_the_build(tmp_path: Path) -> None:
+    done = build(tmp_path, 'mkdir -p "$2/_site"; echo "WARN: Unable to resolve link target: nothing.ipynb" >&2')
+    assert done.returncode == 1
+    assert "nothing.ipynb" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for Quarto is a shell script")
+def test_a_build_without_warnings_leaves_the_site(tmp_path: Path) -> None:
+    done = build(tmp_path, 'mkdir -p "$2/_site"; cp "$2/_quarto.yml" "$2/_site"')
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "copy" / "_site" / "_quarto.yml").is_file()
+
+
+def test_without_quarto_the_build_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offline:
+        def run(self, *_: str, **__: bool) -> None: ...
+
+    monkeypatch.delenv("QUARTO_PATH", raising=False)
+    monkeypatch.setattr(docs, "quarto", lambda: None)
+    with pytest.raises(docs.Exit) as refused:
+        docs.install_quarto(Offline())  # type: ignore[arg-type]
+    assert refused.value.code == 1
+    assert "https://quarto.org" in str(refused.value.message)
