@@ -21,7 +21,7 @@ def guard():
     if sys.stdin.readline():
         broker.terminate()
         try:
-            broker.wait(15)
+            broker.wait(5)
         except subprocess.TimeoutExpired:
             pass
     broker.kill()

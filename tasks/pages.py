@@ -68,6 +68,8 @@ class Page(Processor):
         elif INJECTED not in tags:
             if PARAMETERS in tags:
                 cell.metadata.pop("tags")
+            # The log of a run is for who runs it, with times and the remains of progress bars.
+            cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
             _give_words(cell)
             yield cell
 

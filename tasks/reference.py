@@ -68,6 +68,8 @@ class Links:
 
     def find(self, name: str, module: str | None = None) -> str | None:
         """Give the place of a name as it is seen from a module, if it is known."""
+        if name == PACKAGE:
+            return None  # the name of the project, more often than of the module
         if name in self.places:
             return self.places[name]
         candidates = self.short.get(name, [])

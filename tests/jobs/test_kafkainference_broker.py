@@ -12,7 +12,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +117,7 @@ def run(job: kafkainference.KafkaInferenceJob) -> kafkainference.KafkaInferenceR
 def streaming(job: kafkainference.KafkaInferenceJob, plan: Any = None) -> Iterator[Any]:
     """Let the records of a job flow in a thread of its own, without an MLflow run; give what is known of it."""
     known: dict[str, Any] = {}
+    job.mlflow_service.start()
     client = job.mlflow_service.client()
     champion = kafkainference.Champion(
         client,
@@ -194,7 +194,7 @@ def test_killed_twenty_times_and_every_input_is_answered_once(topics: Topics, jo
     generator, kills, committed = random.Random(5), 0, []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         assert program.stdout is not None
-        sender = threading.Thread(target=topics.send, args=(10_000,), kwargs={"rate": 400.0})
+        sender = threading.Thread(daemon=True, target=topics.send, args=(10_000,), kwargs={"rate": 400.0})
         sender.start()
         said = []
         for line in program.stdout:
@@ -220,7 +220,7 @@ def _committed(topics: Topics, job: Any) -> list[Any]:
 
 
 def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> None:
-    sender = threading.Thread(target=topics.send, args=(3_000,), kwargs={"rate": 600.0})
+    sender = threading.Thread(daemon=True, target=topics.send, args=(3_000,), kwargs={"rate": 600.0})
     with streaming(job(topics, idle_time=None, batch_size=50)) as known:
         sender.start()
         wait_for(lambda: known["stream"].delivered > 200)
@@ -233,7 +233,7 @@ def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> Non
 
 
 def test_instances_join_and_leave_while_records_flow(topics: Topics, job: Any) -> None:
-    sender = threading.Thread(target=topics.send, args=(4_000,), kwargs={"rate": 700.0})
+    sender = threading.Thread(daemon=True, target=topics.send, args=(4_000,), kwargs={"rate": 700.0})
     sender.start()
     with streaming(job(topics, idle_time=None, batch_size=50)) as first:
         wait_for(lambda: first["stream"].delivered > 100)
@@ -279,7 +279,7 @@ def test_the_alias_moves_while_records_flow(
     client = trained.client()
     client.set_registered_model_alias("model_name", "Champion", "1")
     settings = {"alias_or_version": "Champion", "watch_interval": 0.1, "batch_size": 50, "idle_time": None}
-    sender = threading.Thread(target=topics.send, args=(2_500,), kwargs={"rate": 500.0})
+    sender = threading.Thread(daemon=True, target=topics.send, args=(2_500,), kwargs={"rate": 500.0})
     with streaming(job(topics, **settings)) as known:
         sender.start()
         wait_for(lambda: known["stream"].delivered > 300)
@@ -392,4 +392,3 @@ def test_sigterm_finishes_and_commits(topics: Topics, job: Any) -> None:
     assert process.returncode == 0
     assert "asked to stop" in said
     assert sum(topics.answered().values()) == sum(each.offset for each in _committed(topics, job))
-    assert Path(topics.broker.folder.name).is_dir()
