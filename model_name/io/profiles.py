@@ -300,7 +300,7 @@ def _number_values(numbers: pa.ChunkedArray, whole: bool = False) -> _Values:
     return _Values("integer" if whole else "number", values)
 
 
-# %% ../../nbs/io/profiles.ipynb #460cd534
+# %% ../../nbs/io/profiles.ipynb #6727c2b2
 def _text_values(values: pa.ChunkedArray, decimal: str, as_words: bool) -> _Values:
     """Find out what stands in a column of texts."""
     trimmed = pc.utf8_trim_whitespace(values)
@@ -362,8 +362,8 @@ def _mixture(texts: pa.ChunkedArray, distinct: pa.Array, decimal: str) -> tuple[
     shown = ", ".join(f"`{word[:30]}`" for word in words)
     return (
         (
-            f"It mixes numbers ({share:.0%} of the values) with other texts, such as {shown}. It stays a text: if these "
-            "words stand for a missing value, clear them in the data and declare a number here."
+            f"It mixes numbers ({share:.0%} of the values) with other texts, such as {shown}. It stays a text: if "
+            "these words stand for a missing value, clear them in the data and declare a number here."
         ),
     )
 
@@ -574,7 +574,7 @@ def _decide(column: ColumnProfile, rows: int) -> ColumnProfile:
     return column.model_copy(update={"use": use, "notes": (*column.notes, *([note] if note else []))})
 
 
-# %% ../../nbs/io/profiles.ipynb #90b6e899
+# %% ../../nbs/io/profiles.ipynb #08324197
 _FEW_LABELS: Final = 5
 _MOST_LABELS: Final = 100
 _LEAST_ROWS: Final = 20
@@ -623,7 +623,7 @@ def _as_target(column: ColumnProfile, rows: int, task: str | None) -> tuple[Colu
 
 
 def _choose_index(described: list[ColumnProfile], asked: str | None, rows: int, target: str) -> str | None:
-    """Choose the column that names the rows: the one asked for, or one that is called so and never repeats; a mere counter last."""
+    """Choose the column that names the rows: the one asked for, or one that is called so and never repeats."""
     if asked is not None:
         column = next(each for each in described if each.name == asked)
         if asked == target:

@@ -507,7 +507,7 @@ def _is_truth(column: profiles.ColumnProfile) -> bool:
     return column.kind == "boolean" and isinstance(column.categories[0], bool)
 
 
-# %% ../../nbs/io/projects.ipynb #45fcaa68
+# %% ../../nbs/io/projects.ipynb #93ff9291
 def _class(name: str, summary: str, fields: Sequence[str], alias: str) -> str:
     """Write the class of a table."""
     head = f'#| exports\nclass {name}Schema(Schema):\n    """{summary}"""\n\n'
@@ -520,7 +520,8 @@ def _classes(profile: profiles.TableProfile) -> dict[str, str]:
     inputs = [_declaration(column) + "\n" for column in profile.of("feature", "kept")]
     answer = "the likeliest label" if profile.task == "classification" else "in the unit of the target"
     probability = (
-        '    probability: Optional[Series[float]] = pa.Field(  # noqa: UP045 (pandera reads Optional as "may be absent")\n'
+        "    probability: Optional[Series[float]] = pa.Field(  "
+        '# noqa: UP045 (pandera reads Optional as "may be absent")\n'
         '        alias="probability_.+", regex=True, ge=0, le=1, description="Probability of each label."\n    )\n'
     )
     said = target.name.replace("\\", " ").replace('"', "'")
@@ -538,7 +539,7 @@ def _classes(profile: profiles.TableProfile) -> dict[str, str]:
     }
 
 
-# %% ../../nbs/io/projects.ipynb #62c107c9
+# %% ../../nbs/io/projects.ipynb #a7d9e4ef
 def _wrapped(paragraph: str) -> str:
     """Break a paragraph into lines of the length that the project's prose has."""
     import textwrap
@@ -564,8 +565,10 @@ def _introduction(profile: profiles.TableProfile) -> str:
     named = f"Each row is named by {_code(index[0].name)}." if index else "No column names the rows: there is no index."
     size = f"{profile.rows:,} rows and {len(profile.columns):,} columns"
     parts = [
-        f"The table is {_code(profile.source)}, with {size}. The column to predict is {_code(target.name)}: {what}. "
-        f"{named} {order}",
+        (
+            f"The table is {_code(profile.source)}, with {size}. The column to predict is {_code(target.name)}: "
+            f"{what}. {named} {order}"
+        ),
         (
             "This notebook was written from what the table holds, and is yours from here on: a file cannot say what a "
             "column means, so read what was seen, mend what was misunderstood, and write better descriptions. Then run "
@@ -574,8 +577,8 @@ def _introduction(profile: profiles.TableProfile) -> str:
     ]
     if profile.converted:
         parts.append(
-            f"The project keeps the table in another form than the file had: {'; '.join(profile.converted)}. Newer rows "
-            f"have to come in the form of the copy in `data`."
+            f"The project keeps the table in another form than the file had: {'; '.join(profile.converted)}. Newer "
+            f"rows have to come in the form of the copy in `data`."
         )
     return "\n\n".join(_wrapped(part) for part in parts)
 
@@ -590,8 +593,8 @@ def _left_out(profile: profiles.TableProfile) -> str:
     if not lines:
         return ""
     head = (
-        f"### Left out\n\nThe table has {len(lines)} more column{'s' * (len(lines) > 1)}. They are not declared here, so they "
-        "are dropped on reading."
+        f"### Left out\n\nThe table has {len(lines)} more column{'s' * (len(lines) > 1)}. "
+        "What is not declared here is dropped on reading."
     )
     if profile.of("leak"):
         head += (
@@ -773,7 +776,7 @@ def _about_table(path: str, text: str, record: Record, profile: profiles.TablePr
     return text
 
 
-# %% ../../nbs/io/projects.ipynb #7cf359ef
+# %% ../../nbs/io/projects.ipynb #1596cfa3
 def create(
     name: str,
     into: Path | None = None,
@@ -827,13 +830,14 @@ def summary(folder: Path) -> Iterator[str]:
     profile = record.profile
     place = os.path.relpath(folder)
     if profile is not None:
-        kinds = f"{len(profile.of('feature')):,} features"
-        yield f"{record.name}: {profile.task} of {profile.target!r} on {kinds}, {profile.rows:,} rows of {profile.source}"
+        size = f"{len(profile.of('feature')):,} features, {profile.rows:,} rows of {profile.source}"
+        yield f"{record.name}: {profile.task} of {profile.target!r} on {size}"
         for column in profile.of("leak"):
             yield f"left out {column.name!r}: {column.notes[-1]}"
         others = [column.name.removeprefix("\0") or "(no name)" for column in profile.of("left out")]
         if others:
-            yield f"left out {len(others):,} column(s) of no use: {', '.join(others[:8])}{', ...' if others[8:] else ''}"
+            shown = ", ".join(others[:8]) + (", ..." if others[8:] else "")
+            yield f"left out {len(others):,} column(s) of no use: {shown}"
         for said in profile.converted:
             yield f"{record.path} is a converted copy: {said}"
         yield f"read and mend {place}/nbs/core/schemas.ipynb, which says what each column holds"
