@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,24 @@ def text(files: projects.Files, path: str) -> str:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("2nd", "e.g. column_2nd"), ("my-model", "e.g. my_model"), ("Churn", "e.g. churn"), ("größe", "e.g. grosse"), ("a b", "e.g. a_b"),
-        ("_x", "has to be the name of a Python package"), ("", "has to be"), ("a" * 50, "2 to 40"), ("../x", "has to be"),
-        ("class", "a word of Python; try my_class"), ("match", "a word of Python"), ("json", "standard library; try my_json"),
-        ("pandas", "the installed package pandas"), ("sklearn", "the installed package scikit-learn"),
-        ("tests", "the template uses it itself"), ("model_name", "the template uses it itself"),
+        ("2nd", "e.g. column_2nd"),
+        ("my-model", "e.g. my_model"),
+        ("Churn", "e.g. churn"),
+        ("größe", "e.g. grosse"),
+        ("a b", "e.g. a_b"),
+        ("_x", "has to be the name of a Python package"),
+        ("", "has to be"),
+        ("a" * 50, "2 to 40"),
+        ("../x", "has to be"),
+        ("class", "a word of Python; try my_class"),
+        ("match", "a word of Python"),
+        ("json", "standard library; try my_json"),
+        ("pandas", "the installed package pandas"),
+        ("sklearn", "the installed package scikit-learn"),
+        ("tests", "the template uses it itself"),
+        ("model_name", "the template uses it itself"),
     ],
-)  # fmt: skip
+)
 def test_names_that_cannot_be_those_of_a_project(name: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(errors.ConfigError) as caught:
         projects.create(name, into=tmp_path / "new")
@@ -97,8 +109,8 @@ def test_nothing_of_the_template_or_its_example_is_left(rendered: projects.Files
             left.append(f"{path}: the template's name")
         if found := projects.EXAMPLE_WORDS.search(content):
             left.append(
-                f"{path}: {content[max(found.start() - 40, 0) : found.end() + 20]!r}: say it without the example, or list the "
-                "file in OF_THE_EXAMPLE of nbs/io/projects.ipynb"
+                f"{path}: {content[max(found.start() - 40, 0) : found.end() + 20]!r}: say it without the "
+                "example, or list the file in OF_THE_EXAMPLE of nbs/io/projects.ipynb"
             )
     assert left == []
 
@@ -204,8 +216,8 @@ def ask(folder: Path, *command: str) -> str:
 def test_a_project_is_committed_clean_and_in_form(project: Path) -> None:
     assert ask(project, "git", "status", "--porcelain") == ""
     assert ask(project, "git", "log", "--format=%B").count("Template-Version: ") == 1
-    ask(project, "ruff", "check", ".")
-    ask(project, "ruff", "format", "--check", ".")
+    ask(project, sys.executable, "-m", "ruff", "check", ".")
+    ask(project, sys.executable, "-m", "ruff", "format", "--check", ".")
     assert (project / "data/visits.csv").read_bytes() != b""
     assert "data/visits.csv" not in ask(project, "git", "ls-files")
     assert (project / NAME / "core/schemas.py").is_file()
@@ -217,8 +229,6 @@ def test_the_schema_of_a_project_takes_its_table(project: Path) -> None:
         "table = scripts.load_steps(['train'])[0].job.inputs.read(); "
         "print(len(schemas.InputsSchema.check(table)), len(schemas.TargetsSchema.check(table)), schemas.task())"
     )
-    import sys
-
     assert ask(project, sys.executable, "-c", code).split() == ["400", "400", "classification"]
 
 
