@@ -17,7 +17,7 @@ def tables(folder: Path) -> dict[str, str]:
 
 
 def sales(rows: int = 1_200) -> pd.DataFrame:
-    """Draw daily sales: a byte-order mark, semicolons, decimal commas, German dates, and a column that gives it away."""
+    """Draw daily sales: a byte-order mark, semicolons, decimal commas, German dates, a leak."""
     random = np.random.default_rng(11)
     days = pd.date_range("2021-01-01", periods=rows)
     warmth = 10 + 10 * np.sin(np.arange(rows) / 58) + random.normal(0, 2, rows)
