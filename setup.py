@@ -2,6 +2,8 @@
 
 import configparser
 import shutil
+import subprocess  # template: only here
+import zipfile  # template: only here
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -26,6 +28,39 @@ class BuildWithResources(build_py):
             place.mkdir(parents=True)
             for source in sorted((ROOT / folder).glob(pattern)):
                 shutil.copyfile(source, place / source.name)
+        archive_template(Path(self.build_lib, "model_name", "_resources", "template.zip"))  # template: only here
+
+
+# template: from here
+# Left in the folder by tools, if the sources are not a git checkout: an unpacked sdist, or a copy.
+BYPRODUCTS = {".venv", "build", "dist", "data", "outputs", "__pycache__", "PKG-INFO", "setup.cfg", "mlflow.db"}
+
+
+def template_files() -> list[str]:
+    """Name the files that new projects are made of: those that git knows, or all that an sdist holds."""
+    if (ROOT / ".git").exists():
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+        return sorted(name for name in names if name and (ROOT / name).is_file())
+    paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return sorted(
+        path.as_posix()
+        for path in paths
+        if not BYPRODUCTS & set(path.parts) and not any(part.endswith((".egg-info", "_cache")) for part in path.parts)
+    )
+
+
+def archive_template(place: Path) -> None:
+    """Pack what `model_name new` copies; the same files give the same bytes."""
+    with zipfile.ZipFile(place, "w") as archive:
+        for name in template_files():
+            entry = zipfile.ZipInfo(name)  # dated 1980, the first year that archives know
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (0o755 if (ROOT / name).stat().st_mode & 0o100 else 0o644) << 16
+            archive.writestr(entry, (ROOT / name).read_bytes())
+
+
+# template: to here
 
 
 def lines(text: str) -> list[str]:

@@ -14,6 +14,8 @@ __all__ = [
     "check",
     "schema",
     "completion",
+    "new",
+    "render",
     "main",
     "run_and_exit",
 ]
@@ -402,6 +404,42 @@ def completion(shell: str) -> None:
 
     make = get_completion_class(shell)
     click.echo(cast(Any, make)(cli, {}, "model_name", "_MODEL_NAME_COMPLETE").source())
+
+
+# %% ../nbs/scripts.ipynb #5b0c9e12
+@cli.command()
+@click.argument("name")
+@click.option("--data", metavar="TABLE", type=click.Path(path_type=Path), help="Table that the project is about.")
+@click.option("--target", metavar="COLUMN", help="Column of the table to predict.")
+@click.option("--index", metavar="COLUMN", help="Column that names the rows; by default one is looked for.")
+@click.option("--task", type=click.Choice(["regression", "classification"]), help="By default the target decides.")
+@click.option(
+    "--into", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the project; by default ./NAME."
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def new(
+    name: str, data: Path | None, target: str | None, index: str | None, task: Any, into: Path | None, debug: bool
+) -> None:
+    """Make a project of your own: about a table, or about the worked example.
+
+    The table (CSV in any form, or Parquet) is read once: its schema is written for you, with a paragraph on what each
+    column holds, and columns that give the target away are left out.
+    """
+    from model_name.io import projects
+
+    folder = projects.create(name, into=into, data=data, target=target, index=index, task=task)
+    for line in projects.summary(folder):
+        click.echo(line)
+
+
+@cli.command(hidden=True)
+@click.argument("record", type=click.Path(path_type=Path, exists=True))
+@click.argument("into", type=click.Path(path_type=Path))
+def render(record: Path, into: Path) -> None:
+    """Write the files of an existing project again, as this version of the template has them."""
+    from model_name.io import projects
+
+    projects.render_again(record, into)
 
 
 # %% ../nbs/scripts.ipynb #a91a7ead

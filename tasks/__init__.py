@@ -6,9 +6,11 @@ from pathlib import Path
 
 from invoke import Collection
 
-from tasks import checks, cleans, commits, containers, diagrams, docs, formats, installs, mlflow, packages
+from tasks import checks, cleans, commits, containers, diagrams, docs, formats, installs, mlflow, packages, projects
 
-namespace = Collection(checks, cleans, commits, containers, diagrams, docs, formats, installs, mlflow, packages)
+namespace = Collection(
+    checks, cleans, commits, containers, diagrams, docs, formats, installs, mlflow, packages, projects
+)
 # Tools come from the environment that runs the tasks, and none of them asks for input.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 namespace.configure({"run": {"echo": True, "echo_format": "$ {command}", "in_stream": False}})

@@ -161,6 +161,22 @@ def wheel(c: Context) -> str:
     return _pytest(c, "-m wheel tests/packaging")
 
 
+# template: from here
+@task
+def projects(c: Context) -> None:
+    """Do projects about two tables that differ in every way pass all of their own checks, and promote a model?"""
+    from tasks import templates
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, options in templates.tables(Path(folder)).items():
+            project = Path(folder, name)
+            c.run(f"model_name new {name} {options} --into {project}")
+            with c.cd(str(project)):
+                c.run("make test", env={"MAKEFLAGS": ""})
+                c.run("make run", env={"MAKEFLAGS": ""})
+
+
+# template: to here
 def _pytest(c: Context, arguments: str, env: dict[str, str] | None = None) -> str:
     """Run pytest and give its count of passed and failed tests."""
     result = c.run(f"pytest {arguments}", env=env or {}, warn=True)

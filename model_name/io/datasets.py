@@ -695,14 +695,18 @@ def _refuse_missing_file(engine: "sa.Engine") -> None:
 
 # %% ../../nbs/io/datasets.ipynb #0bb44138
 class SimulatedReader(Reader):
-    """Simulate hours of bike demand; see `io.simulators`."""
+    """Make rows up instead of reading them; see `io.simulators`."""
 
     KIND: Literal["SimulatedReader"] = "SimulatedReader"
 
-    rows: int = pdt.Field(17_544, gt=0, description="Hours to simulate; 17,544 are the years 2011 and 2012.")
-    seed: int = pdt.Field(42, ge=0, description="Number of the simulated world: its weather and its noise.")
-    start: str = pdt.Field("2011-01-01", description="First hour, e.g. 2013-01-01 or 2013-01-01 06:00.")
-    missing: float = pdt.Field(0.0, ge=0, lt=1, description="Share of values that is missing in the weather columns.")
+    rows: int = pdt.Field(simulators.ROWS, gt=0, description="Rows to simulate.")
+    seed: int = pdt.Field(42, ge=0, description="Number of the simulated world and its noise.")
+    start: str = pdt.Field(
+        f"{simulators.FIRST_DAY:%Y-%m-%d}", description="Time of the first row, e.g. 2013-01-01 or 2013-01-01 06:00."
+    )
+    missing: float = pdt.Field(
+        0.0, ge=0, lt=1, description="Share of values that is missing in the columns that may miss some."
+    )
 
     @pdt.field_validator("start")
     @classmethod

@@ -282,7 +282,7 @@ class Loader(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Load a model.
 
         Args:
-            uri: an address of MLflow, e.g. `models:/bikes/3`.
+            uri: an address of MLflow, e.g. `models:/demand/3`.
 
         Raises:
             RegistryError: there is no such model, or it cannot be loaded.

@@ -12,6 +12,7 @@ __all__ = [
     "FREE_HOURS",
     "SEASON_FACTORS",
     "WEATHER_FACTORS",
+    "ROWS",
     "FIRST_DAY",
     "YEARS",
     "Columns",
@@ -97,6 +98,7 @@ def weather_effect(weathersit: npt.ArrayLike) -> Numbers:
 
 
 # %% ../../nbs/io/simulators.ipynb #7062f3c0
+ROWS: Final = 17_544  # of a simulation that is not told otherwise: the years 2011 and 2012
 FIRST_DAY: Final = pd.Timestamp("2011-01-01")
 YEARS: Final = 100  # how long a city is simulated
 

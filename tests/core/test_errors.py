@@ -42,9 +42,9 @@ def test_an_error_travels_between_processes(kind: type[errors.ProjectError]) -> 
 
 def test_a_notebook_shows_the_message_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     shell = InteractiveShell()
-    shell.run_cell("from model_name.core import errors\nraise errors.DataError('column cnt is missing')")
+    shell.run_cell("from model_name.core import errors\nraise errors.DataError('column price is missing')")
     shown = capsys.readouterr().out
-    assert "DataError: column cnt is missing" in shown
+    assert "DataError: column price is missing" in shown
     assert "Traceback" not in shown
 
 
@@ -65,8 +65,8 @@ def test_a_suggestion_is_always_one_of_the_candidates(candidates: list[str], nam
 
 
 def test_capitals_are_a_mistake_like_any_other() -> None:
-    assert errors.nearest("CNT", ["hr", "cnt"]) == "; did you mean 'cnt'?"
-    assert errors.nearest("cnt", ["Hr", "Cnt"]) == "; did you mean 'Cnt'?"
+    assert errors.nearest("PRICE", ["age", "price"]) == "; did you mean 'price'?"
+    assert errors.nearest("price", ["Age", "Price"]) == "; did you mean 'Price'?"
 
 
 def test_what_is_far_from_everything_has_no_suggestion() -> None:

@@ -63,6 +63,7 @@ def test_wheel_holds_every_module_and_resource_and_nothing_else(wheel: Path) -> 
     expected = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("model_name/**/*.py")} | {"model_name/py.typed"}
     expected |= {f"model_name/_resources/confs/{path.name}" for path in ROOT.glob("confs/*.yaml")}
     expected |= {f"model_name/_resources/runs/{path.name}" for path in ROOT.glob("nbs/runs/*.ipynb")}
+    expected |= {"model_name/_resources/template.zip"}  # template: only here
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == expected
     assert any("/confs/" in name for name in names)
@@ -77,6 +78,34 @@ def test_same_sources_give_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     assert hashlib.sha256(again.read_bytes()).hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
+# template: from here
+def test_wheel_carries_every_file_that_projects_are_made_of(wheel: Path) -> None:
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    known = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    sources = {name for name in known if (ROOT / name).is_file()}
+    with zipfile.ZipFile(wheel) as opened, opened.open("model_name/_resources/template.zip") as archive:
+        template = zipfile.ZipFile(archive)
+        names = set(template.namelist())
+        assert sources - names == set(), "these need a line in MANIFEST.in"
+        assert names - sources == set(), "these came from nowhere"
+        assert all(template.read(name) == (ROOT / name).read_bytes() for name in names)
+
+
+def test_installed_wheel_makes_a_project(program: Path, tmp_path: Path) -> None:
+    rows = ["age,city,stays", *(f"{20 + k % 50},{'AB'[k % 2]},{k % 7}" for k in range(300))]
+    (tmp_path / "people.csv").write_text("\n".join(rows), encoding="utf-8")
+    rendered = (
+        "from pathlib import Path; from model_name.io import profiles, projects; "
+        "profile = profiles.profile(Path('people.csv'), 'age').profile; "
+        "record = projects.Record(version='1', name='people', profile=profile, path='data/people.csv'); "
+        "projects._write(projects.render(projects.template(), record), Path('people'))"
+    )
+    run(program.with_name("python"), "-c", rendered, cwd=tmp_path)
+    assert "**`city`**" in (tmp_path / "people/nbs/core/schemas.ipynb").read_text(encoding="utf-8")
+    assert os.access(tmp_path / "people/.ci/run", os.X_OK)
+
+
+# template: to here
 def test_version_is_the_one_in_settings(program: Path, tmp_path: Path) -> None:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "settings.ini", encoding="utf-8")
@@ -89,6 +118,8 @@ def test_configurations_in_the_wheel_are_valid(program: Path, tmp_path: Path) ->
 
 
 def test_training_runs_outside_the_repository(program: Path, tmp_path: Path) -> None:
-    run(program, "run", "train", cwd=tmp_path)
+    rows = "from model_name.io import datasets; datasets.SimulatedReader(rows=3_000).read().to_parquet('rows.parquet')"
+    run(program.with_name("python"), "-c", rows, cwd=tmp_path)
+    run(program, "run", "train", "--data", "rows.parquet", cwd=tmp_path)
     assert (tmp_path / "mlflow.db").is_file()
     assert [path.name for path in tmp_path.rglob("*.ipynb")] != []

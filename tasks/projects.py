@@ -1,0 +1,335 @@
+"""Look after this project: what is broken here, and how it gets what the template has learnt since."""
+
+import configparser
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from invoke import Context, Exit, UnexpectedExit, task
+
+from tasks import docs
+from tasks.notebooks import ROOT, clean, notebooks
+
+RECORD = ".template.json"
+MARK = "Template-Version"
+
+
+# ------------------------------------------------------------------------------------------------------------ doctor
+class Finding(NamedTuple):
+    """What was looked at, what was found, and the command that mends it, if something has to be mended."""
+
+    what: str
+    found: str
+    mend: str = ""
+    needed: bool = True
+
+
+def _settings() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(inline_comment_prefixes=("#",))
+    parser.read(ROOT / "settings.ini", encoding="utf-8")
+    return parser
+
+
+def _ask(*command: str) -> str:
+    """Run a program; give what it says, or nothing."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _python() -> Finding:
+    supported = _settings()["metadata"]["pythons"].split()
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    mend = "" if here in supported else f"rm -rf .venv && make install PYTHON=python{supported[-1]}"
+    return Finding("Python", f"{here}; {', '.join(supported)} are supported", mend)
+
+
+def _pins() -> dict[str, str]:
+    """Give the locked version of each package that this machine needs."""
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line.removesuffix("\\")) for line in lines if re.match("[a-z0-9]", line)]
+    return {pin.name: str(pin.specifier).removeprefix("==") for pin in pins if not pin.marker or pin.marker.evaluate()}
+
+
+def _environment() -> Finding:
+    def version(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return "absent"
+
+    pins = _pins()
+    wrong = [f"{name} is {version(name)}, not {pin}" for name, pin in pins.items() if version(name) != pin]
+    name = _settings()["metadata"]["name"]
+    if version(name) == "absent":
+        wrong.insert(0, f"{name} itself is not installed")
+    shown = "; ".join(wrong[:3]) + (f"; {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    return Finding(
+        "environment",
+        shown or f"{len(pins)} packages as locked",
+        "rm -f .venv/installed && make install" if wrong else "",
+    )
+
+
+def _lock() -> Finding:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    settings, pins = _settings(), {canonicalize_name(name): version for name, version in _pins().items()}
+    lines = [*settings["requirements"]["runtime"].splitlines(), *settings["extras"]["dev"].splitlines()]
+    wanted = [Requirement(line) for line in lines if line.strip()]
+    wanted = [each for each in wanted if not each.marker or each.marker.evaluate()]
+    missing = [str(each) for each in wanted if not each.specifier.contains(pins.get(canonicalize_name(each.name), "0"))]
+    found = f"does not satisfy {', '.join(missing)} of settings.ini" if missing else "satisfies settings.ini"
+    return Finding("lock", found, "inv installs.lock && make install" if missing else "")
+
+
+def _kernel() -> Finding:
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    mend = "python -m ipykernel install --sys-prefix"
+    try:
+        program = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        return Finding("kernel", "there is no kernel python3, which notebooks run on", mend)
+    there = shutil.which(program) is not None
+    return Finding(
+        "kernel", f"python3 is {program}" + ("" if there else ", which does not exist"), "" if there else mend
+    )
+
+
+def _git() -> Finding:
+    if not _ask("git", "rev-parse", "--git-dir"):
+        return Finding("git", "not a repository: nothing can be committed or upgraded", "git init && inv installs.git")
+    missing = [key for key in ("filter.nbclean.clean", "merge.nbmerge.driver") if not _ask("git", "config", key)]
+    found = f"{' and '.join(missing)} not set" if missing else "cleans and merges notebooks"
+    return Finding("git", found, "inv installs.git" if missing else "")
+
+
+def _hooks() -> Finding:
+    folder = _ask("git", "rev-parse", "--git-path", "hooks")
+    there = bool(folder) and (ROOT / folder / "pre-commit").exists()
+    found = "run before each commit" if there else "none before a commit: only the checks will notice a stale module"
+    return Finding("hooks", found, "" if there else "inv installs.hooks", needed=False)
+
+
+def _exports() -> Finding:
+    from tasks import checks
+
+    try:
+        checks.modules(Context())
+    except (Exit, UnexpectedExit) as error:
+        lines = str(getattr(error, "message", error)).splitlines()
+        return Finding("exports", lines[0], "inv formats.modules")
+    return Finding("exports", "the modules are what the notebooks export")
+
+
+def _outputs() -> Finding:
+    noisy = [path for path in notebooks() if clean(text := path.read_text("utf-8")) != text]
+    found = f"{noisy[0].relative_to(ROOT)} and {len(noisy) - 1} more are not clean" if noisy else "clean"
+    return Finding("notebooks", found, "inv formats.outputs" if noisy else "")
+
+
+def _readme() -> Finding:
+    same = docs.README.exists() and docs.README.read_text(encoding="utf-8") == docs.rendered()
+    return Finding(
+        "README",
+        "as nbs/index.ipynb says" if same else "differs from nbs/index.ipynb",
+        "" if same else "inv docs.readme",
+    )
+
+
+def _quarto() -> Finding:
+    version = _ask("quarto", "--version")
+    mend = "" if version else "install it from https://quarto.org/docs/get-started"
+    return Finding("Quarto", version or "not here; only the documentation needs it", mend, needed=False)
+
+
+def _store() -> Finding:
+    """Ask the tracking store for its experiments, in a process of its own, which can be given up."""
+    package = _settings()["metadata"]["name"]
+    code = (
+        f"from {package}.io import osvariables; import mlflow; "
+        "client = mlflow.MlflowClient(osvariables.env().mlflow_tracking_uri); "
+        "print(len(client.search_experiments()), 'experiment(s)')"
+    )
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not address and not (ROOT / "mlflow.db").exists():
+        return Finding("store", "MLflow on SQLite, which the first run will make")
+    environment = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        found = (done.stdout if done.returncode == 0 else done.stderr).strip().rpartition("\n")[2]
+        broken = done.returncode != 0
+    except subprocess.TimeoutExpired:
+        found, broken = "no answer within a minute", True
+    mend = (
+        "start the server, or: unset MLFLOW_TRACKING_URI"
+        if address
+        else "mv mlflow.db mlflow.db.old   # the next run makes one"
+    )
+    return Finding("store", found[:100], mend if broken else "")
+
+
+def _broker() -> Finding:
+    addresses = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "")
+    if not addresses:
+        return Finding("broker", "none is named, so streams use the one inside the process")
+    for address in addresses.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+        except (OSError, ValueError) as error:
+            mend = "start it, or: unset KAFKA_BOOTSTRAP_SERVERS"
+            return Finding("broker", f"{address.strip()} does not answer: {error}", mend)
+    return Finding("broker", f"{addresses} answers")
+
+
+def _data() -> Finding:
+    import yaml
+
+    missing = set()
+    for path in sorted((ROOT / "confs").glob("*.yaml")):
+        table = ((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data") or {}).get("table") or {}
+        place = str(table.get("path", ""))
+        if place and "://" not in place and not (ROOT / place).exists():
+            missing.add(place)
+    found = f"{', '.join(sorted(missing))} is not there" if missing else "every configured table is there"
+    mend = "copy it there, or change the path in confs/*.yaml" if missing else ""
+    return Finding("data", found, mend)
+
+
+LOOKS: list[Callable[[], Finding]] = [
+    _python, _environment, _lock, _kernel, _git, _hooks, _exports, _outputs, _readme, _quarto, _store, _broker, _data
+]  # fmt: skip
+
+
+def examine(looks: list[Callable[[], Finding]] | None = None) -> Iterator[Finding]:
+    """Look at everything; what cannot be looked at is a finding too."""
+    for look in LOOKS if looks is None else looks:
+        try:
+            yield look()
+        except Exception as error:  # noqa: BLE001 - a doctor who faints helps nobody
+            yield Finding(look.__name__.strip("_"), f"could not be examined: {error!r}"[:160], "make install")
+
+
+@task
+def doctor(_c: Context) -> None:
+    """Say what is missing or broken, in this project and on this machine, each with what mends it."""
+    findings = list(examine())
+    for each in findings:
+        state = "ok" if not each.mend else "BROKEN" if each.needed else "missing"
+        print(f"{each.what:<12} {state:<8} {each.found}")
+        if each.mend:
+            print(f"{'':<21} mend: {each.mend}")
+    broken = [each.what for each in findings if each.mend and each.needed]
+    if broken:
+        raise Exit(f"\n{len(broken)} to mend: {', '.join(broken)}")
+    print("\nNothing that is needed is broken.")
+
+
+# ----------------------------------------------------------------------------------------------------------- upgrade
+@task(help={"template": "the newer template: a checkout of it, or a wheel file"}, positional=["template"])
+def upgrade(c: Context, template: str) -> None:
+    """Bring this project to a newer template: a three-way merge that keeps your edits and marks conflicts.
+
+    The last commit that holds a project as its template gave it is the base; the same project rendered from the newer
+    template is one side, your branch the other. git merges the two, and notebooks cell by cell.
+    """
+    base = _base()
+    with tempfile.TemporaryDirectory() as folder:
+        source, package = _unpacked(Path(template), Path(folder))
+        tree = Path(folder, "tree")
+        c.run(f"git worktree add --quiet --detach '{tree}' {base}")
+        try:
+            commit = _render(c, source, package, tree)
+        finally:
+            c.run(f"git worktree remove --force '{tree}'", hide=True)
+    if commit is None:
+        print("The project already has everything that this template has.")
+        return
+    merged = c.run(f"git merge --no-ff --no-commit --quiet {commit}", warn=True)
+    conflicts = _ask("git", "diff", "--name-only", "--diff-filter=U").splitlines()
+    if conflicts:
+        listed = "\n".join(f"- {name}" for name in conflicts)
+        raise Exit(
+            f"These changed here and in the template, so both are marked in them:\n{listed}\n"
+            "Mend the notebooks and the texts, then: inv formats.all && git add --all && git commit"
+        )
+    if merged is None or not merged.ok:
+        raise Exit("git could not merge; `git merge --abort` brings everything back")
+    c.run(f"{sys.executable} -m invoke formats.all", hide=True)
+    c.run("git add --all && git commit --quiet --no-edit")
+    print("Merged. `make test` says whether your own changes get along with it.")
+
+
+def _base() -> str:
+    """Find the commit that the template made last; refuse what a merge could lose."""
+    if not (ROOT / RECORD).exists():
+        raise Exit(f"{RECORD} is not here: only projects that were made from a template can be upgraded")
+    if _ask("git", "status", "--porcelain", "--untracked-files=no"):
+        raise Exit("there are changes that are not committed: commit them first, so that nothing can be lost")
+    base = _ask("git", "log", "-1", "--format=%H", f"--grep=^{MARK}: ")
+    if not base:
+        raise Exit(
+            f"no commit with `{MARK}:` in its message is in the history, so the merge has no base "
+            "(in a shallow clone: git fetch --unshallow)"
+        )
+    return base
+
+
+def _unpacked(template: Path, folder: Path) -> tuple[Path, str]:
+    """Return where the template's package is, and its name."""
+    if template.suffix == ".whl" and template.is_file():
+        with zipfile.ZipFile(template) as wheel:
+            wheel.extractall(folder / "wheel")
+        template = folder / "wheel"
+    found = sorted(template.glob("*/io/projects.py"))
+    if not found:
+        raise Exit(f"{template} is neither a checkout nor a wheel of a template: it has no */io/projects.py")
+    return template.absolute(), found[0].parent.parent.name
+
+
+def _render(c: Context, source: Path, package: str, tree: Path) -> str | None:
+    """Put the project as the newer template has it into a work tree and commit it; None if nothing differs."""
+    git = f"git -C '{tree}' -c filter.nbclean.clean=cat"
+    c.run(f"{git} rm --quiet -r .", hide=True)
+    env = {"PYTHONPATH": str(source)}
+    c.run(f"'{sys.executable}' -m {package} render '{ROOT / RECORD}' '{tree}'", env=env)
+    name = json.loads((ROOT / RECORD).read_text(encoding="utf-8"))["name"]
+    with c.cd(str(tree)):
+        c.run(f"'{sys.executable}' -m invoke formats.modules", hide=True)
+        c.run(f"ruff check --fix --exit-zero --quiet --exclude {name} .", hide=True)
+        c.run(f"'{sys.executable}' -m invoke formats.all", hide=True)
+    c.run(f"{git} add --all", hide=True)
+    if not _ask("git", "-C", str(tree), "diff", "--cached", "--name-only"):
+        return None
+    version = json.loads((tree / RECORD).read_text(encoding="utf-8"))["version"]
+    known = _ask("git", "config", "user.email")
+    who = "" if known else f"-c user.name={name} -c user.email={name}@localhost "
+    message = f"chore: the template's version {version}\n\n{MARK}: {version}\n"
+    (tree.parent / "message").write_text(message, encoding="utf-8")
+    c.run(f"{git} {who}commit --quiet --no-verify --file '{tree.parent / 'message'}'", hide=True)
+    return _ask("git", "-C", str(tree), "rev-parse", "HEAD")

@@ -1,0 +1,373 @@
+"""Profiles: tables as people have them, what is understood in them, and what is refused with a way out."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from model_name.core import errors
+from model_name.io import datasets, profiles
+
+ROWS = 120
+
+
+def people(rows: int = ROWS) -> pd.DataFrame:
+    random = np.random.default_rng(3)
+    return pd.DataFrame(
+        {
+            "age": random.integers(18, 90, rows),
+            "income": random.gamma(2, 900, rows).round(2),
+            "city": random.choice(["Lyon", "Oslo", "Bern"], rows),
+            "left": random.choice(["yes", "no"], rows),
+        }
+    )
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[..., Path]:
+    def store(table: pd.DataFrame, **options: object) -> Path:
+        path = tmp_path / "people.csv"
+        table.to_csv(path, **{"index": False} | options)
+        return path
+
+    return store
+
+
+def profile(path: Path, target: str = "left", **options: str) -> profiles.TableProfile:
+    return profiles.profile(path, target, **options).profile
+
+
+# ------------------------------------------------------------------------------------------------------------- forms
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_any_usual_separator(stored: Callable[..., Path], separator: str) -> None:
+    found = profile(stored(people(), sep=separator))
+    assert [column.name for column in found.columns] == ["age", "income", "city", "left"]
+    assert found.reader == {"KIND": "CsvReader"} | ({} if separator == "," else {"separator": separator})
+
+
+def test_a_byte_order_mark_belongs_to_no_name(stored: Callable[..., Path]) -> None:
+    path = stored(people(), encoding="utf-8-sig")
+    found = profile(path)
+    assert found.columns[0].name == "age"
+    assert list(datasets.CsvReader(path=str(path)).read()) == ["age", "income", "city", "left"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+def test_names_that_are_not_ascii_in_any_encoding(stored: Callable[..., Path], encoding: str) -> None:
+    table = people().rename(columns={"age": "Größe", "city": "città"})
+    path = stored(table, encoding=encoding)
+    found = profile(path)
+    assert [column.field for column in found.columns] == ["grosse", "income", "citta", "left"]
+    settings = {name: value for name, value in found.reader.items() if name != "KIND"}
+    assert list(datasets.CsvReader(path=str(path), **settings).read()) == list(table)
+
+
+def test_what_is_not_utf8_far_down_is_read_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    lines = ["name,age", *(f"person {k % 7},{k % 50}" for k in range(40_000)), "Zoë,12", ""]
+    path.write_bytes("\n".join(lines).encode("cp1252"))
+    assert profile(path, "age").reader == {"KIND": "CsvReader", "encoding": "cp1252"}
+
+
+def test_a_decimal_comma(stored: Callable[..., Path]) -> None:
+    table = people()
+    path = stored(table, sep=";", decimal=",")
+    found = profile(path, "income")
+    assert (found.task, found.reader["decimal"]) == ("regression", ",")
+    assert found.named("income").most == table["income"].max()
+    read = datasets.CsvReader(path=str(path), separator=";", decimal=",").read()
+    pd.testing.assert_series_equal(read["income"], table["income"])
+
+
+def test_comma_and_point_in_one_table_are_brought_together(stored: Callable[..., Path]) -> None:
+    table = people().assign(weight=lambda data: data["income"].map(lambda value: f"{value / 7:.3f}".replace(".", ",")))
+    found, converted = profiles.profile(stored(table), "left")
+    assert found.reader == {"KIND": "ParquetReader"}
+    assert converted is not None
+    np.testing.assert_allclose(converted["weight"], table["income"] / 7, atol=0.001)
+    assert converted["income"].tolist() == table["income"].tolist()
+
+
+def test_parquet_with_its_own_types(tmp_path: Path) -> None:
+    table = people().assign(city=lambda data: data["city"].astype("category"), since=pd.Timestamp("2024-01-01"))
+    table.loc[3:9, "since"] = pd.Timestamp("2024-05-01")
+    table.to_parquet(tmp_path / "people.parquet")
+    found = profile(tmp_path / "people.parquet")
+    kinds = {column.name: column.kind for column in found.columns}
+    assert kinds == {"age": "integer", "income": "number", "city": "category", "left": "category", "since": "date"}
+    assert found.reader == {"KIND": "ParquetReader"}
+
+
+def test_quoted_texts_with_separators_and_line_ends(stored: Callable[..., Path]) -> None:
+    table = people().assign(note=['"so", he said\nand left' if k % 2 else "nothing; really" for k in range(ROWS)])
+    assert profile(stored(table)).named("note").categories == ('"so", he said\nand left', "nothing; really")
+
+
+# ----------------------------------------------------------------------------------------------------------- columns
+def test_types_gaps_ranges_and_categories(stored: Callable[..., Path]) -> None:
+    table = people().assign(
+        member=lambda data: (data["age"] % 3 == 0).astype(int),
+        consent=["Yes", "No", None] * (ROWS // 3),
+        rooms=[1, 2, 3, None] * (ROWS // 4),
+        month=[k % 12 + 1 for k in range(ROWS)],
+    )
+    found = profile(stored(table))
+    described = {column.name: (column.kind, round(column.missing, 2)) for column in found.columns}
+    assert described == {
+        "age": ("integer", 0), "income": ("number", 0), "city": ("category", 0), "left": ("category", 0),
+        "member": ("boolean", 0), "consent": ("boolean", 0.33), "rooms": ("integer", 0.25), "month": ("integer", 0),
+    }  # fmt: skip
+    assert (found.named("age").least, found.named("age").most) == (table["age"].min(), table["age"].max())
+    assert found.named("city").categories == ("Bern", "Lyon", "Oslo")
+    assert found.named("left").categories == ("no", "yes"), "a target keeps the words of its owner"
+    assert found.named("month").dense
+
+
+def test_zeros_in_front_make_a_name(stored: Callable[..., Path]) -> None:
+    found = profile(stored(people().assign(zip=[f"{k % 30:05d}" for k in range(ROWS)])))
+    assert (found.named("zip").kind, found.named("zip").use) == ("text", "feature")
+
+
+def test_a_column_that_mixes_numbers_and_words_stays_a_text_and_says_so(stored: Callable[..., Path]) -> None:
+    found = profile(stored(people().assign(size=["12", "14", "unknown"] * (ROWS // 3)))).named("size")
+    assert (found.kind, found.categories) == ("category", ("12", "14", "unknown"))
+    assert "mixes numbers (67% of the values)" in found.notes[0]
+    assert "`unknown`" in found.notes[0]
+
+
+def test_a_question_mark_among_numbers_is_a_missing_value(stored: Callable[..., Path]) -> None:
+    table = people().assign(size=["12", "14", "?", "16"] * (ROWS // 4))
+    found, converted = profiles.profile(stored(table), "left")
+    assert (found.named("size").kind, found.named("size").missing) == ("integer", 0.25)
+    assert converted is not None
+    assert converted["size"].isna().sum() == ROWS / 4
+
+
+@pytest.mark.parametrize("name", ["a file", "a Parquet file"])
+def test_a_column_of_lists_is_left_out(tmp_path: Path, name: str) -> None:
+    table = people().assign(tags=[[k % 3, k] for k in range(ROWS)])
+    path = tmp_path / ("people.csv" if name == "a file" else "people.parquet")
+    table.to_csv(path, index=False) if name == "a file" else table.to_parquet(path)
+    found = profile(path).named("tags")
+    assert (found.kind, found.use) == ("list", "left out")
+    assert "columns of their own" in found.notes[-1]
+
+
+def test_unnamed_columns_are_left_out(stored: Callable[..., Path], tmp_path: Path) -> None:
+    one = profile(stored(people(), index=True))
+    assert [column.use for column in one.columns if column.name.startswith("\0")] == ["left out"]
+    assert one.reader == {"KIND": "CsvReader"}
+    path = tmp_path / "two.csv"
+    path.write_text("\n".join([",age,,left", *(f"{k},{k % 40},x,{k % 2}" for k in range(60))]), encoding="utf-8")
+    two, converted = profiles.profile(path, "left")
+    assert [column.use for column in two.columns] == ["left out", "feature", "left out", "target"]
+    assert converted is not None
+    assert list(converted) == ["age", "left"], "a reader could not tell the two apart"
+
+
+def test_a_constant_and_an_empty_column_are_left_out(stored: Callable[..., Path]) -> None:
+    found = profile(stored(people().assign(country="CH", note=None)))
+    assert {column.name: column.use for column in found.of("left out")} == {"country": "left out", "note": "left out"}
+
+
+def test_prose_and_names_are_kept_and_are_no_features(stored: Callable[..., Path]) -> None:
+    found = profile(stored(people().assign(note=[f"said {k}" for k in range(ROWS)])))
+    assert found.named("note").use == "kept"
+
+
+@pytest.mark.parametrize(
+    ("written", "first"),
+    [
+        ("%Y-%m-%d", "2024-01-13"), ("%d.%m.%Y", "2024-01-13"), ("%m/%d/%Y", "2024-01-13"), ("%d/%m/%Y", "2024-01-13"),
+        ("%Y-%m-%dT%H:%M:%S", "2024-01-13"), ("%d %b %Y", "2024-01-13"), ("%Y/%m/%d %H:%M", "2024-01-13"),
+    ],
+)  # fmt: skip
+def test_dates_in_any_usual_form(stored: Callable[..., Path], written: str, first: str) -> None:
+    days = pd.date_range(first, periods=ROWS, freq="D")
+    found, converted = profiles.profile(stored(people().assign(day=days.strftime(written))), "left")
+    day = found.named("day")
+    assert (day.kind, day.time, str(day.least)[:10]) == ("date", True, first)
+    assert (converted is None) == written.startswith("%Y-"), "ISO 8601 is what the project reads"
+    if converted is not None:
+        assert converted["day"].tolist() == days.tolist()
+
+
+def test_a_birthday_is_no_time(stored: Callable[..., Path]) -> None:
+    days = pd.date_range("1960-01-01", periods=ROWS, freq="90D").strftime("%Y-%m-%d")
+    assert profile(stored(people().assign(date_of_birth=days))).time is None
+
+
+# ------------------------------------------------------------------------------------------------------------- names
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("age (years)", "age_years"), ("class", "class_"), ("2nd", "column_2nd"), ("größe", "grosse"), ("age", "age"),
+        ("Exited", "Exited"), ("creditScore", "credit_score"), ("check", "check_"), ("日付", "column_7"), ("l", "l_"),
+        ("_private", "private"), ("a__b", "a_b"), ("%", "column_7"), ("Index", "index"), ("HTTP status", "http_status"),
+    ],
+)  # fmt: skip
+def test_names_that_python_does_not_take(name: str, field: str) -> None:
+    assert profiles.field_name(name, 7) == field
+
+
+@given(st.lists(st.text(max_size=12), min_size=1, max_size=8))
+def test_every_list_of_names_gets_identifiers_each_once(names: list[str]) -> None:
+    fields = profiles._field_names(names)
+    assert len(set(fields)) == len(names)
+    assert all(field.isidentifier() and field.isascii() and not field.startswith("_") for field in fields)
+
+
+# ------------------------------------------------------------------------------------------------- index, task, leaks
+def test_the_index_is_the_name_of_the_row_and_not_its_number(stored: Callable[..., Path]) -> None:
+    table = people().assign(row=range(ROWS), customer_id=[7_000 + 13 * k for k in range(ROWS)])
+    found = profile(stored(table))
+    assert [column.name for column in found.of("index")] == ["customer_id"]
+    assert found.named("row").use == "kept"
+    assert profile(stored(table), index="row").named("row").use == "index"
+    assert profile(stored(people())).of("index") == []
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "task"),
+    [
+        ("left", None, "classification"), ("city", None, "classification"), ("income", None, "regression"),
+        ("age", None, "regression"), ("stars", None, "classification"), ("stars", "regression", "regression"),
+        ("age", "classification", "classification"),
+    ],
+)  # fmt: skip
+def test_the_task_follows_from_the_target_unless_it_is_said(
+    stored: Callable[..., Path], target: str, asked: str | None, task: str
+) -> None:
+    table = people().assign(stars=[1, 2, 3, 4, 5] * (ROWS // 5))
+    assert profiles.profile(stored(table), target, task=asked).profile.task == task
+
+
+def leaks(table: pd.DataFrame, target: str) -> dict[str, str]:
+    return profiles.find_leaks({name: table[name] for name in table if name != target}, table[target])
+
+
+def test_leaks_are_found_with_their_evidence() -> None:
+    table = people(2_000)
+    table["code"] = table["left"].map({"yes": "L", "no": "S"})
+    table["leaving"] = table["left"]
+    table["reason"] = table["city"].where(table["left"] == "yes")
+    found = leaks(table, "left")
+    assert set(found) == {"code", "leaving", "reason"}
+    assert "each of its values" in found["code"]
+    assert "equals" in found["leaving"]
+    assert "being missing" in found["reason"]
+
+
+def test_numbers_that_make_the_target_are_leaks() -> None:
+    random = np.random.default_rng(1)
+    table = pd.DataFrame(random.normal(5, 2, (500, 4)), columns=["one", "two", "noise", "more"])
+    assert set(leaks(table.assign(sum=table["one"] + table["two"]), "sum")) == {"one", "two"}
+    assert leaks(table.assign(rest=table["one"] - table["two"]), "rest")["one"] == "the target is `one` - `two`"
+    assert set(leaks(table.assign(area=table["more"] * table["two"]), "area")) == {"more", "two"}
+    assert "order" in leaks(table.assign(tax=table["one"] * 1.19 + 3), "tax")["one"]
+    assert "separates" in leaks(table.assign(high=table["one"] > 5), "high")["one"]
+
+
+def test_strong_features_are_no_leaks() -> None:
+    random = np.random.default_rng(2)
+    table = pd.DataFrame({"one": random.normal(size=3_000), "city": random.choice(list("abc"), 3_000)})
+    table["target"] = 3 * table["one"] + (table["city"] == "a") + random.normal(0, 0.1, 3_000)
+    table["label"] = (table["one"] + random.normal(0, 0.1, 3_000)) > 0
+    assert leaks(table[["one", "city", "target"]], "target") == {}
+    assert leaks(table[["one", "city", "label"]], "label") == {}
+
+
+def test_a_profile_survives_json(stored: Callable[..., Path]) -> None:
+    found = profile(stored(people().assign(flag=[True, False] * (ROWS // 2), bit=[0, 1] * (ROWS // 2))))
+    again = profiles.TableProfile.model_validate_json(found.model_dump_json())
+    assert again == found
+    assert [type(value) for value in again.named("bit").categories] == [int, int]
+    assert [type(value) for value in again.named("flag").categories] == [bool, bool]
+
+
+# ---------------------------------------------------------------------------------------------------------- refusals
+def refusal(path: Path, target: str = "left", **options: str) -> str:
+    with pytest.raises(errors.DataError) as caught:
+        profiles.profile(path, target, **options)
+    return str(caught.value)
+
+
+def test_a_target_that_is_not_there(stored: Callable[..., Path]) -> None:
+    said = refusal(stored(people()), "Left")
+    assert said == (
+        "people.csv has no column 'Left' for the target; did you mean 'left'? (columns: age, income, city, left)"
+    )
+
+
+def test_an_index_that_is_not_there_or_repeats(stored: Callable[..., Path]) -> None:
+    assert "no column 'ages' for the index; did you mean 'age'?" in refusal(stored(people()), index="ages")
+    assert "does not name every row" in refusal(stored(people()), index="city")
+
+
+def test_a_constant_target(stored: Callable[..., Path]) -> None:
+    said = refusal(stored(people().assign(left="yes")))
+    assert "the target 'left' is 'yes' in all of the 120 rows" in said
+
+
+def test_a_target_with_missing_values(stored: Callable[..., Path]) -> None:
+    table = people()
+    table.loc[:6, "left"] = None
+    assert "the target 'left' has no value in 7 of 120 rows: remove these rows" in refusal(stored(table))
+
+
+def test_a_table_with_one_row(stored: Callable[..., Path]) -> None:
+    assert "people.csv has 1 row: a model is trained on some rows and tested on others" in refusal(stored(people(1)))
+
+
+def test_duplicate_columns(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("\n".join(["age,age,left", *(f"{k},{k},{k % 2}" for k in range(40))]), encoding="utf-8")
+    assert "more than one column is named 'age': rename one" in refusal(path)
+    table = pa.table([pa.array(range(40)), pa.array(range(40)), pa.array(["a", "b"] * 20)], ["age", "age", "left"])
+    parquet.write_table(table, tmp_path / "people.parquet")
+    assert "more than one column is named 'age': rename one" in refusal(tmp_path / "people.parquet")
+
+
+def test_tasks_that_a_target_does_not_allow(stored: Callable[..., Path]) -> None:
+    assert "only numbers can be regressed: --task classification" in refusal(stored(people()), task="regression")
+    assert "--task regression" in refusal(stored(people()), "income", task="classification")
+    days = pd.date_range("2024-01-01", periods=ROWS).strftime("%Y-%m-%d")
+    assert "is a date" in refusal(stored(people().assign(day=days)), "day")
+
+
+def test_nothing_to_learn_from(stored: Callable[..., Path]) -> None:
+    said = refusal(stored(pd.DataFrame({"same": 1, "left": ["yes", "no"] * 20})))
+    assert "no column is left to learn from: 'same' is left out (It is the same in every row" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (None, "no such file"),
+        (b"a,b\n1,2\n" * 3 + b"1,2,3\n" + b"1,2\n" * 50, "line 7 has 3 values where the header has 2"),
+    ],
+)
+def test_files_that_are_no_tables(tmp_path: Path, content: bytes | None, said: str) -> None:
+    path = tmp_path / "people.csv"
+    if content is not None:
+        path.write_bytes(content)
+    assert said in refusal(path, "b")
+
+
+def test_two_thousand_columns(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.normal(size=(60, 2_000)).round(3), columns=[f"sensor {k}" for k in range(2_000)])
+    table.assign(state=random.choice(["on", "off"], 60)).to_csv(tmp_path / "wide.csv", index=False)
+    found = profile(tmp_path / "wide.csv", "state")
+    assert len(found.of("feature")) == 2_000
+    assert found.columns[1_999].field == "sensor_1999"
+    assert sys.getsizeof(json.dumps(found.model_dump())) < 2_000_000
