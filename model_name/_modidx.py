@@ -2269,6 +2269,7 @@ d = {
                 "utils/searchers.html#_check_range",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._column": ("utils/searchers.html#_column", "model_name/utils/searchers.py"),
             "model_name.utils.searchers._configured": (
                 "utils/searchers.html#_configured",
                 "model_name/utils/searchers.py",

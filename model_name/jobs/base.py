@@ -184,7 +184,7 @@ def require_variety(targets: pd.DataFrame, purpose: str) -> None:
     values = targets.iloc[:, 0]
     if values.nunique() < 2:
         raise errors.DataError(
-            f"the target {values.name!r} is {values.iloc[0]!r} in all of the {len(values):,} {purpose} rows: "
+            f"the target {values.name!r} is {values.iloc[0]} in all of the {len(values):,} {purpose} rows: "
             "there is nothing to learn"
         )
 

@@ -990,7 +990,6 @@ def _details(done: Sequence[_Candidate], folds: int, names: Iterable[str]) -> pd
         complete = each.state == "complete"
         rows.append(
             {"trial": each.number, "state": each.state}
-            | {f"param_{name}": each.params.get(name) for name in names}
             | {"params": each.params}
             | {f"split{fold}_test_score": score for fold, score in enumerate(scores)}
             | {"mean_test_score": each.mean if complete else math.nan}
@@ -998,10 +997,17 @@ def _details(done: Sequence[_Candidate], folds: int, names: Iterable[str]) -> pd
             | {"seconds": sum(each.seconds.values()), "same_as": each.same_as, "reason": each.reason}
         )
     table = pd.DataFrame(rows).astype({"same_as": "Int64"})
+    for place, name in enumerate(names):  # missing where the parameter does not exist; None where it is null
+        table.insert(2 + place, f"param_{name}", _column([each.params.get(name, math.nan) for each in done]))
     ranks = table["mean_test_score"].rank(ascending=False, method="min").astype("Int64")
     table.insert(list(table.columns).index("seconds"), "rank_test_score", ranks)
     kinds = table["state"].map({"complete": 0, "pruned": 1, "failed": 2})
     return table.iloc[np.lexsort((table["trial"], -table["mean_test_score"].fillna(0), kinds))].reset_index(drop=True)
+
+
+def _column(values: list[Any]) -> pd.Series:
+    """Make a column that keeps the type of each value: 7 beside a missing value stays 7."""
+    return pd.Series(values, dtype=None if len({type(value) for value in values}) == 1 else object)
 
 
 def _best(done: Sequence[_Candidate], model: models.Model) -> tuple[float, dict[str, Any]]:

@@ -196,3 +196,281 @@ def test_a_search_without_any_success_is_an_error() -> None:
 def test_what_cannot_be_meant_is_refused_in_the_configuration(fields: dict[str, Any]) -> None:
     with pytest.raises(pdt.ValidationError):
         searchers.GridCVSearcher(**fields)
+
+
+# ---------------------------------------------------------------------------------------------------------- Optuna
+SPACE = {"offset": searchers.FloatDistribution(low=-5.0, high=5.0)}
+
+
+def optuna_search(space: Any = SPACE, cv: Any = 5, model: models.Model | None = None, **fields: Any) -> Any:
+    settings: dict[str, Any] = {"param_grid": space, "n_trials": 16, "storage": None, "n_jobs": 1}
+    searcher = searchers.OptunaSearcher(**(settings | fields))
+    with joblib.parallel_config("threading"):  # model and schema of this test live in this process
+        return searcher.search(model or OffsetModel(), METRIC, INPUTS, NUMBERS, cv)
+
+
+def without_times(details: pd.DataFrame) -> pd.DataFrame:
+    return details.drop(columns="seconds")
+
+
+def test_a_search_finds_what_a_grid_would() -> None:
+    details, best_score, best_params = optuna_search(try_configured=False, n_trials=30, pruner=None)
+    assert abs(best_params["offset"]) < 0.4
+    assert best_score == details["mean_test_score"].iloc[0] == details["mean_test_score"].max()
+    assert sorted(details["trial"]) == list(range(30))
+
+
+def test_the_model_as_configured_is_tried_first_when_the_space_holds_it() -> None:
+    first = optuna_search(model=OffsetModel(offset=2.5))[0].set_index("trial").loc[0]
+    assert first["param_offset"] == 2.5
+    outside = optuna_search(model=OffsetModel(offset=99.0))[0].set_index("trial").loc[0]
+    assert -5.0 <= outside["param_offset"] <= 5.0
+
+
+@pytest.mark.parametrize("pruner", [None, searchers.MedianPruner(), searchers.WilcoxonPruner(p_threshold=0.3)])
+@pytest.mark.parametrize("sampler", [searchers.TPESampler(), searchers.RandomSampler()])
+def test_the_number_of_workers_changes_nothing(pruner: Any, sampler: Any) -> None:
+    found = [optuna_search(n_jobs=n, pruner=pruner, sampler=sampler) for n in (1, 2, 4)]
+    for other in found[1:]:
+        pd.testing.assert_frame_equal(without_times(found[0][0]), without_times(other[0]))
+        assert other[1:] == found[0][1:]
+
+
+def test_another_seed_gives_other_trials() -> None:
+    offsets = [set(optuna_search(seed=seed)[0]["param_offset"]) for seed in (1, 2)]
+    assert len(offsets[0] & offsets[1]) <= 1  # the configured one
+
+
+def test_a_cut_journal_is_continued_to_the_same_end(tmp_path: Any) -> None:
+    """Whatever byte the process died at: in a batch, in a line, between making the study and saying whose it is."""
+    storage = tmp_path / "search.journal"
+    whole = optuna_search(storage=str(storage))
+    written = storage.read_bytes()
+    lines = written.splitlines(keepends=True)
+    cuts = [1, len(lines[0]), len(lines[0]) + 5, *range(200, len(written), len(written) // 9), len(written) - 3]
+    for cut in cuts:
+        storage.write_bytes(written[:cut])
+        again = optuna_search(storage=str(storage), n_jobs=2)
+        pd.testing.assert_frame_equal(without_times(again[0]), without_times(whole[0]))
+        assert again[1:] == whole[1:]
+        states = [trial.state.name for trial in journal_of(storage)]
+        assert "RUNNING" not in states
+        assert len(states) == 16
+
+
+def journal_of(storage: Any) -> list[Any]:
+    import optuna
+
+    backend = optuna.storages.journal.JournalFileBackend(str(storage))
+    return optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend)).trials
+
+
+def test_the_total_is_a_total(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More trials later are the trials that one search would have made; fewer are its beginning; none is repeated."""
+    direct = optuna_search(n_trials=18, batch_size=4)
+    storage = str(tmp_path / "search.journal")
+    for trials in (6, 13, 18):
+        stepwise = optuna_search(n_trials=trials, batch_size=4, storage=storage)
+    pd.testing.assert_frame_equal(without_times(stepwise[0]), without_times(direct[0]))
+
+    monkeypatch.setattr(OffsetModel, "fit", lambda *_: pytest.fail("a finished trial was fitted again"))
+    assert optuna_search(n_trials=18, storage=storage)[1:] == direct[1:]
+    fewer = optuna_search(n_trials=6, storage=storage)[0]
+    assert sorted(fewer["trial"]) == list(range(6))
+
+
+def test_the_same_parameters_are_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[float] = []
+    fit = OffsetModel.fit
+
+    def counted(self: OffsetModel, inputs: Any, targets: Any) -> Any:
+        fits.append(self.offset)
+        return fit(self, inputs, targets)
+
+    monkeypatch.setattr(OffsetModel, "fit", counted)
+    details = optuna_search({"offset": [0.0, 1.0, 2.0]}, pruner=None, n_trials=12)[0]
+    assert sorted(fits) == [offset for offset in (0.0, 1.0, 2.0) for _ in range(5)]
+    reused = details[details["same_as"].notna()]
+    assert len(reused) == 9
+    scores = details.set_index("trial")["mean_test_score"]
+    assert [scores[trial] for trial in reused["trial"]] == [scores[same] for same in reused["same_as"]]
+
+
+def test_a_conditional_parameter_exists_only_where_it_should() -> None:
+    space = {
+        "depth": searchers.IntDistribution(low=1, high=9, when={"fails": [False], "offset": [1.0]}),
+        "offset": [0.0, 1.0],
+        "fails": [False],
+    }
+    details, _, best = optuna_search(space, pruner=None)
+    there = details["params"].map(lambda params: "depth" in params)
+    assert there.tolist() == (details["param_offset"] == 1.0).tolist()
+    assert 0 < there.sum() < len(details)
+    assert best == {"offset": 0.0, "fails": False}
+
+
+def test_hopeless_candidates_are_given_up_and_the_best_is_not() -> None:
+    details, _, best = optuna_search(n_trials=30)
+    pruned = details[details["state"] == "pruned"]
+    assert len(pruned) > 5
+    assert pruned["mean_test_score"].isna().all()
+    assert pruned["split4_test_score"].isna().all()
+    assert pruned["split0_test_score"].notna().all()
+    assert set(pruned["reason"].str.slice(0, 26)) == {"given up by MedianPruner a"}
+    assert abs(best["offset"]) < 0.5
+
+
+def test_a_time_budget_ends_the_search_between_two_batches() -> None:
+    details = optuna_search(timeout=1e-9, batch_size=4)[0]
+    assert sorted(details["trial"]) == [0, 1, 2, 3]
+    assert set(details["trial"]) == set(optuna_search(n_trials=4)[0]["trial"])
+
+
+def test_candidates_that_fail_are_counted_and_the_others_go_on() -> None:
+    details, _, best = optuna_search({"fails": [False, True], "offset": [0.0, 1.0]}, n_trials=12)
+    assert best == {"fails": False, "offset": 0.0}
+    failed = details[details["state"] == "failed"]
+    assert failed["param_fails"].tolist() == [True] * len(failed) != []
+    assert set(failed["reason"]) == {"ModelError: told to fail"}
+
+
+def test_a_search_in_which_all_fail_says_why() -> None:
+    with pytest.raises(errors.ModelError) as refusal:
+        optuna_search({"fails": [True]}, n_trials=5)
+    assert str(refusal.value).splitlines() == [
+        "none of the 5 trials of OffsetModel went through all folds, so there is no best one:",
+        "- 5 failed: ModelError: told to fail",
+    ]
+
+
+def test_a_search_in_which_all_are_given_up_says_why() -> None:
+    with pytest.raises(errors.ModelError, match="- 4 pruned: given up by ThresholdPruner after 1 of 5 folds"):
+        optuna_search(pruner=searchers.ThresholdPruner(lower=0.0), n_trials=4)
+
+
+def test_a_score_that_is_not_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics.SklearnMetric, "score", lambda *_: float("nan"))
+    with pytest.raises(errors.ModelError, match="- 3 failed: the score is nan"):
+        optuna_search(n_trials=3)
+
+
+def test_unknown_parameters_are_refused_with_the_nearest() -> None:
+    with pytest.raises(errors.ConfigError, match="did you mean 'offset'") as refusal:
+        optuna_search({"ofset": [1.0], "depth": searchers.IntDistribution(low=0, high=3)})
+    assert "depth: 0: Input should be greater than or equal to 1" in str(refusal.value)
+
+
+class Folds:
+    """A splitter with one training set and one test set."""
+
+    def __init__(self, train: range, test: range) -> None:
+        self.fold = (np.array(train, dtype=int), np.array(test, dtype=int))
+
+    def split(self, *_: Any) -> Any:
+        return [self.fold]
+
+    def get_n_splits(self, *_: Any) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(("train", "test", "what"), [(range(0), range(5), "train on"), (range(5), range(0), "score")])
+def test_a_fold_without_rows_is_refused(train: range, test: range, what: str) -> None:
+    with pytest.raises(errors.DataError, match=f"fold 1 of 1 has no rows to {what}"):
+        optuna_search(cv=Folds(train, test))
+
+
+@pytest.mark.parametrize(
+    ("other", "part"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"space": {"offset": [0.0, 1.0]}}, "param_grid"),
+        ({"cv": 4}, "folds"),
+        ({"model": OffsetModel(depth=3)}, "model"),
+        ({"pruner": None}, "pruner"),
+    ],
+)
+def test_a_storage_of_another_study_is_refused(tmp_path: Any, other: dict[str, Any], part: str) -> None:
+    storage = str(tmp_path / "search.journal")
+    optuna_search(storage=storage, n_trials=2)
+    with pytest.raises(errors.ConfigError, match=f"belongs to another study .* the two differ in: {part}"):
+        optuna_search(storage=storage, n_trials=2, **other)
+
+
+def test_other_data_or_other_code_is_another_study(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = str(tmp_path / "search.journal")
+    optuna_search(storage=storage, n_trials=2)
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "NUMBERS", NUMBERS + 1)
+        with pytest.raises(errors.ConfigError, match="differ in: data"):
+            optuna_search(storage=storage, n_trials=2)
+    monkeypatch.setattr(searchers, "_source", lambda kind: "an edited fit")
+    with pytest.raises(errors.ConfigError, match="differ in: code"):
+        optuna_search(storage=storage, n_trials=2)
+
+
+def test_each_search_has_a_file_of_its_own_by_default(tmp_path: Any) -> None:
+    for seed in (1, 2, 1):
+        optuna_search(storage=f"{tmp_path}/{{study}}.journal", n_trials=2, seed=seed)
+    assert len(list(tmp_path.glob("study-*.journal"))) == 2
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2", b"{}\n", b"SQLite format 3\x00"])
+def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Any, content: bytes) -> None:
+    storage = tmp_path / "table.csv"
+    storage.write_bytes(content)
+    with pytest.raises(errors.ConfigError, match="is not a journal of Optuna"):
+        optuna_search(storage=str(storage))
+    assert storage.read_bytes() == content
+
+
+def test_a_study_of_somebody_else_is_refused(tmp_path: Any) -> None:
+    import optuna
+
+    storage = str(tmp_path / "search.journal")
+    backend = optuna.storages.journal.JournalFileBackend(storage)
+    study = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name="mine")
+    study.optimize(lambda trial: trial.suggest_float("offset", 0, 1), n_trials=1)
+    with pytest.raises(errors.ConfigError, match=r"belongs to another study \(mine;"):
+        optuna_search(storage=storage)
+
+
+def test_two_processes_do_not_write_one_journal(tmp_path: Any) -> None:
+    storage = tmp_path / "search.journal"
+    with searchers._alone(storage), pytest.raises(errors.ConfigError, match="another process is searching"):
+        optuna_search(storage=str(storage))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"param_grid": {}},
+        {"param_grid": {"offset": []}},
+        {"param_grid": {"offset": {"KIND": "FloatDistribution", "low": 2.0, "high": 1.0}}},
+        {"param_grid": {"offset": {"KIND": "FloatDistribution", "low": 0.0, "high": 1.0, "log": True}}},
+        {"param_grid": {"offset": {"KIND": "NormalDistribution", "low": 0.0, "high": 1.0}}},
+        {"param_grid": {"offset": [1.0, 1]}},
+        {"param_grid": {"offset": [0.0]}, "n_trials": 0},
+        {"param_grid": {"offset": {"KIND": "CategoricalDistribution", "choices": [1.0], "when": {"other": [1]}}}},
+        {"param_grid": {
+            "a": {"KIND": "CategoricalDistribution", "choices": [1], "when": {"b": [1]}},
+            "b": {"KIND": "CategoricalDistribution", "choices": [1], "when": {"a": [1]}},
+        }},
+    ],
+)  # fmt: skip
+def test_a_space_that_cannot_be_meant_is_refused_in_the_configuration(fields: dict[str, Any]) -> None:
+    with pytest.raises(pdt.ValidationError):
+        searchers.OptunaSearcher(**fields)
+
+
+def test_importances_tell_what_mattered() -> None:
+    space = {"offset": searchers.FloatDistribution(low=-5.0, high=5.0), "depth": [1, 2, 3]}
+    details = optuna_search(space, pruner=None, n_trials=30)[0]
+    table = searchers.importances(details, space)
+    assert table["parameter"].tolist() == ["offset", "depth"]
+    assert table["importance"].sum() == pytest.approx(1.0)
+    assert table["importance"].iloc[0] > 0.8
+    grid = {"offset": [0.0, 2.0], "depth": [1, 2]}
+    assert searchers.importances(search(grid)[0], grid)["parameter"].iloc[0] == "offset"
+    conditional = {"offset": [0.0, 3.0], "depth": searchers.IntDistribution(low=1, high=9, when={"offset": [3.0]})}
+    found = searchers.importances(optuna_search(conditional, pruner=None)[0], conditional)
+    assert set(found["parameter"]) == {"offset", "depth"}

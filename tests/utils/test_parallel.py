@@ -1,0 +1,88 @@
+"""Parallel work: the order of results, the caps on threads, and what is shared only once."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import threadpoolctl
+
+from model_name.utils import parallel
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "threads", "workers"),
+    [(None, 1, 1), (1, 8, 1), (3, 8, 3), (-1, 1, 6), (-1, 2, 3), (-1, 4, 1), (-2, 1, 5), (-9, 1, 1)],
+)
+def test_workers_times_threads_fit_the_cores(
+    monkeypatch: pytest.MonkeyPatch, n_jobs: int | None, threads: int, workers: int
+) -> None:
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
+    assert parallel.count_workers(n_jobs, threads) == workers
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
+    assert list(parallel.run(abs, range(-9, 0), workers)) == list(range(9, 0, -1))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_threads_are_capped_beneath_a_task(workers: int) -> None:
+    import sklearn.ensemble  # noqa: F401 (loads OpenMP)
+
+    before = [library["num_threads"] for library in threadpoolctl.threadpool_info()]
+    infos = parallel.run(_threadpools, range(3), workers, threads=1)
+    assert {library["num_threads"] for info in infos for library in info} == {1}
+    assert [library["num_threads"] for library in threadpoolctl.threadpool_info()] == before
+
+
+def _threadpools(_: int) -> list[dict[str, Any]]:
+    return threadpoolctl.threadpool_info()
+
+
+def test_an_error_reaches_the_caller() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(parallel.run(_divide, [1, 0], workers=2))
+
+
+def _divide(number: int) -> float:
+    return 1 / number
+
+
+_divide.__module__ = _threadpools.__module__ = "__main__"  # pickled by value: workers cannot import a test
+
+
+def test_processes_read_what_is_shared_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    dumps: list[Any] = []
+    dump = joblib.dump
+    monkeypatch.setattr(joblib, "dump", lambda value, file: dumps.append(file) or dump(value, file))
+    with parallel.shared({"numbers": np.arange(1_000.0)}) as data:
+        values = list(parallel.run(parallel.Shared.get, [data] * 6, workers=2))
+        folder = Path(dumps[0]).parent
+        assert folder.exists()
+    assert len(dumps) == 1, "written once for six tasks"
+    assert all(value["numbers"].sum() == 499_500 for value in values)
+    assert not folder.exists()
+
+
+def test_threads_and_loops_get_the_object_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joblib, "dump", lambda *_: pytest.fail("nothing has to be written"))
+    table = {"numbers": np.arange(10.0)}
+    with parallel.shared(table) as data:
+        assert all(value is table for value in parallel.run(parallel.Shared.get, [data] * 2))
+        with joblib.parallel_config("threading"):
+            assert all(value is table for value in parallel.run(parallel.Shared.get, [data] * 2, workers=2))
+
+
+def test_work_is_done_by_other_processes() -> None:
+    pids = set(parallel.run(_pid, range(4), workers=2))
+    assert os.getpid() not in pids
+
+
+def _pid(_: int) -> int:
+    return os.getpid()
+
+
+_pid.__module__ = "__main__"
