@@ -1282,6 +1282,10 @@ d = {
                 "io/streams.html#stream._is_answered",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams.Stream._is_reachable": (
+                "io/streams.html#stream._is_reachable",
+                "model_name/io/streams.py",
+            ),
             "model_name.io.streams.Stream._look_around": (
                 "io/streams.html#stream._look_around",
                 "model_name/io/streams.py",
@@ -1309,11 +1313,16 @@ d = {
                 "io/streams.html#_offsets.__init__",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams._Offsets.begin": ("io/streams.html#_offsets.begin", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.deliver": ("io/streams.html#_offsets.deliver", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.forget": ("io/streams.html#_offsets.forget", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.lag": ("io/streams.html#_offsets.lag", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.reach_end": (
                 "io/streams.html#_offsets.reach_end",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams._Offsets.return_to": (
+                "io/streams.html#_offsets.return_to",
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams._Offsets.rewind": ("io/streams.html#_offsets.rewind", "model_name/io/streams.py"),

@@ -508,9 +508,9 @@ class Stream:
         self.refusals = _RefusalRate(plan.max_refused_rate)
         self.waiting: list[Message] = []
         self.in_flight: Batch | None = None
-        self.delivered = self.attempts = self.lost = 0
+        self.delivered = self.attempts = self.lost = self.turn = 0
         self.trouble = ""
-        self.last_record = self.last_progress = self.last_tick = time.monotonic()
+        self.last_record = self.last_progress = self.last_tick = self.last_sign = time.monotonic()
 
     def run(self) -> str:
         """Stream until there is a reason to stop.
@@ -612,13 +612,18 @@ class Stream:
         if self.in_flight is not None:
             self.in_flight.given_up |= {message.partition() for message in self.in_flight.messages}
         self.waiting = []
+        self.turn += 1
         self.offsets.rewind()
         self.stopping.wait(min(0.1 * 2 ** min(self.attempts, 5), 2.0))
 
     # -------------------------------------------------------------------------------------------------- the consumer
     def _take(self, most: int, timeout: float) -> None:
         """Take records that are there within the time."""
+        turn = self.turn
         messages: list[Any] = self.consumer.consume(most, timeout)
+        if turn != self.turn:  # a rebalance during the call changed where we are: what it returned is read again
+            self.offsets.return_to([message for message in messages if message.error() is None])
+            return
         for message in messages:
             error = message.error()
             if error is None:
@@ -652,6 +657,7 @@ class Stream:
         return self.in_flight is None or self.in_flight.done.wait(timeout)
 
     def _assigned(self, _consumer: "Consumer", partitions: "list[Any]") -> None:
+        self.offsets.begin(partitions)
         self.logger.info("Partitions assigned: {}", sorted(each.partition for each in partitions))
         self.on_assigned()
 
@@ -672,6 +678,7 @@ class Stream:
 
     def _forget(self, partitions: set[int]) -> None:
         """Give up the records of partitions that go; the next owner starts where this one has committed."""
+        self.turn += 1
         if self.in_flight is not None:
             self.in_flight.given_up |= partitions
         self.waiting = [message for message in self.waiting if message.partition() not in partitions]
@@ -692,12 +699,8 @@ class Stream:
         if now - self.last_tick < self.plan.tick:
             return
         self.last_tick = now
-        try:
-            self.lag = self.offsets.lag()
-            behind = sum(self.lag.values()) + self._outstanding() > 0
-        except ConnectionError as error:
-            self.trouble, behind = str(error), True
-        if not behind:
+        self.lag = self.offsets.lag()
+        if sum(self.lag.values()) + self._outstanding() == 0 and self._is_reachable(now):
             self.last_progress = now
         self.on_tick()
         if now - self.last_progress > self.plan.stall_time:
@@ -705,6 +708,19 @@ class Stream:
                 f"no record was delivered for {now - self.last_progress:.0f} seconds, and {sum(self.lag.values()):,} "
                 f"wait (stall_time is {self.plan.stall_time:g}): {self.trouble or 'the model does not answer'}"
             )
+
+    def _is_reachable(self, now: float) -> bool:
+        """Ask a broker for a sign of life, now and then; the lag alone would not change when it is gone."""
+        from confluent_kafka import KafkaException
+
+        if now - self.last_sign > min(5.0, self.plan.stall_time / 4):
+            try:
+                self.delivery.producer.list_topics(self.plan.output_topic, timeout=1.0)
+            except KafkaException as error:
+                self.trouble = f"the broker does not answer: {error.args[0].str()}"
+                return False
+            self.last_sign = now
+        return True
 
     def _reason_to_stop(self) -> str | None:
         if self.stopping.is_set():
@@ -737,6 +753,7 @@ class _Offsets:
         self.topic, self.consumer = topic, consumer
         self.next: dict[int, int] = {}  # the first record that is not delivered
         self.seen: dict[int, int] = {}  # the offset after the last record that was read
+        self.starts: dict[int, int] = {}  # what was committed when the partition became ours
         self.ends: dict[int, int] = {}  # where the partition ended, when its end was reached
 
     def see(self, message: Message) -> None:
@@ -752,7 +769,7 @@ class _Offsets:
 
     def forget(self, partitions: set[int]) -> None:
         for partition in partitions:
-            for known in (self.next, self.seen, self.ends):
+            for known in (self.next, self.seen, self.starts, self.ends):
                 known.pop(partition, None)
 
     def rewind(self) -> None:
@@ -765,25 +782,36 @@ class _Offsets:
             self.seen[partition] = offset
             self.ends.pop(partition, None)
 
-    def lag(self) -> dict[int, int]:
-        """Return how many records of each partition are not delivered yet.
-
-        Raises:
-            ConnectionError: the broker does not say.
-        """
+    def begin(self, partitions: list[Any]) -> None:
+        """Note where partitions begin that have just become ours: their lag is known before their first record."""
         from confluent_kafka import KafkaException
 
+        with contextlib.suppress(KafkaException):
+            for each in self.consumer.committed(partitions, timeout=5.0):
+                if each.offset >= 0:
+                    self.starts[each.partition] = each.offset
+
+    def return_to(self, messages: list[Message]) -> None:
+        """Read records again that were handed out and not taken."""
+        ours = {each.partition for each in self.consumer.assignment()}
+        for message in messages:
+            if message.partition() in ours:
+                self.next.setdefault(message.partition(), message.offset())
+        self.rewind()
+
+    def lag(self) -> dict[int, int]:
+        """Return how many records of each partition are not delivered yet, as far as the last fetch knows.
+
+        To ask the broker would take up to half a second a partition: its answer waits in line behind the next fetch.
+        """
         lag = {}
         for each in self.consumer.assignment():
-            try:
-                low, high = self.consumer.get_watermark_offsets(each, timeout=2.0)
-            except KafkaException as error:
-                raise ConnectionError(f"the broker does not answer: {error.args[0].str()}") from error
+            low, high = self.consumer.get_watermark_offsets(each, cached=True)
             begin = self.next.get(each.partition)
-            everything = begin is None or begin == self.seen[each.partition]
-            if everything and each.partition in self.ends:
+            if (begin is None or begin == self.seen[each.partition]) and each.partition in self.ends:
                 begin = max(self.ends[each.partition], begin or 0)
-            lag[each.partition] = max(0, high - (low if begin is None else begin))
+            begin = self.starts.get(each.partition, low) if begin is None else begin
+            lag[each.partition] = max(0, high - max(begin, 0))
         return lag
 
 

@@ -343,13 +343,13 @@ def test_a_topic_that_refuses_records(broker: brokers.Broker, job: Any, delivery
     assert _committed(refusing, job) == [], "what was not answered is not done"
 
 
-def test_nothing_moves(broker: brokers.Broker, job: Any) -> None:
-    stuck = Topics(broker, **{"min.insync.replicas": "2"})  # and there is one
-    stuck.send(20)
-    settings = {"stall_time": 6.0, "delivery": "at_least_once", "kafka_config": {"producer.message.timeout.ms": 1_500}}
-    with pytest.raises(errors.ServiceError, match=r"no record was delivered for \d+ seconds, and 20 wait"):
-        run(job(stuck, **settings))
-    assert _committed(stuck, job) == []
+def test_nothing_moves(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that hangs: the job ends with an error, and what it has not answered is not committed."""
+    monkeypatch.setattr(kafkainference.Scorer, "_predict", lambda *_: time.sleep(60))
+    topics.send(20)
+    with pytest.raises(errors.ServiceError, match=r"no record was delivered for \d+ seconds, and 20 wait .*the model"):
+        run(job(topics, stall_time=3.0, idle_time=None))
+    assert _committed(topics, job) == []
 
 
 def test_a_group_of_another_topic(broker: brokers.Broker, job: Any) -> None:
