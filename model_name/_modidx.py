@@ -3,6 +3,67 @@
 d = {
     "settings": {"branch": "main", "doc_baseurl": "/", "doc_host": "", "git_url": "", "lib_path": "model_name"},
     "syms": {
+        "model_name.core.attributions": {
+            "model_name.core.attributions.Attributions": (
+                "core/attributions.html#attributions",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Attributions.importances": (
+                "core/attributions.html#attributions.importances",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Attributions.residuals": (
+                "core/attributions.html#attributions.residuals",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Attributions.tolerance": (
+                "core/attributions.html#attributions.tolerance",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Trees": ("core/attributions.html#trees", "model_name/core/attributions.py"),
+            "model_name.core.attributions._as_compared": (
+                "core/attributions.html#_as_compared",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._boosted_trees": (
+                "core/attributions.html#_boosted_trees",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._encode": (
+                "core/attributions.html#_encode",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._forest_trees": (
+                "core/attributions.html#_forest_trees",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._join": ("core/attributions.html#_join", "model_name/core/attributions.py"),
+            "model_name.core.attributions._members": (
+                "core/attributions.html#_members",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._order": ("core/attributions.html#_order", "model_name/core/attributions.py"),
+            "model_name.core.attributions._own_answers": (
+                "core/attributions.html#_own_answers",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._shares": (
+                "core/attributions.html#_shares",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.explain": (
+                "core/attributions.html#explain",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.is_explained": (
+                "core/attributions.html#is_explained",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.shapley_values": (
+                "core/attributions.html#shapley_values",
+                "model_name/core/attributions.py",
+            ),
+        },
         "model_name.core.columns": {
             "model_name.core.columns.Schema": ("core/columns.html#schema", "model_name/core/columns.py"),
             "model_name.core.columns.Schema.Config": ("core/columns.html#schema.config", "model_name/core/columns.py"),
@@ -75,6 +136,12 @@ d = {
             "model_name.core.errors.RegistryError": ("core/errors.html#registryerror", "model_name/core/errors.py"),
             "model_name.core.errors.ServiceError": ("core/errors.html#serviceerror", "model_name/core/errors.py"),
             "model_name.core.errors.nearest": ("core/errors.html#nearest", "model_name/core/errors.py"),
+        },
+        "model_name.core.kernels": {
+            "model_name.core.kernels._goes_left": ("core/kernels.html#_goes_left", "model_name/core/kernels.py"),
+            "model_name.core.kernels._split": ("core/kernels.html#_split", "model_name/core/kernels.py"),
+            "model_name.core.kernels._wait": ("core/kernels.html#_wait", "model_name/core/kernels.py"),
+            "model_name.core.kernels.walk": ("core/kernels.html#walk", "model_name/core/kernels.py"),
         },
         "model_name.core.metrics": {
             "model_name.core.metrics.Metric": ("core/metrics.html#metric", "model_name/core/metrics.py"),
@@ -168,6 +235,7 @@ d = {
                 "core/models.html#model.__sklearn_tags__",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models.Model.explain": ("core/models.html#model.explain", "model_name/core/models.py"),
             "model_name.core.models.Model.explain_model": (
                 "core/models.html#model.explain_model",
                 "model_name/core/models.py",
@@ -191,8 +259,20 @@ d = {
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel": ("core/models.html#sklearnmodel", "model_name/core/models.py"),
+            "model_name.core.models.SklearnModel._explain": (
+                "core/models.html#sklearnmodel._explain",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models.SklearnModel.build": (
                 "core/models.html#sklearnmodel.build",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.SklearnModel.explain": (
+                "core/models.html#sklearnmodel.explain",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.SklearnModel.explain_model": (
+                "core/models.html#sklearnmodel.explain_model",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel.fit": (
@@ -220,11 +300,17 @@ d = {
                 "core/models.html#_growingforest.fit",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._background": ("core/models.html#_background", "model_name/core/models.py"),
+            "model_name.core.models._background_of": ("core/models.html#_background_of", "model_name/core/models.py"),
             "model_name.core.models._encode_dates": ("core/models.html#_encode_dates", "model_name/core/models.py"),
             "model_name.core.models._encode_labels": ("core/models.html#_encode_labels", "model_name/core/models.py"),
             "model_name.core.models._encode_numbers": ("core/models.html#_encode_numbers", "model_name/core/models.py"),
             "model_name.core.models._encoder": ("core/models.html#_encoder", "model_name/core/models.py"),
+            "model_name.core.models._importances": ("core/models.html#_importances", "model_name/core/models.py"),
             "model_name.core.models._labels": ("core/models.html#_labels", "model_name/core/models.py"),
+            "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
+            "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
+            "model_name.core.models.of_pipeline": ("core/models.html#of_pipeline", "model_name/core/models.py"),
         },
         "model_name.core.schemas": {
             "model_name.core.schemas.FeatureImportancesSchema": (
