@@ -8,6 +8,10 @@ d = {
                 "core/attributions.html#attributions",
                 "model_name/core/attributions.py",
             ),
+            "model_name.core.attributions.Attributions.endings": (
+                "core/attributions.html#attributions.endings",
+                "model_name/core/attributions.py",
+            ),
             "model_name.core.attributions.Attributions.importances": (
                 "core/attributions.html#attributions.importances",
                 "model_name/core/attributions.py",
@@ -311,6 +315,7 @@ d = {
             "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
             "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
             "model_name.core.models.of_pipeline": ("core/models.html#of_pipeline", "model_name/core/models.py"),
+            "model_name.core.models.to_table": ("core/models.html#to_table", "model_name/core/models.py"),
         },
         "model_name.core.schemas": {
             "model_name.core.schemas.FeatureImportancesSchema": (
@@ -550,6 +555,7 @@ d = {
             "model_name.io.datasets._to_frame": ("io/datasets.html#_to_frame", "model_name/io/datasets.py"),
             "model_name.io.datasets._unified": ("io/datasets.html#_unified", "model_name/io/datasets.py"),
             "model_name.io.datasets.without_secrets": ("io/datasets.html#without_secrets", "model_name/io/datasets.py"),
+            "model_name.io.datasets.write_text": ("io/datasets.html#write_text", "model_name/io/datasets.py"),
         },
         "model_name.io.notebooks": {
             "model_name.io.notebooks.Execution": ("io/notebooks.html#execution", "model_name/io/notebooks.py"),
@@ -830,6 +836,10 @@ d = {
                 "io/registries.html#modeladapter.predict",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.ModelAdapter.unwrap": (
+                "io/registries.html#modeladapter.unwrap",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Register": ("io/registries.html#register", "model_name/io/registries.py"),
             "model_name.io.registries.Register.register": (
                 "io/registries.html#register.register",
@@ -1076,6 +1086,66 @@ d = {
                 "model_name/jobs/evaluations.py",
             ),
         },
+        "model_name.jobs.explanations": {
+            "model_name.jobs.explanations.ExplanationsJob": (
+                "jobs/explanations.html#explanationsjob",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._draw": (
+                "jobs/explanations.html#explanationsjob._draw",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._importances": (
+                "jobs/explanations.html#explanationsjob._importances",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._keep": (
+                "jobs/explanations.html#explanationsjob._keep",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._load": (
+                "jobs/explanations.html#explanationsjob._load",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._read": (
+                "jobs/explanations.html#explanationsjob._read",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._result": (
+                "jobs/explanations.html#explanationsjob._result",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._table": (
+                "jobs/explanations.html#explanationsjob._table",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._within_budget": (
+                "jobs/explanations.html#explanationsjob._within_budget",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob.run": (
+                "jobs/explanations.html#explanationsjob.run",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsResult": (
+                "jobs/explanations.html#explanationsresult",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._affordable": (
+                "jobs/explanations.html#_affordable",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._draws": ("jobs/explanations.html#_draws", "model_name/jobs/explanations.py"),
+            "model_name.jobs.explanations._scores": (
+                "jobs/explanations.html#_scores",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.page": ("jobs/explanations.html#page", "model_name/jobs/explanations.py"),
+            "model_name.jobs.explanations.permutation_importances": (
+                "jobs/explanations.html#permutation_importances",
+                "model_name/jobs/explanations.py",
+            ),
+        },
         "model_name.jobs.inference": {
             "model_name.jobs.inference.InferenceJob": (
                 "jobs/inference.html#inferencejob",
@@ -1252,6 +1322,7 @@ d = {
             "model_name.utils.figures._bins": ("utils/figures.html#_bins", "model_name/utils/figures.py"),
             "model_name.utils.figures._canvas": ("utils/figures.html#_canvas", "model_name/utils/figures.py"),
             "model_name.utils.figures._cloud": ("utils/figures.html#_cloud", "model_name/utils/figures.py"),
+            "model_name.utils.figures._colours": ("utils/figures.html#_colours", "model_name/utils/figures.py"),
             "model_name.utils.figures._entitle": ("utils/figures.html#_entitle", "model_name/utils/figures.py"),
             "model_name.utils.figures._in_order": ("utils/figures.html#_in_order", "model_name/utils/figures.py"),
             "model_name.utils.figures._is_number": ("utils/figures.html#_is_number", "model_name/utils/figures.py"),
@@ -1265,16 +1336,21 @@ d = {
             "model_name.utils.figures._numbers": ("utils/figures.html#_numbers", "model_name/utils/figures.py"),
             "model_name.utils.figures._require": ("utils/figures.html#_require", "model_name/utils/figures.py"),
             "model_name.utils.figures._rows": ("utils/figures.html#_rows", "model_name/utils/figures.py"),
+            "model_name.utils.figures._said": ("utils/figures.html#_said", "model_name/utils/figures.py"),
             "model_name.utils.figures._sample": ("utils/figures.html#_sample", "model_name/utils/figures.py"),
             "model_name.utils.figures._say_empty": ("utils/figures.html#_say_empty", "model_name/utils/figures.py"),
             "model_name.utils.figures._scored": ("utils/figures.html#_scored", "model_name/utils/figures.py"),
+            "model_name.utils.figures._shap_figure": ("utils/figures.html#_shap_figure", "model_name/utils/figures.py"),
             "model_name.utils.figures._short": ("utils/figures.html#_short", "model_name/utils/figures.py"),
             "model_name.utils.figures._text": ("utils/figures.html#_text", "model_name/utils/figures.py"),
             "model_name.utils.figures._texts": ("utils/figures.html#_texts", "model_name/utils/figures.py"),
+            "model_name.utils.figures.beeswarm": ("utils/figures.html#beeswarm", "model_name/utils/figures.py"),
             "model_name.utils.figures.calibration": ("utils/figures.html#calibration", "model_name/utils/figures.py"),
             "model_name.utils.figures.confusion": ("utils/figures.html#confusion", "model_name/utils/figures.py"),
+            "model_name.utils.figures.dependence": ("utils/figures.html#dependence", "model_name/utils/figures.py"),
             "model_name.utils.figures.distribution": ("utils/figures.html#distribution", "model_name/utils/figures.py"),
             "model_name.utils.figures.history": ("utils/figures.html#history", "model_name/utils/figures.py"),
+            "model_name.utils.figures.importances": ("utils/figures.html#importances", "model_name/utils/figures.py"),
             "model_name.utils.figures.intervals": ("utils/figures.html#intervals", "model_name/utils/figures.py"),
             "model_name.utils.figures.predicted_and_actual": (
                 "utils/figures.html#predicted_and_actual",
@@ -1283,6 +1359,7 @@ d = {
             "model_name.utils.figures.residuals": ("utils/figures.html#residuals", "model_name/utils/figures.py"),
             "model_name.utils.figures.slices": ("utils/figures.html#slices", "model_name/utils/figures.py"),
             "model_name.utils.figures.timeline": ("utils/figures.html#timeline", "model_name/utils/figures.py"),
+            "model_name.utils.figures.waterfall": ("utils/figures.html#waterfall", "model_name/utils/figures.py"),
         },
         "model_name.utils.searchers": {
             "model_name.utils.searchers.CrossValidator": (

@@ -42,6 +42,11 @@ class Attributions:
     answers: Numbers
 
     @property
+    def endings(self) -> tuple[str, ...]:
+        """What the names of columns end in, one an output: the label where there are several."""
+        return tuple(f"_{label}" for label in self.labels) if len(self.labels) > 1 else ("",)
+
+    @property
     def residuals(self) -> Numbers:
         """How far base value and values are from the model's own answer: the largest of each sample's outputs."""
         differences: Numbers = np.abs(self.values.sum(axis=1) + self.base - self.answers).max(axis=1, initial=0.0)

@@ -7,9 +7,10 @@ __all__ = ["JobKind"]
 
 # %% ../../nbs/jobs/jobs.ipynb #f43bc1b5
 from .evaluations import EvaluationsJob as EvaluationsJob
+from .explanations import ExplanationsJob as ExplanationsJob
 from .inference import InferenceJob as InferenceJob
 from .promotion import PromotionJob as PromotionJob
 from .training import TrainingJob as TrainingJob
 
 # %% ../../nbs/jobs/jobs.ipynb #430a7d1d
-JobKind = TrainingJob | EvaluationsJob | PromotionJob | InferenceJob
+JobKind = TrainingJob | EvaluationsJob | PromotionJob | InferenceJob | ExplanationsJob
