@@ -17,8 +17,8 @@ help:  ## show this help
 
 install: $(INSTALLED)  ## set up .venv from requirements.lock; does nothing when it is up to date
 
-run: $(INSTALLED)  ## tune, train, evaluate, promote, infer and stream on the embedded defaults
-	@$(BIN)/model_name run tune train evaluate promote infer stream
+run: $(INSTALLED)  ## tune, train, evaluate, promote, infer, explain and stream on the embedded defaults
+	@$(BIN)/model_name run tune train evaluate promote infer explain stream
 
 test: $(INSTALLED)  ## run every check: format, lint, types, notebooks, tests, wheel
 	@$(BIN)/inv checks.all

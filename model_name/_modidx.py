@@ -3,6 +3,71 @@
 d = {
     "settings": {"branch": "main", "doc_baseurl": "/", "doc_host": "", "git_url": "", "lib_path": "model_name"},
     "syms": {
+        "model_name.core.attributions": {
+            "model_name.core.attributions.Attributions": (
+                "core/attributions.html#attributions",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Attributions.endings": (
+                "core/attributions.html#attributions.endings",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Attributions.importances": (
+                "core/attributions.html#attributions.importances",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Attributions.residuals": (
+                "core/attributions.html#attributions.residuals",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Attributions.tolerance": (
+                "core/attributions.html#attributions.tolerance",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.Trees": ("core/attributions.html#trees", "model_name/core/attributions.py"),
+            "model_name.core.attributions._as_compared": (
+                "core/attributions.html#_as_compared",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._boosted_trees": (
+                "core/attributions.html#_boosted_trees",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._encode": (
+                "core/attributions.html#_encode",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._forest_trees": (
+                "core/attributions.html#_forest_trees",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._join": ("core/attributions.html#_join", "model_name/core/attributions.py"),
+            "model_name.core.attributions._members": (
+                "core/attributions.html#_members",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._order": ("core/attributions.html#_order", "model_name/core/attributions.py"),
+            "model_name.core.attributions._own_answers": (
+                "core/attributions.html#_own_answers",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._shares": (
+                "core/attributions.html#_shares",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.explain": (
+                "core/attributions.html#explain",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.is_explained": (
+                "core/attributions.html#is_explained",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.shapley_values": (
+                "core/attributions.html#shapley_values",
+                "model_name/core/attributions.py",
+            ),
+        },
         "model_name.core.columns": {
             "model_name.core.columns.Schema": ("core/columns.html#schema", "model_name/core/columns.py"),
             "model_name.core.columns.Schema.Config": ("core/columns.html#schema.config", "model_name/core/columns.py"),
@@ -101,6 +166,12 @@ d = {
             "model_name.core.errors.RegistryError": ("core/errors.html#registryerror", "model_name/core/errors.py"),
             "model_name.core.errors.ServiceError": ("core/errors.html#serviceerror", "model_name/core/errors.py"),
             "model_name.core.errors.nearest": ("core/errors.html#nearest", "model_name/core/errors.py"),
+        },
+        "model_name.core.kernels": {
+            "model_name.core.kernels._goes_left": ("core/kernels.html#_goes_left", "model_name/core/kernels.py"),
+            "model_name.core.kernels._split": ("core/kernels.html#_split", "model_name/core/kernels.py"),
+            "model_name.core.kernels._wait": ("core/kernels.html#_wait", "model_name/core/kernels.py"),
+            "model_name.core.kernels.walk": ("core/kernels.html#walk", "model_name/core/kernels.py"),
         },
         "model_name.core.kinds": {
             "model_name.core.kinds.Extensible": ("core/kinds.html#extensible", "model_name/core/kinds.py"),
@@ -212,6 +283,7 @@ d = {
                 "core/models.html#model.__sklearn_tags__",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models.Model.explain": ("core/models.html#model.explain", "model_name/core/models.py"),
             "model_name.core.models.Model.explain_model": (
                 "core/models.html#model.explain_model",
                 "model_name/core/models.py",
@@ -235,8 +307,20 @@ d = {
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel": ("core/models.html#sklearnmodel", "model_name/core/models.py"),
+            "model_name.core.models.SklearnModel._explain": (
+                "core/models.html#sklearnmodel._explain",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models.SklearnModel.build": (
                 "core/models.html#sklearnmodel.build",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.SklearnModel.explain": (
+                "core/models.html#sklearnmodel.explain",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.SklearnModel.explain_model": (
+                "core/models.html#sklearnmodel.explain_model",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel.fit": (
@@ -264,11 +348,18 @@ d = {
                 "core/models.html#_growingforest.fit",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._background": ("core/models.html#_background", "model_name/core/models.py"),
+            "model_name.core.models._background_of": ("core/models.html#_background_of", "model_name/core/models.py"),
             "model_name.core.models._encode_dates": ("core/models.html#_encode_dates", "model_name/core/models.py"),
             "model_name.core.models._encode_labels": ("core/models.html#_encode_labels", "model_name/core/models.py"),
             "model_name.core.models._encode_numbers": ("core/models.html#_encode_numbers", "model_name/core/models.py"),
             "model_name.core.models._encoder": ("core/models.html#_encoder", "model_name/core/models.py"),
+            "model_name.core.models._importances": ("core/models.html#_importances", "model_name/core/models.py"),
             "model_name.core.models._labels": ("core/models.html#_labels", "model_name/core/models.py"),
+            "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
+            "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
+            "model_name.core.models.of_pipeline": ("core/models.html#of_pipeline", "model_name/core/models.py"),
+            "model_name.core.models.to_table": ("core/models.html#to_table", "model_name/core/models.py"),
         },
         "model_name.core.schemas": {
             "model_name.core.schemas.FeatureImportancesSchema": (
@@ -508,6 +599,7 @@ d = {
             "model_name.io.datasets._to_frame": ("io/datasets.html#_to_frame", "model_name/io/datasets.py"),
             "model_name.io.datasets._unified": ("io/datasets.html#_unified", "model_name/io/datasets.py"),
             "model_name.io.datasets.without_secrets": ("io/datasets.html#without_secrets", "model_name/io/datasets.py"),
+            "model_name.io.datasets.write_text": ("io/datasets.html#write_text", "model_name/io/datasets.py"),
         },
         "model_name.io.kernels": {
             "model_name.io.kernels.ForkedProcess": ("io/kernels.html#forkedprocess", "model_name/io/kernels.py"),
@@ -998,6 +1090,10 @@ d = {
                 "io/registries.html#modeladapter.predictor",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.ModelAdapter.unwrap": (
+                "io/registries.html#modeladapter.unwrap",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Register": ("io/registries.html#register", "model_name/io/registries.py"),
             "model_name.io.registries.Register.register": (
                 "io/registries.html#register.register",
@@ -1469,6 +1565,66 @@ d = {
                 "model_name/jobs/evaluations.py",
             ),
         },
+        "model_name.jobs.explanations": {
+            "model_name.jobs.explanations.ExplanationsJob": (
+                "jobs/explanations.html#explanationsjob",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._draw": (
+                "jobs/explanations.html#explanationsjob._draw",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._importances": (
+                "jobs/explanations.html#explanationsjob._importances",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._keep": (
+                "jobs/explanations.html#explanationsjob._keep",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._load": (
+                "jobs/explanations.html#explanationsjob._load",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._read": (
+                "jobs/explanations.html#explanationsjob._read",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._result": (
+                "jobs/explanations.html#explanationsjob._result",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._table": (
+                "jobs/explanations.html#explanationsjob._table",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob._within_budget": (
+                "jobs/explanations.html#explanationsjob._within_budget",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob.run": (
+                "jobs/explanations.html#explanationsjob.run",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsResult": (
+                "jobs/explanations.html#explanationsresult",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._affordable": (
+                "jobs/explanations.html#_affordable",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._draws": ("jobs/explanations.html#_draws", "model_name/jobs/explanations.py"),
+            "model_name.jobs.explanations._scores": (
+                "jobs/explanations.html#_scores",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.page": ("jobs/explanations.html#page", "model_name/jobs/explanations.py"),
+            "model_name.jobs.explanations.permutation_importances": (
+                "jobs/explanations.html#permutation_importances",
+                "model_name/jobs/explanations.py",
+            ),
+        },
         "model_name.jobs.inference": {
             "model_name.jobs.inference.InferenceJob": (
                 "jobs/inference.html#inferencejob",
@@ -1880,6 +2036,7 @@ d = {
             "model_name.utils.figures._bins": ("utils/figures.html#_bins", "model_name/utils/figures.py"),
             "model_name.utils.figures._canvas": ("utils/figures.html#_canvas", "model_name/utils/figures.py"),
             "model_name.utils.figures._cloud": ("utils/figures.html#_cloud", "model_name/utils/figures.py"),
+            "model_name.utils.figures._colours": ("utils/figures.html#_colours", "model_name/utils/figures.py"),
             "model_name.utils.figures._dress_coordinates": (
                 "utils/figures.html#_dress_coordinates",
                 "model_name/utils/figures.py",
@@ -1907,6 +2064,7 @@ d = {
             "model_name.utils.figures._places": ("utils/figures.html#_places", "model_name/utils/figures.py"),
             "model_name.utils.figures._require": ("utils/figures.html#_require", "model_name/utils/figures.py"),
             "model_name.utils.figures._rows": ("utils/figures.html#_rows", "model_name/utils/figures.py"),
+            "model_name.utils.figures._said": ("utils/figures.html#_said", "model_name/utils/figures.py"),
             "model_name.utils.figures._sample": ("utils/figures.html#_sample", "model_name/utils/figures.py"),
             "model_name.utils.figures._say_empty": ("utils/figures.html#_say_empty", "model_name/utils/figures.py"),
             "model_name.utils.figures._scale_logarithmically": (
@@ -1915,15 +2073,19 @@ d = {
             ),
             "model_name.utils.figures._scored": ("utils/figures.html#_scored", "model_name/utils/figures.py"),
             "model_name.utils.figures._setting": ("utils/figures.html#_setting", "model_name/utils/figures.py"),
+            "model_name.utils.figures._shap_figure": ("utils/figures.html#_shap_figure", "model_name/utils/figures.py"),
             "model_name.utils.figures._short": ("utils/figures.html#_short", "model_name/utils/figures.py"),
             "model_name.utils.figures._text": ("utils/figures.html#_text", "model_name/utils/figures.py"),
             "model_name.utils.figures._texts": ("utils/figures.html#_texts", "model_name/utils/figures.py"),
             "model_name.utils.figures._zoom": ("utils/figures.html#_zoom", "model_name/utils/figures.py"),
+            "model_name.utils.figures.beeswarm": ("utils/figures.html#beeswarm", "model_name/utils/figures.py"),
             "model_name.utils.figures.calibration": ("utils/figures.html#calibration", "model_name/utils/figures.py"),
             "model_name.utils.figures.confusion": ("utils/figures.html#confusion", "model_name/utils/figures.py"),
+            "model_name.utils.figures.dependence": ("utils/figures.html#dependence", "model_name/utils/figures.py"),
             "model_name.utils.figures.distribution": ("utils/figures.html#distribution", "model_name/utils/figures.py"),
             "model_name.utils.figures.flow": ("utils/figures.html#flow", "model_name/utils/figures.py"),
             "model_name.utils.figures.history": ("utils/figures.html#history", "model_name/utils/figures.py"),
+            "model_name.utils.figures.importances": ("utils/figures.html#importances", "model_name/utils/figures.py"),
             "model_name.utils.figures.intervals": ("utils/figures.html#intervals", "model_name/utils/figures.py"),
             "model_name.utils.figures.parallel_coordinates": (
                 "utils/figures.html#parallel_coordinates",
@@ -1948,6 +2110,7 @@ d = {
             ),
             "model_name.utils.figures.slices": ("utils/figures.html#slices", "model_name/utils/figures.py"),
             "model_name.utils.figures.timeline": ("utils/figures.html#timeline", "model_name/utils/figures.py"),
+            "model_name.utils.figures.waterfall": ("utils/figures.html#waterfall", "model_name/utils/figures.py"),
         },
         "model_name.utils.parallel": {
             "model_name.utils.parallel.Shared": ("utils/parallel.html#shared", "model_name/utils/parallel.py"),

@@ -14,6 +14,7 @@ __all__ = [
     "SimulatedReader",
     "Sink",
     "Writer",
+    "write_text",
     "ParquetWriter",
     "CsvWriter",
     "SqlWriter",
@@ -840,6 +841,21 @@ def _replacing(address: str, compression: str | None) -> Iterator[IO[bytes]]:
         with contextlib.suppress(Exception):
             files.rm(partial)
         raise
+
+
+# %% ../../nbs/io/datasets.ipynb #f1fdf7d5
+def write_text(address: str, text: str) -> None:
+    """Write a text file in UTF-8, all or nothing.
+
+    Args:
+        address: a local path or an fsspec address.
+        text: what to write.
+
+    Raises:
+        DataError: the place cannot be written.
+    """
+    with _replacing(address, None) as file:
+        file.write(text.encode("utf-8"))
 
 
 # %% ../../nbs/io/datasets.ipynb #efc09163

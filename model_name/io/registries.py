@@ -270,6 +270,26 @@ class ModelAdapter:
         project = getattr(python_model, "model", None)
         return project.predict if isinstance(project, models.Model) else self.predict
 
+    def unwrap(self) -> models.Model:
+        """Return the project's model inside, e.g. to explain it.
+
+        Raises:
+            ModelError: there is none: another tool made this.
+        """
+        from mlflow.exceptions import MlflowException
+
+        loaded: Any = self.model
+        try:
+            own = getattr(loaded.unwrap_python_model(), "model", None)
+        except MlflowException:  # not a Python function, but a flavor of some library
+            try:
+                return models.of_pipeline(loaded.get_raw_model())
+            except (NotImplementedError, MlflowException) as error:
+                raise errors.ModelError("there is no model of this project inside, so nothing explains it") from error
+        if not isinstance(own, models.Model):
+            raise errors.ModelError("there is no model of this project inside, so nothing explains it")
+        return own
+
 
 class Loader(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the ways to load a model."""

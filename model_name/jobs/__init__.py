@@ -7,6 +7,7 @@ __all__ = ["JobKind"]
 
 # %% ../../nbs/jobs/jobs.ipynb #f43bc1b5
 from .evaluations import EvaluationsJob as EvaluationsJob
+from .explanations import ExplanationsJob as ExplanationsJob
 from .inference import InferenceJob as InferenceJob
 from .kafkainference import KafkaInferenceJob as KafkaInferenceJob
 from .promotion import PromotionJob as PromotionJob
@@ -14,4 +15,4 @@ from .training import TrainingJob as TrainingJob
 from .tuning import TuningJob as TuningJob
 
 # %% ../../nbs/jobs/jobs.ipynb #430a7d1d
-JobKind = TuningJob | TrainingJob | EvaluationsJob | PromotionJob | InferenceJob | KafkaInferenceJob
+JobKind = TuningJob | TrainingJob | EvaluationsJob | PromotionJob | InferenceJob | ExplanationsJob | KafkaInferenceJob

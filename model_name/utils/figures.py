@@ -18,6 +18,10 @@ __all__ = [
     "parallel_coordinates",
     "history",
     "flow",
+    "importances",
+    "beeswarm",
+    "dependence",
+    "waterfall",
 ]
 
 # %% ../../nbs/utils/figures.ipynb #42f14b20
@@ -931,3 +935,153 @@ def flow(timeline: pd.DataFrame) -> "Figure":
         slow = timeline["p99"].median()
         _entitle(figure, typical + (f", 99 % answered within {1000 * slow:,.0f} ms" if slow == slow else ""))
     return figure
+
+
+# %% ../../nbs/utils/figures.ipynb #685031b2
+def importances(table: pd.DataFrame, scale: str) -> "Figure":
+    """Draw how important features are.
+
+    Args:
+        table: the columns `feature` and `importance`, and `permutation`, `low` and `high` if there are any; the most
+            important feature first.
+        scale: what the importances are parts of, in words.
+    """
+    _require(table, "feature")
+    _require(table, "importance")
+    shown, lost = table.head(_MOST_FEATURES)[::-1], "permutation" in table
+    with _canvas(1, 2 if lost else 1, size=(8.4 if lost else 6.0, 1.2 + 0.27 * len(shown))) as (figure, axes):
+        names = [_short(name, 24) for name in shown["feature"]]
+        axes[0].barh(names, shown["importance"], color=_PREDICTED)
+        axes[0].set(xlabel=textwrap.fill(f"mean size of its part of {scale}", 44))
+        axes[0].grid(visible=False, axis="y")
+        if lost:
+            middle = shown["permutation"].to_numpy()
+            reach = np.abs(np.stack([middle - shown["low"], shown["high"] - middle]))
+            axes[1].errorbar(middle, names, xerr=reach, fmt="o", markersize=4, color=_COMPARED, ecolor=_ACTUAL)
+            axes[1].axvline(0, color=_REFERENCE, linewidth=1)
+            axes[1].set(xlabel="what the score loses when it is shuffled (95 %)", yticklabels=[])
+        _entitle(figure, f"What counts most: {', '.join(table['feature'].head(3))}")
+    return figure
+
+
+_MOST_FEATURES = 15  # that a figure shows
+
+
+# %% ../../nbs/utils/figures.ipynb #ac802361
+def beeswarm(values: pd.DataFrame, inputs: pd.DataFrame, scale: str) -> "Figure":
+    """Draw every value of every feature, coloured by whether the feature itself is low or high.
+
+    Args:
+        values: Shapley values, samples x features.
+        inputs: the samples themselves, with a column for each feature.
+        scale: what the values are parts of, in words.
+    """
+    import shap
+
+    explained = shap.Explanation(
+        values=values.to_numpy(), data=_colours(inputs[list(values)]), feature_names=list(values)
+    )
+    with _shap_figure() as figures:
+        shap.plots.beeswarm(
+            explained,
+            max_display=_MOST_FEATURES,
+            show=False,
+            color_bar_label="feature value",
+            plot_size=(7.4, 1.4 + 0.3 * min(len(list(values)), _MOST_FEATURES)),
+        )
+        figures[0].axes[0].set_xlabel(f"part of {scale}")
+        _entitle(figures[0], f"How each feature moved {_rows(len(values))}")
+    return figures[0]
+
+
+def _colours(inputs: pd.DataFrame) -> "np.ndarray[Any, Any]":
+    """Return a number for each value: itself, or the place of a label among the labels."""
+    numbers = {}
+    for name in inputs:
+        values = inputs[name]
+        if pd.api.types.is_numeric_dtype(values):
+            numbers[name] = values.astype("float64")
+        elif pd.api.types.is_datetime64_any_dtype(values):
+            numbers[name] = values.astype("int64").astype("float64").where(values.notna())
+        else:
+            order = {label: place for place, label in enumerate(_in_order(values))}
+            numbers[name] = _texts(values).map(order).astype("float64")
+    return pd.DataFrame(numbers).to_numpy()
+
+
+@contextlib.contextmanager
+def _shap_figure() -> "Iterator[list[Figure]]":
+    """Give shap, which draws on the current figure, one in the project's look."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(_LOOK | {"axes.grid": False}):
+        figure = plt.figure()
+        try:
+            yield [figure]
+            figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))  # the headline is above
+        finally:
+            plt.close(figure)
+
+
+# %% ../../nbs/utils/figures.ipynb #a1f0c74f
+def dependence(values: pd.DataFrame, inputs: pd.DataFrame, scale: str, features: int = 4) -> "Figure":
+    """Draw the parts of the most important features against the features.
+
+    Args:
+        values: Shapley values, samples x features.
+        inputs: the samples themselves.
+        scale: what the values are parts of, in words.
+        features: how many features to draw.
+    """
+    top = values.abs().mean().sort_values(ascending=False, kind="stable").index[:features]
+    rows = -(-len(top) // 2)
+    with _canvas(rows, min(2, len(top)), size=(8.4, 0.6 + 2.5 * rows)) as (figure, axes):
+        for axis, name in zip(axes, top, strict=False):
+            column = inputs[name]
+            if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+                places = column.astype("float64").to_numpy()
+            elif pd.api.types.is_datetime64_any_dtype(column):
+                places = column.to_numpy()
+            else:
+                labels = [*_in_order(column), *(["missing"] if column.isna().any() else [])]
+                places = _texts(column).map({label: place for place, label in enumerate(labels)}).to_numpy()
+                axis.set_xticks(range(len(labels)), [_short(label, 10) for label in labels])
+            axis.scatter(places, values[name], s=9, alpha=0.45, color=_PREDICTED, linewidths=0)
+            axis.axhline(0, color=_REFERENCE, linewidth=1)
+            axis.set_xlabel(_axis(str(name), schemas.InputsSchema, 48))
+        for axis in axes[len(top) :]:
+            axis.set_axis_off()
+        _entitle(
+            figure, f"Parts of {scale}, by the value of the feature", "spread at one value comes from other features"
+        )
+    return figure
+
+
+# %% ../../nbs/utils/figures.ipynb #53b945d5
+def waterfall(values: pd.Series, sample: pd.Series, base: float, answer: float, scale: str) -> "Figure":
+    """Draw how one sample's answer comes about, from the mean answer to its own.
+
+    Args:
+        values: Shapley values of the sample, by feature.
+        sample: the sample itself.
+        base: mean answer.
+        answer: answer for the sample.
+        scale: what the answer is, in words.
+    """
+    import shap
+
+    said = np.array([_said(sample[name]) for name in values.index], dtype="object")
+    explained = shap.Explanation(
+        values=values.to_numpy(), base_values=base, data=said, feature_names=[str(name) for name in values.index]
+    )
+    with _shap_figure() as figures:
+        shap.plots.waterfall(explained, max_display=12, show=False)
+        figures[0].set_size_inches(7.6, 1.8 + 0.36 * min(len(values), 12))
+        _entitle(figures[0], f"Row {_text(values.name)}: {scale} is {_number(answer)}, {_number(base)} on average")
+    return figures[0]
+
+
+def _said(value: Any) -> str:
+    """Write the value of a feature."""
+    broken = isinstance(value, float) and np.isfinite(value) and not value.is_integer()
+    return _number(value) if broken else _text(value)

@@ -1,5 +1,7 @@
 """Models: any kind of column, both tasks, the same answer twice, and the effects that are known to be there."""
 
+import itertools
+import math
 import pickle
 from collections.abc import Iterator
 from typing import Any, Optional
@@ -14,6 +16,7 @@ from loguru import logger
 from pandera.typing.pandas import Index, Series
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from model_name.core import errors, models, schemas
@@ -450,3 +453,160 @@ def test_gradient_boosting_keeps_to_its_threads(monkeypatch: pytest.MonkeyPatch,
     with threadpoolctl.threadpool_limits(2, user_api="openmp"):
         models.GradientBoostingModel(n_jobs=n_jobs).fit_estimator(Estimator(), [], [])
         assert (seen, openmp()) == ([threads], 2)
+
+
+# ------------------------------------------------------------------------------------------------- explanations
+def by_definition(model: models.Model, sample: Any, background: Any) -> Any:
+    """Return Shapley values from their definition: features x outputs, on the scale that trees add up on."""
+    encode, estimator = (model.get_internal_model()[step] for step in ("encode", "estimate"))
+    features = list(sample)
+    groups = list(itertools.product([False, True], repeat=len(features)))
+    mixtures = []
+    for group in groups:
+        known = [feature for feature, there in zip(features, group, strict=True) if there]
+        mixtures.append(background.assign(**{feature: sample[feature].iloc[0] for feature in known}))
+    mixed = pd.concat([mixture.astype(sample.dtypes) for mixture in mixtures])
+    answers = on_scale(estimator, encode.transform(mixed)).reshape(len(groups), len(background), -1).mean(axis=1)
+    worth = dict(zip(groups, answers, strict=True))
+    values = np.zeros((len(features), answers.shape[1]))
+    for group in groups:
+        size = sum(group)
+        for place in range(len(features)):
+            if not group[place]:
+                weight = math.factorial(size) * math.factorial(len(features) - size - 1) / math.factorial(len(features))
+                joined = tuple(there or at == place for at, there in enumerate(group))
+                values[place] += weight * (worth[joined] - worth[group])
+    return values
+
+
+def on_scale(estimator: Any, encoded: Any) -> Any:
+    if hasattr(estimator, "decision_function"):
+        return np.asarray(estimator.decision_function(encoded))
+    if hasattr(estimator, "predict_proba"):
+        probabilities = estimator.predict_proba(encoded)
+        return probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities
+    predicted = estimator.predict(encoded)
+    return np.log(predicted) if getattr(estimator, "loss", "") == "poisson" else predicted
+
+
+@each_model
+def test_explanations_are_the_values_that_the_definition_gives(model: models.Model, outcome: str) -> None:
+    inputs, targets = tables(outcome)
+    model = fitted(model, inputs, targets)
+    pipeline = model.get_internal_model()
+    features = inputs[schemas.InputsSchema.features()]
+    background = features.iloc[[3, 70, 151]]
+    pipeline.background_ = pipeline["encode"].transform(background)
+    gaps = features.isna().any(axis=1)
+    for sample in (features[gaps].iloc[[0]], features[~gaps].iloc[[0]]):
+        found = model.explain(sample)
+        assert found.features == tuple(features)
+        np.testing.assert_allclose(found.values[0], by_definition(model, sample, background), rtol=0, atol=1e-10)
+        np.testing.assert_allclose(
+            found.base, on_scale(pipeline["estimate"], pipeline.background_).reshape(3, -1).mean(axis=0)
+        )
+
+
+@each_model
+def test_every_sample_adds_up_on_the_scale_that_is_named(model: models.Model, outcome: str) -> None:
+    inputs, targets = tables(outcome)
+    model = fitted(model, inputs.head(300), targets.head(300))
+    found, outputs = model.explain(inputs.tail(100)), model.predict(inputs.tail(100))
+    sums = found.values.sum(axis=1) + found.base
+    assert found.residuals.max() < 1e-9
+    if outcome in REGRESSIONS:
+        assert found.labels == ()
+        log = outcome == "count" and isinstance(model, models.GradientBoostingModel)
+        assert found.scale == ("the logarithm of the prediction" if log else "the prediction")
+        np.testing.assert_allclose(
+            np.exp(sums[:, 0]) if log else sums[:, 0], outputs["prediction"], rtol=1e-9, atol=1e-12
+        )
+        return
+    chances = outputs[[f"probability_{label}" for label in found.labels]].to_numpy()
+    if isinstance(model, models.BaselineSklearnModel):
+        assert found.scale == "the probability of the label"
+        np.testing.assert_allclose(sums, chances, atol=1e-12)
+    elif len(found.labels) == 1:
+        assert found.scale == "the log-odds of the label"
+        np.testing.assert_allclose(1 / (1 + np.exp(-sums)), chances, atol=1e-12)
+    else:
+        assert found.scale == "the raw score of the label"
+        shares = np.exp(sums) / np.exp(sums).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(shares, chances, atol=1e-12)
+
+
+@each_model
+def test_explanations_are_tables_with_the_index_of_the_samples(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, "truth")
+    inputs, targets = tables("truth")
+    model = fitted(model, inputs, targets)
+    values = model.explain_samples(inputs.tail(7))
+    assert values.index.equals(inputs.index[-7:])
+    assert list(values) == schemas.InputsSchema.features()
+    importances = model.explain_model()
+    assert sorted(importances["feature"]) == sorted(schemas.InputsSchema.features())
+    assert importances["importance"].is_monotonic_decreasing
+    assert importances["feature"].iloc[0] == "ward"
+    declare(monkeypatch, "label")
+    inputs, targets = tables("label")
+    of_labels = fitted(model, inputs, targets).explain_samples(inputs.tail(7))
+    labels = sorted(LEVELS.values())
+    assert sorted(of_labels) == sorted(
+        f"{name}_{label}" for name in schemas.InputsSchema.features() for label in labels
+    )
+
+
+@each_model
+def test_what_never_changed_or_was_never_seen_is_explained_too(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, "number")
+    inputs, targets = tables("number")
+    constant = inputs.assign(weight=70.0)
+    model = fitted(model, constant, targets)
+    elsewhere = constant.tail(4).assign(ward="south", weight=[None, 70.0, 1e9, -1e9], insured=pd.NA)
+    values = model.explain_samples(schemas.InputsSchema.check(elsewhere.reset_index().assign(doctor="A")))
+    assert (values["weight"] == 0).all()
+    assert values.notna().all(axis=None)
+    assert (values["ward"] < 0).all()  # not the east, which is what costs
+
+
+@each_model
+def test_explanations_do_not_depend_on_threads_or_company(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "number")
+    inputs, targets = tables("number")
+    model = fitted(model, inputs, targets)
+    once = model.explain_samples(inputs)
+    model.n_jobs = 2
+    pd.testing.assert_frame_equal(model.explain_samples(inputs), once, check_exact=True)
+    np.testing.assert_allclose(model.explain_samples(inputs.iloc[[5]]), once.iloc[[5]], rtol=0, atol=1e-12)
+
+
+def test_explaining_nothing_or_without_a_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "number")
+    inputs, targets = tables("number")
+    model = models.GradientBoostingModel(max_iter=3, n_jobs=1)
+    for explain in (lambda: model.explain(inputs), model.explain_model):
+        with pytest.raises(errors.ModelError, match="not fitted yet"):
+            explain()
+    model.fit(inputs, targets)
+    with pytest.raises(errors.DataError, match="no sample to explain: the inputs have 0 rows"):
+        model.explain_samples(inputs.head(0))
+    del model.get_internal_model().background_
+    with pytest.raises(errors.ModelError, match="without rows to compare with, which explanations need: fit it again"):
+        model.explain_samples(inputs)
+
+
+@each_model
+def test_a_bare_pipeline_becomes_the_model_that_it_was(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, "number")
+    inputs, targets = tables("number")
+    model = fitted(model, inputs, targets)
+    again = models.of_pipeline(pickle.loads(pickle.dumps(model.get_internal_model())))
+    assert type(again) is type(model)
+    assert again.get_params() | {"n_jobs": 1} == model.get_params()
+    pd.testing.assert_frame_equal(again.explain_samples(inputs), model.explain_samples(inputs), check_exact=True)
+    with pytest.raises(errors.ModelError, match="a LinearRegression from elsewhere does not explain itself"):
+        models.of_pipeline(LinearRegression())

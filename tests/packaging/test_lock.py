@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-NOT_IMPORTED = {"ipykernel", "numba"}  # papermill starts the one as a program, shap imports the other
+NOT_IMPORTED = {"ipykernel"}  # papermill starts it as a program
 PART_OF = {"pydantic_core": {"pydantic"}}  # which pins the one version of it that fits
 
 
