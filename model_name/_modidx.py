@@ -1209,6 +1209,10 @@ d = {
                 "io/services.html#mlflowservice._open_experiment",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services.MlflowService._open_registry": (
+                "io/services.html#mlflowservice._open_registry",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.MlflowService.client": (
                 "io/services.html#mlflowservice.client",
                 "model_name/io/services.py",

@@ -253,7 +253,7 @@ NOTEBOOK_VARIABLE = f"{osvariables.PACKAGE.upper()}_NOTEBOOK"  # where the execu
 RECORD_MIME = f"application/vnd.{osvariables.PACKAGE}.result+json"  # of the output in which a notebook shows its result
 
 
-# %% ../../nbs/io/services.ipynb #60f748e4
+# %% ../../nbs/io/services.ipynb #4bfd2e85
 class MlflowService(Service):
     """MLflow tracking and the model registry."""
 
@@ -296,9 +296,23 @@ class MlflowService(Service):
         mlflow.set_registry_uri(self.resolved_registry_uri)
         with _creation_lock(self.resolved_tracking_uri):
             self._open_experiment()
+        if self.resolved_registry_uri != self.resolved_tracking_uri:
+            with _creation_lock(self.resolved_registry_uri):
+                self._open_registry()
         if not self.autolog_disable:
             switches = {name.removeprefix("autolog_"): value for name, value in self if name.startswith("autolog_")}
             mlflow.autolog(**switches)
+
+    def _open_registry(self) -> None:
+        """Ask the registry something: a SQLite store makes its tables when it is asked for the first time."""
+        import mlflow
+        import sqlalchemy.exc
+
+        try:
+            self.client().search_registered_models(max_results=1)
+        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            reason = str(error).splitlines()[0]
+            raise errors.ServiceError(f"MLflow cannot open its model registry: {reason}") from error
 
     def _open_experiment(self) -> None:
         """Make the experiment the current one; create it, with its artifacts beside a SQLite store."""

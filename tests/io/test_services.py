@@ -309,3 +309,20 @@ def test_automatic_logging_when_asked_for(store: services.MlflowService) -> None
     finally:
         mlflow.autolog(disable=True)
     assert store.client().get_run(run.info.run_id).data.params["alpha"] == "3.0"
+
+
+def test_commands_that_create_a_registry_of_its_own_at_the_same_moment(empty_store: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from model_name.io import services\n"
+        "service = services.MlflowService(tracking_uri=sys.argv[1], registry_uri=sys.argv[2])\n"
+        "service.start(); service.client().create_registered_model(sys.argv[3])"
+    )
+    tracking, registry = f"sqlite:///{empty_store.as_posix()}/mlflow.db", f"sqlite:///{tmp_path.as_posix()}/registry.db"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, tracking, registry, name], stderr=subprocess.PIPE, text=True)
+        for name in ("a", "b", "c")
+    ]
+    said = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said
+    client = services.MlflowService(tracking_uri=tracking, registry_uri=registry).client()
+    assert sorted(model.name for model in client.search_registered_models()) == ["a", "b", "c"]
