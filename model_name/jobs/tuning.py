@@ -173,8 +173,8 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
 
     Returns:
         One row a trial, the best first: `trial`, `state`, the metric (the mean over the folds; missing where not all of
-        them were scored), `deviation` (its standard deviation over the folds), the parameters by name, `fold_1` and
-        so on, and where the searcher tells them `seconds`, `same_as` (the trial whose scores were reused) and `reason`.
+        them were scored), `deviation` (its standard deviation over the folds), the parameters by name (missing
+        where one does not exist, `none` where it is null), `fold_1` and so on, and where the searcher tells them `seconds`, `same_as` (the trial whose scores were reused) and `reason`.
     """
     sign = 1 if metric.greater_is_better else -1
     columns = [str(name) for name in details]
@@ -184,7 +184,7 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
     table[metric.name] = sign * details["mean_test_score"]
     table["deviation"] = details["std_test_score"]
     for name in names:
-        table[name.removeprefix("param_")] = details[name]
+        table[name.removeprefix("param_")] = details[name].map(lambda value: "none" if value is None else value)
     for name in folds:
         table[f"fold_{_number_in(name) + 1}"] = sign * details[name]
     rest = [name for name in ("seconds", "same_as", "reason") if name in details]

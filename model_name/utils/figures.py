@@ -759,11 +759,12 @@ def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
         if logarithmic:
             _scale_logarithmically(axes, numbers)
         return numbers.astype("float64")
-    labels = values.map(_setting)
+    labels = values.dropna().map(_setting)
     order = sorted(labels.unique(), key=lambda label: (not label.replace(".", "", 1).isdigit(), label.zfill(12)))
     axes.set_xticks(range(len(order)), [_short(label, 12) for label in order])
     axes.set_xlim(-0.5, len(order) - 0.5)
-    return labels.map({label: place for place, label in enumerate(order)}).astype("float64")
+    places = {label: float(place) for place, label in enumerate(order)}
+    return labels.map(places).reindex(values.index).astype("float64")
 
 
 # %% ../../nbs/utils/figures.ipynb #9822730f
@@ -843,11 +844,11 @@ def _height(axes: "Axes", place: int, values: pd.Series, logarithmic: bool) -> p
             numbers, low, high = numbers.map(np.log), np.log(low), np.log(high)
         heights = ((numbers - low) / ((high - low) or 1.0)).fillna(_ABSENT)
     else:
-        texts = values.map(_setting)
+        texts = values.dropna().map(_setting)
         order = sorted(texts.unique(), reverse=True)
         steps = np.linspace(0, 1, len(order)) if len(order) > 1 else [0.5]
         labels = {float(height): _short(label, 12) for height, label in zip(steps, order, strict=True)}
-        heights = texts.map(dict(zip(order, map(float, steps), strict=True)))
+        heights = texts.map(dict(zip(order, map(float, steps), strict=True))).reindex(values.index).fillna(_ABSENT)
     for height, label in labels.items():
         box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
         axes.text(place + 0.03, height, label, fontsize=8, va="center", bbox=box, zorder=5)

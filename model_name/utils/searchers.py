@@ -570,10 +570,11 @@ _FOREIGN = {"abc", "builtins", "typing", pdt.BaseModel.__module__}
 
 def _source(kind: type) -> str:
     """Return the source of the module of a class, or of the class where the module has no file (a notebook)."""
+    if file := getattr(sys.modules.get(kind.__module__), "__file__", None):
+        return Path(file).read_text(encoding="utf-8")
     try:
-        file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-        return Path(file).read_text(encoding="utf-8") if file else inspect.getsource(kind)
-    except (OSError, TypeError):
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # made by a program
         return kind.__qualname__
 
 
@@ -765,6 +766,11 @@ def _fit_and_score(task: _Fit) -> _Score:
         model = type(task.model)(**(task.model.get_params() | dict(task.params)))
         model = _with_threads(model, task.threads).fit(inputs.iloc[train], targets.iloc[train])
         score = float(task.metric.scorer(model, inputs.iloc[test], targets.iloc[test]))
+    except (MemoryError, OSError) as error:
+        raise errors.ModelError(
+            f"fitting {task.model.KIND} with {dict(task.params)} ended with {type(error).__name__}: {error}. That says "
+            "nothing about the parameters, so the search ends; started again, it goes on from here"
+        ) from error
     except Exception as error:  # noqa: BLE001 (a candidate may fail in any way, and the others go on)
         reason = (str(error).splitlines() or [""])[0]
         return _Score(None, f"{type(error).__name__}: {reason}", time.perf_counter() - start)
@@ -795,7 +801,8 @@ class _Candidate:
     def remember(self, trial: "optuna.trial.FrozenTrial") -> None:
         """Take over what the journal knows about the trial."""
         self.state = next(word for word, state in _states().items() if state == trial.state)
-        self.reason = str(trial.user_attrs.get("reason", ""))
+        if trial.state.is_finished():  # a process can die after it wrote the reason, and before it wrote the end
+            self.reason = str(trial.user_attrs.get("reason", ""))
         self.scores = dict(trial.intermediate_values)
         self.seconds = {fold: trial.user_attrs.get(f"seconds_{fold}", math.nan) for fold in self.scores}
 

@@ -244,18 +244,24 @@ def test_another_seed_gives_other_trials() -> None:
 def test_a_cut_journal_is_continued_to_the_same_end(tmp_path: Any) -> None:
     """Whatever byte the process died at: in a batch, in a line, between making the study and saying whose it is."""
     storage = tmp_path / "search.journal"
-    whole = optuna_search(storage=str(storage))
+    settings = {
+        "storage": str(storage),
+        "n_trials": 8,
+        "batch_size": 3,
+        "pruner": searchers.MedianPruner(n_startup_trials=2),
+    }
+    whole = optuna_search({**SPACE, "fails": [False, True]}, **settings)
+    assert set(whole[0]["state"]) == {"complete", "pruned", "failed"}
     written = storage.read_bytes()
-    lines = written.splitlines(keepends=True)
-    cuts = [1, len(lines[0]), len(lines[0]) + 5, *range(200, len(written), len(written) // 9), len(written) - 3]
-    for cut in cuts:
+    ends = [place + 1 for place, byte in enumerate(written) if byte == ord("\n")]
+    for cut in [1, *ends, *(end - 3 for end in ends[::7])]:
         storage.write_bytes(written[:cut])
-        again = optuna_search(storage=str(storage), n_jobs=2)
+        again = optuna_search({**SPACE, "fails": [False, True]}, n_jobs=1 + cut % 2, **settings)
         pd.testing.assert_frame_equal(without_times(again[0]), without_times(whole[0]))
         assert again[1:] == whole[1:]
         states = [trial.state.name for trial in journal_of(storage)]
         assert "RUNNING" not in states
-        assert len(states) == 16
+        assert len(states) == 8
 
 
 def journal_of(storage: Any) -> list[Any]:
@@ -474,3 +480,14 @@ def test_importances_tell_what_mattered() -> None:
     conditional = {"offset": [0.0, 3.0], "depth": searchers.IntDistribution(low=1, high=9, when={"offset": [3.0]})}
     found = searchers.importances(optuna_search(conditional, pruner=None)[0], conditional)
     assert set(found["parameter"]) == {"offset", "depth"}
+
+
+def test_a_machine_that_fails_ends_the_search_and_says_nothing_about_the_parameters(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = tmp_path / "search.journal"
+    with monkeypatch.context() as patch:
+        patch.setattr(OffsetModel, "predict", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(errors.ModelError, match="OSError: no space left"):
+            optuna_search(storage=str(storage))
+    assert optuna_search(storage=str(storage))[1:] == optuna_search()[1:]
