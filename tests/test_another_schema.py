@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("train", "evaluate", "promote", "infer")
+VERBS = ("train", "evaluate", "promote", "infer", "explain")
 
 TICKETS = {
     "Inputs": '''
@@ -250,7 +250,7 @@ def test_labels_in_a_csv_file(tmp_path: Path) -> None:
     assert "Left out 1 undeclared column(s): note" in said
     notebooks = executed(project)
     assert list(notebooks) == list(VERBS)
-    assert all(figures(notebooks[verb]) for verb in ("train", "evaluate", "infer"))
+    assert all(figures(notebooks[verb]) for verb in ("train", "evaluate", "infer", "explain"))
     predictions = pd.read_parquet(project.root / "outputs/predictions.parquet")
     if "ticket" in predictions:
         predictions = predictions.set_index("ticket")
@@ -283,7 +283,7 @@ def test_a_regression_without_an_index_in_a_parquet_file(tmp_path: Path) -> None
 
     notebooks = executed(project)
     assert list(notebooks) == list(VERBS)
-    assert all(figures(notebooks[verb]) for verb in ("train", "evaluate", "infer"))
+    assert all(figures(notebooks[verb]) for verb in ("train", "evaluate", "infer", "explain"))
     predictions = pd.read_csv(project.root / "outputs/gaps.csv")
     assert len(predictions) == len(table)
     assert np.corrcoef(predictions["prediction"], table["gap"])[0, 1] > 0.97

@@ -960,6 +960,7 @@ def importances(table: pd.DataFrame, scale: str) -> "Figure":
             reach = np.abs(np.stack([middle - shown["low"], shown["high"] - middle]))
             axes[1].errorbar(middle, names, xerr=reach, fmt="o", markersize=4, color=_COMPARED, ecolor=_ACTUAL)
             axes[1].axvline(0, color=_REFERENCE, linewidth=1)
+            axes[1].set_ylim(axes[0].get_ylim())  # a point beside its bar
             axes[1].set(xlabel="what the score loses when it is shuffled (95 %)", yticklabels=[])
         _entitle(figure, f"What counts most: {', '.join(table['feature'].head(3))}")
     return figure
