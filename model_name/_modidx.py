@@ -1146,6 +1146,10 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services.KafkaService": ("io/services.html#kafkaservice", "model_name/io/services.py"),
+            "model_name.io.services.KafkaService._ask": (
+                "io/services.html#kafkaservice._ask",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.KafkaService._client": (
                 "io/services.html#kafkaservice._client",
                 "model_name/io/services.py",
@@ -1160,6 +1164,10 @@ d = {
             ),
             "model_name.io.services.KafkaService.admin": (
                 "io/services.html#kafkaservice.admin",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.committed": (
+                "io/services.html#kafkaservice.committed",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.KafkaService.consumer": (
@@ -1188,6 +1196,10 @@ d = {
             ),
             "model_name.io.services.KafkaService.stop": (
                 "io/services.html#kafkaservice.stop",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.topics": (
+                "io/services.html#kafkaservice.topics",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.LoggerService": ("io/services.html#loggerservice", "model_name/io/services.py"),

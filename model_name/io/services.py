@@ -30,7 +30,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -501,6 +501,44 @@ class KafkaService(Service):
         from confluent_kafka.admin import AdminClient
 
         return self._client(AdminClient, _for_side(config, "admin."))
+
+    def topics(self) -> list[str]:
+        """Return the names of the topics of the cluster.
+
+        Raises:
+            ServiceError: the cluster does not say.
+        """
+        return list(self._ask(lambda admin: admin.list_topics(timeout=self.timeout).topics))
+
+    def committed(self, group: str) -> "list[confluent_kafka.TopicPartition]":
+        """Return what a consumer group has committed, of all its topics.
+
+        Raises:
+            ServiceError: the cluster does not say.
+        """
+        from confluent_kafka import ConsumerGroupTopicPartitions
+
+        def ask(admin: Any) -> Any:
+            asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+            return asked[group].result(timeout=self.timeout).topic_partitions
+
+        return [each for each in self._ask(ask) if each.offset >= 0]
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        """Ask the cluster, again as long as it says that it is not ready yet."""
+        from confluent_kafka import KafkaException
+
+        admin, deadline = self.admin({}), time.monotonic() + self.timeout
+        while True:
+            try:
+                return question(admin)
+            except KafkaException as error:
+                reason = error.args[0]
+                if time.monotonic() > deadline or not (reason.retriable() or "COORDINATOR" in reason.name()):
+                    raise errors.ServiceError(
+                        f"the cluster does not tell its topics and groups: {reason.str()}"
+                    ) from error
+                time.sleep(0.2)
 
     def _client(self, kind: Any, config: dict[str, Any]) -> Any:
         from confluent_kafka import KafkaException

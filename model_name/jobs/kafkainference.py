@@ -628,22 +628,14 @@ def _check_cluster(job: KafkaInferenceJob) -> None:
     """
     if job.kafka_service.embedded:
         return  # where every topic is made at first use, and no group was there before
-    from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
-
-    admin = job.kafka_service.admin({})
-    try:
-        topics = admin.list_topics(timeout=job.kafka_service.timeout).topics
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(job.group)])
-        known = asked[job.group].result(timeout=job.kafka_service.timeout).topic_partitions
-    except KafkaException as error:
-        raise errors.ServiceError(f"the cluster does not tell its topics and groups: {error.args[0].str()}") from error
+    topics = job.kafka_service.topics()
     for name in (job.input_topic, job.output_topic, job.dead_letter_topic):
         if name not in topics:
             raise errors.ServiceError(
                 f"the cluster has no topic {name!r}{errors.nearest(name, topics)}: create it, or name another one in "
                 "the configuration"
             )
-    others = sorted({each.topic for each in known if each.offset >= 0} - {job.input_topic})
+    others = sorted({each.topic for each in job.kafka_service.committed(job.group)} - {job.input_topic})
     if others:
         raise errors.ServiceError(
             f"the consumer group {job.group!r} already reads {', '.join(map(repr, others))}: two topics in one group "

@@ -113,8 +113,24 @@ def run(job: kafkainference.KafkaInferenceJob) -> kafkainference.KafkaInferenceR
         return job.run()
 
 
+_KNOWN: dict[int, dict[str, Any]] = {}
+
+
+@pytest.fixture(autouse=True)
+def _keep_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the stream that a thread opens where `streaming` finds it."""
+    opened = kafkainference.KafkaInferenceJob._open
+
+    def open_and_keep(self: Any, scorer: Any, fed: Any) -> streams.Stream:
+        stream = opened(self, scorer, fed)
+        _KNOWN.get(threading.get_ident(), {})["stream"] = stream
+        return stream
+
+    monkeypatch.setattr(kafkainference.KafkaInferenceJob, "_open", open_and_keep)
+
+
 @contextlib.contextmanager
-def streaming(job: kafkainference.KafkaInferenceJob, plan: Any = None) -> Iterator[Any]:
+def streaming(job: kafkainference.KafkaInferenceJob) -> Iterator[Any]:
     """Let the records of a job flow in a thread of its own, without an MLflow run; give what is known of it."""
     known: dict[str, Any] = {}
     job.mlflow_service.start()
@@ -126,17 +142,11 @@ def streaming(job: kafkainference.KafkaInferenceJob, plan: Any = None) -> Iterat
         job.loader,
         lambda *words: known.setdefault("alerts", []).append(words),
     )
-    opened = kafkainference.KafkaInferenceJob._open
-
-    def open_and_keep(self: Any, scorer: Any, fed: Any) -> streams.Stream:
-        known["stream"] = opened(self, scorer, fed)
-        return known["stream"]
 
     def work() -> None:
+        _KNOWN[threading.get_ident()] = known
         try:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(kafkainference.KafkaInferenceJob, "_open", open_and_keep)
-                known["ended"], known["gauges"] = job._stream(champion)
+            known["ended"], known["gauges"] = job._stream(champion)
         except errors.ProjectError as error:
             known["error"] = error
 
@@ -212,11 +222,8 @@ def test_killed_twenty_times_and_every_input_is_answered_once(topics: Topics, jo
 
 
 def _committed(topics: Topics, job: Any) -> list[Any]:
-    from confluent_kafka import ConsumerGroupTopicPartitions
-
-    group = job(topics).group
-    asked = topics.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-    return [each for each in asked[group].result(20).topic_partitions if each.offset >= 0]
+    kafka = services.KafkaService(bootstrap_servers=topics.broker.address)
+    return [each for each in kafka.committed(job(topics).group) if each.offset >= 0]
 
 
 def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> None:
