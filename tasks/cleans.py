@@ -40,13 +40,13 @@ def builds(_c: Context) -> None:
 
 @task
 def outputs(_c: Context) -> None:
-    """Remove outputs/: executed notebooks, predictions, backups of the store."""
+    """Remove outputs/: executed notebooks and predictions."""
     _remove_matching(OUTPUTS)
 
 
 @task(help={"yes": "do it: every run and every model in it are gone, and only a backup brings them back"})
 def stores(_c: Context, yes: bool = False) -> None:
-    """Remove the embedded MLflow store with its artifacts (inv mlflow.backup keeps a copy, outside of outputs/)."""
+    """Remove the embedded MLflow store with its artifacts (inv mlflow.backup keeps a copy, in backups/)."""
     found = [path for pattern in STORES for path in Path().glob(pattern)]
     if found and not yes:
         names = ", ".join(sorted(path.name for path in found))

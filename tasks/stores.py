@@ -353,7 +353,7 @@ def _raise_sequences(target: Any, tables: Iterable[Any]) -> None:
 def default_backup() -> Path:
     """Give the place of a backup that has no name."""
     stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("outputs", "backups", f"mlflow-{stamp}.zip")
+    return Path("backups", f"mlflow-{stamp}.zip")
 
 
 def address_in(variable: str) -> str:

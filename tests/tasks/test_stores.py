@@ -6,6 +6,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -20,6 +21,7 @@ from model_name.core import schemas
 from model_name.io import datasets, registries, services
 from tasks import stores
 
+ROOT = Path(__file__).parents[2]
 POSTGRESQL = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
@@ -276,3 +278,16 @@ def test_address_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         stores.address_in("TARGET")
     monkeypatch.setenv("TARGET", "sqlite:///a.db")
     assert stores.address_in("TARGET") == "sqlite:///a.db"
+
+
+def test_tasks_look_at_a_store_back_it_up_and_restore_it(empty_store: Path, tmp_path: Path) -> None:
+    archive, place = tmp_path / "a.zip", tmp_path / "new" / "mlflow.db"
+    command = [sys.executable, "-m", "invoke", "mlflow.doctor", "mlflow.backup", "--to", archive]
+    command += ["mlflow.restore", archive, "--to", place]
+    address = f"sqlite:///{empty_store.as_posix()}/mlflow.db"
+    env = os.environ | {"MLFLOW_TRACKING_URI": address, "MLFLOW_REGISTRY_URI": address}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing is wrong with it." in done.stdout
+    assert f"{place}: restored, with 0 artifact files" in done.stdout
+    assert stores.examine(place)[1] == []

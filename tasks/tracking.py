@@ -85,7 +85,7 @@ def server(
     c.run(command, env={"MLFLOW_BACKEND_STORE_URI": address})
 
 
-@task(help={"to": "the file to write; by default outputs/backups/mlflow-DATE.zip"})
+@task(help={"to": "the file to write; by default backups/mlflow-DATE.zip"})
 def backup(_c: Context, to: str = "") -> None:
     """Write the embedded store, data base and artifacts, into one file. Runs may go on meanwhile."""
     target = Path(to) if to else stores.default_backup()
