@@ -670,10 +670,10 @@ def _configured(text: str, reader: dict[str, str], profile: profiles.TableProfil
     values = {name: json.dumps(value, ensure_ascii=False) for name, value in reader.items() if name != "KIND"}
     settings = "".join(f"    {name}: {value}\n" for name, value in values.items())
     body = "".join(lines[head:])
-    for splitter, share in (("TrainTestSplitter", "0.2"), ("TimeSeriesSplitter", "0.1")):
-        body = re.sub(
-            rf"(KIND: {splitter}\n(?:(?!.*KIND:).*\n)*? *test_size: )\d+\b.*", rf"\g<1>{share}  # of the rows", body
-        )
+    body = re.sub(  # of three folds one after the other; then of everything else
+        r"(KIND: TimeSeriesSplitter\n(?:(?!.*KIND:).*\n)*? *test_size: )\d+\b.*", r"\g<1>0.1  # of the rows", body
+    )
+    body = re.sub(r"test_size: \d+\b(?!\.).*", "test_size: 0.2  # of the rows", body)
     if profile.time is None and "KIND: TrainTestSplitter" in body:
         stratify = "\n\\1stratify: true" if profile.task == "classification" and profile.rarest >= 10 else ""
         body = re.sub(r"(?m)^( *)shuffle: false.*$", rf"\1shuffle: true{stratify}", body)
