@@ -68,11 +68,13 @@ class Bench:
 
     def grid(self) -> list[Case]:
         """Optuna beside a grid, both with two workers."""
-        grid, optuna = "grid, 36 candidates", "Optuna, {} trials"
+        grid, optuna = "grid, 36 candidates", "Optuna, {} trials, batches of {}"
         cases = [Case(grid, partial(self.search, grid, searchers.GridCVSearcher(param_grid=GRID, n_jobs=2)))]
-        for trials in (20, 36):
-            name = optuna.format(trials)
-            searcher = searchers.OptunaSearcher(param_grid=SPACE, n_trials=trials, n_jobs=2, storage=None)
+        for trials, batch in ((20, 2), (36, 2), (36, 4)):
+            name = optuna.format(trials, batch)
+            searcher = searchers.OptunaSearcher(
+                param_grid=SPACE, n_trials=trials, batch_size=batch, n_jobs=2, storage=None
+            )
             cases.append(Case(name, partial(self.search, name, searcher), grid))
         return cases
 
@@ -107,7 +109,7 @@ class Bench:
         """Print what was found, and whether the trials are the same."""
         for name, found in self.found.items():
             print(
-                f"{name:<28} RMSE {found['cross-validated']:.3f} cross-validated, {found['test']:.3f} on the held back "
+                f"{name:<34} RMSE {found['cross-validated']:.3f} cross-validated, {found['test']:.3f} on the held back "
                 f"rows; {found['candidates']} candidates; {json.dumps(found['params'])}"
             )
         first = self.trials.get("Optuna, 1 worker(s)")

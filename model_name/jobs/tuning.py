@@ -173,9 +173,9 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
 
     Returns:
         One row a trial, the best first: `trial`, `state`, the metric (the mean over the folds; missing where not all of
-        them were scored), `deviation` (its standard deviation over the folds), the parameters by name (missing
-        where one does not exist, `none` where it is null), `fold_1` and so on, and
-        where the searcher tells them `seconds`, `same_as` (the trial whose scores were reused) and `reason`.
+        them were scored), `deviation` (its standard deviation over the folds), the parameters by name (missing where
+        one does not exist, `none` where it is null), `fold_1` and so on, and where the searcher tells them `seconds`,
+        `same_as` (the trial whose scores were reused) and `reason`.
     """
     sign = 1 if metric.greater_is_better else -1
     columns = [str(name) for name in details]
