@@ -1060,6 +1060,9 @@ def dependence(values: pd.DataFrame, inputs: pd.DataFrame, scale: str, features:
 
 
 # %% ../../nbs/utils/figures.ipynb #53b945d5
+_BARS = 11  # of a waterfall; the rest is one more
+
+
 def waterfall(values: pd.Series, sample: pd.Series, base: float, answer: float, scale: str) -> "Figure":
     """Draw how one sample's answer comes about, from the mean answer to its own.
 
@@ -1070,17 +1073,26 @@ def waterfall(values: pd.Series, sample: pd.Series, base: float, answer: float, 
         answer: answer for the sample.
         scale: what the answer is, in words.
     """
-    import shap
-
-    said = np.array([_said(sample[name]) for name in values.index], dtype="object")
-    explained = shap.Explanation(
-        values=values.to_numpy(), base_values=base, data=said, feature_names=[str(name) for name in values.index]
-    )
-    with _shap_figure() as figures:
-        shap.plots.waterfall(explained, max_display=12, show=False)
-        figures[0].set_size_inches(7.6, 1.8 + 0.36 * min(len(values), 12))
-        _entitle(figures[0], f"Row {_text(values.name)}: {scale} is {_number(answer)}, {_number(base)} on average")
-    return figures[0]
+    order = values.abs().sort_values(ascending=False, kind="stable").index
+    first, rest = values[order[:_BARS]], values[order[_BARS:]]
+    labels = [f"{name} = {_said(sample[name])}" for name in first.index]
+    if len(rest):
+        first, labels = pd.concat([first, pd.Series({"others": rest.sum()})]), [*labels, f"{len(rest)} others"]
+    ends = base + first.to_numpy()[::-1].cumsum()[::-1]  # the largest last, at the top
+    with _canvas(size=(7.6, 1.6 + 0.34 * len(first))) as (figure, [axes]):
+        for place, (value, end) in enumerate(zip(first, ends, strict=True)):
+            colour = _PREDICTED if value >= 0 else _REFERENCE
+            axes.barh(place, value, left=end - value, color=colour, height=0.6)
+            sign, far = ("+" if value >= 0 else "-"), (max(end, end - value), place)
+            offset: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points"}
+            axes.annotate(f"{sign}{_number(abs(value))}", far, va="center", fontsize=8, **offset)
+        axes.axvline(base, color=_ACTUAL, linewidth=1, linestyle=":")
+        axes.set(xlabel=f"{scale}; dotted: its mean, {_number(base)}")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        _entitle(figure, f"Row {_text(values.name)}: {scale} is {_number(answer)}, {_number(base)} on average")
+    return figure
 
 
 def _said(value: Any) -> str:
