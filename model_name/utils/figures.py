@@ -1090,6 +1090,7 @@ def waterfall(values: pd.Series, sample: pd.Series, base: float, answer: float, 
         axes.set(xlabel=f"{scale}; dotted: its mean, {_number(base)}")
         axes.set_yticks(range(len(labels)), labels)
         axes.invert_yaxis()
+        axes.use_sticky_edges = False
         axes.margins(x=0.12)
         _entitle(figure, f"Row {_text(values.name)}: {scale} is {_number(answer)}, {_number(base)} on average")
     return figure
