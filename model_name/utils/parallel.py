@@ -75,9 +75,19 @@ class Shared(Generic[TValue]):
 
 @contextlib.contextmanager
 def shared(value: TValue) -> Iterator[Shared[TValue]]:
-    """Share an object with the workers for as long as this context lasts."""
+    """Share an object with the workers for as long as this context lasts; in the end they end, too."""
     with tempfile.TemporaryDirectory(prefix="shared-", ignore_cleanup_errors=True) as folder:
-        yield Shared(value, folder)
+        try:
+            yield Shared(value, folder)
+        finally:
+            _end_workers()
+
+
+def _end_workers() -> None:
+    """End the processes that joblib keeps for the next call: they would hold memory, and up an exit, for minutes."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
 
 
 # %% ../../nbs/utils/parallel.ipynb #0e3d9b52
