@@ -1259,6 +1259,10 @@ d = {
             "model_name.utils.figures._scored": ("utils/figures.html#_scored", "model_name/utils/figures.py"),
             "model_name.utils.figures._setting": ("utils/figures.html#_setting", "model_name/utils/figures.py"),
             "model_name.utils.figures._short": ("utils/figures.html#_short", "model_name/utils/figures.py"),
+            "model_name.utils.figures._sorted_labels": (
+                "utils/figures.html#_sorted_labels",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._text": ("utils/figures.html#_text", "model_name/utils/figures.py"),
             "model_name.utils.figures._texts": ("utils/figures.html#_texts", "model_name/utils/figures.py"),
             "model_name.utils.figures._zoom": ("utils/figures.html#_zoom", "model_name/utils/figures.py"),
