@@ -1307,6 +1307,8 @@ d = {
             ),
             "model_name.utils.parallel.Shared.get": ("utils/parallel.html#shared.get", "model_name/utils/parallel.py"),
             "model_name.utils.parallel._call": ("utils/parallel.html#_call", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel._end_with": ("utils/parallel.html#_end_with", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel._settle": ("utils/parallel.html#_settle", "model_name/utils/parallel.py"),
             "model_name.utils.parallel.count_workers": (
                 "utils/parallel.html#count_workers",
                 "model_name/utils/parallel.py",
