@@ -2091,6 +2091,10 @@ d = {
             "model_name.utils.figures._setting": ("utils/figures.html#_setting", "model_name/utils/figures.py"),
             "model_name.utils.figures._shap_figure": ("utils/figures.html#_shap_figure", "model_name/utils/figures.py"),
             "model_name.utils.figures._short": ("utils/figures.html#_short", "model_name/utils/figures.py"),
+            "model_name.utils.figures._sorted_labels": (
+                "utils/figures.html#_sorted_labels",
+                "model_name/utils/figures.py",
+            ),
             "model_name.utils.figures._text": ("utils/figures.html#_text", "model_name/utils/figures.py"),
             "model_name.utils.figures._texts": ("utils/figures.html#_texts", "model_name/utils/figures.py"),
             "model_name.utils.figures._zoom": ("utils/figures.html#_zoom", "model_name/utils/figures.py"),
@@ -2140,10 +2144,12 @@ d = {
             ),
             "model_name.utils.parallel.Shared.get": ("utils/parallel.html#shared.get", "model_name/utils/parallel.py"),
             "model_name.utils.parallel._call": ("utils/parallel.html#_call", "model_name/utils/parallel.py"),
+            "model_name.utils.parallel._end_with": ("utils/parallel.html#_end_with", "model_name/utils/parallel.py"),
             "model_name.utils.parallel._end_workers": (
                 "utils/parallel.html#_end_workers",
                 "model_name/utils/parallel.py",
             ),
+            "model_name.utils.parallel._settle": ("utils/parallel.html#_settle", "model_name/utils/parallel.py"),
             "model_name.utils.parallel.count_workers": (
                 "utils/parallel.html#count_workers",
                 "model_name/utils/parallel.py",

@@ -95,7 +95,7 @@ before_anything_runs = pytest.mark.usefixtures("nothing_runs")
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["trian"], ["there is no job 'trian'; did you mean 'train'?", "jobs: train, evaluate, promote, infer"]),
+        (["trian"], ["there is no job 'trian'; did you mean 'train'?", "jobs: tune, train, evaluate, promote, infer"]),
         (["mine.yaml"], ["mine.yaml: no such file"]),
         (["train", "-s", "job.model.max_dept=3"], ["-s job.model.max_dept=3", "did you mean 'max_depth'"]),
         (["train", "-s", "train.modle=3"], ["job.modle: unknown key; did you mean 'model'"]),
@@ -167,7 +167,10 @@ def test_a_fault_in_a_file_for_all_jobs_is_told_once(tell: Any) -> None:
 def test_a_file_without_a_job_alone(tell: Any) -> None:
     shared = write("shared.yaml", "data:\n  table:\n    KIND: CsvReader\n    path: bikes.csv\n")
     code, _, err = tell("run", shared)
-    assert (code, err.startswith("error: no job was named: name one of train, evaluate, promote, infer")) == (2, True)
+    assert (code, err.startswith("error: no job was named: name one of tune, train, evaluate, promote, infer")) == (
+        2,
+        True,
+    )
 
 
 # --------------------------------------------------------------------------------------------------- what is planned
@@ -396,7 +399,7 @@ def test_the_module_is_the_program() -> None:
     ("begun", "offered"),
     [
         (["r"], ["run"]),
-        (["run", ""], ["evaluate", "infer", "promote", "train"]),
+        (["run", ""], ["evaluate", "infer", "promote", "train", "tune"]),
         (["run", "train", "ev"], ["evaluate"]),
         (["run", "--in"], ["--in-process"]),
         (["completion", "z"], ["zsh"]),

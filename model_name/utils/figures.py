@@ -640,11 +640,9 @@ def search_history(trials: pd.DataFrame, metric: str, greater_is_better: bool) -
 # %% ../../nbs/utils/figures.ipynb #af52a09c
 def _mark_incomplete(axes: "Axes", trials: pd.DataFrame, metric: str, places: pd.Series) -> str:
     """Mark trials without a value at the lower edge of the axes; say how many there are of which kind."""
-    without = trials[trials[metric].isna() & places.notna()]
-    if without.empty:
-        return ""
-    edge = axes.get_xaxis_transform()
-    axes.plot(places[without.index], [0.015] * len(without), "|", color="#999999", markersize=6, transform=edge)
+    without = trials[trials[metric].isna()]
+    edge, marks = axes.get_xaxis_transform(), places[without.index].dropna()
+    axes.plot(marks, [0.015] * len(marks), "|", color="#999999", markersize=6, transform=edge)
     words = {"pruned": "given up between two folds", "failed": "failed"}
     counts = without["state"].value_counts()
     return "; ".join(f"marks at the edge: {count:,} {words.get(str(state), state)}" for state, count in counts.items())
@@ -752,6 +750,11 @@ def _setting(value: Any) -> str:
     return "none" if pd.isna(value) else _text(value)
 
 
+def _sorted_labels(labels: pd.Series) -> list[str]:
+    """Sort labels: those that are numbers by their size, then the others."""
+    return sorted(labels.unique(), key=lambda label: (not label.replace(".", "", 1).isdigit(), label.zfill(12)))
+
+
 def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
     """Give each value a place on the horizontal axis: numbers theirs, others one after the other."""
     numbers = pd.to_numeric(values, errors="coerce")
@@ -760,9 +763,9 @@ def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
             _scale_logarithmically(axes, numbers)
         return numbers.astype("float64")
     labels = values.dropna().map(_setting)
-    order = sorted(labels.unique(), key=lambda label: (not label.replace(".", "", 1).isdigit(), label.zfill(12)))
+    order = _sorted_labels(labels)
     axes.set_xticks(range(len(order)), [_short(label, 12) for label in order])
-    axes.set_xlim(-0.5, len(order) - 0.5)
+    axes.set_xlim(-0.5, max(1, len(order)) - 0.5)
     places = {label: float(place) for place, label in enumerate(order)}
     return labels.map(places).reindex(values.index).astype("float64")
 
@@ -845,8 +848,8 @@ def _height(axes: "Axes", place: int, values: pd.Series, logarithmic: bool) -> p
         heights = ((numbers - low) / ((high - low) or 1.0)).fillna(_ABSENT)
     else:
         texts = values.dropna().map(_setting)
-        order = sorted(texts.unique(), reverse=True)
-        steps = np.linspace(0, 1, len(order)) if len(order) > 1 else [0.5]
+        order = _sorted_labels(texts)
+        steps = np.linspace(0, 1, len(order)) if len(order) > 1 else [0.5] * len(order)
         labels = {float(height): _short(label, 12) for height, label in zip(steps, order, strict=True)}
         heights = texts.map(dict(zip(order, map(float, steps), strict=True))).reindex(values.index).fillna(_ABSENT)
     for height, label in labels.items():

@@ -10,6 +10,7 @@ import contextlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -121,6 +122,27 @@ def _call(function: Callable[[TTask], TResult], task: TTask, threads: int | None
     from threadpoolctl import threadpool_limits
 
     if os.getpid() != parent:
-        os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of many workers would write over each other
+        _settle(parent)
     with threadpool_limits(threads):
         return function(task)
+
+
+# %% ../../nbs/utils/parallel.ipynb #64af4048
+_SETTLED = "PARALLEL_WORKER_SETTLED"  # a variable of the environment: it outlives the functions of a notebook
+
+
+def _settle(parent: int) -> None:
+    """Do once in each worker what makes it a good one: no progress bars, and an end when its parent ends."""
+    if os.environ.get(_SETTLED) == str(os.getpid()):
+        return
+    os.environ[_SETTLED] = str(os.getpid())
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of many workers would write over each other
+    if os.getppid() == parent:  # a worker of a cluster has another one
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Wait until the parent is gone, and end this process."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

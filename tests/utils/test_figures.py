@@ -300,3 +300,60 @@ def test_the_given_table_stays_as_it_was() -> None:
     for draw in SCORED[:3]:
         draw(scored)
     pd.testing.assert_frame_equal(scored, before)
+
+
+# -------------------------------------------------------------------------------------------- a search for parameters
+def trials_of(values: list[float | None]) -> pd.DataFrame:
+    states = ["pruned" if value is None else "complete" for value in values]
+    settings = [0.1 * (place + 1) for place in range(len(values))]
+    deep = pd.Series([None, 7, "none", 31] * len(values), dtype=object).head(len(values))
+    return pd.DataFrame(
+        {"trial": range(len(values)), "state": states, "error": values, "rate": settings, "leaves": deep}
+    ).astype({"error": "float64"})
+
+
+SEARCHES = {
+    "none": [],
+    "one": [3.0],
+    "all alike": [3.0, 3.0, 3.0],
+    "without a value": [None, None],
+    "many": [5.0, 4.0, None, 3.0, 1000.0, 3.5, 2.5, None, 2.6, 2.7],
+}
+
+
+@pytest.mark.parametrize("values", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize("logarithmic", [[], ["rate"]])
+def test_every_search_can_be_drawn(values: list[float | None], logarithmic: list[str]) -> None:
+    trials = trials_of(values)
+    drawn = [
+        figures.search_history(trials, "error", greater_is_better=False),
+        figures.search_slices(trials, "error", ["rate", "leaves"], False, logarithmic),
+        figures.parallel_coordinates(trials, "error", ["rate", "leaves"], False, logarithmic),
+    ]
+    known = [value for value in values if value is not None]
+    for figure in drawn:
+        if known:
+            assert f"{min(known):.3g}" in figure.get_suptitle()
+        else:
+            assert "Nothing to show" in figure.texts[0].get_text()
+
+
+def test_the_history_follows_the_best_in_either_direction() -> None:
+    trials = trials_of([5.0, 4.0, None, 6.0])
+    for better, best in ((False, [5.0, 4.0, 4.0, 4.0]), (True, [5.0, 5.0, 6.0, 6.0])):
+        [axes] = figures.search_history(trials, "error", greater_is_better=better).axes
+        line = next(line for line in axes.lines if line.get_label() == "best so far")
+        assert list(line.get_ydata()) == best
+
+
+def test_trials_that_were_given_up_are_counted_once() -> None:
+    figure = figures.search_slices(trials_of(SEARCHES["many"]), "error", ["rate", "leaves"], False)
+    assert "2 given up between two folds" in figure.get_supxlabel()
+    assert "1 much worse trial outside" in figure.get_supxlabel()
+
+
+def test_importances_that_nobody_knows_are_a_sentence() -> None:
+    empty = pd.DataFrame({"parameter": [], "importance": []})
+    assert "Nothing to show" in figures.parameter_importances(empty, "error").texts[0].get_text()
+    shares = pd.DataFrame({"parameter": ["a", "b"], "importance": [0.25, 0.75]})
+    assert "b most (75%)" in figures.parameter_importances(shares, "error").get_suptitle()

@@ -1,6 +1,10 @@
 """Parallel work: the order of results, the caps on threads, and what is shared only once."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +90,38 @@ def _pid(_: int) -> int:
 
 
 _pid.__module__ = "__main__"
+
+
+ORPHANS = """
+import os, time
+from model_name.utils import parallel
+def work(_):
+    return os.getpid()
+print(*set(parallel.run(work, range(8), workers=2)), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+def test_workers_end_with_a_parent_that_was_killed() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    workers = [int(pid) for pid in process.stdout.readline().split()]
+    assert workers
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 15
+    while any(_is_alive(pid) for pid in workers):
+        assert time.monotonic() < deadline, "the workers are still there"
+        time.sleep(0.1)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # nobody may reap an orphan
+    except OSError:
+        return Path("/proc").exists() is False
