@@ -1345,11 +1345,20 @@ d = {
                 "io/streams.html#exactlyonce._insist",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams.ExactlyOnce._introduce": (
+                "io/streams.html#exactlyonce._introduce",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.ExactlyOnce._replace": (
+                "io/streams.html#exactlyonce._replace",
+                "model_name/io/streams.py",
+            ),
             "model_name.io.streams.ExactlyOnce.deliver": (
                 "io/streams.html#exactlyonce.deliver",
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams.GivenUp": ("io/streams.html#givenup", "model_name/io/streams.py"),
+            "model_name.io.streams.GivenUp.__init__": ("io/streams.html#givenup.__init__", "model_name/io/streams.py"),
             "model_name.io.streams.JsonDecoder": ("io/streams.html#jsondecoder", "model_name/io/streams.py"),
             "model_name.io.streams.JsonDecoder.decode": (
                 "io/streams.html#jsondecoder.decode",
@@ -1425,6 +1434,7 @@ d = {
                 "io/streams.html#_offsets.__init__",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams._Offsets.ask": ("io/streams.html#_offsets.ask", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.begin": ("io/streams.html#_offsets.begin", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.deliver": ("io/streams.html#_offsets.deliver", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.forget": ("io/streams.html#_offsets.forget", "model_name/io/streams.py"),
@@ -1458,6 +1468,7 @@ d = {
             "model_name.io.streams._quoted": ("io/streams.html#_quoted", "model_name/io/streams.py"),
             "model_name.io.streams._text": ("io/streams.html#_text", "model_name/io/streams.py"),
             "model_name.io.streams._texts": ("io/streams.html#_texts", "model_name/io/streams.py"),
+            "model_name.io.streams._within": ("io/streams.html#_within", "model_name/io/streams.py"),
         },
         "model_name.jobs.base": {
             "model_name.jobs.base.Job": ("jobs/base.html#job", "model_name/jobs/base.py"),

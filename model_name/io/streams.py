@@ -37,7 +37,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import pandas as pd
@@ -206,7 +206,16 @@ class Outgoing(NamedTuple):
 
 
 class GivenUp(Exception):  # noqa: N818 (not an error: the batch is done again)
-    """A batch that was not delivered and can be done again."""
+    """A batch that was not delivered and can be done again.
+
+    Attributes:
+        unsure: whether the broker knows better than we do which offsets are committed.
+    """
+
+    def __init__(self, reason: str, unsure: bool = False) -> None:
+        """Say why, and whether we know how it ended."""
+        super().__init__(reason)
+        self.unsure = unsure
 
 
 # what a topic says that will not change its mind
@@ -276,24 +285,58 @@ class Delivery(abc.ABC):
             raise errors.ServiceError(f"the batch cannot be delivered: {error.str()}")
 
 
-# %% ../../nbs/io/streams.ipynb #54a414b1
-_ATTEMPTS = 5
+# %% ../../nbs/io/streams.ipynb #ddfdc695
+def _within(seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
+    """Call something that has a time limit of its own and does not always keep it.
+
+    Raises:
+        TimeoutError: it did not come back; the thread that waits for it is left behind.
+    """
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            call(*arguments)
+            outcome.put(None)
+        except BaseException as error:  # noqa: BLE001 (raised below, in the thread that asked)
+            outcome.put(error)
+
+    threading.Thread(target=work, name="transaction", daemon=True).start()
+    try:
+        error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"{call.__name__} did not come back within {seconds:g} seconds") from None
+    if error is not None:
+        raise error
+
+
+# %% ../../nbs/io/streams.ipynb #5a042963
+_ATTEMPTS = 3
 
 
 class ExactlyOnce(Delivery):
-    """Answers and offsets in one transaction."""
+    """Answers and offsets in one transaction.
 
-    def __init__(self, producer: "Producer", consumer: "Consumer", timeout: float) -> None:
-        """Introduce the producer to the cluster, which fences off an earlier one with the same transactional id."""
-        super().__init__(producer, consumer, timeout)
+    A producer can be stuck for ever: librdkafka drops a broker that is missing from the first metadata after a restart,
+    with what waits for it. Then another producer with the same transactional id takes its place. The cluster ends the
+    transaction of the first one either way, and says which way it was by the offsets that are committed.
+    """
+
+    def __init__(self, make: "Callable[[], Producer]", consumer: "Consumer", timeout: float) -> None:
+        """Make a producer and introduce it to the cluster, which fences off one with the same transactional id."""
+        super().__init__(make(), consumer, timeout)
+        self.make = make
+        self.stuck: list[Producer] = []
+        self._introduce()
+
+    def _introduce(self) -> None:
         from confluent_kafka import KafkaException
 
         try:
-            self._insist(producer.init_transactions, timeout)
-        except KafkaException as error:
+            self._insist(self.producer.init_transactions, 3 * self.timeout)
+        except (KafkaException, TimeoutError) as error:
             raise errors.ServiceError(
-                f"the cluster does not start transactions ({error.args[0].str()}): mend it, or set delivery to "
-                "at_least_once"
+                f"the cluster does not start transactions ({error}): mend it, or set delivery to at_least_once"
             ) from error
 
     def deliver(self, records: Iterable[Outgoing], offsets: Mapping[int, int], topic: str) -> None:  # noqa: D102
@@ -303,11 +346,15 @@ class ExactlyOnce(Delivery):
         try:
             self.producer.begin_transaction()
             self._produce(records)
+            if left := self.producer.flush(2 * self.timeout):  # a commit would wait for these without an end
+                self._replace(f"{left:,} records were not confirmed in time")
             group = self.consumer.consumer_group_metadata()
             self._insist(self.producer.send_offsets_to_transaction, done, group, self.timeout)
             self._insist(self.producer.commit_transaction, self.timeout)
         except KafkaException as error:
             self._abort(error)
+        except TimeoutError as error:
+            self._replace(str(error))
 
     def _insist(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Ask again as long as the error says that this can help."""
@@ -315,7 +362,7 @@ class ExactlyOnce(Delivery):
 
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                call(*arguments)
+                _within(arguments[-1] + 5.0, call, *arguments)
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or attempt == _ATTEMPTS:
@@ -329,16 +376,25 @@ class ExactlyOnce(Delivery):
         reason = error.args[0]
         if reason.name() in _FENCED or reason.fatal():
             self._judge(reason)
+        if reason.retriable():
+            self._replace(reason.str())
         try:
             self._insist(self.producer.abort_transaction, self.timeout)
         except KafkaException as worse:
             self._judge(worse.args[0])
-            raise errors.ServiceError(
-                f"a transaction could be neither committed nor aborted ({worse.args[0].str()}): the cluster aborts it "
-                "when its time is over, and the next start of this job does the batch again"
-            ) from error
+            self._replace(worse.args[0].str())
+        except TimeoutError as worse:
+            self._replace(str(worse))
         self._judge(None if reason.txn_requires_abort() else reason)
         raise GivenUp(reason.str()) from error
+
+    def _replace(self, reason: str) -> NoReturn:
+        """Let another producer take the place of one that is stuck."""
+        self._judge(None)
+        self.stuck.append(self.producer)  # to destroy it would wait for what it waits for
+        self.producer = self.make()
+        self._introduce()
+        raise GivenUp(reason, unsure=True)
 
 
 # %% ../../nbs/io/streams.ipynb #7ec43c0c
@@ -594,7 +650,7 @@ class Stream:
         try:
             self.delivery.deliver(_outgoing(self.plan, kept), done, self.plan.input_topic)
         except GivenUp as reason:
-            self._go_back(str(reason))
+            self._go_back(str(reason), reason.unsure)
             return
         self.offsets.deliver(done)
         self.delivered += len(kept)
@@ -604,7 +660,7 @@ class Stream:
         for observe in self.observers:
             observe(Delivered(len(kept), refused, batch.seconds, now - sent))
 
-    def _go_back(self, reason: str) -> None:
+    def _go_back(self, reason: str, unsure: bool) -> None:
         """Forget what is in flight and read again what was not delivered."""
         self.attempts += 1
         self.trouble = reason
@@ -613,6 +669,8 @@ class Stream:
             self.in_flight.given_up |= {message.partition() for message in self.in_flight.messages}
         self.waiting = []
         self.turn += 1
+        if unsure:
+            self.offsets.ask()
         self.offsets.rewind()
         self.stopping.wait(min(0.1 * 2 ** min(self.attempts, 5), 2.0))
 
@@ -790,6 +848,16 @@ class _Offsets:
             for each in self.consumer.committed(partitions, timeout=5.0):
                 if each.offset >= 0:
                     self.starts[each.partition] = each.offset
+
+    def ask(self) -> None:
+        """Take over from the broker what is committed; whether the last transaction was, only the broker knows."""
+        from confluent_kafka import KafkaException
+
+        try:
+            committed = self.consumer.committed(self.consumer.assignment(), timeout=30.0)
+        except KafkaException as error:
+            raise errors.ServiceError(f"the broker does not tell what is committed: {error.args[0].str()}") from error
+        self.next |= {each.partition: each.offset for each in committed if each.offset >= 0}
 
     def return_to(self, messages: list[Message]) -> None:
         """Read records again that were handed out and not taken."""

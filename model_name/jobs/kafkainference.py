@@ -561,10 +561,16 @@ class KafkaInferenceJob(base.Job):
         )
         ours, theirs = _client_settings(self), self.kafka_config
         consumer = self.kafka_service.consumer(ours[0] | theirs)
-        exactly = self.guarantee == "exactly_once"
-        kind = streams.ExactlyOnce if exactly else streams.AtLeastOnce
         self.logger.info("Delivery: {} ({})", self.guarantee, "as asked" if self.delivery else "the broker's best")
-        delivery = kind(self.kafka_service.producer(ours[1] | theirs), consumer, 10.0)
+
+        def make() -> Any:
+            return self.kafka_service.producer(ours[1] | theirs)
+
+        delivery: streams.Delivery
+        if self.guarantee == "exactly_once":
+            delivery = streams.ExactlyOnce(make, consumer, 10.0)
+        else:
+            delivery = streams.AtLeastOnce(make(), consumer, 10.0)
         return streams.Stream(plan, consumer, delivery, scorer, self.logger)
 
     def _result(
