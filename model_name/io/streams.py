@@ -423,13 +423,26 @@ class AtLeastOnce(Delivery):
 class Message(Protocol):
     """A record as `confluent_kafka` hands it out; one without an error has a place."""
 
-    def partition(self) -> int: ...  # noqa: D102
-    def offset(self) -> int: ...  # noqa: D102
-    def key(self) -> bytes | None: ...  # noqa: D102
-    def value(self) -> bytes | None: ...  # noqa: D102
-    def headers(self) -> list[tuple[str, bytes | None]] | None: ...  # noqa: D102
-    def timestamp(self) -> tuple[int, int]: ...  # noqa: D102
-    def error(self) -> Any: ...  # noqa: D102
+    def partition(self) -> int:
+        """Return the partition."""
+
+    def offset(self) -> int:
+        """Return the place in the partition."""
+
+    def key(self) -> bytes | None:
+        """Return the key."""
+
+    def value(self) -> bytes | None:
+        """Return the value; none is a tombstone."""
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        """Return the headers, names and values."""
+
+    def timestamp(self) -> tuple[int, int]:
+        """Return the kind of time, and the milliseconds since 1970."""
+
+    def error(self) -> Any:
+        """Return what the broker says is wrong, if something is."""
 
 
 class Refused(NamedTuple):
