@@ -337,7 +337,10 @@ def _stopping(stream: streams.Stream) -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-# %% ../../nbs/jobs/kafkainference.ipynb #6b737c55
+# %% ../../nbs/jobs/kafkainference.ipynb #8997505e
+_KEPT_BYTES = 4_000_000
+
+
 class _Feed:
     """Sends the rows of a table to a topic, in a thread of its own."""
 
@@ -347,12 +350,16 @@ class _Feed:
         self.reader, self.producer, self.topic, self.rate = reader, producer, topic, rate
         self.most = most
         self.sent = 0
+        self.started = False
+        self.delivered: Callable[[], int] = lambda: self.sent
         self.closed = threading.Event()
         self.values = self._values()  # before the clock starts
 
     def start(self) -> None:
         """Begin to send; called when somebody is there to read."""
-        threading.Thread(target=self._send, name="feed", daemon=True).start()
+        if not self.started:
+            self.started = True
+            threading.Thread(target=self._send, name="feed", daemon=True).start()
 
     def _values(self) -> list[tuple[bytes, bytes]]:
         values: list[tuple[bytes, bytes]] = []
@@ -366,9 +373,11 @@ class _Feed:
 
     def _send(self) -> None:
         begun = time.monotonic()
+        ahead = max(1, _KEPT_BYTES // max(len(key) + len(value) + 100 for key, value in self.values))
         while self.sent < len(self.values) and not self.closed.is_set():
             due = len(self.values) if self.rate is None else int((time.monotonic() - begun) * self.rate) + 1
-            for key, value in self.values[self.sent : min(due, self.sent + 1_000)]:
+            due = min(due, self.sent + 1_000, self.delivered() + ahead)
+            for key, value in self.values[self.sent : due]:
                 self.producer.produce(self.topic, value, key)
                 self.sent += 1
             self.producer.poll(0.002)
@@ -524,6 +533,7 @@ class KafkaInferenceJob(base.Job):
         try:
             with _prometheus(self.metrics_address, gauges, champion), _stopping(stream):
                 if feed is not None:
+                    feed.delivered = lambda: stream.delivered
                     stream.on_assigned = feed.start
                 ended = stream.run()
         finally:
@@ -609,6 +619,8 @@ def _client_settings(job: KafkaInferenceJob) -> tuple[dict[str, Any], dict[str, 
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
     }
+    if job.kafka_service.embedded:
+        consumer["fetch.wait.max.ms"] = 10  # it answers a waiting fetch when its time is over, not when a record comes
     if job.kafka_config.get("group.protocol", "classic") == "classic":
         consumer["partition.assignment.strategy"] = "cooperative-sticky"
     producer: dict[str, Any] = {

@@ -79,6 +79,12 @@ def test_the_same_answers_as_a_batch_job(job: Any, tmp_path: Path) -> None:
     assert (result.delivery, result.ended) == ("at_least_once", "400 records are done")
 
 
+def test_more_records_than_the_broker_in_the_process_keeps(job: Any) -> None:
+    """It forgets the oldest beyond five megabytes a partition; the feed waits for the job instead."""
+    result = run(job(inputs=datasets.SimulatedReader(rows=100_000), stall_time=15.0))
+    assert (result.records, result.dead_letters) == (100_000, 0)
+
+
 # ------------------------------------------------------------------------------------------------------- the scorer
 ROWS = streams.JsonEncoder().encode(schemas.InputsSchema.check(datasets.SimulatedReader(rows=50).read()))
 

@@ -1,0 +1,154 @@
+"""How fast records flow: only copied, scored by the stream job, and scored one by one; and how long each takes."""
+
+import argparse
+import tempfile
+import threading
+import time
+import uuid
+from typing import Any
+
+import numpy as np
+
+from model_name.core import models, schemas
+from model_name.io import datasets, services, streams
+from model_name.jobs import kafkainference, training
+from model_name.utils import splitters
+from tasks import brokers
+
+SILENT = services.LoggerService(level="ERROR")
+COPY, JOB, ONES = "copy", "job", "batches of one"
+
+
+def train(folder: str) -> services.MlflowService:
+    """Train the default gradient boosting on simulated hours."""
+    store = services.MlflowService(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    hours = datasets.SimulatedReader(rows=15_340)
+    with training.TrainingJob(
+        inputs=hours,
+        targets=hours,
+        model=models.GradientBoostingModel(),
+        splitter=splitters.TrainTestSplitter(test_size=1_440),
+        mlflow_service=store,
+        logger_service=SILENT,
+    ) as job:
+        job.run()
+    return store
+
+
+class Course:
+    """Topics on one broker, filled with records, and what runs over them."""
+
+    def __init__(self, kafka: services.KafkaService, champion: kafkainference.Champion, exactly: bool) -> None:
+        self.kafka, self.champion, self.exactly = kafka, champion, exactly
+        rows = datasets.SimulatedReader(rows=5_000).read()
+        self.values = streams.JsonEncoder().encode(schemas.InputsSchema.check(rows))
+
+    def run(self, what: str, records: int, rate: float | None = None) -> tuple[float, "np.ndarray[Any, Any]"]:
+        """Let records flow; give records a second and the latencies in seconds."""
+        from confluent_kafka import KafkaException
+
+        names = [f"{kind}-{uuid.uuid4().hex[:8]}" for kind in ("in", "out", "dead")]
+        producer = self.kafka.producer({"linger.ms": 2, "queue.buffering.max.messages": 2_000_000})
+        if self.kafka.embedded:
+            for name in names:
+                producer.list_topics(name, timeout=10)
+        else:
+            from confluent_kafka.admin import NewTopic
+
+            for made in self.kafka.admin({}).create_topics([NewTopic(name, 4, 1) for name in names]).values():
+                made.result(20)
+        batch = 1 if what == ONES else 5_000
+        scorer = kafkainference.Scorer(
+            lambda: self.champion.current, streams.JsonDecoder(), streams.JsonEncoder(), 10_000
+        )
+        stream = self._stream(names, records, batch, (lambda values: values) if what == COPY else scorer)
+        latencies, moments = [], []
+        stream.observers.append(lambda done: (latencies.append(done.latencies), moments.append(time.perf_counter())))
+        sender = threading.Thread(target=self._send, args=(producer, names[0], records, rate), daemon=True)
+        if rate is None:
+            sender.run()
+            begun = []
+            stream.on_assigned = lambda: begun.append(time.perf_counter())
+        else:
+            begun = [time.perf_counter()]
+            stream.on_assigned = sender.start
+        try:
+            stream.run()
+        except KafkaException as error:
+            raise SystemExit(str(error)) from error
+        return records / (moments[-1] - begun[0]), np.concatenate(latencies)
+
+    def _send(self, producer: Any, topic: str, records: int, rate: float | None) -> None:
+        begun = time.perf_counter()
+        for number in range(records):
+            if rate is not None and (wait := begun + number / rate - time.perf_counter()) > 0:
+                time.sleep(wait)
+            producer.produce(topic, self.values[number % 5_000], b"%d" % number)
+            if number % 1_000 == 0 or rate is not None:
+                producer.poll(0)
+        producer.flush()
+
+    def _stream(self, names: list[str], records: int, batch: int, answer: Any) -> streams.Stream:
+        consumer = self.kafka.consumer(
+            {
+                "group.id": names[0], "auto.offset.reset": "earliest", "enable.auto.commit": False,
+                "enable.partition.eof": True, "partition.assignment.strategy": "cooperative-sticky",
+            }
+            | ({"fetch.wait.max.ms": 10} if self.kafka.embedded else {})  # as the job does
+        )  # fmt: skip
+        settings: dict[str, Any] = {"linger.ms": 5, "delivery.report.only.error": True}
+        delivery: streams.Delivery
+        if self.exactly:
+            settings["transactional.id"] = names[0]
+            delivery = streams.ExactlyOnce(lambda: self.kafka.producer(settings), consumer, 10.0)
+        else:
+            delivery = streams.AtLeastOnce(self.kafka.producer(settings), consumer, 10.0)
+        plan = streams.Plan(names[0], names[1], names[2], batch_size=batch, max_messages=records)
+        return streams.Stream(plan, consumer, delivery, answer, SILENT.logger())
+
+
+def measure(course: Course, place: str, records: int, rounds: int) -> None:
+    """Measure and print one broker."""
+    rates: dict[str, list[float]] = {COPY: [], JOB: [], ONES: []}
+    for number in range(rounds):
+        for what in [COPY, JOB, ONES][:: -1 if number % 2 else 1]:
+            rates[what].append(course.run(what, 300 if what == ONES else records)[0])
+    for what, found in rates.items():
+        ratio = np.median(np.array(found) / np.array(rates[COPY]))
+        rate = f"{np.median(found):>10,.0f} records/s ({min(found):,.0f} to {max(found):,.0f})"
+        print(f"{place:<8} {what:<15} {rate}  {ratio:5.2f} of copying")
+    _, latencies = course.run(JOB, 10_000, rate=1_000.0)
+    steady = latencies[2_000:] * 1_000
+    half, most = np.quantile(steady, [0.5, 0.99])
+    print(f"{place:<8} at 1,000 records/s: half within {half:.1f} ms, 99 % within {most:.1f} ms")
+
+
+def main() -> None:
+    """Measure on the broker inside the process, and on a real one if it is installed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    SILENT.start()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        store = train(folder)
+        champion = kafkainference.Champion(
+            store.client(), "model_name", "latest", kafkainference.registries.CustomLoader(), print
+        )
+        embedded = services.KafkaService()
+        embedded.start()
+        measure(Course(embedded, champion, exactly=False), "mock", arguments.records, arguments.rounds)
+        embedded.stop()
+        if reason := brokers.missing():
+            print(f"no real broker: {reason}")
+            return
+        broker = brokers.Broker()
+        try:
+            kafka = services.KafkaService(bootstrap_servers=broker.address)
+            measure(Course(kafka, champion, exactly=True), "real", arguments.records, arguments.rounds)
+        finally:
+            broker.close()
+
+
+if __name__ == "__main__":
+    main()
