@@ -209,7 +209,7 @@ def rehearse(_c: Context, arguments: str = "run train --in-process") -> None:
         print(f"        {shlex.join(command)}", flush=True)
         rehearsal.call(*command)
         size = sum(path.lstat().st_size for path in Path(folder, "opt").rglob("*") if path.is_file())
-        print(f"done: {size / 2**20:,.0f} MiB above the base image; left in /work: {_listed(rehearsal.place)}")
+        print(f"done: {size / 2**20:,.0f} MiB above the base image; left in /runs: {_listed(rehearsal.place)}")
 
 
 def _listed(folder: Path) -> str:
