@@ -399,7 +399,7 @@ def test_the_module_is_the_program() -> None:
     ("begun", "offered"),
     [
         (["r"], ["run"]),
-        (["run", ""], ["evaluate", "infer", "promote", "train", "tune"]),
+        (["run", ""], ["evaluate", "explain", "infer", "promote", "stream", "train", "tune"]),
         (["run", "train", "ev"], ["evaluate"]),
         (["run", "--in"], ["--in-process"]),
         (["completion", "z"], ["zsh"]),

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "ModelKind",
+    "encoder",
     "to_table",
     "Model",
     "SklearnModel",
@@ -47,17 +48,29 @@ def _encode_labels(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 # %% ../../nbs/core/models.ipynb #1685d907
-def _encoder(categorical: Any) -> Any:
-    """Build the transformer of a table's features; `categorical` is the encoder of the categorical ones."""
+def encoder(categorical: Any = None) -> Any:
+    """Build the transformer of a table's features: 64-bit floats, the categorical ones first, the dates last.
+
+    Args:
+        categorical: scikit-learn's transformer of the categorical features. By default each label is a number, one
+            that was not there when fitting is a missing value, and the rarest of more than 254 labels share a number
+            (the estimators that bin have 255 bins).
+
+    Raises:
+        ModelError: the schema declares no feature.
+    """
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer
+    from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
     roles = schemas.InputsSchema.roles()
     of = {role: [name for name, its in roles.items() if its == role] for role in set(roles.values())}
     numbers = [name for name, role in roles.items() if role in ("numeric", "boolean")]
     if not roles:
         raise errors.ModelError("InputsSchema declares no feature: a model needs at least one column to learn from")
+    if categorical is None:
+        unknown = {"handle_unknown": "use_encoded_value", "unknown_value": np.nan, "encoded_missing_value": np.nan}
+        categorical = OrdinalEncoder(max_categories=254, **unknown)
     return ColumnTransformer(
         [
             ("categories", make_pipeline(FunctionTransformer(_encode_labels), categorical), of.get("categorical", [])),
@@ -338,7 +351,6 @@ class BaselineSklearnModel(SklearnModel):
     def build(self) -> Any:  # noqa: D102
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
         from sklearn.pipeline import Pipeline
-        from sklearn.preprocessing import OneHotEncoder
 
         kind = RandomForestClassifier if schemas.task() == "classification" else RandomForestRegressor
         forest = kind(
@@ -347,9 +359,7 @@ class BaselineSklearnModel(SklearnModel):
             random_state=self.random_state,
             n_jobs=self.n_jobs,
         )
-        # rare labels share one column: a table with a thousand towns does not become a thousand columns
-        one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=50, sparse_output=False)
-        return Pipeline([("encode", _encoder(one_hot)), ("estimate", forest)])
+        return Pipeline([("encode", encoder()), ("estimate", forest)])
 
     def fit_estimator(self, estimator: Any, encoded: Any, labels: Any) -> None:  # noqa: D102
         _GrowingForest(estimator).fit(encoded, labels)
@@ -376,7 +386,6 @@ class GradientBoostingModel(SklearnModel):
     def build(self) -> Any:  # noqa: D102
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
         from sklearn.pipeline import Pipeline
-        from sklearn.preprocessing import OrdinalEncoder
 
         classify = schemas.task() == "classification"
         kind = HistGradientBoostingClassifier if classify else HistGradientBoostingRegressor
@@ -385,11 +394,7 @@ class GradientBoostingModel(SklearnModel):
         del settings["n_jobs"]  # these estimators have no such argument: see fit_estimator
         categories = [role == "categorical" for role in schemas.InputsSchema.roles().values()]
         boosting = kind(categorical_features=list(range(sum(categories))), **settings)
-        # a label that was not there when fitting counts as missing; 255 bins are what the estimator has
-        ordinal = OrdinalEncoder(
-            handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan, max_categories=254
-        )
-        return Pipeline([("encode", _encoder(ordinal)), ("estimate", boosting)])
+        return Pipeline([("encode", encoder()), ("estimate", boosting)])
 
     def fit_estimator(self, estimator: Any, encoded: Any, labels: Any) -> None:  # noqa: D102
         from threadpoolctl import threadpool_limits

@@ -83,7 +83,8 @@ def _canvas(
         try:
             yield figure, list(axes.flat)
             for _ in range(2):  # the layout settles when it is done twice; then it stays, however often it is drawn
-                figure.draw_without_rendering()
+                if (layout := figure.get_layout_engine()) is not None:
+                    layout.execute(figure)
             figure.set_layout_engine("none")
         finally:
             plt.close(figure)

@@ -548,7 +548,7 @@ def test_explanations_are_tables_with_the_index_of_the_samples(
     importances = model.explain_model()
     assert sorted(importances["feature"]) == sorted(schemas.InputsSchema.features())
     assert importances["importance"].is_monotonic_decreasing
-    assert importances["feature"].iloc[0] in {"ward", "grade"}, "which move the outcome most, and nearly the same"
+    assert set(importances["feature"].head(3)) == {"ward", "grade", "age"}, "which move the outcome most"
     declare(monkeypatch, "label")
     inputs, targets = tables("label")
     of_labels = fitted(model, inputs, targets).explain_samples(inputs.tail(7))
