@@ -1,5 +1,6 @@
 """What has to hold before a change goes in. `make test` runs all of it."""
 
+import os  # template: only here
 import re
 import shlex
 import sys
@@ -149,7 +150,7 @@ def _mlflow(folder: str) -> dict[str, str]:
 
 @task
 def tests(c: Context) -> str:
-    """Do the tests pass, and do they reach at least 90 % of the package's branches?"""
+    """Do the tests pass, and do they reach as much of the package as pyproject.toml asks for?"""
     with tempfile.TemporaryDirectory() as folder:
         env = {"COVERAGE_FILE": f"{folder}/coverage"} | ONE_THREAD
         return _pytest(c, "-n 2 --dist loadfile --cov --cov-report term-missing:skip-covered --durations 25", env)
@@ -163,17 +164,12 @@ def wheel(c: Context) -> str:
 
 # template: from here
 @task
-def projects(c: Context) -> None:
+def projects(_c: Context) -> str:
     """Do projects about two tables that differ in every way pass all of their own checks, and promote a model?"""
     from tasks import templates
 
     with tempfile.TemporaryDirectory() as folder:
-        for name, options in templates.tables(Path(folder)).items():
-            project = Path(folder, name)
-            c.run(f"model_name new {name} {options} --into {project}")
-            with c.cd(str(project)):
-                c.run("make test", env={"MAKEFLAGS": ""})
-                c.run("make run", env={"MAKEFLAGS": ""})
+        return "; ".join(templates.try_all(Path(folder)))
 
 
 # template: to here
@@ -212,6 +208,10 @@ STEPS = [
     tests,
     wheel,
 ]
+# template: from here
+if os.name != "nt":  # the Makefile of a project knows .venv/bin, which is .venv/Scripts there
+    STEPS.append(projects)
+# template: to here
 
 
 @task(name="all", default=True)

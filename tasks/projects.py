@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import docs
+from tasks import docs, exports
 from tasks.notebooks import ROOT, clean, notebooks
 
 RECORD = ".template.json"
@@ -145,7 +145,7 @@ def _outputs() -> Finding:
 
 
 def _readme() -> Finding:
-    same = docs.README.exists() and docs.README.read_text(encoding="utf-8") == docs.rendered()
+    same = docs.README.exists() and docs.README.read_text(encoding="utf-8") == exports.readme(ROOT)
     return Finding(
         "README",
         "as nbs/index.ipynb says" if same else "differs from nbs/index.ipynb",
@@ -154,8 +154,9 @@ def _readme() -> Finding:
 
 
 def _quarto() -> Finding:
-    version = _ask("quarto", "--version")
-    mend = "" if version else "install it from https://quarto.org/docs/get-started"
+    program = docs.quarto()
+    version = _ask(program, "--version") if program else ""
+    mend = "" if version else "inv docs.build   # installs it in this environment"
     return Finding("Quarto", version or "not here; only the documentation needs it", mend, needed=False)
 
 

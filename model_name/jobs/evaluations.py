@@ -218,7 +218,7 @@ def reasons_to_refuse(
 class EvaluationsResult(base.JobResult):
     """How good a version is."""
 
-    model_name: str = pdt.Field(description="Registered model.")
+    registry_name: str = pdt.Field(description="Registered model.")
     model_version: int = pdt.Field(description="Version that was judged.")
     rows: int = pdt.Field(description="Rows that it was judged on.")
     passed: bool = pdt.Field(description="Whether nothing speaks against it.")
@@ -278,7 +278,7 @@ class EvaluationsJob(base.Job):
         name = self.mlflow_service.resolved_registry_name
         version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
         with self.recording(self.run_config) as recorder:
-            recorder.parameters(model_name=name, model_version=version.version, rows=self.rows)
+            recorder.parameters(registry_name=name, model_version=version.version, rows=self.rows)
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             chosen = self._choose(version, inputs)
@@ -304,7 +304,7 @@ class EvaluationsJob(base.Job):
             metrics={str(name): float(value) for name, value in table["model"].items()},
             refusals=refusals,
             figures=drawn,
-            model_name=name,
+            registry_name=name,
             model_version=int(version.version),
             rows=len(scored),
             passed=not refusals,

@@ -128,7 +128,7 @@ def _affordable(model: models.Model, inputs: schemas.Inputs, budget: float) -> t
 class ExplanationsResult(base.JobResult):
     """What a version relies on."""
 
-    model_name: str = pdt.Field(description="Registered model.")
+    registry_name: str = pdt.Field(description="Registered model.")
     model_version: int = pdt.Field(description="Version that was explained.")
     rows: int = pdt.Field(description="Samples that were explained.")
     asked: int = pdt.Field(description="Samples that should have been; more than `rows` if the time was too short.")
@@ -292,7 +292,7 @@ class ExplanationsJob(base.Job):
             experiment=self.mlflow_service.resolved_experiment_name,
             metrics={"largest_residual": float(found.residuals.max())},
             figures=drawn,
-            model_name=version.name,
+            registry_name=version.name,
             model_version=int(version.version),
             rows=len(values),
             asked=asked,
@@ -322,13 +322,13 @@ class ExplanationsJob(base.Job):
         datasets.write_text(self.report, text)
         mlflow.log_text(text, "explanations.html")
         recorder.parameters(
-            model_name=result.model_name, model_version=result.model_version, rows=self.rows,
+            registry_name=result.registry_name, model_version=result.model_version, rows=self.rows,
             scale=found.scale, method=found.method, samples_asked=result.asked,
         )  # fmt: skip
         recorder.metrics({"samples": float(result.rows), "explain_seconds": seconds} | result.metrics)
         recorder.table("feature_importances", result.importances)
         recorder.figures(result.figures)
-        recorder.tags(model_version=f"{result.model_name}/{result.model_version}")
+        recorder.tags(model_version=f"{result.registry_name}/{result.model_version}")
         self.logger.info(
             "Explained {:,} samples in {:.1f} s; sums are off by {:.1e} at most", result.rows, seconds, result.residual
         )

@@ -60,7 +60,7 @@ def _numbers(labels: pd.Index) -> "NDArray[np.uint64]":
 class InferenceResult(base.JobResult):
     """Where predictions are, and what they look like."""
 
-    model_name: str = pdt.Field(description="Registered model.")
+    registry_name: str = pdt.Field(description="Registered model.")
     model_version: int = pdt.Field(description="Version that made the predictions.")
     rows: int = pdt.Field(description="Rows that were scored.")
     location: str = pdt.Field(description="Where the predictions were written.")
@@ -110,7 +110,7 @@ class InferenceJob(base.Job):
         version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
         with self.recording(self.run_config) as recorder:
             recorder.parameters(
-                model_name=name,
+                registry_name=name,
                 model_version=version.version,
                 inputs=self.inputs.location,
                 outputs=self.outputs.location,
@@ -126,7 +126,7 @@ class InferenceJob(base.Job):
             run_id=recorder.run_id,
             experiment=self.mlflow_service.resolved_experiment_name,
             figures=drawn,
-            model_name=name,
+            registry_name=name,
             model_version=int(version.version),
             rows=rows,
             location=self.outputs.location,

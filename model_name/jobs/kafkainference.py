@@ -108,7 +108,7 @@ class Scorer:
                     f"version {served.version} of {served.name!r} does not answer: {error}"
                 ) from error
             return answers
-        constants: dict[str, str | int] = {"model_name": served.name, "model_version": served.version}
+        constants: dict[str, str | int] = {"registry_name": served.name, "model_version": served.version}
         return list(self.encoder.encode(outputs, constants))
 
 
@@ -388,7 +388,7 @@ class _Feed:
 class KafkaInferenceResult(base.JobResult):
     """What flowed."""
 
-    model_name: str = pdt.Field(description="Registered model.")
+    registry_name: str = pdt.Field(description="Registered model.")
     model_versions: tuple[int, ...] = pdt.Field(description="Versions that answered, in their order.")
     records: int = pdt.Field(description="Records that were dealt with.")
     dead_letters: int = pdt.Field(description="Records that could not be scored.")
@@ -494,7 +494,7 @@ class KafkaInferenceJob(base.Job):
         )
         with self.recording(self.run_config) as recorder:
             recorder.parameters(
-                model_name=champion.name,
+                registry_name=champion.name,
                 model_version=champion.current.version,
                 input_topic=self.input_topic,
                 output_topic=self.output_topic,
@@ -598,7 +598,7 @@ class KafkaInferenceJob(base.Job):
             experiment=self.mlflow_service.resolved_experiment_name,
             metrics=gauges.metrics(),
             figures=drawn,
-            model_name=champion.name,
+            registry_name=champion.name,
             model_versions=tuple(champion.versions),
             records=gauges.records,
             dead_letters=gauges.refused,

@@ -60,7 +60,7 @@ def _doubts(client: Any, version: Any, verdict: registries.Verdict) -> tuple[str
 class PromotionResult(base.JobResult):
     """Where an alias points."""
 
-    model_name: str = pdt.Field(description="Registered model.")
+    registry_name: str = pdt.Field(description="Registered model.")
     model_version: int = pdt.Field(description="Version that was to be promoted.")
     alias: str = pdt.Field(description="The alias.")
     previous_version: int | None = pdt.Field(description="Version that the alias pointed to before, if it existed.")
@@ -93,7 +93,7 @@ class PromotionJob(base.Job):
         version = registries.find_version(client, name, self.version or registries.LATEST)
         with self.recording(self.run_config) as recorder:
             previous = self._current_version(client, name)
-            recorder.parameters(model_name=name, model_version=version.version, alias=self.alias, previous=previous)
+            recorder.parameters(registry_name=name, model_version=version.version, alias=self.alias, previous=previous)
             refusals = reasons_to_refuse(client, version)
             if not refusals:
                 client.set_registered_model_alias(name, self.alias, version.version)
@@ -104,7 +104,7 @@ class PromotionJob(base.Job):
             run_id=recorder.run_id,
             experiment=self.mlflow_service.resolved_experiment_name,
             refusals=refusals,
-            model_name=name,
+            registry_name=name,
             model_version=int(version.version),
             alias=self.alias,
             previous_version=previous,

@@ -24,7 +24,7 @@ from ..utils import figures, signers, splitters
 class TrainingResult(base.JobResult):
     """What a training run made."""
 
-    model_name: str = pdt.Field(description="Registered model.")
+    registry_name: str = pdt.Field(description="Registered model.")
     model_version: int = pdt.Field(description="Version that was registered.")
     train_rows: int = pdt.Field(description="Rows that the model was fitted on.")
     test_rows: int = pdt.Field(description="Later rows that it was scored on.")
@@ -104,7 +104,7 @@ class TrainingJob(base.Job):
             experiment=self.mlflow_service.resolved_experiment_name,
             metrics=values,
             figures=drawn,
-            model_name=version.name,
+            registry_name=version.name,
             model_version=int(version.version),
             train_rows=len(train),
             test_rows=len(test),

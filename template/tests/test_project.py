@@ -14,7 +14,11 @@ from model_name.utils import signers, splitters
 
 ROOT = Path(__file__).parent.parent
 ROWS = 1_500
-FEW_TREES = ("-s", "train.model.max_iter=40", "-s", "evaluate.resamples=20")
+QUICK = (
+    *("-s", "tune.searcher.n_trials=2", "-s", "tune.model.max_iter=20"),
+    *("-s", "tune.searcher.param_grid.max_iter=[20, 30]"),
+    *("-s", "train.model.max_iter=40", "-s", "evaluate.resamples=20"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -137,8 +141,8 @@ def test_the_default_metrics_suit_the_task(checked: tuple[schemas.Inputs, schema
 def done(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every step of the way was done once, without notebooks."""
     folder = tmp_path_factory.mktemp("done")
-    words = ["run", "train", "evaluate", "promote", "infer", "--in-process", "--data", table, *FEW_TREES]
-    assert run(folder, words) == 0
+    steps = ["tune", "train", "evaluate", "promote", "infer", "explain", "stream"]
+    assert run(folder, ["run", *steps, "--in-process", "--data", table, *QUICK]) == 0
     return folder
 
 
@@ -150,6 +154,12 @@ def test_every_row_gets_a_prediction(done: Path, checked: tuple[schemas.Inputs, 
     if name is not None:
         found = predictions.get(name, predictions.index)
         assert set(found.astype("str")) == set(checked[0].index.astype("str"))
+
+
+def test_every_feature_is_explained(done: Path) -> None:
+    importances = pd.read_parquet(done / "outputs/feature_importances.parquet")
+    assert set(importances["feature"]) == set(schemas.InputsSchema.features())
+    assert importances["importance"].ge(0).all()
 
 
 def test_the_promoted_version_is_the_one_that_was_judged(done: Path) -> None:
@@ -165,7 +175,7 @@ def test_a_threshold_that_is_missed_holds_a_version_back(done: Path, table: Path
     unreachable = json.dumps(
         {"threshold": 1e9 if first.greater_is_better else -1e9, "greater_is_better": first.greater_is_better}
     )
-    words = ["run", "evaluate", "--in-process", "--data", table, "-s", "job.resamples=5"]
+    words = ["run", "evaluate", "--in-process", "--data", table, "-s", "job.resamples=20"]
     assert run(done, [*words, "-s", f"job.thresholds={{{first.name}: {unreachable}}}"]) == 3
 
 

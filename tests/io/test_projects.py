@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,19 @@ def test_nothing_of_the_template_or_its_example_is_left(rendered: projects.Files
                 "example, or list the file in OF_THE_EXAMPLE of nbs/io/projects.ipynb"
             )
     assert left == []
+
+
+def test_no_word_of_the_code_is_the_name_of_a_project(rendered: projects.Files) -> None:
+    """What was called `model_name` for another reason than the package would be called after the project."""
+    words = re.compile(rf"(?<![\w.]){NAME}(: str|=(?!=))|\w\.{NAME}\b(?!/)")
+    found = [
+        f"{path}: {line.strip()}"
+        for path, file in rendered.items()
+        if path.endswith((".ipynb", ".py"))
+        for line in file.content.decode("utf-8").splitlines()
+        if words.search(line)
+    ]
+    assert found == []
 
 
 def test_what_makes_projects_stays_behind(rendered: projects.Files) -> None:

@@ -43,7 +43,7 @@ def test_the_tables_follow_their_schemas_and_every_row_adds_up(
     assert list(values) == [*schemas.InputsSchema.features(), "base_value", "explained_value"]
     np.testing.assert_allclose(values.drop(columns="explained_value").sum(axis=1), values["explained_value"], atol=1e-9)
     inputs = schemas.InputsSchema.check(hours.read()).loc[values.index]
-    model = registries.CustomLoader().load(f"models:/{result.model_name}/{result.model_version}")
+    model = registries.CustomLoader().load(f"models:/{result.registry_name}/{result.model_version}")
     np.testing.assert_allclose(np.exp(values["explained_value"]), model.predict(inputs)["prediction"], rtol=1e-9)
     assert result.scale == "the logarithm of the prediction"
     assert result.residual < 1e-9

@@ -98,7 +98,12 @@ def test_a_refusal_leaves_the_alias_and_a_record(trained: services.MlflowService
     run = trained.client().get_run(result.run_id)
     assert (run.info.status, run.data.tags["promoted"]) == ("FINISHED", "false")
     assert run.data.tags["reasons"] == result.refusals[0]
-    assert run.data.params == {"model_name": "model_name", "model_version": "2", "alias": "Champion", "previous": "1"}
+    assert run.data.params == {
+        "registry_name": "model_name",
+        "model_version": "2",
+        "alias": "Champion",
+        "previous": "1",
+    }
     assert promote(trained, alias="Other").summary == "version 2 was not promoted: Other is not set"
 
 
