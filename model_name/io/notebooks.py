@@ -24,7 +24,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -171,8 +171,16 @@ def _quiet_log() -> logging.Logger:
 
 
 # %% ../../nbs/io/notebooks.ipynb #2d707056
-async def _answers(manager: "AsyncKernelManager", client: "AsyncKernelClient", seconds: float) -> dict[str, Any] | None:
+async def _answers(
+    manager: "AsyncKernelManager", client: "AsyncKernelClient", seconds: float, go_on: Callable[[], object]
+) -> dict[str, Any] | None:
     """Wait until a kernel answers; the client's own waiting is coarser and costs a fifth of a second more.
+
+    Args:
+        manager: of the kernel.
+        client: of the kernel.
+        seconds: how long to wait.
+        go_on: called every second or more often, may raise.
 
     Returns:
         What the kernel says about itself, None if it died.
@@ -182,6 +190,7 @@ async def _answers(manager: "AsyncKernelManager", client: "AsyncKernelClient", s
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        go_on()
         client.kernel_info()
         with contextlib.suppress(queue.Empty):
             reply = await client.get_shell_msg(timeout=1)
@@ -283,7 +292,7 @@ class _Kernel:
 
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                answer = run_sync(_answers)(self.manager, self.client, self.start_timeout)
+                answer = run_sync(_answers)(self.manager, self.client, self.start_timeout, self.refuse_when_interrupted)
             except TimeoutError:
                 reason = f"did not start within {self.start_timeout:g} seconds{self.last_words()}"
                 raise errors.NotebookError(f"the kernel {reason}") from None
@@ -313,11 +322,13 @@ class _Kernel:
             raise KeyboardInterrupt
 
     def interrupt(self) -> None:
-        """Interrupt what runs, in the background: called where a signal has just arrived, so nothing may wait here."""
+        """Interrupt what runs, in the background: called where a signal has just arrived, so nothing may wait here.
+
+        There is nothing to interrupt before the kernel answers: whoever waits for that looks whether to go on.
+        """
         self.interrupted = True
-        if self.running and self.manager.provisioner is not None:
-            seconds = _INTERRUPT_SECONDS if self.connected else ()
-            work = functools.partial(_insist, self.manager.provisioner, seconds, self._finished)
+        if self.connected and self.manager.provisioner is not None:
+            work = functools.partial(_insist, self.manager.provisioner, _INTERRUPT_SECONDS, self._finished)
             threading.Thread(target=work, daemon=True).start()
 
     def leave(self) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -406,11 +407,22 @@ def test_a_cell_cannot_refuse_an_interruption(
 
 
 @posix
+@pytest.mark.parametrize("moment", ["before", "while"])
 def test_an_interruption_while_the_kernel_starts(
-    elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moment: str, elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make, interrupted = notebooks._kernel_manager, threading.Event()
+
+    def make_later(folder: Path) -> Any:
+        assert interrupted.wait(60), "the process that starts did not interrupt this one"
+        return make(folder)
+
     start = script(tmp_path / "python", f"echo $$ > {tmp_path}/pid", "kill -INT $PPID", "exec sleep 600")
     monkeypatch.setattr(sys, "executable", start)
+    if moment == "before":  # as on a machine that is busy: nobody manages the kernel yet
+        monkeypatch.setattr(notebooks, "_kernel_manager", make_later)
+        hear = notebooks._Kernel.interrupt
+        monkeypatch.setattr(notebooks._Kernel, "interrupt", lambda kernel: (hear(kernel), interrupted.set()))
     with pytest.raises(KeyboardInterrupt):
         QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
     assert not alive(int((tmp_path / "pid").read_text()))
