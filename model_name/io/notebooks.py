@@ -150,7 +150,8 @@ def _kernel_manager(folder: Path) -> "AsyncKernelManager":
 
     class ThisInterpreter(KernelSpecManager):
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            start = f"import sys; del sys.path[0]; from {kernels.__name__} import be_a_fresh_kernel as be; be()"
+            command = [sys.executable, "-c", start, "-f", "{connection_file}"]
             return KernelSpec(argv=command, display_name=kernel_name, language="python")
 
     connection = str(folder / "kernel.json")
@@ -581,24 +582,6 @@ def _client(service: services.MlflowService) -> "MlflowClient | None":
     return service.client()
 
 
-def _find_runs(client: "MlflowClient", service: services.MlflowService, condition: str) -> "list[Run]":
-    experiment = client.get_experiment_by_name(service.resolved_experiment_name)
-    if experiment is None:
-        return []
-    return list(client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time ASC"]))
-
-
-def _end_runs(client: "MlflowClient", service: services.MlflowService, runs: "list[Run]", status: str) -> None:
-    """Give runs another end, and their nested runs one if they have none."""
-    for run in runs:
-        nested = _find_runs(client, service, f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
-        for each in [run, *(child for child in nested if child.info.status == "RUNNING")]:
-            if each.info.status == "RUNNING":
-                client.set_terminated(each.info.run_id, status)
-            else:
-                client.update_run(each.info.run_id, status)  # it keeps the time that it ended
-
-
 def _record(service: services.MlflowService, execution: str, notebook: Path, status: str | None) -> tuple[str, ...]:
     """Attach a notebook to its runs, and end them with a status, if one is given.
 
@@ -608,9 +591,9 @@ def _record(service: services.MlflowService, execution: str, notebook: Path, sta
     runs: list[Run] = []
     try:
         if (client := _client(service)) is not None:
-            runs = _find_runs(client, service, f"tags.`{services.EXECUTION_TAG}` = '{execution}'")
+            runs = services.find_runs(client, service, f"tags.`{services.EXECUTION_TAG}` = '{execution}'")
             if status is not None:
-                _end_runs(client, service, runs, status)
+                services.end_runs(client, service, runs, status)
             for run in runs:
                 client.log_artifact(run.info.run_id, str(notebook), _ARTIFACT_FOLDER)
     except Exception as error:  # noqa: BLE001  whatever a server or its client does, the job's result stands
