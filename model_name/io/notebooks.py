@@ -24,7 +24,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import loguru
 
 from ..core import errors
-from . import kernels, osvariables, services
+from . import kernels, osvariables, secrets, services
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -70,7 +70,12 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def execute(
-        self, source: Path, parameters: dict[str, str], destination: Path, service: services.MlflowService
+        self,
+        source: Path,
+        parameters: dict[str, str],
+        destination: Path,
+        service: services.MlflowService,
+        hidden: Mapping[str, str] | None = None,
     ) -> Execution:
         """Execute a notebook.
 
@@ -79,6 +84,8 @@ class Executor(abc.ABC):
             parameters: values for names that its cell with the tag `parameters` assigns.
             destination: where the executed notebook goes; an older one there is replaced.
             service: where the MLflow runs of the notebook are recorded.
+            hidden: secrets for the environment of its kernel, by variable. Neither they nor what this process knows to
+                be secret otherwise are in anything that is kept or shown.
 
         Returns:
             What became of it, also when a cell failed.
@@ -295,14 +302,14 @@ class _Kernel:
             try:
                 answer = run_sync(_answers)(self.manager, self.client, self.start_timeout, self.refuse_when_interrupted)
             except TimeoutError:
-                reason = f"did not start within {self.start_timeout:g} seconds{self.last_words()}"
+                reason = f"did not start within {self.start_timeout:g} seconds{secrets.scrub(self.last_words())}"
                 raise errors.NotebookError(f"the kernel {reason}") from None
             self.refuse_when_interrupted()
             if answer is not None:
                 self.connected, self.language = True, answer["language_info"]
                 self._leave_place()
                 return
-            words = self.last_words()
+            words = secrets.scrub(self.last_words())
             self.stop(patience=0)
             self.isolated = True  # in case the warm process is at fault
             if attempt < _ATTEMPTS:
@@ -389,8 +396,8 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 class _Terminal:
     """The log of a notebook and one line of progress, both on the standard error stream."""
 
-    def __init__(self, name: str, *, log: bool, progress: bool) -> None:
-        self.name, self.log, self.progress = name, log, progress
+    def __init__(self, name: str, scrub: secrets.Scrubber, *, log: bool, progress: bool) -> None:
+        self.name, self.scrub, self.log, self.progress = name, scrub, log, progress
         self._rest, self._closed = "", threading.Event()
         self._bar: tqdm[Any] | None = None
         self._colours = sys.stderr.isatty()
@@ -416,7 +423,7 @@ class _Terminal:
 
     def write(self, text: str) -> None:
         """Show text of the log, once its line is complete."""
-        *lines, self._rest = (self._rest + text).split("\n")
+        *lines, self._rest = self.scrub(self._rest + text).split("\n")
         for line in lines if self.log else []:
             self._line(line)
 
@@ -455,6 +462,18 @@ def _hidden(name: str) -> Iterator[None]:
 
 
 _DEAD_KERNEL = "DeadKernelError"
+
+
+def _scrub_outputs(notebook: Any, scrub: secrets.Scrubber) -> None:
+    """Take the secrets out of the outputs of all cells: a cell can change what an earlier one displays."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for part in ("text", "ename", "evalue", "traceback", "metadata"):
+                if part in output:
+                    output[part] = scrub.everywhere(output[part])
+            for mime, shown in output.get("data", {}).items():
+                if not mime.startswith("image/") or mime == "image/svg+xml":
+                    output["data"][mime] = scrub.everywhere(shown)
 
 
 def _show_failure(cell: Any, error: Exception) -> None:
@@ -501,15 +520,20 @@ def _papermill() -> Any:
                     kernel.refuse_when_interrupted()
                     client.execute_cell(cell, index)
                 except KeyboardInterrupt:
+                    _scrub_outputs(notebook, terminal.scrub)
                     nb_man.cell_exception(cell, index)
                     raise
                 except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                     _show_failure(cell, error)
+                    _scrub_outputs(notebook, terminal.scrub)
                     nb_man.cell_exception(cell, index, exception=error)
                     break
                 finally:
+                    _scrub_outputs(notebook, terminal.scrub)
                     nb_man.cell_complete(cell, index)
             client.set_widgets_metadata()
+            if "widgets" in notebook.metadata:
+                notebook.metadata["widgets"] = terminal.scrub.everywhere(notebook.metadata["widgets"])
 
     papermill_engines.register(osvariables.PACKAGE, KernelEngine)
     return papermill
@@ -616,12 +640,14 @@ def _run_cells(
     papermill = _papermill()
     engine = {"engine_name": osvariables.PACKAGE, "kernel_name": "python3", "language": "python"}
     ours = {"kernel": kernel, "terminal": terminal, "destination": destination}
+    quiet = {"progress_bar": False, "autosave_cell_every": 0}  # between cells only, when the outputs are scrubbed
     try:
-        papermill.execute_notebook(_brace(source), _brace(draft), parameters, progress_bar=False, **engine, **ours)
+        papermill.execute_notebook(_brace(source), _brace(draft), parameters, **quiet, **engine, **ours)
     except papermill.PapermillExecutionError as error:
         if kernel.interrupted:
             return KeyboardInterrupt()
-        return _failure(error.ename, error.evalue, error.exec_count, source, destination, kernel.last_words())
+        words = terminal.scrub(kernel.last_words())
+        return _failure(error.ename, terminal.scrub(error.evalue), error.exec_count, source, destination, words)
     except OSError as error:
         return errors.NotebookError(f"{source.name}: the executed notebook cannot be written: {error}")
     return None
@@ -659,7 +685,12 @@ class PapermillExecutor(Executor):
     start_timeout: float = 60.0
 
     def execute(
-        self, source: Path, parameters: dict[str, str], destination: Path, service: services.MlflowService
+        self,
+        source: Path,
+        parameters: dict[str, str],
+        destination: Path,
+        service: services.MlflowService,
+        hidden: Mapping[str, str] | None = None,
     ) -> Execution:
         """Execute a notebook; see `Executor.execute`."""
         begun = time.perf_counter()
@@ -667,12 +698,15 @@ class PapermillExecutor(Executor):
         if destination.exists() and destination.samefile(source):
             raise errors.ConfigError(f"{source} would be replaced by its own execution: choose another destination")
         execution = uuid.uuid4().hex
-        variables = {services.EXECUTION_VARIABLE: execution, services.NOTEBOOK_VARIABLE: str(destination)}
+        secrets.learn((hidden or {}).values())
+        scrub = secrets.scrubber()
+        own = {services.EXECUTION_VARIABLE: execution, services.NOTEBOOK_VARIABLE: str(destination)}
+        variables = {**(hidden or {}), **own}
         kernel = _Kernel(variables, self.start_timeout, self.isolated)
         with _interrupting(kernel):
             try:
                 with _draft(destination, execution) as draft:
-                    failure = self._run(kernel, source, parameters, draft, destination)
+                    failure = self._run(kernel, scrub, source, parameters, draft, destination)
                 if failure is not None:
                     kernel.stop()
                 run_ids = _record(service, execution, destination, _run_status(failure))
@@ -686,11 +720,17 @@ class PapermillExecutor(Executor):
         return Execution(destination, time.perf_counter() - begun, _result(destination), failure, run_ids)
 
     def _run(
-        self, kernel: _Kernel, source: Path, parameters: dict[str, str], draft: Path, destination: Path
+        self,
+        kernel: _Kernel,
+        scrub: secrets.Scrubber,
+        source: Path,
+        parameters: dict[str, str],
+        draft: Path,
+        destination: Path,
     ) -> errors.ProjectError | KeyboardInterrupt | None:
         """Run the cells, and return what ended them early."""
         show_progress = sys.stderr.isatty() if self.show_progress is None else self.show_progress
-        terminal = _Terminal(source.stem, log=self.show_log, progress=show_progress)
+        terminal = _Terminal(source.stem, scrub, log=self.show_log, progress=show_progress)
         try:
             kernel.launch()
             _papermill()  # is imported while the kernel boots

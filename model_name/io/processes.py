@@ -9,7 +9,6 @@ __all__ = ["MACHINE_TAG", "ProcessId"]
 import hashlib
 import os
 import platform
-import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ _FIRST_NAMESPACE = "pid:[4026531836]"  # what Linux calls the processes of the m
 def _machine() -> str:
     """Return a number for what has one list of processes: a machine, or a container while it lives."""
     facts = [platform.node(), _first_line(Path("/etc/machine-id")) or str(uuid.getnode())]
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         namespace = str(Path("/proc/self/ns/pid").readlink())
         facts += [] if namespace == _FIRST_NAMESPACE else [namespace, _boot()]
     return hashlib.sha256("/".join(facts).encode()).hexdigest()[:16]
@@ -44,7 +43,7 @@ def _first_line(file: Path) -> str:
 # %% ../../nbs/io/processes.ipynb #ef4f6fc5
 def _started(pid: int) -> str | None:
     """Return when a process started, in a form that only compares; None if there is no such process."""
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         state, *fields = _first_line(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() or ["Z"]
         return None if state in "ZX" else f"{_boot()}/{fields[18]}"  # a zombie has ended
     import psutil

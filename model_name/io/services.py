@@ -35,14 +35,14 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 from urllib.parse import urlsplit
 
 import loguru
 import pydantic as pdt
 
 from ..core import errors
-from . import osvariables, processes
+from . import osvariables, processes, secrets
 
 if TYPE_CHECKING:
     import confluent_kafka
@@ -64,6 +64,7 @@ class Service(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 
 # %% ../../nbs/io/services.ipynb #3725a78e
+_STREAMS: dict[str, Callable[[], TextIO]] = {"stderr": lambda: sys.stderr, "stdout": lambda: sys.stdout}
 _LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -91,18 +92,30 @@ class LoggerService(Service):
         return level
 
     def start(self) -> None:
-        """Send the log where the configuration says, and only there."""
+        """Send the log where the configuration says, and only there, without secrets."""
         settings = self.model_dump()
-        streams: dict[str, Any] = {"stderr": sys.stderr, "stdout": sys.stdout}
-        settings["sink"] = streams.get(self.sink, self.sink)
         loguru.logger.remove()
         try:
+            settings["sink"] = self._sink()
+            settings["colorize"] = self._in_colours() if self.colorize is None else self.colorize
             loguru.logger.add(**settings)
         except OSError as error:
             raise errors.ServiceError(
                 f"the log cannot be written to {self.sink} ({error.strerror}): name another file, or stderr, as "
                 "logger_service.sink"
             ) from error
+
+    def _sink(self) -> secrets.ScrubbedStream:
+        if stream := _STREAMS.get(self.sink):
+            return secrets.ScrubbedStream(stream(), secrets.scrubber())
+        Path(self.sink).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(self.sink).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 (loguru stops it, and so closes it)
+        return secrets.ScrubbedStream(file, secrets.scrubber(), close=True)
+
+    def _in_colours(self) -> bool:
+        """Tell whether the sink shows colours: terminals do, and notebooks."""
+        stream = _STREAMS[self.sink]() if self.sink in _STREAMS else None
+        return stream is not None and (stream.isatty() or type(stream).__module__ == "ipykernel.iostream")
 
     def logger(self) -> "loguru.Logger":
         """Return the logger."""
@@ -398,7 +411,7 @@ class MlflowService(Service):
         """
         import mlflow
 
-        tags = processes.ProcessId.own().tags() | dict(run_config.tags or {})
+        tags = processes.ProcessId.own().tags() | secrets.scrubber().everywhere(run_config.tags or {})
         if execution := os.environ.get(EXECUTION_VARIABLE):
             tags[EXECUTION_TAG] = execution
         with mlflow.start_run(

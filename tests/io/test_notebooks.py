@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from mlflow.entities import Run
 
 from model_name.core import errors
-from model_name.io import notebooks, services
+from model_name.io import notebooks, secrets, services
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="uses the signals of POSIX systems")
 QUIET = notebooks.PapermillExecutor(show_log=False, show_progress=False)
@@ -349,7 +349,7 @@ def alive(pid: int) -> bool:
 PARENT = """
 import sys
 from pathlib import Path
-from model_name.io import notebooks, services
+from model_name.io import notebooks, secrets, services
 source, destination, uri = sys.argv[1:]
 service = services.MlflowService(tracking_uri=uri, experiment_name="tests")
 try:
@@ -480,7 +480,7 @@ def test_a_disk_that_fills_up(
 
 
 def terminal(log: bool, progress: bool) -> notebooks._Terminal:
-    terminal = notebooks._Terminal("train", log=log, progress=progress)
+    terminal = notebooks._Terminal("train", secrets.Scrubber(), log=log, progress=progress)
     terminal.start(2)
     return terminal
 
