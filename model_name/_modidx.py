@@ -767,8 +767,8 @@ d = {
             "model_name.io.notebooks._end": ("io/notebooks.html#_end", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._failure": ("io/notebooks.html#_failure", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._hidden": ("io/notebooks.html#_hidden", "model_name/io/notebooks.py"),
-            "model_name.io.notebooks._import_mlflow": (
-                "io/notebooks.html#_import_mlflow",
+            "model_name.io.notebooks._import_what_comes_later": (
+                "io/notebooks.html#_import_what_comes_later",
                 "model_name/io/notebooks.py",
             ),
             "model_name.io.notebooks._insist": ("io/notebooks.html#_insist", "model_name/io/notebooks.py"),
@@ -794,6 +794,7 @@ d = {
             ),
             "model_name.io.notebooks._show_failure": ("io/notebooks.html#_show_failure", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._surroundings": ("io/notebooks.html#_surroundings", "model_name/io/notebooks.py"),
+            "model_name.io.notebooks._write_page": ("io/notebooks.html#_write_page", "model_name/io/notebooks.py"),
         },
         "model_name.io.osvariables": {
             "model_name.io.osvariables.Env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
@@ -832,6 +833,10 @@ d = {
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.workspace": ("io/osvariables.html#workspace", "model_name/io/osvariables.py"),
+        },
+        "model_name.io.pages": {
+            "model_name.io.pages.exporter": ("io/pages.html#exporter", "model_name/io/pages.py"),
+            "model_name.io.pages.write": ("io/pages.html#write", "model_name/io/pages.py"),
         },
         "model_name.io.processes": {
             "model_name.io.processes.ProcessId": ("io/processes.html#processid", "model_name/io/processes.py"),

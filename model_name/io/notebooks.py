@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import loguru
 
 from ..core import errors
-from . import kernels, osvariables, secrets, services
+from . import kernels, osvariables, pages, secrets, services
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -52,6 +52,7 @@ class Execution:
 
     Attributes:
         notebook: the executed notebook, complete or as far as it came.
+        page: the same as HTML, None if it could not be written.
         seconds: how long it took, kernel and upload included.
         result: the result record that the notebook displayed last, None if it displayed none.
         error: why it failed, None if it did not.
@@ -59,6 +60,7 @@ class Execution:
     """
 
     notebook: Path
+    page: Path | None
     seconds: float
     result: dict[str, Any] | None
     error: errors.ProjectError | None
@@ -606,8 +608,10 @@ def _client(service: services.MlflowService) -> "MlflowClient | None":
     return service.client()
 
 
-def _record(service: services.MlflowService, execution: str, notebook: Path, status: str | None) -> tuple[str, ...]:
-    """Attach a notebook to its runs, and end them with a status, if one is given.
+def _record(
+    service: services.MlflowService, execution: str, documents: Sequence[Path], status: str | None
+) -> tuple[str, ...]:
+    """Attach documents to the runs of a notebook, and end these with a status, if one is given.
 
     Returns:
         The identifiers of the runs.
@@ -619,18 +623,38 @@ def _record(service: services.MlflowService, execution: str, notebook: Path, sta
             if status is not None:
                 services.end_runs(client, service, runs, status)
             for run in runs:
-                client.log_artifact(run.info.run_id, str(notebook), _ARTIFACT_FOLDER)
+                for document in documents:
+                    client.log_artifact(run.info.run_id, str(document), _ARTIFACT_FOLDER)
     except Exception as error:  # noqa: BLE001  whatever a server or its client does, the job's result stands
         reason = str(error).partition("\n")[0]
-        loguru.logger.warning("MLflow does not have the executed notebook {}: {}", notebook, reason)
+        loguru.logger.warning("MLflow does not have the executed notebook {}: {}", documents[0], reason)
     return tuple(run.info.run_id for run in runs)
 
 
+def _write_page(notebook: Path) -> Path | None:
+    """Write a notebook as HTML beside it; trouble with that is a warning."""
+    if not notebook.exists():
+        return None
+    page = notebook.with_suffix(".html")
+    try:
+        pages.write(notebook, page)
+    except Exception as error:  # noqa: BLE001  any output can be wrong in any way, and the job's result stands
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        loguru.logger.warning("{} is not rendered as HTML: {}", notebook, reason)
+        return None
+    return page
+
+
 # %% ../../nbs/io/notebooks.ipynb #12dc730c
-def _import_mlflow() -> None:
-    """Begin to import MLflow, in the background."""
+def _import_what_comes_later() -> None:
+    """Begin to import what the end of a run needs, in the background: this process only waits while cells run."""
     warnings.filterwarnings("ignore", message="IProgress not found")  # MLflow's bars are text in a notebook
-    threading.Thread(target=lambda: importlib.import_module("mlflow.tracking"), daemon=True).start()
+
+    def prepare() -> None:
+        importlib.import_module("mlflow.tracking")
+        pages.exporter()
+
+    threading.Thread(target=prepare, daemon=True).start()
 
 
 def _run_cells(
@@ -709,7 +733,9 @@ class PapermillExecutor(Executor):
                     failure = self._run(kernel, scrub, source, parameters, draft, destination)
                 if failure is not None:
                     kernel.stop()
-                run_ids = _record(service, execution, destination, _run_status(failure))
+                page = _write_page(destination)
+                documents = [each for each in (destination, page) if each is not None]
+                run_ids = _record(service, execution, documents, _run_status(failure))
             finally:
                 kernel.stop()
         if isinstance(failure, KeyboardInterrupt):
@@ -717,7 +743,7 @@ class PapermillExecutor(Executor):
                 loguru.logger.warning("Interrupted. What ran is kept in {}.", destination)
             raise failure
         kernel.refuse_when_interrupted()
-        return Execution(destination, time.perf_counter() - begun, _result(destination), failure, run_ids)
+        return Execution(destination, page, time.perf_counter() - begun, _result(destination), failure, run_ids)
 
     def _run(
         self,
@@ -735,7 +761,7 @@ class PapermillExecutor(Executor):
             kernel.launch()
             _papermill()  # is imported while the kernel boots
             kernel.connect()
-            _import_mlflow()
+            _import_what_comes_later()
             return _run_cells(kernel, terminal, source, parameters, draft, destination)
         except KeyboardInterrupt as error:
             return error

@@ -138,12 +138,13 @@ def test_a_notebook_with_a_run(
     run = client.get_run(execution.run_ids[0])
     assert run.info.status == "FINISHED"
     attached = client.list_artifacts(run.info.run_id, "notebook")
-    assert [artifact.path for artifact in attached] == ["notebook/train {1}.ipynb"]
+    assert [artifact.path for artifact in attached] == ["notebook/train {1}.html", "notebook/train {1}.ipynb"]
     (tmp_path / "down").mkdir()
-    downloaded = Path(client.download_artifacts(run.info.run_id, attached[0].path, str(tmp_path / "down")))
+    downloaded = Path(client.download_artifacts(run.info.run_id, attached[1].path, str(tmp_path / "down")))
     assert downloaded.read_bytes() == destination.read_bytes()
     assert json.loads(destination.read_text())["metadata"]["papermill"]["output_path"] == str(destination)
-    assert [path.name for path in destination.parent.iterdir()] == [destination.name]  # no draft
+    assert execution.page == destination.with_suffix(".html")
+    assert sorted(destination.parent.iterdir()) == [execution.page, destination]  # no draft
     assert (source.read_bytes(), dict(os.environ)) == (before, environment)
 
 
@@ -228,8 +229,11 @@ def test_a_cell_that_raises_fails_a_run_that_was_finished(service: services.Mlfl
     assert text(tmp_path / "out.ipynb") == "so far\n"
     (run,) = (service.client().get_run(identifier) for identifier in execution.run_ids)
     assert run.info.status == "FAILED"
-    (attached,) = service.client().list_artifacts(run.info.run_id, "notebook")
-    assert attached.path == "notebook/out.ipynb"
+    page, notebook = service.client().list_artifacts(run.info.run_id, "notebook")
+    assert (page.path, notebook.path) == ("notebook/out.html", "notebook/out.ipynb")
+    shown = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "so far" in shown
+    assert "invalid literal for int() with base 10" in shown
 
 
 def test_a_gate_leaves_its_run_finished(service: services.MlflowService, tmp_path: Path) -> None:
@@ -380,7 +384,7 @@ def test_an_interruption_ends_everything(number: int, service: services.MlflowSe
     ]
     assert "so far\n" in text(tmp_path / "out.ipynb")
     assert "never\n" not in text(tmp_path / "out.ipynb")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.ipynb", "train.ipynb"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "out.ipynb", "train.ipynb"]
 
 
 @posix
@@ -477,6 +481,16 @@ def test_a_disk_that_fills_up(
     assert type(execution.error) is errors.NotebookError
     assert "No space left on device" in str(execution.error)
     assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_page_that_cannot_be_written_is_a_warning(
+    elsewhere: services.MlflowService, tmp_path: Path, warned: list[str]
+) -> None:
+    (tmp_path / "out.html").mkdir()
+    execution = QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
+    assert (execution.error, execution.page) == (None, None)
+    (warning,) = warned
+    assert "out.ipynb is not rendered as HTML: " in warning
 
 
 def terminal(log: bool, progress: bool) -> notebooks._Terminal:
