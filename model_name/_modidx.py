@@ -766,6 +766,7 @@ d = {
             "model_name.io.notebooks._draft": ("io/notebooks.html#_draft", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._end": ("io/notebooks.html#_end", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._failure": ("io/notebooks.html#_failure", "model_name/io/notebooks.py"),
+            "model_name.io.notebooks._first_folder": ("io/notebooks.html#_first_folder", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._hidden": ("io/notebooks.html#_hidden", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._import_what_comes_later": (
                 "io/notebooks.html#_import_what_comes_later",
@@ -785,6 +786,10 @@ d = {
             ),
             "model_name.io.notebooks._quiet_log": ("io/notebooks.html#_quiet_log", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._record": ("io/notebooks.html#_record", "model_name/io/notebooks.py"),
+            "model_name.io.notebooks._remember_folder": (
+                "io/notebooks.html#_remember_folder",
+                "model_name/io/notebooks.py",
+            ),
             "model_name.io.notebooks._result": ("io/notebooks.html#_result", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._run_cells": ("io/notebooks.html#_run_cells", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._run_status": ("io/notebooks.html#_run_status", "model_name/io/notebooks.py"),
@@ -795,6 +800,11 @@ d = {
             "model_name.io.notebooks._show_failure": ("io/notebooks.html#_show_failure", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._surroundings": ("io/notebooks.html#_surroundings", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._write_page": ("io/notebooks.html#_write_page", "model_name/io/notebooks.py"),
+            "model_name.io.notebooks.go_back": ("io/notebooks.html#go_back", "model_name/io/notebooks.py"),
+            "model_name.io.notebooks.reopen_command": (
+                "io/notebooks.html#reopen_command",
+                "model_name/io/notebooks.py",
+            ),
         },
         "model_name.io.osvariables": {
             "model_name.io.osvariables.Env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),

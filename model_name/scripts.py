@@ -491,6 +491,7 @@ def _explain(error: Exception, code: int, debug: bool) -> int:
         said = f"error: {error}"
     else:
         said = f"error: {type(error).__name__}: {error}\nThis was not expected: --debug shows where."
+    said = "\n".join([said, *getattr(error, "__notes__", [])])
     trace = "".join(traceback.format_exception(error)) if debug else ""
     click.echo(_without_secrets(trace + said), err=True)
     return code
