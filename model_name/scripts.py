@@ -193,8 +193,9 @@ def open_job(verb: str, config: str | None = None) -> Any:
     """
     if config is not None:
         from model_name import settings
+        from model_name.io import secrets
 
-        return settings.MainSettings.model_validate_json(config).job
+        return settings.MainSettings.model_validate_json(secrets.unseal(config)).job
     from model_name.io import osvariables
 
     os.chdir(osvariables.workspace())
@@ -245,14 +246,23 @@ def _short(path: Path) -> str:
 # %% ../nbs/scripts.ipynb #f151f7db
 def _in_notebook(step: Step, folder: Path, isolated: bool = False) -> Outcome:
     """Run a step as a notebook."""
-    from model_name.io import notebooks, osvariables
+    from model_name.io import notebooks, osvariables, secrets
 
     source = osvariables.runs_dir() / f"{step.verb}.ipynb"
     destination = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{step.verb}.ipynb"
+    sealed = secrets.seal(step.settings)
     done = notebooks.PapermillExecutor(isolated=isolated).execute(
-        source, {"config": step.settings.model_dump_json()}, destination.absolute(), step.job.mlflow_service
+        source, {"config": sealed.text}, destination.absolute(), step.job.mlflow_service, sealed.variables
     )
     return Outcome(step.verb, done.seconds, done.result, done.notebook, done.run_ids, done.error)
+
+
+def _learn_secrets(steps: Sequence[Step]) -> None:
+    """Remember the secrets of all configurations, so that nothing that is said from now on has them in it."""
+    from model_name.io import secrets
+
+    for step in steps:
+        secrets.learn(secrets.seal(step.settings).variables.values())
 
 
 def _warm_up(not_needed: bool) -> None:
@@ -265,10 +275,12 @@ def _warm_up(not_needed: bool) -> None:
 
 def _in_process(step: Step) -> Outcome:
     """Run a step in this process, for debuggers and for the shortest path."""
+    from model_name.io import secrets
+
     start = time.perf_counter()
     outcome = Outcome(step.verb)
     try:
-        with step.job as job:
+        with secrets.scrubbed_output(), step.job as job:
             result = job.run()
         outcome.result, outcome.run_ids = result.model_dump(mode="json"), (result.run_id,)
         result.gate()
@@ -363,6 +375,7 @@ def run(
     """
     _warm_up(in_process or isolated)
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
+    _learn_secrets(steps)
     outcomes: list[Outcome] = []
     try:
         for step in steps:
@@ -372,7 +385,8 @@ def run(
     finally:
         if outcomes:
             service = steps[0].job.mlflow_service
-            click.echo(_report(outcomes, [step.verb for step in steps[len(outcomes) :]], service.resolved_tracking_uri))
+            left = [step.verb for step in steps[len(outcomes) :]]
+            click.echo(_without_secrets(_report(outcomes, left, service.resolved_tracking_uri)))
     if outcomes[-1].error is not None:
         raise outcomes[-1].error
 
@@ -473,13 +487,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception, code: int, debug: bool) -> int:
     """Say what went wrong, in as few lines as it takes."""
-    if debug:
-        traceback.print_exception(error)
     if isinstance(error, errors.ProjectError):
-        click.echo(f"error: {error}", err=True)
+        said = f"error: {error}"
     else:
-        click.echo(f"error: {type(error).__name__}: {error}\nThis was not expected: --debug shows where.", err=True)
+        said = f"error: {type(error).__name__}: {error}\nThis was not expected: --debug shows where."
+    said = "\n".join([said, *getattr(error, "__notes__", [])])
+    trace = "".join(traceback.format_exception(error)) if debug else ""
+    click.echo(_without_secrets(trace + said), err=True)
     return code
+
+
+def _without_secrets(text: str) -> str:
+    """Return a text as it may be shown, whatever an error or a result has in it."""
+    from model_name.io import secrets
+
+    secrets.learn_arguments(sys.argv[1:])
+    return secrets.scrub(text)
 
 
 def run_and_exit() -> None:

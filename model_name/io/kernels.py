@@ -7,6 +7,7 @@ __all__ = [
     "MODULES",
     "can_fork",
     "serve",
+    "be_a_fresh_kernel",
     "ForkedProcess",
     "take_turn",
     "WarmPython",
@@ -157,6 +158,22 @@ def _be_a_kernel(report: socket.socket, stderr: int, arguments: list[str], envir
     parent = f"--IPKernelApp.parent_handle={os.getppid()}"  # a kernel whose parent is gone ends itself
     sys.argv = [sys.argv[0], *arguments, parent]
     IPKernelApp.launch_instance(argv=sys.argv[1:])
+
+
+# %% ../../nbs/io/kernels.ipynb #b6845c56
+def be_a_fresh_kernel() -> None:
+    """Be a kernel that is a process of its own and ends, with its children, when its parent does."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    if hasattr(os, "killpg"):
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    IPKernelApp.launch_instance()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 # %% ../../nbs/io/kernels.ipynb #35858289
@@ -378,7 +395,7 @@ def _provisioner() -> type["LocalProvisioner"]:
         warm: WarmPython
 
         async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-            arguments = cmd[3:]  # after the interpreter, -m and ipykernel_launcher
+            arguments = cmd[3:]  # after the interpreter, -c and what a fresh interpreter would do
             forked = self.warm.fork(arguments, kwargs["env"], kwargs["stderr"].fileno())
             self.process = forked  # type: ignore[assignment]  # it has what jupyter_client needs of a Popen
             return self.connection_info

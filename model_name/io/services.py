@@ -8,11 +8,14 @@ __all__ = [
     "EXECUTION_TAG",
     "NOTEBOOK_VARIABLE",
     "RECORD_MIME",
+    "ENDED_TAG",
     "KafkaConfig",
     "Service",
     "LoggerService",
     "AlertsService",
     "MlflowRunConfig",
+    "find_runs",
+    "end_runs",
     "MlflowService",
     "KafkaService",
 ]
@@ -32,18 +35,19 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 from urllib.parse import urlsplit
 
 import loguru
 import pydantic as pdt
 
 from ..core import errors
-from . import osvariables
+from . import osvariables, processes, secrets
 
 if TYPE_CHECKING:
     import confluent_kafka
     import mlflow
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 
@@ -60,6 +64,7 @@ class Service(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 
 # %% ../../nbs/io/services.ipynb #3725a78e
+_STREAMS: dict[str, Callable[[], TextIO]] = {"stderr": lambda: sys.stderr, "stdout": lambda: sys.stdout}
 _LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -87,18 +92,30 @@ class LoggerService(Service):
         return level
 
     def start(self) -> None:
-        """Send the log where the configuration says, and only there."""
+        """Send the log where the configuration says, and only there, without secrets."""
         settings = self.model_dump()
-        streams: dict[str, Any] = {"stderr": sys.stderr, "stdout": sys.stdout}
-        settings["sink"] = streams.get(self.sink, self.sink)
         loguru.logger.remove()
         try:
+            settings["sink"] = self._sink()
+            settings["colorize"] = self._in_colours() if self.colorize is None else self.colorize
             loguru.logger.add(**settings)
         except OSError as error:
             raise errors.ServiceError(
                 f"the log cannot be written to {self.sink} ({error.strerror}): name another file, or stderr, as "
                 "logger_service.sink"
             ) from error
+
+    def _sink(self) -> secrets.ScrubbedStream:
+        if stream := _STREAMS.get(self.sink):
+            return secrets.ScrubbedStream(stream(), secrets.scrubber())
+        Path(self.sink).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(self.sink).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 (loguru stops it, and so closes it)
+        return secrets.ScrubbedStream(file, secrets.scrubber(), close=True)
+
+    def _in_colours(self) -> bool:
+        """Tell whether the sink shows colours: terminals do, and notebooks."""
+        stream = _STREAMS[self.sink]() if self.sink in _STREAMS else None
+        return stream is not None and (stream.isatty() or type(stream).__module__ == "ipykernel.iostream")
 
     def logger(self) -> "loguru.Logger":
         """Return the logger."""
@@ -252,6 +269,51 @@ EXECUTION_TAG = f"{osvariables.PACKAGE}.execution"
 NOTEBOOK_VARIABLE = f"{osvariables.PACKAGE.upper()}_NOTEBOOK"  # where the executor keeps the executed notebook
 RECORD_MIME = f"application/vnd.{osvariables.PACKAGE}.result+json"  # of the output in which a notebook shows its result
 
+# %% ../../nbs/io/services.ipynb #00c903d6
+ENDED_TAG = f"{osvariables.PACKAGE}.ended"  # why a run was ended by somebody else
+
+
+def find_runs(client: "MlflowClient", service: "MlflowService", condition: str) -> "list[Run]":
+    """Return the runs of the experiment of a service, oldest first.
+
+    Args:
+        client: a client of the service.
+        service: where to look.
+        condition: which runs, in MLflow's search language.
+    """
+    experiment = client.get_experiment_by_name(service.resolved_experiment_name)
+    if experiment is None:
+        return []
+    return list(client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time ASC"]))
+
+
+def end_runs(client: "MlflowClient", service: "MlflowService", runs: "list[Run]", status: str) -> None:
+    """Give runs another end, and their nested runs one if they have none."""
+    for run in runs:
+        nested = find_runs(client, service, f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+        for each in [run, *(child for child in nested if child.info.status == "RUNNING")]:
+            if each.info.status == "RUNNING":
+                client.set_terminated(each.info.run_id, status)
+            else:
+                client.update_run(each.info.run_id, status)  # it keeps the time that it ended
+
+
+# %% ../../nbs/io/services.ipynb #aac90f5a
+def _end_runs_of_the_dead(service: "MlflowService") -> None:
+    """End runs that processes of this machine left open when they died; trouble with that does not stop anybody."""
+    try:
+        client, machine = service.client(), processes.ProcessId.own().machine
+        here = f"attributes.status = 'RUNNING' and tags.`{processes.MACHINE_TAG}` = '{machine}'"
+        for run in find_runs(client, service, here):
+            process = processes.ProcessId.from_tags(run.data.tags)
+            if process is not None and process.is_dead():
+                reason = f"process {process.pid} on {process.host} died without ending the run"
+                client.set_tag(run.info.run_id, ENDED_TAG, reason)
+                end_runs(client, service, [run], "FAILED")
+                loguru.logger.warning("MLflow run {} is FAILED: {}", run.info.run_id, reason)
+    except Exception as error:  # noqa: BLE001  whatever a server says to that, it is not what the job is about
+        loguru.logger.warning("Runs of dead processes are not looked for: {}", str(error).partition("\n")[0])
+
 
 # %% ../../nbs/io/services.ipynb #4bfd2e85
 class MlflowService(Service):
@@ -299,6 +361,7 @@ class MlflowService(Service):
         if self.resolved_registry_uri != self.resolved_tracking_uri:
             with _creation_lock(self.resolved_registry_uri):
                 self._open_registry()
+        _end_runs_of_the_dead(self)
         if not self.autolog_disable:
             switches = {name.removeprefix("autolog_"): value for name, value in self if name.startswith("autolog_")}
             mlflow.autolog(**switches)
@@ -348,7 +411,7 @@ class MlflowService(Service):
         """
         import mlflow
 
-        tags = dict(run_config.tags or {})
+        tags = processes.ProcessId.own().tags() | secrets.scrubber().everywhere(run_config.tags or {})
         if execution := os.environ.get(EXECUTION_VARIABLE):
             tags[EXECUTION_TAG] = execution
         with mlflow.start_run(

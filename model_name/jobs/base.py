@@ -35,7 +35,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors
-from ..io import provenance, services
+from ..io import provenance, secrets, services
 from ..io.provenance import Fingerprint as Fingerprint
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Recorder:
         """Note parameters; nested ones get dotted names."""
         import mlflow
 
-        mlflow.log_params(_flat(values))
+        mlflow.log_params(secrets.scrubber().everywhere(_flat(values)))
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Note metrics; MLflow has no place for what is not a number."""
@@ -248,13 +248,13 @@ class Recorder:
         """Keep a table as a file."""
         import mlflow
 
-        mlflow.log_text(table.to_csv(index=False), f"tables/{name}.csv")
+        mlflow.log_text(secrets.scrub(table.to_csv(index=False)), f"tables/{name}.csv")
 
     def tags(self, **values: str) -> None:
         """Tag the run."""
         import mlflow
 
-        mlflow.set_tags(values)
+        mlflow.set_tags(secrets.scrubber().everywhere(values))
 
 
 # %% ../../nbs/jobs/base.ipynb #de5d0588
@@ -395,7 +395,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
             try:
                 yield recorder
             finally:
-                mlflow.log_text(recorder.provenance.finish().to_json(), "provenance.json")
+                mlflow.log_text(secrets.scrub(recorder.provenance.finish().to_json()), "provenance.json")
                 mlflow.set_tags(recorder.provenance.tags() | {"mlflow.source.name": tags["mlflow.source.name"]})
 
     def asked_for(self) -> dict[str, Any]:

@@ -86,7 +86,8 @@ def test_modules_that_start_threads_are_refused(tmp_path: Path, monkeypatch: pyt
     warm.stop()
 
 
-def test_no_process_outlives_a_killed_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("isolated", [False, True])
+def test_no_process_outlives_a_killed_command(isolated: bool, tmp_path: Path) -> None:
     wait = (
         "import os, subprocess, sys, time\nchild = subprocess.Popen(['sleep', '600'])\n"
         "print('pids', os.getppid(), os.getpid(), child.pid, file=sys.stderr); time.sleep(600)"
@@ -94,7 +95,8 @@ def test_no_process_outlives_a_killed_command(tmp_path: Path) -> None:
     parent = (
         "import sys; from pathlib import Path; from model_name.io import notebooks, services\n"
         "nowhere = services.MlflowService(tracking_uri='sqlite:///none.db')\n"
-        "notebooks.PapermillExecutor().execute(Path('wait.ipynb'), {}, Path('done.ipynb').absolute(), nowhere)"
+        f"executor = notebooks.PapermillExecutor(isolated={isolated})\n"
+        "executor.execute(Path('wait.ipynb'), {}, Path('done.ipynb').absolute(), nowhere)"
     )
     write(tmp_path / "wait.ipynb", wait)
     with subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as command:

@@ -2,6 +2,7 @@
 
 import ast
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from hypothesis import given, settings
 from mlflow.entities import Run
 
 from model_name.core import errors
-from model_name.io import notebooks, services
+from model_name.io import notebooks, secrets, services
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="uses the signals of POSIX systems")
 QUIET = notebooks.PapermillExecutor(show_log=False, show_progress=False)
@@ -137,12 +139,13 @@ def test_a_notebook_with_a_run(
     run = client.get_run(execution.run_ids[0])
     assert run.info.status == "FINISHED"
     attached = client.list_artifacts(run.info.run_id, "notebook")
-    assert [artifact.path for artifact in attached] == ["notebook/train {1}.ipynb"]
+    assert [artifact.path for artifact in attached] == ["notebook/train {1}.html", "notebook/train {1}.ipynb"]
     (tmp_path / "down").mkdir()
-    downloaded = Path(client.download_artifacts(run.info.run_id, attached[0].path, str(tmp_path / "down")))
+    downloaded = Path(client.download_artifacts(run.info.run_id, attached[1].path, str(tmp_path / "down")))
     assert downloaded.read_bytes() == destination.read_bytes()
     assert json.loads(destination.read_text())["metadata"]["papermill"]["output_path"] == str(destination)
-    assert [path.name for path in destination.parent.iterdir()] == [destination.name]  # no draft
+    assert execution.page == destination.with_suffix(".html")
+    assert sorted(destination.parent.iterdir()) == [execution.page, destination]  # no draft
     assert (source.read_bytes(), dict(os.environ)) == (before, environment)
 
 
@@ -220,15 +223,18 @@ def test_a_cell_that_raises_fails_a_run_that_was_finished(service: services.Mlfl
     source = write(tmp_path / "train.ipynb", run_cell(service, "print('so far')"), "int('x')", "print('never')")
     execution = QUIET.execute(source, {}, tmp_path / "out.ipynb", service)
     assert type(execution.error) is errors.NotebookError
-    assert str(execution.error) == (
-        "train.ipynb, cell 3: ValueError: invalid literal for int() with base 10: 'x'; "
-        f"executed notebook: {tmp_path / 'out.ipynb'}"
-    )
+    assert str(execution.error) == ("train.ipynb, cell 3: ValueError: invalid literal for int() with base 10: 'x'")
+    assert execution.error.__notes__ == [
+        f"To look into it, with this configuration: jupyter lab {tmp_path / 'out.ipynb'}"
+    ]
     assert text(tmp_path / "out.ipynb") == "so far\n"
     (run,) = (service.client().get_run(identifier) for identifier in execution.run_ids)
     assert run.info.status == "FAILED"
-    (attached,) = service.client().list_artifacts(run.info.run_id, "notebook")
-    assert attached.path == "notebook/out.ipynb"
+    page, notebook = service.client().list_artifacts(run.info.run_id, "notebook")
+    assert (page.path, notebook.path) == ("notebook/out.html", "notebook/out.ipynb")
+    shown = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert "so far" in shown
+    assert "invalid literal for int() with base 10" in shown
 
 
 def test_a_gate_leaves_its_run_finished(service: services.MlflowService, tmp_path: Path) -> None:
@@ -242,6 +248,7 @@ def test_a_gate_leaves_its_run_finished(service: services.MlflowService, tmp_pat
     execution = QUIET.execute(source, {}, tmp_path / "out.ipynb", service)
     assert (type(execution.error), str(execution.error)) == (errors.GateError, "r2 0.79 < 0.80\nrmse 90 > 80")
     assert execution.result == {"refusals": ["r2"]}
+    assert not hasattr(execution.error, "__notes__"), "there is nothing to mend in the notebook"
     assert service.client().get_run(execution.run_ids[0]).info.status == "FINISHED"
 
 
@@ -271,13 +278,57 @@ def test_failures_that_are_not_exceptions_of_a_cell(
     [
         ("DataError", "\x1b[31mno rows\x1b[0m", errors.DataError, "no rows"),
         ("ConfigError", "x", errors.ConfigError, "x"),
-        ("annotations", "x", errors.NotebookError, "a.ipynb, cell 4: annotations: x; executed notebook: b.ipynb"),
-        ("KeyError", "", errors.NotebookError, "a.ipynb, cell 4: KeyError; executed notebook: b.ipynb"),
+        ("annotations", "x", errors.NotebookError, "a.ipynb, cell 4: annotations: x"),
+        ("KeyError", "", errors.NotebookError, "a.ipynb, cell 4: KeyError"),
     ],
 )
 def test_an_error_keeps_its_class(ename: str, evalue: str, kind: type, message: str) -> None:
-    error = notebooks._failure(ename, evalue, 4, Path("a.ipynb"), Path("b.ipynb"), "")
+    error = notebooks._failure(ename, evalue, 4, Path("a.ipynb"), "")
     assert (type(error), str(error)) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("out/train.ipynb", "jupyter lab out/train.ipynb"),
+        ("my runs/a'b.ipynb", "jupyter lab 'my runs/a'\"'\"'b.ipynb'"),
+    ],
+)
+def test_the_command_that_opens_a_notebook(
+    path: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert notebooks.reopen_command(tmp_path / path) == command
+
+
+def test_a_failed_notebook_fails_in_the_same_way_when_it_is_opened_again(
+    elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("a\n1\n")
+    read = """
+    import json
+    from pathlib import Path
+    from model_name.io import secrets
+    found = json.loads(secrets.unseal(config))
+    raise ValueError(f"{Path(found['path']).read_text().split()} for {len(found['password'])} letters")
+    """
+    source = write(tmp_path / "train.ipynb", read)
+    sealed = {"config": json.dumps({"path": "table.csv", "password": "<secret REOPENED_PASSWORD>"})}
+    secret = {"REOPENED_PASSWORD": "hush-hush"}
+    failed = QUIET.execute(source, sealed, tmp_path / "out" / "1" / "train.ipynb", elsewhere, secret)
+    assert str(failed.error) == "train.ipynb, cell 3: ValueError: ['a', '1'] for 9 letters"
+    assert failed.error is not None
+    command = failed.error.__notes__[0].rpartition(": ")[2]
+    assert command == "jupyter lab out/1/train.ipynb"
+
+    nbconvert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout", command.split()[-1]]
+    without = {name: value for name, value in os.environ.items() if name != services.NOTEBOOK_VARIABLE}
+    again = subprocess.run(nbconvert, env=without | secret, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert ": ['a', '1'] for 9 letters" in again.stderr
+    forgotten = subprocess.run(nbconvert, env=without, capture_output=True, text=True)
+    assert "set the environment variable REOPENED_PASSWORD" in forgotten.stderr
 
 
 # ------------------------------------------------------------------------------------------------- kernels that die
@@ -348,7 +399,7 @@ def alive(pid: int) -> bool:
 PARENT = """
 import sys
 from pathlib import Path
-from model_name.io import notebooks, services
+from model_name.io import notebooks, secrets, services
 source, destination, uri = sys.argv[1:]
 service = services.MlflowService(tracking_uri=uri, experiment_name="tests")
 try:
@@ -379,7 +430,7 @@ def test_an_interruption_ends_everything(number: int, service: services.MlflowSe
     ]
     assert "so far\n" in text(tmp_path / "out.ipynb")
     assert "never\n" not in text(tmp_path / "out.ipynb")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.ipynb", "train.ipynb"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "out.ipynb", "train.ipynb"]
 
 
 @posix
@@ -406,11 +457,22 @@ def test_a_cell_cannot_refuse_an_interruption(
 
 
 @posix
+@pytest.mark.parametrize("moment", ["before", "while"])
 def test_an_interruption_while_the_kernel_starts(
-    elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moment: str, elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    make, interrupted = notebooks._kernel_manager, threading.Event()
+
+    def make_later(folder: Path) -> Any:
+        assert interrupted.wait(60), "the process that starts did not interrupt this one"
+        return make(folder)
+
     start = script(tmp_path / "python", f"echo $$ > {tmp_path}/pid", "kill -INT $PPID", "exec sleep 600")
     monkeypatch.setattr(sys, "executable", start)
+    if moment == "before":  # as on a machine that is busy: nobody manages the kernel yet
+        monkeypatch.setattr(notebooks, "_kernel_manager", make_later)
+        hear = notebooks._Kernel.interrupt
+        monkeypatch.setattr(notebooks._Kernel, "interrupt", lambda kernel: (hear(kernel), interrupted.set()))
     with pytest.raises(KeyboardInterrupt):
         QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
     assert not alive(int((tmp_path / "pid").read_text()))
@@ -467,8 +529,18 @@ def test_a_disk_that_fills_up(
     assert not (tmp_path / "out.ipynb").exists()
 
 
+def test_a_page_that_cannot_be_written_is_a_warning(
+    elsewhere: services.MlflowService, tmp_path: Path, warned: list[str]
+) -> None:
+    (tmp_path / "out.html").mkdir()
+    execution = QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
+    assert (execution.error, execution.page) == (None, None)
+    (warning,) = warned
+    assert "out.ipynb is not rendered as HTML: " in warning
+
+
 def terminal(log: bool, progress: bool) -> notebooks._Terminal:
-    terminal = notebooks._Terminal("train", log=log, progress=progress)
+    terminal = notebooks._Terminal("train", secrets.Scrubber(), log=log, progress=progress)
     terminal.start(2)
     return terminal
 
@@ -484,6 +556,37 @@ def test_the_log_is_shown_by_whole_lines(
     shown.close()
     lines = re.sub(r"\r *\r?(train: [^\r\n]*)?", "", capsys.readouterr().err).splitlines()
     assert lines == ["read", "100%", "", "last"]
+
+
+@posix
+@pytest.mark.parametrize(("columns", "shown"), [(100, True), (0, True), (None, False)])
+def test_progress_is_for_terminals(columns: int | None, shown: bool, tmp_path: Path) -> None:
+    """A terminal that does not say how wide it is gets the line, too."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    code = (
+        "from model_name.io import notebooks, secrets; import sys\n"
+        "shown = sys.stderr.isatty()\n"
+        "terminal = notebooks._Terminal('train', secrets.Scrubber(), log=True, progress=shown)\n"
+        "terminal.start(3); terminal.cell(); terminal.write('read 3 rows\\n'); terminal.cell(); terminal.close()"
+    )
+    ours, theirs = pty.openpty()
+    if columns is not None:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    error = theirs if columns is not None else subprocess.PIPE
+    done = subprocess.run([sys.executable, "-c", code], stderr=error, env=clean, check=True)
+    os.close(theirs)
+    said = done.stderr or b""
+    with contextlib.suppress(OSError):  # Linux says so when the other side is closed
+        while columns is not None and (part := os.read(ours, 4096)):
+            said += part
+    os.close(ours)
+    assert b"read 3 rows" in said
+    assert (b"train: cell 2 of 3, 00:0" in said) is shown
 
 
 def test_a_quiet_terminal_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,8 +128,8 @@ def test_an_editable_installation_used_from_elsewhere(
 @pytest.mark.parametrize(
     ("name", "secret"),
     [
-        *((name, True) for name in ("password", "sasl.password", "apiKey", "api_keys", "TOKEN", "Key")),
-        *((name, False) for name in ("monkey", "seed", "1", "keyboard", "")),
+        *((name, True) for name in ("password", "sasl.password", "apiKey", "api_keys", "TOKEN", "Key", "PGPASSWORD")),
+        *((name, False) for name in ("monkey", "seed", "1", "keyboard", "", "PWD", "tokenizer")),
     ],
 )
 def test_names_of_secrets(name: str, secret: bool) -> None:

@@ -1,5 +1,6 @@
 """The log, alerts that arrive and alerts that do not, and MLflow stores in every condition."""
 
+import dataclasses
 import http.server
 import json
 import socket
@@ -15,7 +16,7 @@ import pydantic as pdt
 import pytest
 
 from model_name.core import errors
-from model_name.io import osvariables, services
+from model_name.io import osvariables, processes, services
 
 
 @pytest.fixture
@@ -326,3 +327,72 @@ def test_commands_that_create_a_registry_of_its_own_at_the_same_moment(empty_sto
     assert [process.returncode for process in started] == [0, 0, 0], said
     client = services.MlflowService(tracking_uri=tracking, registry_uri=registry).client()
     assert sorted(model.name for model in client.search_registered_models()) == ["a", "b", "c"]
+
+
+# ------------------------------------------------------------------------------------------------- runs of the dead
+LEAVE_OPEN = """
+import sys, mlflow
+from model_name.io import services
+service = services.MlflowService(tracking_uri=sys.argv[1])
+service.start()
+with service.run_context(service.RunConfig(name="killed")):
+    with mlflow.start_run(run_name="nested", nested=True):
+        print("open", flush=True)
+        sys.stdin.read()
+"""
+
+
+def states(service: services.MlflowService) -> dict[str, str]:
+    runs = services.find_runs(service.client(), service, "")
+    return {str(run.info.run_name): run.info.status for run in runs}
+
+
+def test_a_run_whose_process_was_killed_fails_when_the_next_one_starts(
+    store: services.MlflowService, warned: list[str]
+) -> None:
+    command = [sys.executable, "-c", LEAVE_OPEN, str(store.tracking_uri)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        store.start()
+        assert states(store) == {"killed": "RUNNING", "nested": "RUNNING"}, "its process lives"
+        process.kill()
+    store.start()
+    assert states(store) == {"killed": "FAILED", "nested": "FAILED"}
+    (run,) = services.find_runs(store.client(), store, "attributes.run_name = 'killed'")
+    assert run.info.end_time is not None
+    reason = f"process {process.pid} on {socket.gethostname()} died without ending the run"
+    assert run.data.tags[services.ENDED_TAG] == reason
+    assert warned == [f"MLflow run {run.info.run_id} is FAILED: {reason}"]
+    store.start()
+    assert len(warned) == 1, "once"
+
+
+def test_only_the_dead_of_this_machine_lose_their_runs(store: services.MlflowService) -> None:
+    store.start()
+    client, own = store.client(), processes.ProcessId.own()
+    experiment = client.get_experiment_by_name(store.resolved_experiment_name)
+    assert experiment is not None
+    reused = dataclasses.replace(own, started="earlier")
+    processes_of = {
+        "this": own.tags(),
+        "elsewhere": dataclasses.replace(reused, machine="another").tags(),
+        "unknown": {},
+        "a number used again": reused.tags(),
+    }
+    for name, tags in processes_of.items():
+        client.create_run(experiment.experiment_id, run_name=name, tags=tags)
+    store.start()
+    running = dict.fromkeys(processes_of, "RUNNING")
+    assert states(store) == running | {"a number used again": "FAILED"}
+
+
+def test_a_store_that_cannot_be_asked_about_the_dead(
+    store: services.MlflowService, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("read-only\nand more")
+
+    monkeypatch.setattr(services, "find_runs", refuse)
+    store.start()
+    assert warned == ["Runs of dead processes are not looked for: read-only"]
