@@ -513,12 +513,17 @@ d = {
                 "io/datasets.html#sqlwriter._refuse_existing",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.SqlWriter.exists": (
+                "io/datasets.html#sqlwriter.exists",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.SqlWriter.location": (
                 "io/datasets.html#sqlwriter.location",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlWriter.open": ("io/datasets.html#sqlwriter.open", "model_name/io/datasets.py"),
             "model_name.io.datasets.Writer": ("io/datasets.html#writer", "model_name/io/datasets.py"),
+            "model_name.io.datasets.Writer.exists": ("io/datasets.html#writer.exists", "model_name/io/datasets.py"),
             "model_name.io.datasets.Writer.location": ("io/datasets.html#writer.location", "model_name/io/datasets.py"),
             "model_name.io.datasets.Writer.open": ("io/datasets.html#writer.open", "model_name/io/datasets.py"),
             "model_name.io.datasets.Writer.write": ("io/datasets.html#writer.write", "model_name/io/datasets.py"),
@@ -546,6 +551,10 @@ d = {
             ),
             "model_name.io.datasets._FileWriter._compression": (
                 "io/datasets.html#_filewriter._compression",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._FileWriter.exists": (
+                "io/datasets.html#_filewriter.exists",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._FileWriter.location": (
@@ -759,6 +768,10 @@ d = {
             ),
             "model_name.io.notebooks._client": ("io/notebooks.html#_client", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._draft": ("io/notebooks.html#_draft", "model_name/io/notebooks.py"),
+            "model_name.io.notebooks._embed_records": (
+                "io/notebooks.html#_embed_records",
+                "model_name/io/notebooks.py",
+            ),
             "model_name.io.notebooks._end": ("io/notebooks.html#_end", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._end_runs": ("io/notebooks.html#_end_runs", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._failure": ("io/notebooks.html#_failure", "model_name/io/notebooks.py"),
@@ -814,6 +827,7 @@ d = {
             "model_name.io.osvariables.checkout": ("io/osvariables.html#checkout", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.project": ("io/osvariables.html#project", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.runs_dir": ("io/osvariables.html#runs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.sounds_secret": (
                 "io/osvariables.html#sounds_secret",
@@ -962,8 +976,20 @@ d = {
                 "io/provenance.html#datafingerprint",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance.DataFingerprint._count": (
+                "io/provenance.html#datafingerprint._count",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.DataFingerprint.compare": (
+                "io/provenance.html#datafingerprint.compare",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance.DataFingerprint.differences": (
                 "io/provenance.html#datafingerprint.differences",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.DataFingerprint.rows_apart": (
+                "io/provenance.html#datafingerprint.rows_apart",
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance.Environment": ("io/provenance.html#environment", "model_name/io/provenance.py"),
@@ -994,6 +1020,10 @@ d = {
                 "io/provenance.html#provenance._without_secrets",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance.Provenance.adding": (
+                "io/provenance.html#provenance.adding",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance.Provenance.finish": (
                 "io/provenance.html#provenance.finish",
                 "model_name/io/provenance.py",
@@ -1008,6 +1038,10 @@ d = {
             ),
             "model_name.io.provenance.Provenance.with_input": (
                 "io/provenance.html#provenance.with_input",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.SourceNotebook": (
+                "io/provenance.html#sourcenotebook",
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._ColumnDigest": (
@@ -1026,30 +1060,106 @@ d = {
                 "io/provenance.html#_columndigest.update",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._RowSketch": ("io/provenance.html#_rowsketch", "model_name/io/provenance.py"),
+            "model_name.io.provenance._RowSketch.__init__": (
+                "io/provenance.html#_rowsketch.__init__",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch._places": (
+                "io/provenance.html#_rowsketch._places",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch.add": (
+                "io/provenance.html#_rowsketch.add",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch.less": (
+                "io/provenance.html#_rowsketch.less",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch.of": (
+                "io/provenance.html#_rowsketch.of",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch.text": (
+                "io/provenance.html#_rowsketch.text",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance._arrow": ("io/provenance.html#_arrow", "model_name/io/provenance.py"),
             "model_name.io.provenance._can_hide": ("io/provenance.html#_can_hide", "model_name/io/provenance.py"),
             "model_name.io.provenance._canonical": ("io/provenance.html#_canonical", "model_name/io/provenance.py"),
+            "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
+            "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
+            "model_name.io.provenance._git_state_with_patch": (
+                "io/provenance.html#_git_state_with_patch",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._hash_files": ("io/provenance.html#_hash_files", "model_name/io/provenance.py"),
+            "model_name.io.provenance._hashes": ("io/provenance.html#_hashes", "model_name/io/provenance.py"),
+            "model_name.io.provenance._is_left_out": ("io/provenance.html#_is_left_out", "model_name/io/provenance.py"),
+            "model_name.io.provenance._known_secrets": (
+                "io/provenance.html#_known_secrets",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._limits_threads": (
+                "io/provenance.html#_limits_threads",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance._little_endian": (
                 "io/provenance.html#_little_endian",
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._masked": ("io/provenance.html#_masked", "model_name/io/provenance.py"),
+            "model_name.io.provenance._masked_text": ("io/provenance.html#_masked_text", "model_name/io/provenance.py"),
             "model_name.io.provenance._mix": ("io/provenance.html#_mix", "model_name/io/provenance.py"),
             "model_name.io.provenance._named_columns": (
                 "io/provenance.html#_named_columns",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._plain": ("io/provenance.html#_plain", "model_name/io/provenance.py"),
+            "model_name.io.provenance._refuse_constant": (
+                "io/provenance.html#_refuse_constant",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance._row_bits": ("io/provenance.html#_row_bits", "model_name/io/provenance.py"),
+            "model_name.io.provenance._seeds": ("io/provenance.html#_seeds", "model_name/io/provenance.py"),
+            "model_name.io.provenance._sha256": ("io/provenance.html#_sha256", "model_name/io/provenance.py"),
+            "model_name.io.provenance._sha256_of": ("io/provenance.html#_sha256_of", "model_name/io/provenance.py"),
             "model_name.io.provenance._text_bytes": ("io/provenance.html#_text_bytes", "model_name/io/provenance.py"),
+            "model_name.io.provenance._without_filters": (
+                "io/provenance.html#_without_filters",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.artifact_hashes": (
+                "io/provenance.html#artifact_hashes",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance.begin": ("io/provenance.html#begin", "model_name/io/provenance.py"),
             "model_name.io.provenance.describe_environment": (
                 "io/provenance.html#describe_environment",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance.embed": ("io/provenance.html#embed", "model_name/io/provenance.py"),
+            "model_name.io.provenance.embedded": ("io/provenance.html#embedded", "model_name/io/provenance.py"),
             "model_name.io.provenance.fingerprint": ("io/provenance.html#fingerprint", "model_name/io/provenance.py"),
+            "model_name.io.provenance.git_patch": ("io/provenance.html#git_patch", "model_name/io/provenance.py"),
             "model_name.io.provenance.git_state": ("io/provenance.html#git_state", "model_name/io/provenance.py"),
+            "model_name.io.provenance.installed_distributions": (
+                "io/provenance.html#installed_distributions",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance.mask": ("io/provenance.html#mask", "model_name/io/provenance.py"),
+            "model_name.io.provenance.module_hashes": (
+                "io/provenance.html#module_hashes",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.read_record": ("io/provenance.html#read_record", "model_name/io/provenance.py"),
             "model_name.io.provenance.row_hashes": ("io/provenance.html#row_hashes", "model_name/io/provenance.py"),
+            "model_name.io.provenance.source_notebook": (
+                "io/provenance.html#source_notebook",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.threads": ("io/provenance.html#threads", "model_name/io/provenance.py"),
         },
         "model_name.io.registries": {
             "model_name.io.registries.BuiltinLoader": (
@@ -1474,11 +1584,23 @@ d = {
             "model_name.jobs.base.Job": ("jobs/base.html#job", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.__enter__": ("jobs/base.html#job.__enter__", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.__exit__": ("jobs/base.html#job.__exit__", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job._finish": ("jobs/base.html#job._finish", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.asked_for": ("jobs/base.html#job.asked_for", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.described": ("jobs/base.html#job.described", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.elsewhere": ("jobs/base.html#job.elsewhere", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.fingerprints": ("jobs/base.html#job.fingerprints", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.logger": ("jobs/base.html#job.logger", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.pins": ("jobs/base.html#job.pins", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.recording": ("jobs/base.html#job.recording", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.registered_name": (
+                "jobs/base.html#job.registered_name",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base.Job.run": ("jobs/base.html#job.run", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.standing": ("jobs/base.html#job.standing", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.started": ("jobs/base.html#job.started", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.step_key": ("jobs/base.html#job.step_key", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.tables": ("jobs/base.html#job.tables", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult": ("jobs/base.html#jobresult", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult.__repr__": ("jobs/base.html#jobresult.__repr__", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult._repr_html_": (
@@ -1497,26 +1619,33 @@ d = {
             ),
             "model_name.jobs.base.Recorder": ("jobs/base.html#recorder", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.__init__": ("jobs/base.html#recorder.__init__", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Recorder.decide": ("jobs/base.html#recorder.decide", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.figures": ("jobs/base.html#recorder.figures", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Recorder.keep": ("jobs/base.html#recorder.keep", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.metrics": ("jobs/base.html#recorder.metrics", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.note": ("jobs/base.html#recorder.note", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.note_fingerprints": (
                 "jobs/base.html#recorder.note_fingerprints",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.Recorder.output": ("jobs/base.html#recorder.output", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.parameters": (
                 "jobs/base.html#recorder.parameters",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.Recorder.pin": ("jobs/base.html#recorder.pin", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.read_pair": ("jobs/base.html#recorder.read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.table": ("jobs/base.html#recorder.table", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.tags": ("jobs/base.html#recorder.tags", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Recorder.version": ("jobs/base.html#recorder.version", "model_name/jobs/base.py"),
             "model_name.jobs.base._beyond_defaults": ("jobs/base.html#_beyond_defaults", "model_name/jobs/base.py"),
+            "model_name.jobs.base._enter": ("jobs/base.html#_enter", "model_name/jobs/base.py"),
             "model_name.jobs.base._flat": ("jobs/base.html#_flat", "model_name/jobs/base.py"),
             "model_name.jobs.base._kept_rows": ("jobs/base.html#_kept_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.align": ("jobs/base.html#align", "model_name/jobs/base.py"),
             "model_name.jobs.base.in_order_of_time": ("jobs/base.html#in_order_of_time", "model_name/jobs/base.py"),
             "model_name.jobs.base.keep_seen_rows": ("jobs/base.html#keep_seen_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base.read_pair": ("jobs/base.html#read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
             "model_name.jobs.base.seen_rows": ("jobs/base.html#seen_rows", "model_name/jobs/base.py"),
@@ -1547,8 +1676,16 @@ d = {
                 "jobs/evaluations.html#evaluationsjob.all_metrics",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations.EvaluationsJob.pins": (
+                "jobs/evaluations.html#evaluationsjob.pins",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations.EvaluationsJob.run": (
                 "jobs/evaluations.html#evaluationsjob.run",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob.tables": (
+                "jobs/evaluations.html#evaluationsjob.tables",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsResult": (
@@ -1629,8 +1766,24 @@ d = {
                 "jobs/explanations.html#explanationsjob._within_budget",
                 "model_name/jobs/explanations.py",
             ),
+            "model_name.jobs.explanations.ExplanationsJob.elsewhere": (
+                "jobs/explanations.html#explanationsjob.elsewhere",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob.pins": (
+                "jobs/explanations.html#explanationsjob.pins",
+                "model_name/jobs/explanations.py",
+            ),
             "model_name.jobs.explanations.ExplanationsJob.run": (
                 "jobs/explanations.html#explanationsjob.run",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob.standing": (
+                "jobs/explanations.html#explanationsjob.standing",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob.tables": (
+                "jobs/explanations.html#explanationsjob.tables",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations.ExplanationsResult": (
@@ -1665,8 +1818,24 @@ d = {
                 "jobs/inference.html#inferencejob._score",
                 "model_name/jobs/inference.py",
             ),
+            "model_name.jobs.inference.InferenceJob.elsewhere": (
+                "jobs/inference.html#inferencejob.elsewhere",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference.InferenceJob.pins": (
+                "jobs/inference.html#inferencejob.pins",
+                "model_name/jobs/inference.py",
+            ),
             "model_name.jobs.inference.InferenceJob.run": (
                 "jobs/inference.html#inferencejob.run",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference.InferenceJob.standing": (
+                "jobs/inference.html#inferencejob.standing",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference.InferenceJob.tables": (
+                "jobs/inference.html#inferencejob.tables",
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference.InferenceResult": (
@@ -1890,8 +2059,16 @@ d = {
                 "jobs/promotion.html#promotionjob._say",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion.PromotionJob.pins": (
+                "jobs/promotion.html#promotionjob.pins",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.PromotionJob.run": (
                 "jobs/promotion.html#promotionjob.run",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionJob.standing": (
+                "jobs/promotion.html#promotionjob.standing",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionResult": (
@@ -1930,8 +2107,16 @@ d = {
                 "jobs/training.html#trainingjob._split",
                 "model_name/jobs/training.py",
             ),
+            "model_name.jobs.training.TrainingJob.pins": (
+                "jobs/training.html#trainingjob.pins",
+                "model_name/jobs/training.py",
+            ),
             "model_name.jobs.training.TrainingJob.run": (
                 "jobs/training.html#trainingjob.run",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob.tables": (
+                "jobs/training.html#trainingjob.tables",
                 "model_name/jobs/training.py",
             ),
             "model_name.jobs.training.TrainingResult": (
@@ -1979,7 +2164,15 @@ d = {
                 "model_name/jobs/tuning.py",
             ),
             "model_name.jobs.tuning.TuningJob._rows": ("jobs/tuning.html#tuningjob._rows", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob.elsewhere": (
+                "jobs/tuning.html#tuningjob.elsewhere",
+                "model_name/jobs/tuning.py",
+            ),
             "model_name.jobs.tuning.TuningJob.run": ("jobs/tuning.html#tuningjob.run", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob.tables": (
+                "jobs/tuning.html#tuningjob.tables",
+                "model_name/jobs/tuning.py",
+            ),
             "model_name.jobs.tuning.TuningResult": ("jobs/tuning.html#tuningresult", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning.TuningResult.facts": (
                 "jobs/tuning.html#tuningresult.facts",
@@ -1989,6 +2182,7 @@ d = {
                 "jobs/tuning.html#tuningresult.incomplete",
                 "model_name/jobs/tuning.py",
             ),
+            "model_name.jobs.tuning._comparable": ("jobs/tuning.html#_comparable", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning._features": ("jobs/tuning.html#_features", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning._number_in": ("jobs/tuning.html#_number_in", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning._short": ("jobs/tuning.html#_short", "model_name/jobs/tuning.py"),

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import loguru
 
 from ..core import errors
-from . import kernels, osvariables, services
+from . import kernels, osvariables, provenance, services
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -588,6 +588,18 @@ def _end_runs(client: "MlflowClient", service: services.MlflowService, runs: "li
                 client.update_run(each.info.run_id, status)  # it keeps the time that it ended
 
 
+def _embed_records(client: "MlflowClient", runs: "list[Run]", notebook: Path) -> None:
+    """Write what the runs were made of into the metadata of the notebook."""
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        for run in runs:
+            if any(file.path == provenance.RECORD_FILE for file in client.list_artifacts(run.info.run_id)):
+                file = client.download_artifacts(run.info.run_id, provenance.RECORD_FILE, folder)
+                records.append(Path(file).read_text(encoding="utf-8"))
+    if records:
+        provenance.embed(notebook, records)
+
+
 def _record(service: services.MlflowService, execution: str, notebook: Path, status: str | None) -> tuple[str, ...]:
     """Attach a notebook to its runs, and end them with a status, if one is given.
 
@@ -600,6 +612,7 @@ def _record(service: services.MlflowService, execution: str, notebook: Path, sta
             runs = _find_runs(client, service, f"tags.`{services.EXECUTION_TAG}` = '{execution}'")
             if status is not None:
                 _end_runs(client, service, runs, status)
+            _embed_records(client, runs, notebook)
             for run in runs:
                 client.log_artifact(run.info.run_id, str(notebook), _ARTIFACT_FOLDER)
     except Exception as error:  # noqa: BLE001  whatever a server or its client does, the job's result stands
