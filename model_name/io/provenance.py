@@ -11,6 +11,7 @@ __all__ = [
     "fingerprint",
     "mask",
     "GitState",
+    "has_commit",
     "git_state",
     "git_patch",
     "module_hashes",
@@ -21,6 +22,7 @@ __all__ = [
     "installed_distributions",
     "threads",
     "Provenance",
+    "digest_of",
     "read_record",
     "begin",
     "artifact_hashes",
@@ -455,6 +457,11 @@ def _git(folder: Path | str, *arguments: str, given: bytes | None = None, **vari
     return done.stdout
 
 
+def has_commit(folder: Path | str, commit: str) -> bool:
+    """Tell whether a clone has a commit."""
+    return _git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+
 def git_state(folder: Path | str) -> GitState:
     """Return the commit, the branch and whether there are uncommitted changes.
 
@@ -666,6 +673,11 @@ class Provenance(pdt.BaseModel, strict=True, frozen=True, extra="ignore", ser_js
             f"{self.package}.reproduces": self.reproduces,
         } | {f"{self.package}.data.{name}": data.sha256 for name, data in self.inputs.items()}
         return {name: value for name, value in tags.items() if value is not None}
+
+
+def digest_of(text: str) -> str:
+    """Return the SHA-256 that a document has, or should have."""
+    return _sha256_of(json.loads(text))
 
 
 def _sha256_of(document: Mapping[str, Any]) -> str:
