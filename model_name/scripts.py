@@ -289,14 +289,14 @@ def _unchanged(step: Step) -> str:
     """Say since which run a step has not changed; nothing if it has, or if that cannot be told."""
     import mlflow
 
-    from model_name.io import osvariables, provenance, reproductions
+    from model_name.io import osvariables, reproductions
 
     job, service = step.job, step.job.mlflow_service
     try:
         service.start()
         client = service.client()
         key = job.step_key(job.pins(), job.fingerprints())
-        experiment = client.get_experiment_by_name(service.resolved_experiment_name)
+        experiment: Any = client.get_experiment_by_name(service.resolved_experiment_name)
         condition = f"attributes.status = 'FINISHED' AND tags.`{osvariables.PACKAGE}.step` = '{key}'"
         order = ["attributes.start_time DESC"]
         found = client.search_runs([experiment.experiment_id], condition, order_by=order, max_results=1)
@@ -471,8 +471,8 @@ def _again(record: Any, service: Any, outputs: Path) -> Step:
         raise errors.ConfigError(f"a run of {record.verb} cannot be reproduced: {kind.IRREPRODUCIBLE}")
     job = {**record.configuration["job"], **record.resolved, "reproduces": record.run_id}
     job["mlflow_service"] = {**job["mlflow_service"], **_stores(service)}
-    for name in ("logger_service", "alerts_service"):  # nobody is told, and no log of theirs is written to
-        job.pop(name, None)
+    job["logger_service"] = {**job.get("logger_service", {}), "sink": "stderr"}  # nobody's file
+    job.pop("alerts_service", None)  # and nobody is told
     if hidden := _hidden(job, "job"):
         raise errors.ConfigError(
             f"the record hides a secret, so the run cannot be repeated from it: {', '.join(hidden)}"
@@ -642,6 +642,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         cli.main(arguments, prog_name="model_name", standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -873,7 +873,8 @@ class _FileWriter(Writer):
         """The path, without credentials."""
         return without_secrets(self.path)
 
-    def exists(self) -> bool:  # noqa: D102
+    def exists(self) -> bool:
+        """Tell whether there is such a file."""
         files, path = _filesystem(self.path)
         return bool(files.isfile(path))
 
@@ -963,7 +964,8 @@ class SqlWriter(Writer):
         """The variable and the table."""
         return f"${self.address_variable}, table {self.table}"
 
-    def exists(self) -> bool:  # noqa: D102
+    def exists(self) -> bool:
+        """Tell whether there is such a table."""
         with _database(self.address_variable) as engine:
             return _exists(engine, self.table)
 

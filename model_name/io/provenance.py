@@ -445,16 +445,18 @@ class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     left_out: list[str] = pdt.Field([], description="Changed files that the patch leaves out: large ones, and .env.")
 
 
-def _git(folder: Path | str, *arguments: str, given: bytes | None = None, **variables: str) -> bytes | None:
+def _git(
+    folder: Path | str, *arguments: str, given: bytes | None = None, variables: Mapping[str, str] | None = None
+) -> bytes | None:
     """Ask git, which is given 10 seconds; None if it is not there or refuses."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
-    environment = {**os.environ, **variables}
+    environment = {**os.environ, **(variables or {})}
     try:
         done = subprocess.run(command, capture_output=True, timeout=10, check=True, env=environment, **stdin)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout
+    return bytes(done.stdout)
 
 
 def has_commit(folder: Path | str, commit: str) -> bool:
@@ -505,10 +507,20 @@ def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
     with tempfile.TemporaryDirectory() as own:
         places = {"GIT_INDEX_FILE": f"{own}/index", "GIT_OBJECT_DIRECTORY": own}
         places["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = objects
-        _git(root, "read-tree", "HEAD", **places)
-        _git(root, *_without_filters(root), "update-index", "--add", "--remove", "-z", "--stdin", given=kept, **places)
+        _git(root, "read-tree", "HEAD", variables=places)
+        _git(
+            root,
+            *_without_filters(root),
+            "update-index",
+            "--add",
+            "--remove",
+            "-z",
+            "--stdin",
+            given=kept,
+            variables=places,
+        )
         form = ("--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
-        patch = _git(root, "diff", "--cached", *form, "HEAD", **places)
+        patch = _git(root, "diff", "--cached", *form, "HEAD", variables=places)
     return None if patch is None else _masked(patch.decode(errors="replace")), [os.fsdecode(name) for name in left_out]
 
 
@@ -588,9 +600,9 @@ def installed_distributions() -> dict[str, str]:
     """Return the version of everything that is installed, by name."""
     found: dict[str, str] = {}
     for folder in filter(Path.is_dir, map(Path, dict.fromkeys(sys.path))):
-        for entry in sorted(os.listdir(folder)):
-            name, dash, version = entry.removesuffix(".dist-info").partition("-")
-            if entry.endswith(".dist-info") and dash:
+        for entry in sorted(folder.glob("*.dist-info")):
+            name, dash, version = entry.name.removesuffix(".dist-info").partition("-")
+            if dash:
                 found.setdefault(name.lower().replace("_", "-").replace(".", "-"), version)
     return dict(sorted(found.items()))
 
@@ -808,14 +820,14 @@ def artifact_hashes(client: "MlflowClient", run_id: str, model: str | None = Non
 def _hash_files(place: str) -> dict[str, str]:
     """Hash the files at an address; what is not on this machine is downloaded for that."""
     import mlflow
-    from mlflow.utils.file_utils import local_file_uri_to_path
-    from mlflow.utils.uri import is_local_uri
+    from mlflow.utils import file_utils, uri
 
     with tempfile.TemporaryDirectory() as folder:
-        local = is_local_uri(place)
-        root = Path(
-            local_file_uri_to_path(place) if local else mlflow.artifacts.download_artifacts(place, dst_path=folder)
-        )
+        local = uri.is_local_uri(place)  # type: ignore[no-untyped-call]
+        if local:
+            root = Path(file_utils.local_file_uri_to_path(place))  # type: ignore[no-untyped-call]
+        else:
+            root = Path(mlflow.artifacts.download_artifacts(place, dst_path=folder))
         files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*")) if file.is_file()}
         return {
             name: hashlib.sha256(file.read_bytes()).hexdigest()

@@ -22,7 +22,7 @@ __all__ = [
 # %% ../../nbs/io/reproductions.ipynb #e0f139fd
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -59,8 +59,12 @@ def _record_in_mlflow(run_id: str, service: services.MlflowService) -> provenanc
     """Read the record of an MLflow run, and make sure that it is the one that the run has kept."""
     import mlflow
 
-    client, place = service.client(), provenance.mask(service.resolved_tracking_uri)
+    place = provenance.mask(service.resolved_tracking_uri)
     try:
+        file = services._sqlite_path(service.resolved_tracking_uri)
+        if file is not None and not file.exists():  # opening it would make it
+            raise mlflow.MlflowException("there is no such file")
+        client = service.client()
         run = client.get_run(run_id)
         kept = [file.path for file in client.list_artifacts(run_id)]
     except mlflow.MlflowException as error:
@@ -113,7 +117,7 @@ def compare_code(record: provenance.Provenance) -> list[Difference]:
     source = provenance.source_notebook(record.verb or "")
     if record.source is not None and (source is None or source.sha256 != record.source.sha256):
         changed.append(Difference("code", f"the notebook {record.source.name} changed"))
-    return changed + [Difference("code", _way_back(record.git))] if changed and record.git.commit else changed
+    return [*changed, Difference("code", _way_back(record.git))] if changed and record.git.commit else changed
 
 
 def _way_back(git: provenance.GitState) -> str:
@@ -188,7 +192,7 @@ def _labels(job: "base.Job", name: str, apart: tuple[list[int], list[int]] | Non
     wanted, labels = np.array(apart[1], dtype=np.uint64), []
     for _, table in (each for each in job.tables() if each[0] == name):
         labels += [f"{label}" for label in table.index[np.isin(provenance.row_hashes(table), wanted)]]
-        index = table.index.name or "row"
+        index = "row" if table.index.name is None else str(table.index.name)
     more = ", ..." if len(labels) > _MOST_LABELS else ""
     return f" ({index} {', '.join(labels[:_MOST_LABELS])}{more})" if labels else ""
 
@@ -201,7 +205,7 @@ def compare_artifacts(record: provenance.Provenance, client: "MlflowClient") -> 
     sources = [(record.run_id, record.model_written, record.artifacts)]
     try:
         if record.model_read is not None:
-            trained = client.get_model_version(*record.model_read.rsplit("/", maxsplit=1)).run_id
+            trained = str(client.get_model_version(*record.model_read.rsplit("/", maxsplit=1)).run_id)
             kept = mlflow.artifacts.load_text(f"{client.get_run(trained).info.artifact_uri}/{provenance.RECORD_FILE}")
             training = provenance.read_record(kept, f"the record of the run {trained}")
             sources.append((trained, record.model_read, _of_model(training.artifacts)))
@@ -277,11 +281,12 @@ def compare_results(then: provenance.Provenance, now: provenance.Provenance) -> 
     Returns:
         One row for each thing that can be compared.
     """
-    rows = [_texts("outcome", then.outcome, now.outcome)]
-    for name in sorted(then.decision.keys() | now.decision.keys()):
-        rows.append(_texts(name, then.decision.get(name, ""), now.decision.get(name, "")))
-    for name in sorted(then.metrics.keys() | now.metrics.keys()):
-        rows.append(_numbers(name, then.metrics.get(name), now.metrics.get(name)))
+    decided, measured = then.decision.keys() | now.decision.keys(), then.metrics.keys() | now.metrics.keys()
+    rows = [
+        _texts("outcome", then.outcome, now.outcome),
+        *(_texts(name, then.decision.get(name, ""), now.decision.get(name, "")) for name in sorted(decided)),
+        *(_numbers(name, then.metrics.get(name), now.metrics.get(name)) for name in sorted(measured)),
+    ]
     for field in ("inputs", "outputs"):
         before, after = getattr(then, field), getattr(now, field)
         rows += [_tables(name, before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys())]
@@ -293,18 +298,18 @@ def _texts(what: str, then: str, now: str) -> Row:
 
 
 def _numbers(what: str, then: float | None, now: float | None) -> Row:
-    shown = ["missing" if value is None else f"{value:.6g}" for value in (then, now)]
+    before, after = ("missing" if value is None else f"{value:.6g}" for value in (then, now))
     if then is None or now is None:
-        return Row(what, *shown, difference="missing")
+        return Row(what, before, after, "missing")
     if then == now or (then != then and now != now):
-        return Row(what, *shown, difference="")
+        return Row(what, before, after, "")
     share = f" ({abs(now - then) / abs(then):.2g} of it)" if then else ""
-    return Row(what, *shown, difference=f"by {now - then:+.3g}{share}")
+    return Row(what, before, after, f"by {now - then:+.3g}{share}")
 
 
 def _tables(what: str, then: provenance.DataFingerprint | None, now: provenance.DataFingerprint | None) -> Row:
-    shown = ["missing" if each is None else f"{each.rows:,} rows, {each.sha256[:8]}" for each in (then, now)]
-    return Row(what, *shown, difference="missing" if then is None or now is None else then.compare(now))
+    before, after = ("missing" if each is None else f"{each.rows:,} rows, {each.sha256[:8]}" for each in (then, now))
+    return Row(what, before, after, "missing" if then is None or now is None else then.compare(now))
 
 
 def render(rows: Sequence[Row]) -> str:

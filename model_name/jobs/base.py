@@ -167,7 +167,7 @@ def in_order_of_time(inputs: pd.DataFrame, targets: TTargets, time: Sequence[str
 def read_pair(
     readers: "tuple[datasets.Reader, datasets.Reader]", checks: "tuple[type[schemas.Schema], ...]"
 ) -> tuple[Any, Any]:
-    """Read inputs and targets, which may be one table, check them, and bring both into the order of the inputs' time."""
+    """Read and check inputs and targets, which may be one table, and bring both into the order of the inputs' time."""
     raw = [readers[0].read()]
     raw.append(raw[0] if readers[0] == readers[1] else readers[1].read())
     checked = [schema.check(table) for schema, table in zip(checks, raw, strict=True)]
@@ -380,10 +380,12 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     Attributes:
         VERB: what the job is called on the command line; its configuration and its notebook have the same name.
         IRREPRODUCIBLE: why its runs cannot be repeated, in words; empty if they can.
+        MOVING: fields that can name something that moves, such as `latest`; `run` pins them, `pins` looks them up.
     """
 
     VERB: ClassVar[str]
     IRREPRODUCIBLE: ClassVar[str] = ""
+    MOVING: ClassVar[tuple[str, ...]] = ()
     KIND: str
 
     reproduces: str | None = pdt.Field(
@@ -442,7 +444,6 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         with contextlib.ExitStack() as stack:
             run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
             recorder = Recorder(run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger)
-            recorder.pin(**self.pins())
             recorder.keep()
             outcome: Literal["finished", "failed"] = "failed"
             try:
@@ -462,8 +463,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         refused = recorder.provenance.decision.get("refusals")
         if outcome == "finished" and not refused and self.reproduces is None:
             record = recorder.provenance
-            pins = {name: record.resolved[name] for name in self.pins()}
-            key = self.step_key(pins, record.inputs)
+            key = self.step_key({name: record.resolved.get(name) for name in self.MOVING}, record.inputs)
             recorder.tags(**{f"{record.package}.step": key})
 
     def described(self) -> dict[str, Any]:
@@ -476,7 +476,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         return described
 
     def pins(self) -> dict[str, Any]:
-        """Return what the fields of the configuration that name something that moves stand for now."""
+        """Return what the fields in `MOVING` stand for now."""
         return {}
 
     def standing(self) -> dict[str, Any]:
@@ -484,7 +484,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         return {}
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Read what the job reads, and give it table by table or batch by batch as it is fingerprinted, with its name."""
+        """Read what the job reads, and give it in tables or batches as they are fingerprinted, each with its name."""
         return iter(())
 
     def elsewhere(self, folder: Path) -> dict[str, Any]:
@@ -540,8 +540,11 @@ def _enter(stack: contextlib.ExitStack, service: services.MlflowService, config:
         return stack.enter_context(service.run_context(config))
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
         place = provenance.mask(service.resolved_tracking_uri)
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
         raise errors.ServiceError(
-            f"the MLflow store {place} does not take a run ({str(error).splitlines()[0]}): make it writable, or choose "
+            f"the MLflow store {place} does not take a run ({str(cause).splitlines()[0]}): make it writable, or choose "
             "another place with MLFLOW_TRACKING_URI"
         ) from error
 

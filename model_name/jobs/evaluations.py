@@ -251,6 +251,7 @@ class EvaluationsJob(base.Job):
     """Judge a registered version."""
 
     VERB: ClassVar[str] = "evaluate"
+    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["EvaluationsJob"] = "EvaluationsJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Evaluations"), description="The MLflow run.")

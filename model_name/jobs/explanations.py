@@ -148,6 +148,7 @@ class ExplanationsJob(base.Job):
     """Explain a registered version."""
 
     VERB: ClassVar[str] = "explain"
+    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["ExplanationsJob"] = "ExplanationsJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Explanations"), description="The MLflow run.")

@@ -95,6 +95,7 @@ class InferenceJob(base.Job):
     """Score a table with a registered version."""
 
     VERB: ClassVar[str] = "infer"
+    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["InferenceJob"] = "InferenceJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Inference"), description="The MLflow run.")

@@ -72,6 +72,7 @@ class PromotionJob(base.Job):
     """Point an alias at a version that passed its evaluation."""
 
     VERB: ClassVar[str] = "promote"
+    MOVING: ClassVar[tuple[str, ...]] = ("version",)
     KIND: Literal["PromotionJob"] = "PromotionJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Promotion"), description="The MLflow run.")

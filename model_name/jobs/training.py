@@ -48,6 +48,7 @@ class TrainingJob(base.Job):
     """Train a model and register it as the next version."""
 
     VERB: ClassVar[str] = "train"
+    MOVING: ClassVar[tuple[str, ...]] = ("tuned",)
     KIND: Literal["TrainingJob"] = "TrainingJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Training"), description="The MLflow run.")

@@ -196,7 +196,7 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
 def _comparable(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials as every search with the same seed makes them: without times, with texts for parameters."""
     kept = trials.drop(columns=["seconds"], errors="ignore").set_index("trial")
-    return kept.assign(**{name: kept[name].map(str) for name in kept.select_dtypes("object")})
+    return kept.assign(**{str(name): kept[name].map(str) for name in kept if kept[name].dtype == "object"})
 
 
 def _number_in(name: str) -> int:

@@ -251,19 +251,29 @@ def test_one_changed_cell_of_many_rows_is_named() -> None:
     )
 
 
+MANY = "more rows differ than a record can tell"
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (lambda data: data, ""),
-        (lambda data: data.iloc[::-1], "has other values in '[index] instant', 'x', 'y'; the rows are the same, in another order"),
+        (
+            lambda data: data.iloc[::-1],
+            "has other values in '[index] instant', 'x', 'y'; the rows are the same, in another order",
+        ),
         (lambda data: data.drop(columns="y"), "lacks the column(s) 'y'"),
         (lambda data: data.assign(z=1), "adds the column(s) 'z'"),
         (lambda data: data.iloc[:-2], "has 2,998 rows, not 3,000; 2 row(s) are gone"),
-        (lambda data: pd.concat([data, data.rename(lambda label: label + 5_000).head(3)]), "has 3,003 rows, not 3,000; 3 row(s) were added"),
-        (lambda data: data.assign(x=data["x"] + 1), "has other values in 'x'; more rows differ than a record can tell"),
-        (lambda data: data.astype({"x": "float64"}), "has other values in 'x'; more rows differ than a record can tell"),
+        (
+            lambda data: pd.concat([data, data.rename(lambda label: label + 5_000).head(3)]),
+            "has 3,003 rows, not 3,000; 3 row(s) were added",
+        ),
+        (lambda data: data.assign(x=data["x"] + 1), f"has other values in 'x'; {MANY}"),
+        (lambda data: data.astype({"x": "float64"}), f"has other values in 'x'; {MANY}"),
     ],
-)  # fmt: skip
+    ids=["same", "order", "lacks", "adds", "fewer", "more", "values", "type"],
+)
 def test_differences_in_words(change: Any, told: str) -> None:
     data = (
         pd.DataFrame({"x": np.arange(3_000), "y": "a"})
