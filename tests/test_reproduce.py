@@ -38,7 +38,7 @@ def quick(*verbs: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def place(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a table of 16,000 hours and a store, in which version 1 was trained, evaluated and promoted."""
     folder = tmp_path_factory.mktemp("recorded")
     datasets.SimulatedReader(rows=16_000).read().to_parquet(folder / TABLE, index=False)
@@ -50,7 +50,7 @@ def place(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         _go(patch, folder)
         assert main(quick("train", "evaluate", "promote")) == 0
     osvariables.env.cache_clear()
-    yield folder
+    return folder
 
 
 def _go(patch: pytest.MonkeyPatch, folder: Path) -> None:
