@@ -513,12 +513,17 @@ d = {
                 "io/datasets.html#sqlwriter._refuse_existing",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.SqlWriter.exists": (
+                "io/datasets.html#sqlwriter.exists",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.SqlWriter.location": (
                 "io/datasets.html#sqlwriter.location",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlWriter.open": ("io/datasets.html#sqlwriter.open", "model_name/io/datasets.py"),
             "model_name.io.datasets.Writer": ("io/datasets.html#writer", "model_name/io/datasets.py"),
+            "model_name.io.datasets.Writer.exists": ("io/datasets.html#writer.exists", "model_name/io/datasets.py"),
             "model_name.io.datasets.Writer.location": ("io/datasets.html#writer.location", "model_name/io/datasets.py"),
             "model_name.io.datasets.Writer.open": ("io/datasets.html#writer.open", "model_name/io/datasets.py"),
             "model_name.io.datasets.Writer.write": ("io/datasets.html#writer.write", "model_name/io/datasets.py"),
@@ -546,6 +551,10 @@ d = {
             ),
             "model_name.io.datasets._FileWriter._compression": (
                 "io/datasets.html#_filewriter._compression",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._FileWriter.exists": (
+                "io/datasets.html#_filewriter.exists",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._FileWriter.location": (
@@ -764,6 +773,10 @@ d = {
             ),
             "model_name.io.notebooks._client": ("io/notebooks.html#_client", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._draft": ("io/notebooks.html#_draft", "model_name/io/notebooks.py"),
+            "model_name.io.notebooks._embed_records": (
+                "io/notebooks.html#_embed_records",
+                "model_name/io/notebooks.py",
+            ),
             "model_name.io.notebooks._end": ("io/notebooks.html#_end", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._failure": ("io/notebooks.html#_failure", "model_name/io/notebooks.py"),
             "model_name.io.notebooks._first_folder": ("io/notebooks.html#_first_folder", "model_name/io/notebooks.py"),
@@ -833,6 +846,7 @@ d = {
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env_files": ("io/osvariables.html#env_files", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.project": ("io/osvariables.html#project", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.runs_dir": ("io/osvariables.html#runs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.sounds_secret": (
                 "io/osvariables.html#sounds_secret",
@@ -1026,8 +1040,20 @@ d = {
                 "io/provenance.html#datafingerprint",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance.DataFingerprint._count": (
+                "io/provenance.html#datafingerprint._count",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.DataFingerprint.compare": (
+                "io/provenance.html#datafingerprint.compare",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance.DataFingerprint.differences": (
                 "io/provenance.html#datafingerprint.differences",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.DataFingerprint.rows_apart": (
+                "io/provenance.html#datafingerprint.rows_apart",
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance.Environment": ("io/provenance.html#environment", "model_name/io/provenance.py"),
@@ -1058,6 +1084,10 @@ d = {
                 "io/provenance.html#provenance._without_secrets",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance.Provenance.adding": (
+                "io/provenance.html#provenance.adding",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance.Provenance.finish": (
                 "io/provenance.html#provenance.finish",
                 "model_name/io/provenance.py",
@@ -1072,6 +1102,10 @@ d = {
             ),
             "model_name.io.provenance.Provenance.with_input": (
                 "io/provenance.html#provenance.with_input",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.SourceNotebook": (
+                "io/provenance.html#sourcenotebook",
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._ColumnDigest": (
@@ -1090,30 +1124,108 @@ d = {
                 "io/provenance.html#_columndigest.update",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._RowSketch": ("io/provenance.html#_rowsketch", "model_name/io/provenance.py"),
+            "model_name.io.provenance._RowSketch.__init__": (
+                "io/provenance.html#_rowsketch.__init__",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch._places": (
+                "io/provenance.html#_rowsketch._places",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch.add": (
+                "io/provenance.html#_rowsketch.add",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch.less": (
+                "io/provenance.html#_rowsketch.less",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch.of": (
+                "io/provenance.html#_rowsketch.of",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._RowSketch.text": (
+                "io/provenance.html#_rowsketch.text",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance._arrow": ("io/provenance.html#_arrow", "model_name/io/provenance.py"),
             "model_name.io.provenance._can_hide": ("io/provenance.html#_can_hide", "model_name/io/provenance.py"),
             "model_name.io.provenance._canonical": ("io/provenance.html#_canonical", "model_name/io/provenance.py"),
+            "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
+            "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
+            "model_name.io.provenance._git_state_with_patch": (
+                "io/provenance.html#_git_state_with_patch",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._hash_files": ("io/provenance.html#_hash_files", "model_name/io/provenance.py"),
+            "model_name.io.provenance._hashes": ("io/provenance.html#_hashes", "model_name/io/provenance.py"),
+            "model_name.io.provenance._is_left_out": ("io/provenance.html#_is_left_out", "model_name/io/provenance.py"),
+            "model_name.io.provenance._known_secrets": (
+                "io/provenance.html#_known_secrets",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._limits_threads": (
+                "io/provenance.html#_limits_threads",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance._little_endian": (
                 "io/provenance.html#_little_endian",
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._masked": ("io/provenance.html#_masked", "model_name/io/provenance.py"),
+            "model_name.io.provenance._masked_text": ("io/provenance.html#_masked_text", "model_name/io/provenance.py"),
             "model_name.io.provenance._mix": ("io/provenance.html#_mix", "model_name/io/provenance.py"),
             "model_name.io.provenance._named_columns": (
                 "io/provenance.html#_named_columns",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._plain": ("io/provenance.html#_plain", "model_name/io/provenance.py"),
+            "model_name.io.provenance._refuse_constant": (
+                "io/provenance.html#_refuse_constant",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance._row_bits": ("io/provenance.html#_row_bits", "model_name/io/provenance.py"),
+            "model_name.io.provenance._seeds": ("io/provenance.html#_seeds", "model_name/io/provenance.py"),
+            "model_name.io.provenance._sha256": ("io/provenance.html#_sha256", "model_name/io/provenance.py"),
+            "model_name.io.provenance._sha256_of": ("io/provenance.html#_sha256_of", "model_name/io/provenance.py"),
             "model_name.io.provenance._text_bytes": ("io/provenance.html#_text_bytes", "model_name/io/provenance.py"),
+            "model_name.io.provenance._without_filters": (
+                "io/provenance.html#_without_filters",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.artifact_hashes": (
+                "io/provenance.html#artifact_hashes",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance.begin": ("io/provenance.html#begin", "model_name/io/provenance.py"),
             "model_name.io.provenance.describe_environment": (
                 "io/provenance.html#describe_environment",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance.digest_of": ("io/provenance.html#digest_of", "model_name/io/provenance.py"),
+            "model_name.io.provenance.embed": ("io/provenance.html#embed", "model_name/io/provenance.py"),
+            "model_name.io.provenance.embedded": ("io/provenance.html#embedded", "model_name/io/provenance.py"),
             "model_name.io.provenance.fingerprint": ("io/provenance.html#fingerprint", "model_name/io/provenance.py"),
+            "model_name.io.provenance.git_patch": ("io/provenance.html#git_patch", "model_name/io/provenance.py"),
             "model_name.io.provenance.git_state": ("io/provenance.html#git_state", "model_name/io/provenance.py"),
+            "model_name.io.provenance.has_commit": ("io/provenance.html#has_commit", "model_name/io/provenance.py"),
+            "model_name.io.provenance.installed_distributions": (
+                "io/provenance.html#installed_distributions",
+                "model_name/io/provenance.py",
+            ),
             "model_name.io.provenance.mask": ("io/provenance.html#mask", "model_name/io/provenance.py"),
+            "model_name.io.provenance.module_hashes": (
+                "io/provenance.html#module_hashes",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.read_record": ("io/provenance.html#read_record", "model_name/io/provenance.py"),
             "model_name.io.provenance.row_hashes": ("io/provenance.html#row_hashes", "model_name/io/provenance.py"),
+            "model_name.io.provenance.source_notebook": (
+                "io/provenance.html#source_notebook",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance.threads": ("io/provenance.html#threads", "model_name/io/provenance.py"),
         },
         "model_name.io.registries": {
             "model_name.io.registries.BuiltinLoader": (
@@ -1194,6 +1306,65 @@ d = {
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.read_verdict": ("io/registries.html#read_verdict", "model_name/io/registries.py"),
+        },
+        "model_name.io.reproductions": {
+            "model_name.io.reproductions.Difference": (
+                "io/reproductions.html#difference",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions.Row": ("io/reproductions.html#row", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions._changed": (
+                "io/reproductions.html#_changed",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions._clip": ("io/reproductions.html#_clip", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions._labels": ("io/reproductions.html#_labels", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions._numbers": (
+                "io/reproductions.html#_numbers",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions._of_model": (
+                "io/reproductions.html#_of_model",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions._record_in_mlflow": (
+                "io/reproductions.html#_record_in_mlflow",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions._system": ("io/reproductions.html#_system", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions._tables": ("io/reproductions.html#_tables", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions._texts": ("io/reproductions.html#_texts", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions._way_back": (
+                "io/reproductions.html#_way_back",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions.compare_artifacts": (
+                "io/reproductions.html#compare_artifacts",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions.compare_code": (
+                "io/reproductions.html#compare_code",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions.compare_data": (
+                "io/reproductions.html#compare_data",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions.compare_environment": (
+                "io/reproductions.html#compare_environment",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions.compare_results": (
+                "io/reproductions.html#compare_results",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions.find_record": (
+                "io/reproductions.html#find_record",
+                "model_name/io/reproductions.py",
+            ),
+            "model_name.io.reproductions.notes": ("io/reproductions.html#notes", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions.render": ("io/reproductions.html#render", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions.require": ("io/reproductions.html#require", "model_name/io/reproductions.py"),
         },
         "model_name.io.secrets": {
             "model_name.io.secrets.ScrubbedStream": ("io/secrets.html#scrubbedstream", "model_name/io/secrets.py"),
@@ -1610,11 +1781,23 @@ d = {
             "model_name.jobs.base.Job": ("jobs/base.html#job", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.__enter__": ("jobs/base.html#job.__enter__", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.__exit__": ("jobs/base.html#job.__exit__", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job._finish": ("jobs/base.html#job._finish", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.asked_for": ("jobs/base.html#job.asked_for", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.described": ("jobs/base.html#job.described", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.elsewhere": ("jobs/base.html#job.elsewhere", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.fingerprints": ("jobs/base.html#job.fingerprints", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.logger": ("jobs/base.html#job.logger", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.pins": ("jobs/base.html#job.pins", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.recording": ("jobs/base.html#job.recording", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.registered_name": (
+                "jobs/base.html#job.registered_name",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base.Job.run": ("jobs/base.html#job.run", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.standing": ("jobs/base.html#job.standing", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.started": ("jobs/base.html#job.started", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.step_key": ("jobs/base.html#job.step_key", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.tables": ("jobs/base.html#job.tables", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult": ("jobs/base.html#jobresult", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult.__repr__": ("jobs/base.html#jobresult.__repr__", "model_name/jobs/base.py"),
             "model_name.jobs.base.JobResult._repr_html_": (
@@ -1633,26 +1816,33 @@ d = {
             ),
             "model_name.jobs.base.Recorder": ("jobs/base.html#recorder", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.__init__": ("jobs/base.html#recorder.__init__", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Recorder.decide": ("jobs/base.html#recorder.decide", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.figures": ("jobs/base.html#recorder.figures", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Recorder.keep": ("jobs/base.html#recorder.keep", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.metrics": ("jobs/base.html#recorder.metrics", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.note": ("jobs/base.html#recorder.note", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.note_fingerprints": (
                 "jobs/base.html#recorder.note_fingerprints",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.Recorder.output": ("jobs/base.html#recorder.output", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.parameters": (
                 "jobs/base.html#recorder.parameters",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.Recorder.pin": ("jobs/base.html#recorder.pin", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.read_pair": ("jobs/base.html#recorder.read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.table": ("jobs/base.html#recorder.table", "model_name/jobs/base.py"),
             "model_name.jobs.base.Recorder.tags": ("jobs/base.html#recorder.tags", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Recorder.version": ("jobs/base.html#recorder.version", "model_name/jobs/base.py"),
             "model_name.jobs.base._beyond_defaults": ("jobs/base.html#_beyond_defaults", "model_name/jobs/base.py"),
+            "model_name.jobs.base._enter": ("jobs/base.html#_enter", "model_name/jobs/base.py"),
             "model_name.jobs.base._flat": ("jobs/base.html#_flat", "model_name/jobs/base.py"),
             "model_name.jobs.base._kept_rows": ("jobs/base.html#_kept_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.align": ("jobs/base.html#align", "model_name/jobs/base.py"),
             "model_name.jobs.base.in_order_of_time": ("jobs/base.html#in_order_of_time", "model_name/jobs/base.py"),
             "model_name.jobs.base.keep_seen_rows": ("jobs/base.html#keep_seen_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base.read_pair": ("jobs/base.html#read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
             "model_name.jobs.base.seen_rows": ("jobs/base.html#seen_rows", "model_name/jobs/base.py"),
@@ -1683,8 +1873,16 @@ d = {
                 "jobs/evaluations.html#evaluationsjob.all_metrics",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations.EvaluationsJob.pins": (
+                "jobs/evaluations.html#evaluationsjob.pins",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations.EvaluationsJob.run": (
                 "jobs/evaluations.html#evaluationsjob.run",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob.tables": (
+                "jobs/evaluations.html#evaluationsjob.tables",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsResult": (
@@ -1765,8 +1963,24 @@ d = {
                 "jobs/explanations.html#explanationsjob._within_budget",
                 "model_name/jobs/explanations.py",
             ),
+            "model_name.jobs.explanations.ExplanationsJob.elsewhere": (
+                "jobs/explanations.html#explanationsjob.elsewhere",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob.pins": (
+                "jobs/explanations.html#explanationsjob.pins",
+                "model_name/jobs/explanations.py",
+            ),
             "model_name.jobs.explanations.ExplanationsJob.run": (
                 "jobs/explanations.html#explanationsjob.run",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob.standing": (
+                "jobs/explanations.html#explanationsjob.standing",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationsJob.tables": (
+                "jobs/explanations.html#explanationsjob.tables",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations.ExplanationsResult": (
@@ -1801,8 +2015,24 @@ d = {
                 "jobs/inference.html#inferencejob._score",
                 "model_name/jobs/inference.py",
             ),
+            "model_name.jobs.inference.InferenceJob.elsewhere": (
+                "jobs/inference.html#inferencejob.elsewhere",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference.InferenceJob.pins": (
+                "jobs/inference.html#inferencejob.pins",
+                "model_name/jobs/inference.py",
+            ),
             "model_name.jobs.inference.InferenceJob.run": (
                 "jobs/inference.html#inferencejob.run",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference.InferenceJob.standing": (
+                "jobs/inference.html#inferencejob.standing",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference.InferenceJob.tables": (
+                "jobs/inference.html#inferencejob.tables",
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference.InferenceResult": (
@@ -2026,8 +2256,16 @@ d = {
                 "jobs/promotion.html#promotionjob._say",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion.PromotionJob.pins": (
+                "jobs/promotion.html#promotionjob.pins",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.PromotionJob.run": (
                 "jobs/promotion.html#promotionjob.run",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionJob.standing": (
+                "jobs/promotion.html#promotionjob.standing",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionResult": (
@@ -2066,8 +2304,16 @@ d = {
                 "jobs/training.html#trainingjob._split",
                 "model_name/jobs/training.py",
             ),
+            "model_name.jobs.training.TrainingJob.pins": (
+                "jobs/training.html#trainingjob.pins",
+                "model_name/jobs/training.py",
+            ),
             "model_name.jobs.training.TrainingJob.run": (
                 "jobs/training.html#trainingjob.run",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob.tables": (
+                "jobs/training.html#trainingjob.tables",
                 "model_name/jobs/training.py",
             ),
             "model_name.jobs.training.TrainingResult": (
@@ -2115,7 +2361,15 @@ d = {
                 "model_name/jobs/tuning.py",
             ),
             "model_name.jobs.tuning.TuningJob._rows": ("jobs/tuning.html#tuningjob._rows", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob.elsewhere": (
+                "jobs/tuning.html#tuningjob.elsewhere",
+                "model_name/jobs/tuning.py",
+            ),
             "model_name.jobs.tuning.TuningJob.run": ("jobs/tuning.html#tuningjob.run", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.TuningJob.tables": (
+                "jobs/tuning.html#tuningjob.tables",
+                "model_name/jobs/tuning.py",
+            ),
             "model_name.jobs.tuning.TuningResult": ("jobs/tuning.html#tuningresult", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning.TuningResult.facts": (
                 "jobs/tuning.html#tuningresult.facts",
@@ -2125,6 +2379,7 @@ d = {
                 "jobs/tuning.html#tuningresult.incomplete",
                 "model_name/jobs/tuning.py",
             ),
+            "model_name.jobs.tuning._comparable": ("jobs/tuning.html#_comparable", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning._features": ("jobs/tuning.html#_features", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning._number_in": ("jobs/tuning.html#_number_in", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning._short": ("jobs/tuning.html#_short", "model_name/jobs/tuning.py"),
@@ -2141,24 +2396,31 @@ d = {
             "model_name.scripts.Outcome.lines": ("scripts.html#outcome.lines", "model_name/scripts.py"),
             "model_name.scripts.Step": ("scripts.html#step", "model_name/scripts.py"),
             "model_name.scripts.Step.job": ("scripts.html#step.job", "model_name/scripts.py"),
+            "model_name.scripts._again": ("scripts.html#_again", "model_name/scripts.py"),
             "model_name.scripts._check": ("scripts.html#_check", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._headline": ("scripts.html#_headline", "model_name/scripts.py"),
+            "model_name.scripts._hidden": ("scripts.html#_hidden", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
             "model_name.scripts._in_process": ("scripts.html#_in_process", "model_name/scripts.py"),
             "model_name.scripts._is_file": ("scripts.html#_is_file", "model_name/scripts.py"),
             "model_name.scripts._kind": ("scripts.html#_kind", "model_name/scripts.py"),
             "model_name.scripts._kinds": ("scripts.html#_kinds", "model_name/scripts.py"),
+            "model_name.scripts._kinds_allowed": ("scripts.html#_kinds_allowed", "model_name/scripts.py"),
             "model_name.scripts._learn_secrets": ("scripts.html#_learn_secrets", "model_name/scripts.py"),
             "model_name.scripts._misplaced": ("scripts.html#_misplaced", "model_name/scripts.py"),
             "model_name.scripts._overrides_of": ("scripts.html#_overrides_of", "model_name/scripts.py"),
             "model_name.scripts._plan": ("scripts.html#_plan", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
+            "model_name.scripts._store_of": ("scripts.html#_store_of", "model_name/scripts.py"),
+            "model_name.scripts._stores": ("scripts.html#_stores", "model_name/scripts.py"),
+            "model_name.scripts._unchanged": ("scripts.html#_unchanged", "model_name/scripts.py"),
             "model_name.scripts._warm_up": ("scripts.html#_warm_up", "model_name/scripts.py"),
             "model_name.scripts._without_secrets": ("scripts.html#_without_secrets", "model_name/scripts.py"),
+            "model_name.scripts._working_directory": ("scripts.html#_working_directory", "model_name/scripts.py"),
             "model_name.scripts.check": ("scripts.html#check", "model_name/scripts.py"),
             "model_name.scripts.cli": ("scripts.html#cli", "model_name/scripts.py"),
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),
@@ -2168,6 +2430,7 @@ d = {
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.open_job": ("scripts.html#open_job", "model_name/scripts.py"),
             "model_name.scripts.render": ("scripts.html#render", "model_name/scripts.py"),
+            "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
             "model_name.scripts.run": ("scripts.html#run", "model_name/scripts.py"),
             "model_name.scripts.run_and_exit": ("scripts.html#run_and_exit", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),

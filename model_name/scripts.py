@@ -14,6 +14,7 @@ __all__ = [
     "check",
     "schema",
     "completion",
+    "reproduce",
     "new",
     "render",
     "main",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 # %% ../nbs/scripts.ipynb #47024e80
+import contextlib
 import json
 import os
 import re
@@ -213,10 +215,14 @@ class Outcome:
     notebook: Path | None = None
     run_ids: tuple[str, ...] = ()
     error: Exception | None = None
+    unchanged: str = ""
 
     def lines(self) -> Iterator[str]:
         """Say how the step ended, a line at a time."""
         result = self.result or {}
+        if self.unchanged:
+            yield self.unchanged
+            return
         if result:
             yield result["summary"]
         if result.get("metrics"):
@@ -290,6 +296,32 @@ def _in_process(step: Step) -> Outcome:
     return outcome
 
 
+# %% ../nbs/scripts.ipynb #29cd25c2
+def _unchanged(step: Step) -> str:
+    """Say since which run a step has not changed; nothing if it has, or if that cannot be told."""
+    import mlflow
+
+    from model_name.io import osvariables, reproductions
+
+    job, service = step.job, step.job.mlflow_service
+    try:
+        service.start()
+        client = service.client()
+        key = job.step_key(job.pins(), job.fingerprints())
+        experiment: Any = client.get_experiment_by_name(service.resolved_experiment_name)
+        condition = f"attributes.status = 'FINISHED' AND tags.`{osvariables.PACKAGE}.step` = '{key}'"
+        order = ["attributes.start_time DESC"]
+        found = client.search_runs([experiment.experiment_id], condition, order_by=order, max_results=1)
+        if not found:
+            return ""
+        record = reproductions.find_record(found[0].info.run_id, service)
+        if record.model_written is not None:
+            client.get_model_version(*record.model_written.rsplit("/", maxsplit=1))
+    except (errors.ProjectError, mlflow.MlflowException):
+        return ""  # the step itself will say what is wrong
+    return f"unchanged since {record.started:%Y-%m-%d %H:%M} UTC (MLflow run {record.run_id}): not run again"
+
+
 # %% ../nbs/scripts.ipynb #186b55b6
 def _report(outcomes: Sequence[Outcome], skipped: Sequence[str], tracking_uri: str) -> str:
     """Put the outcomes of all steps into a table."""
@@ -359,6 +391,7 @@ _DATA = click.option(
     type=click.Path(path_type=Path),
     help="Where executed notebooks are kept.",
 )
+@click.option("--resume", is_flag=True, help="Skip steps whose code, configuration and data have not changed.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def run(
     words: Sequence[str],
@@ -367,6 +400,7 @@ def run(
     in_process: bool,
     isolated: bool,
     folder: Path,
+    resume: bool,
     debug: bool,
 ) -> None:
     """Run jobs in the given order: train, evaluate, promote, infer, or a YAML file.
@@ -379,6 +413,10 @@ def run(
     outcomes: list[Outcome] = []
     try:
         for step in steps:
+            resume = resume and bool(not outcomes or outcomes[-1].unchanged)  # what follows a step depends on it
+            if resume and (since := _unchanged(step)):
+                outcomes.append(Outcome(step.verb, unchanged=since))
+                continue
             outcomes.append(_in_process(step) if in_process else _in_notebook(step, folder, isolated))
             if outcomes[-1].error is not None:
                 break
@@ -403,11 +441,18 @@ def check(words: Sequence[str], overrides: Sequence[str], data: str | None) -> N
 
 
 @cli.command()
-def schema() -> None:
-    """Print the JSON schema of a configuration, for editors."""
-    from model_name import settings
+@click.argument("document", type=click.Choice(["configuration", "record"]), default="configuration")
+def schema(document: str) -> None:
+    """Print the JSON schema of a configuration, for editors, or of the record of a run."""
+    if document == "record":
+        from model_name.io import provenance
 
-    click.echo(json.dumps(settings.MainSettings.model_json_schema(), indent=2))
+        described = provenance.Provenance.model_json_schema()
+    else:
+        from model_name import settings
+
+        described = settings.MainSettings.model_json_schema()
+    click.echo(json.dumps(described, indent=2))
 
 
 @cli.command()
@@ -418,6 +463,149 @@ def completion(shell: str) -> None:
 
     make = get_completion_class(shell)
     click.echo(cast(Any, make)(cli, {}, "model_name", "_MODEL_NAME_COMPLETE").source())
+
+
+# %% ../nbs/scripts.ipynb #355f9181
+def _again(record: Any, service: Any, outputs: Path) -> Step:
+    """Make the step that repeats a recorded run.
+
+    Args:
+        record: the record of the run.
+        service: where MLflow is.
+        outputs: folder for the tables that the step writes.
+    """
+    import pydantic as pdt
+
+    from model_name import settings
+
+    kind = settings.verbs().get(record.verb)
+    if kind is None:
+        raise errors.ConfigError(f"the record is of a job {record.verb!r}, which this version does not have")
+    if kind.IRREPRODUCIBLE:
+        raise errors.ConfigError(f"a run of {record.verb} cannot be reproduced: {kind.IRREPRODUCIBLE}")
+    job = {**record.configuration["job"], **record.resolved, "reproduces": record.run_id}
+    job["mlflow_service"] = {**job["mlflow_service"], **_stores(service)}
+    job["logger_service"] = {**job.get("logger_service", {}), "sink": "stderr"}  # nobody's file
+    job.pop("alerts_service", None)  # and nobody is told
+    if hidden := _hidden(job, "job"):
+        raise errors.ConfigError(
+            f"the record hides a secret, so the run cannot be repeated from it: {', '.join(hidden)}"
+        )
+    try:
+        checked = settings.MainSettings.model_validate_json(json.dumps({"job": job}))
+    except pdt.ValidationError as error:
+        first = error.errors()[0]
+        raise errors.ConfigError(
+            f"the configuration of the record is not one of this version: {'.'.join(map(str, first['loc']))}: "
+            f"{first['msg']}. Work in the version that made it: {record.version}, commit {record.git.commit}"
+        ) from None
+    elsewhere = checked.job.model_copy(update=checked.job.elsewhere(outputs))
+    return Step(record.verb, checked.model_copy(update={"job": elsewhere}))
+
+
+def _stores(service: Any) -> dict[str, str | None]:
+    """Return addresses that mean the same in every working directory; others stay in the environment."""
+    uris = {"tracking_uri": service.resolved_tracking_uri, "registry_uri": service.resolved_registry_uri}
+    return {name: uri if uri.startswith("sqlite:") else None for name, uri in uris.items()}
+
+
+def _hidden(value: Any, place: str) -> list[str]:
+    """Return the keys whose values are masked."""
+    if isinstance(value, dict):
+        return [key for name, item in value.items() for key in _hidden(item, f"{place}.{name}")]
+    if isinstance(value, list):
+        return [key for number, item in enumerate(value) for key in _hidden(item, f"{place}.{number}")]
+    return [place] if isinstance(value, str) and "***" in value else []
+
+
+# %% ../nbs/scripts.ipynb #319705e8
+def _store_of(word: str, service: Any) -> Any:
+    """Return where MLflow is, for a run that is named by its notebook: where that says, if it does."""
+    from model_name.io import reproductions, services
+
+    if not word.endswith(".ipynb"):
+        return service
+    said = reproductions.find_record(word, service).configuration.get("job", {}).get("mlflow_service", {})
+    named = {name: said.get(name) for name in ("tracking_uri", "registry_uri")}
+    return services.MlflowService(**{name: uri for name, uri in named.items() if uri and "***" not in uri})
+
+
+def _working_directory(record: Any) -> Path:
+    """Return the folder that relative paths of a record are from."""
+    from model_name.io import osvariables
+
+    place = osvariables.project() / record.directory
+    return place if place.is_dir() else Path.cwd()
+
+
+def _kinds_allowed(context: click.Context, parameter: click.Parameter, given: str) -> list[str]:
+    """Split what may differ, and refuse what cannot."""
+    from model_name.io import reproductions
+
+    allowed = [word.strip() for word in given.split(",") if word.strip()]
+    for word in allowed:
+        if word not in reproductions.KINDS:
+            near = errors.nearest(word, reproductions.KINDS)
+            raise click.BadParameter(f"{word!r} is none of {', '.join(reproductions.KINDS)}{near}")
+    return allowed
+
+
+# %% ../nbs/scripts.ipynb #bdb3a747
+@cli.command()
+@click.argument("word", metavar="RUN")
+@click.option(
+    "--allow",
+    metavar="KINDS",
+    default="",
+    callback=_kinds_allowed,
+    help="What may differ from the record, separated by commas: code, environment, data, artifacts.",
+)
+@click.option("--in-process", is_flag=True, help="Run in this process, without a notebook.")
+@click.option("--isolated", is_flag=True, help="Start a fresh interpreter for the notebook.")
+@click.option(
+    "--notebooks",
+    "folder",
+    default="outputs/notebooks",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where the executed notebook is kept.",
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def reproduce(word: str, allow: list[str], in_process: bool, isolated: bool, folder: Path, debug: bool) -> None:
+    """Run a recorded run again and compare: RUN is an MLflow run id, or an executed notebook.
+
+    Refuses (exit code 3) when code, environment or data are not those of the record. Ends with 0 only if everything is
+    the same again, with 1 if not. Nothing is checked out, promoted, judged or registered under the model's own name.
+    """
+    from model_name.io import osvariables, reproductions, services
+
+    service = _store_of(word, services.MlflowService())
+    record = reproductions.find_record(word, service)
+    name = record.run_id or word
+    step = _again(record, service, osvariables.workspace() / "outputs" / "reproductions" / name)
+    kept = folder.absolute()
+    with contextlib.chdir(_working_directory(record)):
+        differences = [
+            *reproductions.compare_code(record),
+            *reproductions.compare_environment(record),
+            *reproductions.compare_data(record, step.job),
+            *reproductions.compare_artifacts(record, service.client()),
+        ]
+        for note in reproductions.notes(record):
+            click.echo(f"note: {note}")
+        reproductions.require(differences, allow, name)
+        for each in differences:
+            click.echo(f"allowed: {each.kind}: {each.what}")
+        outcome = _in_process(step) if in_process else _in_notebook(step, kept, isolated)
+    if outcome.error is not None and not isinstance(outcome.error, errors.GateError):
+        raise outcome.error
+    rows = reproductions.compare_results(record, reproductions.find_record(outcome.run_ids[-1], service))
+    click.echo(
+        "\n".join(["", f"{step.verb}, run {name} and {outcome.run_ids[-1]}", "", reproductions.render(rows), ""])
+    )
+    if different := sum(bool(row.difference) for row in rows):
+        raise errors.ProjectError(f"the run was repeated, and {different} of {len(rows)} results are not the same")
+    click.echo(f"The same: all {len(rows)} results are equal, bit by bit.")
 
 
 # %% ../nbs/scripts.ipynb #5b0c9e12
@@ -468,6 +656,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         cli.main(arguments, prog_name="model_name", standalone_mode=False)
     except click.exceptions.Exit as stop:

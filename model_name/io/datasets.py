@@ -796,6 +796,10 @@ class Writer(abc.ABC, pdt.BaseModel):
         """Where the rows go, in words for messages and records, without credentials."""
 
     @abc.abstractmethod
+    def exists(self) -> bool:
+        """Tell whether there is something at the place already."""
+
+    @abc.abstractmethod
     def open(self) -> contextlib.AbstractContextManager[Sink]:
         """Open the place for batches; it gets its final name when the block ends without an error.
 
@@ -868,6 +872,11 @@ class _FileWriter(Writer):
     def location(self) -> str:
         """The path, without credentials."""
         return without_secrets(self.path)
+
+    def exists(self) -> bool:
+        """Tell whether there is such a file."""
+        files, path = _filesystem(self.path)
+        return bool(files.isfile(path))
 
     @abc.abstractmethod
     def _arrow_writer(self, file: IO[bytes], schema: pa.Schema) -> Any:
@@ -954,6 +963,11 @@ class SqlWriter(Writer):
     def location(self) -> str:
         """The variable and the table."""
         return f"${self.address_variable}, table {self.table}"
+
+    def exists(self) -> bool:
+        """Tell whether there is such a table."""
+        with _database(self.address_variable) as engine:
+            return _exists(engine, self.table)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Sink]:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import loguru
 
 from ..core import errors
-from . import kernels, osvariables, pages, secrets, services
+from . import kernels, osvariables, pages, provenance, secrets, services
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -646,6 +646,18 @@ def _client(service: services.MlflowService) -> "MlflowClient | None":
     return service.client()
 
 
+def _embed_records(client: "MlflowClient", runs: "list[Run]", notebook: Path) -> None:
+    """Write what the runs were made of into the metadata of the notebook."""
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        for run in runs:
+            if any(file.path == provenance.RECORD_FILE for file in client.list_artifacts(run.info.run_id)):
+                file = client.download_artifacts(run.info.run_id, provenance.RECORD_FILE, folder)
+                records.append(Path(file).read_text(encoding="utf-8"))
+    if records:
+        provenance.embed(notebook, records)
+
+
 def _record(
     service: services.MlflowService, execution: str, documents: Sequence[Path], status: str | None
 ) -> tuple[str, ...]:
@@ -660,6 +672,7 @@ def _record(
             runs = services.find_runs(client, service, f"tags.`{services.EXECUTION_TAG}` = '{execution}'")
             if status is not None:
                 services.end_runs(client, service, runs, status)
+            _embed_records(client, runs, documents[0])
             for run in runs:
                 for document in documents:
                     client.log_artifact(run.info.run_id, str(document), _ARTIFACT_FOLDER)

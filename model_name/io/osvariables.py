@@ -7,6 +7,7 @@ __all__ = [
     "PACKAGE",
     "checkout",
     "workspace",
+    "project",
     "confs_dir",
     "runs_dir",
     "sounds_secret",
@@ -43,6 +44,12 @@ def checkout() -> Path | None:
 def workspace() -> Path:
     """Return the folder for what a run leaves behind: the checkout's root, or else the working directory."""
     return checkout() or Path.cwd()
+
+
+def project() -> Path:
+    """Return the folder of the code that runs: the checkout, also when an editable one is used from elsewhere."""
+    package = Path(str(importlib.resources.files(PACKAGE)))
+    return checkout() or (package.parent if _is_checkout(package.parent) else Path.cwd())
 
 
 def _is_checkout(folder: Path) -> bool:

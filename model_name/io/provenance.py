@@ -4,30 +4,49 @@
 
 # %% auto #0
 __all__ = [
+    "RECORD_FILE",
+    "row_hashes",
     "DataFingerprint",
     "Fingerprint",
     "fingerprint",
-    "row_hashes",
-    "GitState",
-    "git_state",
     "mask",
-    "Provenance",
+    "GitState",
+    "has_commit",
+    "git_state",
+    "git_patch",
+    "module_hashes",
+    "SourceNotebook",
+    "source_notebook",
     "Environment",
     "describe_environment",
+    "installed_distributions",
+    "threads",
+    "Provenance",
+    "digest_of",
+    "read_record",
     "begin",
+    "artifact_hashes",
+    "embed",
+    "embedded",
 ]
 
 # %% ../../nbs/io/provenance.ipynb #a1766214
+import base64
 import datetime as dt
 import hashlib
 import importlib.metadata
+import importlib.resources
 import json
+import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+import sys
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -38,7 +57,10 @@ from numpy.typing import NDArray
 from pydantic_core import to_jsonable_python
 
 from ..core import errors
-from . import osvariables
+from . import osvariables, secrets
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 # %% ../../nbs/io/provenance.ipynb #e1f50f45
 _FORMS = (  # which Arrow types, the kind, the Arrow type to cast to, the integer type to look at the bytes with
@@ -93,6 +115,117 @@ def _named_columns(data: pd.DataFrame) -> dict[str, pd.Series]:
     return columns
 
 
+# %% ../../nbs/io/provenance.ipynb #8d251468
+_MISSING = np.uint64(0x6D697373696E67)
+
+
+def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finalizer: every bit of the result depends on every bit of the input. Works in place."""
+    bits ^= bits >> np.uint64(30)
+    bits *= np.uint64(0xBF58476D1CE4E5B9)
+    bits ^= bits >> np.uint64(27)
+    bits *= np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    return bits
+
+
+def _row_bits(kind: str, array: Any) -> NDArray[np.uint64]:
+    """64 bits that stand for each value of a column."""
+    if not kind:
+        return np.full(len(array), _MISSING)
+    if kind in ("text", "bytes", "decimal"):
+        encoded = array.fill_null(b"" if kind == "bytes" else "").dictionary_encode()
+        texts = np.asarray(encoded.dictionary.to_pylist(), dtype=object)
+        bits = pd.util.hash_array(texts, categorize=False)[encoded.indices.to_numpy()]
+    else:
+        values = array.fill_null(0).to_numpy(zero_copy_only=False)
+        bits = values.view(np.uint64) if kind == "float64" else values.astype(np.uint64)
+    return np.where(array.is_null().to_numpy(zero_copy_only=False), _MISSING, bits) if array.null_count else bits
+
+
+def row_hashes(data: pd.DataFrame) -> NDArray[np.uint64]:
+    """Return a stable 64-bit hash of each row, index label included.
+
+    Args:
+        data: a table; how pandas stores a column makes no difference, nor does the order of the columns.
+
+    Returns:
+        One number a row, shape `(len(data),)`.
+
+    Raises:
+        DataError: if a column has values of several types, or of a type without a plain form.
+    """
+    return _hashes({name: _canonical(name, column) for name, column in _named_columns(data).items()}, len(data))
+
+
+def _hashes(columns: Mapping[str, tuple[str, Any]], rows: int) -> NDArray[np.uint64]:
+    """Hash the rows of columns that are in the one form already."""
+    total = np.zeros(rows, dtype=np.uint64)
+    for name, (kind, array) in columns.items():
+        salt = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+        total += _mix(_row_bits(kind, array) ^ salt)
+    return _mix(total)
+
+
+# %% ../../nbs/io/provenance.ipynb #b7c1d2e4
+_CELLS = 256  # times three, 18 kB: about 600 rows can be told apart
+_SALTS = [
+    np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
+]
+
+
+class _RowSketch:
+    """Numbers, sums and checksums of the rows of each cell, modulo 2^64."""
+
+    def __init__(self, cells: NDArray[np.uint64] | None = None) -> None:
+        self.cells = np.zeros((3, 3 * _CELLS), dtype=np.uint64) if cells is None else cells
+
+    def add(self, hashes: NDArray[np.uint64]) -> None:
+        """Add rows."""
+        values = np.stack([np.ones_like(hashes), hashes, _mix(hashes ^ _SALTS[3])])
+        for turn, places in enumerate(self._places(hashes)):
+            order = np.argsort(places, kind="stable")
+            present, starts = np.unique(places[order], return_index=True)
+            if len(present):
+                self.cells[:, turn * _CELLS + present.astype(np.intp)] += np.add.reduceat(
+                    values[:, order], starts, axis=1
+                )
+
+    @staticmethod
+    def _places(hashes: NDArray[np.uint64]) -> list[NDArray[np.uint8]]:
+        return [(_mix(hashes ^ salt) >> np.uint64(56)).astype(np.uint8) for salt in _SALTS[:3]]
+
+    def text(self) -> str:
+        """Return all of it as letters and digits."""
+        return base64.b64encode(zlib.compress(self.cells.astype("<u8").tobytes(), level=1)).decode()
+
+    @classmethod
+    def of(cls, text: str) -> "_RowSketch":
+        """Read it back."""
+        cells = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u8").astype(np.uint64)
+        return cls(cells.reshape(3, 3 * _CELLS))
+
+    def less(self, other: "_RowSketch") -> tuple[list[int], list[int]] | None:
+        """Return the hashes of the rows that only this one has, and that only the other one has, if they are few."""
+        left = _RowSketch(self.cells - other.cells)
+        sides: tuple[list[int], list[int]] = ([], [])
+        waiting = list(range(3 * _CELLS))
+        while waiting:
+            cell = left.cells[:, [waiting.pop()]]
+            side = {1: 0, 2**64 - 1: 1}.get(int(cell[0, 0]))
+            if side is None:
+                continue
+            _, row, check = cell if side == 0 else np.zeros_like(cell) - cell
+            if _mix(row ^ _SALTS[3])[0] != check[0]:
+                continue
+            one = _RowSketch()
+            one.add(row)
+            left.cells = left.cells - one.cells if side == 0 else left.cells + one.cells
+            waiting += [turn * _CELLS + int(place[0]) for turn, place in enumerate(left._places(row))]
+            sides[side].append(int(row[0]))
+        return None if left.cells.any() else sides
+
+
 # %% ../../nbs/io/provenance.ipynb #32252651
 class _ColumnDigest:
     """The running digest of one column."""
@@ -101,9 +234,8 @@ class _ColumnDigest:
         self.kind = ""
         self.values, self.lengths, self.missing = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
 
-    def update(self, name: str, column: pd.Series, first_row: int) -> None:
+    def update(self, name: str, kind: str, array: Any, first_row: int) -> None:
         """Add the rows of a batch, of which the first one has this number."""
-        kind, array = _canonical(name, column)
         if array.null_count:
             missing = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
             self.missing.update((missing + first_row).astype("<i8").data)
@@ -147,11 +279,54 @@ class DataFingerprint(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     rows: int = pdt.Field(description="Number of rows.")
     columns: dict[str, str] = pdt.Field(description="SHA-256 of each column; the index is '[index] name'.")
     sha256: str = pdt.Field(description="SHA-256 of the table.")
+    sketch: str | None = pdt.Field(None, description="Sketch of its rows, which says which rows of two tables differ.")
 
     def differences(self, other: "DataFingerprint") -> list[str]:
         """Return the names of the columns that the other table lacks, adds, or has other values in."""
         names = sorted(self.columns.keys() | other.columns.keys())
         return [name for name in names if self.columns.get(name) != other.columns.get(name)]
+
+    def rows_apart(self, other: "DataFingerprint") -> tuple[list[int], list[int]] | None:
+        """Return the hashes of the rows that only this table has, and that only the other has.
+
+        Returns:
+            Two lists; None when nobody can tell: columns were added or taken away, a record has no sketch, or the rows
+            that differ are more than a few hundred.
+        """
+        if self.sketch is None or other.sketch is None or self.columns.keys() != other.columns.keys():
+            return None
+        return _RowSketch.of(self.sketch).less(_RowSketch.of(other.sketch))
+
+    def compare(self, other: "DataFingerprint") -> str:
+        """Say in words what the other table has otherwise; nothing when it is the same."""
+        if self.sha256 == other.sha256:
+            return ""
+        changed = [name for name in self.differences(other) if name in self.columns and name in other.columns]
+        parts = [
+            f"{verb} the column(s) {', '.join(map(repr, names))}"
+            for verb, names in (
+                ("lacks", sorted(self.columns.keys() - other.columns.keys())),
+                ("adds", sorted(other.columns.keys() - self.columns.keys())),
+            )
+            if names
+        ]
+        if self.rows != other.rows:
+            parts.append(f"has {other.rows:,} rows, not {self.rows:,}")
+        if changed and not (parts and len(changed) == len(self.columns)):
+            parts.append(f"has other values in {', '.join(map(repr, changed))}")
+        return "; ".join([*parts, *self._count(other)])
+
+    def _count(self, other: "DataFingerprint") -> list[str]:
+        """Say how many rows differ, as far as it can be told."""
+        apart = self.rows_apart(other)
+        if apart is None:
+            return ["more rows differ than a record can tell"] if self.columns.keys() == other.columns.keys() else []
+        gone, added = map(len, apart)
+        if not gone and not added:
+            return ["the rows are the same, in another order"]
+        if gone == added:
+            return [f"{gone:,} row(s) changed"]
+        return [f"{count:,} row(s) {word}" for count, word in ((added, "were added"), (gone, "are gone")) if count]
 
 
 # %% ../../nbs/io/provenance.ipynb #7cd63424
@@ -162,8 +337,10 @@ class Fingerprint:
         rows: number of rows so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sketch: bool = True) -> None:
+        """Start with no rows; without a sketch, nobody can tell later how many rows of two tables differ."""
         self.rows = 0
+        self._sketch = _RowSketch() if sketch else None
         self._digests: dict[str, _ColumnDigest] | None = None
 
     def update(self, batch: pd.DataFrame) -> "Fingerprint":
@@ -178,13 +355,15 @@ class Fingerprint:
         Raises:
             DataError: if the columns or their kinds differ from the batches before, or a column has no plain type.
         """
-        columns = _named_columns(batch)
+        columns = {name: _canonical(name, column) for name, column in _named_columns(batch).items()}
         if self._digests is None:
             self._digests = {name: _ColumnDigest() for name in columns}
         if changed := sorted(columns.keys() ^ self._digests.keys()):
             raise errors.DataError(f"the batch at row {self.rows} adds or lacks the columns {', '.join(changed)}")
-        for name, column in columns.items():
-            self._digests[name].update(name, column, self.rows)
+        for name, (kind, array) in columns.items():
+            self._digests[name].update(name, kind, array, self.rows)
+        if self._sketch is not None:
+            self._sketch.add(_hashes(columns, len(batch)))
         self.rows += len(batch)
         return self
 
@@ -200,7 +379,8 @@ class Fingerprint:
 
     def record(self) -> DataFingerprint:
         """Return the state as an immutable record."""
-        return DataFingerprint(rows=self.rows, columns=self.columns, sha256=self.hexdigest())
+        sketch = None if self._sketch is None else self._sketch.text()
+        return DataFingerprint(rows=self.rows, columns=self.columns, sha256=self.hexdigest(), sketch=sketch)
 
 
 # %% ../../nbs/io/provenance.ipynb #a3595465
@@ -213,84 +393,7 @@ def fingerprint(data: pd.DataFrame) -> str:
     Raises:
         DataError: if a column has values of several types, or of a type without a plain form.
     """
-    return Fingerprint().update(data).hexdigest()
-
-
-# %% ../../nbs/io/provenance.ipynb #8d251468
-_MISSING = np.uint64(0x6D697373696E67)
-
-
-def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finalizer: every bit of the result depends on every bit of the input. Works in place."""
-    bits ^= bits >> np.uint64(30)
-    bits *= np.uint64(0xBF58476D1CE4E5B9)
-    bits ^= bits >> np.uint64(27)
-    bits *= np.uint64(0x94D049BB133111EB)
-    bits ^= bits >> np.uint64(31)
-    return bits
-
-
-def _row_bits(kind: str, array: Any) -> NDArray[np.uint64]:
-    """64 bits that stand for each value of a column."""
-    if not kind:
-        return np.full(len(array), _MISSING)
-    if kind in ("text", "bytes", "decimal"):
-        encoded = array.fill_null(b"" if kind == "bytes" else "").dictionary_encode()
-        texts = np.asarray(encoded.dictionary.to_pylist(), dtype=object)
-        bits = pd.util.hash_array(texts, categorize=False)[encoded.indices.to_numpy()]
-    else:
-        values = array.fill_null(0).to_numpy(zero_copy_only=False)
-        bits = values.view(np.uint64) if kind == "float64" else values.astype(np.uint64)
-    return np.where(array.is_null().to_numpy(zero_copy_only=False), _MISSING, bits) if array.null_count else bits
-
-
-def row_hashes(data: pd.DataFrame) -> NDArray[np.uint64]:
-    """Return a stable 64-bit hash of each row, index label included.
-
-    Args:
-        data: a table; how pandas stores a column makes no difference, nor does the order of the columns.
-
-    Returns:
-        One number a row, shape `(len(data),)`.
-
-    Raises:
-        DataError: if a column has values of several types, or of a type without a plain form.
-    """
-    total = np.zeros(len(data), dtype=np.uint64)
-    for name, column in _named_columns(data).items():
-        salt = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
-        total += _mix(_row_bits(*_canonical(name, column)) ^ salt)
-    return _mix(total)
-
-
-# %% ../../nbs/io/provenance.ipynb #7d5b6590
-class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
-    """The state of a git checkout; None where there is none."""
-
-    commit: str | None = pdt.Field(None, description="Full hash of the commit.")
-    branch: str | None = pdt.Field(None, description="Name of the branch; None on a detached commit.")
-    dirty: bool | None = pdt.Field(None, description="Whether files were changed or added since the commit.")
-
-
-def git_state(folder: Path | str) -> GitState:
-    """Return the commit, the branch and whether there are uncommitted changes.
-
-    Args:
-        folder: any folder of the checkout. git is given 10 seconds.
-    """
-    command = ["git", "--no-optional-locks", "-C", str(folder), "status", "--porcelain=v2", "--branch"]
-    try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return GitState()
-    lines = done.stdout.decode(errors="replace").splitlines()
-    header = dict(line[2:].split(" ", maxsplit=1) for line in lines if line.startswith("# branch."))
-    commit, branch = header.get("branch.oid"), header.get("branch.head")
-    return GitState(
-        commit=None if commit == "(initial)" else commit,
-        branch=None if branch == "(detached)" else branch,
-        dirty=any(not line.startswith("#") for line in lines),
-    )
+    return Fingerprint(sketch=False).update(data).hexdigest()
 
 
 # %% ../../nbs/io/provenance.ipynb #84646994
@@ -312,56 +415,165 @@ def _masked(data: Any) -> Any:
         }
     if isinstance(data, list):
         return [_masked(item) for item in data]
-    return re.sub(r"://[^/\s]*@", "://***@", data) if isinstance(data, str) else data
+    return _masked_text(data) if isinstance(data, str) else data
+
+
+def _masked_text(text: str) -> str:
+    for secret in _known_secrets():
+        text = text.replace(secret, "***")
+    return re.sub(r"://[^/\s\"'<>]*@", "://***@", text)
+
+
+def _known_secrets() -> list[str]:
+    """Return the values of variables that sound like a secret, the longest first; very short ones are in any text."""
+    values = {value for name, value in os.environ.items() if osvariables.sounds_secret(name) and len(value) > 5}
+    return sorted(values, key=len, reverse=True)
 
 
 def _can_hide(value: Any) -> bool:
     return value is not None and not isinstance(value, bool)
 
 
-# %% ../../nbs/io/provenance.ipynb #a523f2ff
-class Provenance(pdt.BaseModel, strict=True, frozen=True, extra="ignore", ser_json_inf_nan="constants"):
-    """Everything that a run was made of."""
+# %% ../../nbs/io/provenance.ipynb #7d5b6590
+class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
+    """The state of a git checkout; None where there is none."""
 
-    schema_version: Literal[1] = pdt.Field(1, description="Version of this document.")
-    package: str = pdt.Field(description="Name of the package that ran.")
-    version: str = pdt.Field(description="Its version.")
-    python: str = pdt.Field(description="Version of Python.")
-    platform: str = pdt.Field(description="Operating system and processor.")
-    git: GitState = pdt.Field(GitState(), description="State of the checkout.")
-    started: pdt.AwareDatetime = pdt.Field(description="When the run started.")
-    finished: pdt.AwareDatetime | None = pdt.Field(None, description="When it finished; None while it runs.")
-    configuration: Mapping[str, Any] = pdt.Field(description="The resolved configuration, secrets masked.")
-    inputs: Mapping[str, DataFingerprint] = pdt.Field({}, description="Fingerprint of each table that was read.")
-    notebook: str | None = pdt.Field(None, description="The executed notebook; None for a run in process.")
+    commit: str | None = pdt.Field(None, description="Full hash of the commit.")
+    branch: str | None = pdt.Field(None, description="Name of the branch; None on a detached commit.")
+    dirty: bool | None = pdt.Field(None, description="Whether files were changed or added since the commit.")
+    patch: str | None = pdt.Field(None, description="What was changed or added, for git apply; secrets masked.")
+    left_out: list[str] = pdt.Field([], description="Changed files that the patch leaves out: large ones, and .env.")
 
-    @pdt.field_validator("configuration", mode="before")
-    @classmethod
-    def _without_secrets(cls, value: Any) -> Any:
-        return mask(value)
 
-    def with_input(self, name: str, data: DataFingerprint) -> "Provenance":
-        """Return a copy that has the fingerprint of one more table."""
-        return self.model_copy(update={"inputs": {**self.inputs, name: data}})
+def _git(
+    folder: Path | str, *arguments: str, given: bytes | None = None, variables: Mapping[str, str] | None = None
+) -> bytes | None:
+    """Ask git, which is given 10 seconds; None if it is not there or refuses."""
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
+    environment = {**os.environ, **(variables or {})}
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=10, check=True, env=environment, **stdin)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return bytes(done.stdout)
 
-    def finish(self, at: dt.datetime | None = None) -> "Provenance":
-        """Return a copy that has the time of the end, by default now."""
-        return self.model_copy(update={"finished": at or dt.datetime.now(dt.UTC)})
 
-    def to_json(self) -> str:
-        """Return the document; `Provenance.model_validate_json` reads it back."""
-        return json.dumps(to_jsonable_python(self, inf_nan_mode="constants"), ensure_ascii=False, indent=2)
+def has_commit(folder: Path | str, commit: str) -> bool:
+    """Tell whether a clone has a commit."""
+    return _git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
-    def tags(self) -> dict[str, str]:
-        """Return what one would search runs by, as tags for MLflow; MLflow's own names where it has one."""
-        tags = {
-            "mlflow.source.git.commit": self.git.commit,
-            "mlflow.source.git.branch": self.git.branch,
-            "mlflow.source.name": self.notebook,
-            f"{self.package}.git_dirty": None if self.git.dirty is None else str(self.git.dirty).lower(),
-            f"{self.package}.version": self.version,
-        } | {f"{self.package}.data.{name}": data.sha256 for name, data in self.inputs.items()}
-        return {name: value for name, value in tags.items() if value is not None}
+
+def git_state(folder: Path | str) -> GitState:
+    """Return the commit, the branch and whether there are uncommitted changes.
+
+    Args:
+        folder: any folder of the checkout. git is given 10 seconds.
+    """
+    status = _git(folder, "status", "--porcelain=v2", "--branch")
+    if status is None:
+        return GitState()
+    lines = status.decode(errors="replace").splitlines()
+    header = dict(line[2:].split(" ", maxsplit=1) for line in lines if line.startswith("# branch."))
+    commit, branch = header.get("branch.oid"), header.get("branch.head")
+    return GitState(
+        commit=None if commit == "(initial)" else commit,
+        branch=None if branch == "(detached)" else branch,
+        dirty=any(not line.startswith("#") for line in lines),
+    )
+
+
+# %% ../../nbs/io/provenance.ipynb #c1a2b3d4
+_MOST_BYTES = 1_000_000  # of a file in a patch
+
+
+def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
+    """Return what is not committed, new files among it; the checkout and its index stay as they are.
+
+    Args:
+        folder: any folder of the checkout.
+
+    Returns:
+        The patch, None without git or without a commit; and the changed files that it leaves out.
+    """
+    root = (_git(folder, "rev-parse", "--show-toplevel") or b"").decode().strip()
+    objects = (_git(folder, "rev-parse", "--path-format=absolute", "--git-path", "objects") or b"").decode().strip()
+    listed = _git(root, "status", "--porcelain", "--no-renames", "--untracked-files=all", "-z") if root else None
+    if listed is None:
+        return None, []
+    names = [entry[3:] for entry in listed.split(b"\0") if entry and not entry.endswith(b"/")]
+    left_out = [name for name in names if _is_left_out(Path(root, os.fsdecode(name)))]
+    kept = b"".join(name + b"\0" for name in names if name not in left_out)
+    with tempfile.TemporaryDirectory() as own:
+        places = {"GIT_INDEX_FILE": f"{own}/index", "GIT_OBJECT_DIRECTORY": own}
+        places["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = objects
+        _git(root, "read-tree", "HEAD", variables=places)
+        _git(
+            root,
+            *_without_filters(root),
+            "update-index",
+            "--add",
+            "--remove",
+            "-z",
+            "--stdin",
+            given=kept,
+            variables=places,
+        )
+        form = ("--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames")
+        patch = _git(root, "diff", "--cached", *form, "HEAD", variables=places)
+    return None if patch is None else _masked(patch.decode(errors="replace")), [os.fsdecode(name) for name in left_out]
+
+
+def _without_filters(root: str) -> list[str]:
+    """Return options that switch filters off: they are slow, and a patch is about the files as they are."""
+    listed = _git(root, "config", "--name-only", "-z", "--get-regexp", r"^filter\..*\.(clean|process)$") or b""
+    names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
+    return [
+        option for name in names for option in ("-c", f"{name}=", "-c", f"{name.rpartition('.')[0]}.required=false")
+    ]
+
+
+def _is_left_out(path: Path) -> bool:
+    """Tell whether a file does not belong in a patch."""
+    return path.name.startswith(".env") or (path.is_file() and path.stat().st_size > _MOST_BYTES)
+
+
+# %% ../../nbs/io/provenance.ipynb #c1a2b3d8
+def module_hashes() -> dict[str, str]:
+    """Return the SHA-256 of each module of the package, by its path in it; how lines end makes no difference."""
+    package = Path(str(importlib.resources.files(osvariables.PACKAGE)))
+    modules = sorted(path for path in package.rglob("*.py") if path.name != "_modidx.py")  # an index for the site
+    return {path.relative_to(package).as_posix(): _sha256(path.read_bytes()) for path in modules}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
+
+
+class SourceNotebook(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
+    """The notebook of a job, before it is executed."""
+
+    name: str = pdt.Field(description="Its file name, in the folder of the job notebooks.")
+    sha256: str = pdt.Field(description="SHA-256 of its cells, without their outputs.")
+    code: str = pdt.Field(description="Its code.")
+
+
+def source_notebook(verb: str) -> SourceNotebook | None:
+    """Describe the notebook of a job; None if there is none.
+
+    Args:
+        verb: what the job is called on the command line.
+    """
+    try:
+        file = osvariables.runs_dir() / f"{verb}.ipynb"
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError, errors.ConfigError):
+        return None
+    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+    return SourceNotebook(
+        name=file.name, sha256=digest, code="\n\n".join(text for kind, text in sources if kind == "code")
+    )
 
 
 # %% ../../nbs/io/provenance.ipynb #e398eae2
@@ -384,8 +596,155 @@ def describe_environment() -> Environment:
     return Environment(osvariables.PACKAGE, version, platform.python_version(), system)
 
 
+def installed_distributions() -> dict[str, str]:
+    """Return the version of everything that is installed, by name."""
+    found: dict[str, str] = {}
+    for folder in filter(Path.is_dir, map(Path, dict.fromkeys(sys.path))):
+        for entry in sorted(folder.glob("*.dist-info")):
+            name, dash, version = entry.name.removesuffix(".dist-info").partition("-")
+            if dash:
+                found.setdefault(name.lower().replace("_", "-").replace(".", "-"), version)
+    return dict(sorted(found.items()))
+
+
+def threads() -> dict[str, str]:
+    """Return what decides how many threads compute: the cores of this process, and variables that limit threads."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cores": str(cores)} | {name: os.environ[name] for name in sorted(os.environ) if _limits_threads(name)}
+
+
+def _limits_threads(name: str) -> bool:
+    return name.endswith(("_NUM_THREADS", "_MAX_THREADS", "_CPU_COUNT")) and not osvariables.sounds_secret(name)
+
+
+# %% ../../nbs/io/provenance.ipynb #a523f2ff
+class Provenance(pdt.BaseModel, strict=True, frozen=True, extra="ignore", ser_json_inf_nan="constants"):
+    """Everything that a run was made of, and what came out."""
+
+    schema_version: Literal[2] = pdt.Field(2, description="Version of this document.")
+    run_id: str | None = pdt.Field(None, description="MLflow run.")
+    verb: str | None = pdt.Field(None, description="What the job is called on the command line.")
+    reproduces: str | None = pdt.Field(None, description="MLflow run that this one repeats.")
+    outcome: Literal["running", "finished", "failed"] = pdt.Field(
+        "running", description="How it ended; running in the end means that it was killed."
+    )
+    package: str = pdt.Field(description="Name of the package that ran.")
+    version: str = pdt.Field(description="Its version.")
+    python: str = pdt.Field(description="Version of Python.")
+    platform: str = pdt.Field(description="Operating system and processor.")
+    distributions: Mapping[str, str] = pdt.Field({}, description="Version of everything that was installed.")
+    threads: Mapping[str, str] = pdt.Field({}, description="Cores, and variables that limit threads.")
+    seeds: Mapping[str, int] = pdt.Field({}, description="Seeds, by their key in the configuration.")
+    git: GitState = pdt.Field(GitState(), description="State of the checkout.")
+    modules: Mapping[str, str] = pdt.Field({}, description="SHA-256 of each module of the package.")
+    source: SourceNotebook | None = pdt.Field(None, description="The notebook of the job, before its execution.")
+    notebook: str | None = pdt.Field(None, description="The executed notebook; None for a run in process.")
+    directory: str = pdt.Field(".", description="Working directory: from the root of the checkout, or absolute.")
+    started: pdt.AwareDatetime = pdt.Field(description="When the run started.")
+    finished: pdt.AwareDatetime | None = pdt.Field(None, description="When it finished; None while it runs.")
+    configuration: Mapping[str, Any] = pdt.Field(description="The resolved configuration, secrets masked.")
+    resolved: Mapping[str, Any] = pdt.Field({}, description="What names that move, like latest, stood for.")
+    model_read: str | None = pdt.Field(None, description="Registered version that was used, as name/version.")
+    model_written: str | None = pdt.Field(None, description="Registered version that was made, as name/version.")
+    inputs: Mapping[str, DataFingerprint] = pdt.Field({}, description="Fingerprint of each table that was read.")
+    outputs: Mapping[str, DataFingerprint] = pdt.Field({}, description="Fingerprint of each table that was made.")
+    metrics: Mapping[str, float] = pdt.Field({}, description="Figures of merit, without times.")
+    decision: Mapping[str, str] = pdt.Field({}, description="What was decided, such as a verdict.")
+    artifacts: Mapping[str, str] = pdt.Field({}, description="SHA-256 of each file that the run keeps in MLflow.")
+
+    @pdt.field_validator("configuration", mode="before")
+    @classmethod
+    def _without_secrets(cls, value: Any) -> Any:
+        return mask(value)
+
+    def adding(self, field: str, **values: Any) -> Self:
+        """Return a copy that has more entries in a field."""
+        return self.model_copy(update={field: {**getattr(self, field), **values}})
+
+    def with_input(self, name: str, data: DataFingerprint) -> Self:
+        """Return a copy that has the fingerprint of one more table."""
+        return self.adding("inputs", **{name: data})
+
+    def finish(self, at: dt.datetime | None = None, outcome: Literal["finished", "failed"] = "finished") -> Self:
+        """Return a copy that has the end: how, and when, by default now."""
+        return self.model_copy(update={"finished": at or dt.datetime.now(dt.UTC), "outcome": outcome})
+
+    def to_json(self) -> str:
+        """Return the document, without secrets and with its own SHA-256; `read_record` reads it back."""
+        document = secrets.scrubber().everywhere(to_jsonable_python(self, inf_nan_mode="constants"))
+        return json.dumps(document | {"sha256": _sha256_of(document)}, ensure_ascii=False, indent=2)
+
+    def tags(self) -> dict[str, str]:
+        """Return what one would search runs by, as tags for MLflow; MLflow's own names where it has one."""
+        tags = {
+            "mlflow.source.git.commit": self.git.commit,
+            "mlflow.source.git.branch": self.git.branch,
+            "mlflow.source.name": self.notebook,
+            f"{self.package}.git_dirty": None if self.git.dirty is None else str(self.git.dirty).lower(),
+            f"{self.package}.version": self.version,
+            f"{self.package}.reproduces": self.reproduces,
+        } | {f"{self.package}.data.{name}": data.sha256 for name, data in self.inputs.items()}
+        return {name: value for name, value in tags.items() if value is not None}
+
+
+def digest_of(text: str) -> str:
+    """Return the SHA-256 that a document has, or should have."""
+    return _sha256_of(json.loads(text))
+
+
+def _sha256_of(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a document without its own."""
+    rest = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+# %% ../../nbs/io/provenance.ipynb #c2a2b3d5
+def read_record(text: str, origin: str) -> Provenance:
+    """Read a record.
+
+    Args:
+        text: the JSON document.
+        origin: where it is from, for messages.
+
+    Raises:
+        ConfigError: it is not a record, or of another version of the document.
+        GateError: it was changed since it was written.
+    """
+    try:
+        document = json.loads(text)
+        version = int(document["schema_version"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise errors.ConfigError(f"{origin} is not the record of a run ({type(error).__name__}: {error})") from None
+    known = Provenance.model_fields["schema_version"].default
+    if version > known:
+        raise errors.ConfigError(
+            f"{origin} is a record of version {version}, and this {osvariables.PACKAGE} reads version {known}: install "
+            f"the version that wrote it ({document.get('version', 'a newer one')}) or a newer one"
+        )
+    if version < known:
+        raise errors.ConfigError(
+            f"{origin} is a record of version {version}, which does not say which modules and distributions ran, so "
+            "nothing can be compared with it: run the job again to get one that can be reproduced"
+        )
+    if document.get("sha256") != _sha256_of(document):
+        raise errors.GateError(
+            f"{origin} was edited since it was written (its SHA-256 is another one), so nobody can believe it: restore "
+            "it from a backup, or run the job again"
+        )
+    try:
+        return Provenance.model_validate_json(text)
+    except pdt.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise errors.ConfigError(f"{origin} is not the record of a run: {place}: {first['msg']}") from None
+
+
+# %% ../../nbs/io/provenance.ipynb #c2a2b3d6
 def begin(
-    configuration: Mapping[str, Any], notebook: Path | str | None = None, started: dt.datetime | None = None
+    configuration: Mapping[str, Any],
+    notebook: Path | str | None = None,
+    started: dt.datetime | None = None,
+    verb: str | None = None,
 ) -> Provenance:
     """Start the record of a run.
 
@@ -393,11 +752,130 @@ def begin(
         configuration: resolved configuration; secrets in it are masked.
         notebook: the executed notebook, if there is one.
         started: an aware time, by default now.
+        verb: what the job is called on the command line.
     """
+    masked = mask(configuration)
     return Provenance(
         **describe_environment()._asdict(),
-        git=git_state(osvariables.workspace()),
+        verb=verb,
+        distributions=installed_distributions(),
+        threads=threads(),
+        seeds=_seeds(masked),
+        git=_git_state_with_patch(osvariables.project()),
+        modules=module_hashes(),
+        source=None if verb is None else source_notebook(verb),
+        directory=_from_root(Path.cwd()),
         started=started or dt.datetime.now(dt.UTC),
-        configuration=configuration,
-        notebook=None if notebook is None else Path(notebook).as_posix(),
+        configuration=masked,
+        notebook=None if notebook is None else _from_root(Path(notebook)),
     )
+
+
+def _git_state_with_patch(folder: Path) -> GitState:
+    state = git_state(folder)
+    if not state.dirty:
+        return state
+    patch, left_out = git_patch(folder)
+    return state.model_copy(update={"patch": patch, "left_out": left_out})
+
+
+def _from_root(path: Path) -> str:
+    """Write a path from the root of the checkout, if it is in there: another checkout has other roots."""
+    root = osvariables.checkout()
+    return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()
+
+
+def _seeds(configuration: Any, prefix: str = "") -> dict[str, int]:
+    """Find the seeds of a configuration, by dotted keys."""
+    found: dict[str, int] = {}
+    for name, value in configuration.items() if isinstance(configuration, Mapping) else ():
+        if name in ("seed", "random_state") and isinstance(value, int):
+            found[prefix + name] = value
+        found |= _seeds(value, f"{prefix}{name}.")
+    return found
+
+
+# %% ../../nbs/io/provenance.ipynb #1492a17b
+RECORD_FILE = "provenance.json"
+_NOT_HASHED = (RECORD_FILE, "registered_model_meta", "notebook/")  # MLflow adds the second, an executor the third
+
+
+def artifact_hashes(client: "MlflowClient", run_id: str, model: str | None = None) -> dict[str, str]:
+    """Return the SHA-256 of each file that a run keeps, by its path; those of the model are below `model/`.
+
+    Args:
+        client: a client of the tracking server and the registry.
+        run_id: MLflow run.
+        model: the registered version that it made, as name/version.
+    """
+    places = {"": client.get_run(run_id).info.artifact_uri}
+    if model is not None:
+        source = str(client.get_model_version(*model.rsplit("/", maxsplit=1)).source)
+        of_mlflow = source.startswith("models:/") and "/" not in source.removeprefix("models:/")
+        logged = client.get_logged_model(source.removeprefix("models:/")) if of_mlflow else None
+        places["model/"] = source if logged is None else logged.artifact_location
+    return {prefix + name: digest for prefix, place in places.items() for name, digest in _hash_files(place).items()}
+
+
+def _hash_files(place: str) -> dict[str, str]:
+    """Hash the files at an address; what is not on this machine is downloaded for that."""
+    import mlflow
+    from mlflow.utils import file_utils, uri
+
+    with tempfile.TemporaryDirectory() as folder:
+        local = uri.is_local_uri(place)  # type: ignore[no-untyped-call]
+        if local:
+            root = Path(file_utils.local_file_uri_to_path(place))  # type: ignore[no-untyped-call]
+        else:
+            root = Path(mlflow.artifacts.download_artifacts(place, dst_path=folder))
+        files = {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*")) if file.is_file()}
+        return {
+            name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for name, file in files.items()
+            if not name.startswith(_NOT_HASHED)
+        }
+
+
+# %% ../../nbs/io/provenance.ipynb #c2a2b3db
+def embed(notebook: Path, records: Sequence[str]) -> None:
+    """Write the records of the runs that a notebook made into its metadata, in place of those that are there.
+
+    Args:
+        notebook: an executed notebook.
+        records: JSON documents, the oldest run first.
+    """
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content["metadata"][osvariables.PACKAGE] = {"records": [_plain(record) for record in records]}
+    draft = notebook.with_name(f".{notebook.name}.part")
+    draft.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    draft.replace(notebook)
+
+
+def _plain(record: str) -> Any:
+    """Return a document as it is, or as text if it has numbers that JSON has not, such as infinity."""
+    try:
+        return json.loads(record, parse_constant=_refuse_constant)
+    except ValueError:
+        return record
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def embedded(notebook: Path) -> list[str]:
+    """Return the records in the metadata of an executed notebook, the oldest run first.
+
+    Raises:
+        ConfigError: it is not a notebook, or has no record.
+    """
+    try:
+        metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise errors.ConfigError(f"{notebook} is not a notebook that can be read ({error})") from None
+    records = metadata.get(osvariables.PACKAGE, {}).get("records", [])
+    if not records:
+        raise errors.ConfigError(
+            f"{notebook} has no record of a run: name a notebook that a job left in outputs/notebooks, or a run id"
+        )
+    return [record if isinstance(record, str) else json.dumps(record) for record in records]

@@ -10,6 +10,7 @@ __all__ = [
     "Record",
     "align",
     "in_order_of_time",
+    "read_pair",
     "require_values",
     "require_variety",
     "Recorder",
@@ -22,13 +23,15 @@ __all__ = [
 # %% ../../nbs/jobs/base.ipynb #20c37fca
 import abc
 import contextlib
+import hashlib
 import html
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -160,6 +163,17 @@ def in_order_of_time(inputs: pd.DataFrame, targets: TTargets, time: Sequence[str
     return inputs.iloc[order], targets.iloc[order]
 
 
+# %% ../../nbs/jobs/base.ipynb #aa8fc5e9
+def read_pair(
+    readers: "tuple[datasets.Reader, datasets.Reader]", checks: "tuple[type[schemas.Schema], ...]"
+) -> tuple[Any, Any]:
+    """Read and check inputs and targets, which may be one table, and bring both into the order of the inputs' time."""
+    raw = [readers[0].read()]
+    raw.append(raw[0] if readers[0] == readers[1] else readers[1].read())
+    checked = [schema.check(table) for schema, table in zip(checks, raw, strict=True)]
+    return in_order_of_time(checked[0], align(*checked), checks[0].marked("time"))
+
+
 # %% ../../nbs/jobs/base.ipynb #5c0e7a12
 def require_values(inputs: pd.DataFrame, features: Sequence[str]) -> None:
     """Refuse a feature that has no value in any row.
@@ -202,12 +216,9 @@ class Recorder:
     def read_pair(
         self, readers: "tuple[datasets.Reader, datasets.Reader]", checks: "tuple[type[schemas.Schema], ...]"
     ) -> Any:
-        """Read inputs and targets, which may be one table, and bring both into the order of the inputs' time."""
+        """Read inputs and targets, as `read_pair` does, and note both."""
         self.logger.info("Reading inputs and targets from {}", " and ".join(dict.fromkeys(r.location for r in readers)))
-        raw = [readers[0].read()]
-        raw.append(raw[0] if readers[0] == readers[1] else readers[1].read())
-        checked = [schema.check(table) for schema, table in zip(checks, raw, strict=True)]
-        inputs, targets = in_order_of_time(checked[0], align(*checked), checks[0].marked("time"))
+        inputs, targets = read_pair(readers, checks)
         return self.note("inputs", readers[0], inputs), self.note("targets", readers[1], targets)
 
     def note(self, name: str, reader: "datasets.Reader", data: pd.DataFrame) -> Any:
@@ -221,9 +232,38 @@ class Recorder:
         return data
 
     def note_fingerprints(self, **fingerprints: provenance.Fingerprint) -> None:
-        """Note the fingerprints of tables that were read or written in batches."""
+        """Note the fingerprints of tables that were read in batches."""
         for name, fingerprint in fingerprints.items():
             self.provenance = self.provenance.with_input(name, fingerprint.record())
+
+    def output(self, name: str, made: "pd.DataFrame | provenance.Fingerprint") -> None:
+        """Note what a table that was made looks like: a run that reproduces this one has to make the same."""
+        fingerprint = made if isinstance(made, provenance.Fingerprint) else provenance.Fingerprint().update(made)
+        self.provenance = self.provenance.adding("outputs", **{name: fingerprint.record()})
+
+    def pin(self, **values: Any) -> None:
+        """Note what fields of the configuration stood for that name something that moves, such as `latest`."""
+        self.provenance = self.provenance.adding("resolved", **values)
+
+    def version(self, found: Any, made: bool = False) -> None:
+        """Note the registered version that was used, or made."""
+        field = "model_written" if made else "model_read"
+        self.provenance = self.provenance.model_copy(update={field: f"{found.name}/{found.version}"})
+
+    def decide(self, refusals: Sequence[str], **values: str) -> None:
+        """Note what was decided, and why not otherwise."""
+        self.provenance = self.provenance.adding("decision", refusals="; ".join(refusals), **values)
+
+    def keep(self) -> None:
+        """Keep the record as it is now."""
+        import mlflow
+
+        document = self.provenance.to_json()
+        mlflow.log_text(document, provenance.RECORD_FILE)
+        package = self.provenance.package
+        mlflow.set_tags(
+            {f"{package}.record": json.loads(document)["sha256"], f"{package}.outcome": self.provenance.outcome}
+        )
 
     def parameters(self, **values: Any) -> None:
         """Note parameters; nested ones get dotted names."""
@@ -232,9 +272,11 @@ class Recorder:
         mlflow.log_params(secrets.scrubber().everywhere(_flat(values)))
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        """Note metrics; MLflow has no place for what is not a number."""
+        """Note metrics; MLflow has no place for what is not a number, and no two runs take the same time."""
         import mlflow
 
+        lasting = {name: value for name, value in values.items() if not name.endswith("_seconds")}
+        self.provenance = self.provenance.adding("metrics", **lasting)
         mlflow.log_metrics({name: value for name, value in values.items() if value == value})
 
     def figures(self, figures: "Mapping[str, Figure]") -> None:
@@ -337,11 +379,18 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
     Attributes:
         VERB: what the job is called on the command line; its configuration and its notebook have the same name.
+        IRREPRODUCIBLE: why its runs cannot be repeated, in words; empty if they can.
+        MOVING: fields that can name something that moves, such as `latest`; `run` pins them, `pins` looks them up.
     """
 
     VERB: ClassVar[str]
+    IRREPRODUCIBLE: ClassVar[str] = ""
+    MOVING: ClassVar[tuple[str, ...]] = ()
     KIND: str
 
+    reproduces: str | None = pdt.Field(
+        None, description="MLflow run to repeat; set by the reproduce command. Nothing that others rely on is touched."
+    )
     logger_service: services.LoggerService = pdt.Field(services.LoggerService(), description="The log.")
     alerts_service: services.AlertsService = pdt.Field(services.AlertsService(), description="Notifications.")
     mlflow_service: services.MlflowService = pdt.Field(services.MlflowService(), description="Tracking and registry.")
@@ -387,16 +436,89 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """
         import mlflow
 
-        configuration = {"job": self.model_dump(mode="json")}
-        begun = provenance.begin(configuration, notebook=os.environ.get(services.NOTEBOOK_VARIABLE))
-        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}"} | begun.tags() | (run_config.tags or {})
-        with self.mlflow_service.run_context(run_config.model_copy(update={"tags": tags})) as run:
-            recorder = Recorder(run, begun, self.logger)
+        notebook = os.environ.get(services.NOTEBOOK_VARIABLE)
+        begun = provenance.begin({"job": self.described()}, notebook=notebook, verb=self.VERB)
+        begun = begun.model_copy(update={"reproduces": self.reproduces})
+        entry = {"mlflow.source.name": f"{begun.package} run {self.VERB}"}
+        tags = begun.tags() | entry | (run_config.tags or {})
+        with contextlib.ExitStack() as stack:
+            run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
+            recorder = Recorder(run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger)
+            recorder.keep()
+            outcome: Literal["finished", "failed"] = "failed"
             try:
                 yield recorder
+                outcome = "finished"
             finally:
-                mlflow.log_text(secrets.scrub(recorder.provenance.finish().to_json()), "provenance.json")
-                mlflow.set_tags(recorder.provenance.tags() | {"mlflow.source.name": tags["mlflow.source.name"]})
+                self._finish(recorder, outcome)
+                mlflow.set_tags(recorder.provenance.tags() | entry)
+
+    def _finish(self, recorder: Recorder, outcome: Literal["finished", "failed"]) -> None:
+        """Complete the record of a run, and mark it as one that need not run again while nothing has changed."""
+        found = provenance.artifact_hashes(
+            self.mlflow_service.client(), recorder.run_id, recorder.provenance.model_written
+        )
+        recorder.provenance = recorder.provenance.finish(outcome=outcome).adding("artifacts", **found)
+        recorder.keep()
+        refused = recorder.provenance.decision.get("refusals")
+        if outcome == "finished" and not refused and self.reproduces is None:
+            record = recorder.provenance
+            key = self.step_key({name: record.resolved.get(name) for name in self.MOVING}, record.inputs)
+            recorder.tags(**{f"{record.package}.step": key})
+
+    def described(self) -> dict[str, Any]:
+        """Return the configuration as it is recorded, with the names that the environment gives."""
+        described = self.model_dump(mode="json")
+        service = self.mlflow_service
+        described["mlflow_service"] |= {
+            "experiment_name": service.resolved_experiment_name, "registry_name": service.resolved_registry_name
+        }  # fmt: skip
+        return described
+
+    def pins(self) -> dict[str, Any]:
+        """Return what the fields in `MOVING` stand for now."""
+        return {}
+
+    def standing(self) -> dict[str, Any]:
+        """Return what else the outcome depends on, and what has to be there still for a run to count as done."""
+        return {}
+
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Read what the job reads, and give it in tables or batches as they are fingerprinted, each with its name."""
+        return iter(())
+
+    def elsewhere(self, folder: Path) -> dict[str, Any]:
+        """Return fields whose outputs then go to a folder, instead of to where others look for them."""
+        return {}
+
+    def fingerprints(self) -> dict[str, provenance.DataFingerprint]:
+        """Read what the job reads, and return its fingerprints as a run would record them."""
+        found: dict[str, provenance.Fingerprint] = {}
+        for name, table in self.tables():
+            found.setdefault(name, provenance.Fingerprint()).update(table)
+        return {name: fingerprint.record() for name, fingerprint in found.items()}
+
+    def step_key(self, pins: Mapping[str, Any], inputs: Mapping[str, provenance.DataFingerprint]) -> str:
+        """Return a digest of code, configuration and data; a finished run with the same one need not run again.
+
+        Args:
+            pins: what names that move stand for.
+            inputs: fingerprints of what the job reads.
+        """
+        ignored = {"logger_service", "alerts_service", "mlflow_service", "run_config", "reproduces"}
+        configuration = {name: value for name, value in self.described().items() if name not in ignored}
+        source = provenance.source_notebook(self.VERB)
+        parts = [
+            self.VERB, provenance.module_hashes(), source and source.sha256, self.mlflow_service.resolved_registry_name,
+            provenance.mask(configuration), dict(pins), {name: data.sha256 for name, data in inputs.items()},
+            self.standing(),
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def registered_name(self) -> str:
+        """Return the name to register under; versions of reproductions stay among themselves."""
+        name = self.mlflow_service.resolved_registry_name
+        return name if self.reproduces is None else f"{name}-reproductions"
 
     def asked_for(self) -> dict[str, Any]:
         """Return what the configuration says beyond the defaults: what a reader of the run wants to know first."""
@@ -409,6 +531,24 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 
 # %% ../../nbs/jobs/base.ipynb #97d03abf
+def _enter(stack: contextlib.ExitStack, service: services.MlflowService, config: RunConfig) -> Any:
+    """Start a run, or say why the store does not take one."""
+    import mlflow
+    import sqlalchemy.exc
+
+    try:
+        return stack.enter_context(service.run_context(config))
+    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+        place = provenance.mask(service.resolved_tracking_uri)
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise errors.ServiceError(
+            f"the MLflow store {place} does not take a run ({str(cause).splitlines()[0]}): make it writable, or choose "
+            "another place with MLFLOW_TRACKING_URI"
+        ) from error
+
+
 def _beyond_defaults(settings: pdt.BaseModel) -> dict[str, Any]:
     """Return the KIND of settings, and the fields that differ from their defaults."""
     said: dict[str, Any] = {}

@@ -17,6 +17,7 @@ __all__ = [
 
 # %% ../../nbs/jobs/evaluations.ipynb #f28b8b9d
 import warnings
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -250,6 +251,7 @@ class EvaluationsJob(base.Job):
     """Judge a registered version."""
 
     VERB: ClassVar[str] = "evaluate"
+    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["EvaluationsJob"] = "EvaluationsJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Evaluations"), description="The MLflow run.")
@@ -279,6 +281,8 @@ class EvaluationsJob(base.Job):
         version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
         with self.recording(self.run_config) as recorder:
             recorder.parameters(registry_name=name, model_version=version.version, rows=self.rows)
+            recorder.version(version)
+            recorder.pin(alias_or_version=int(version.version))
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             chosen = self._choose(version, inputs)
@@ -287,6 +291,7 @@ class EvaluationsJob(base.Job):
             model = self.loader.load(registries.model_uri(version))
             when = inputs[schemas.InputsSchema.marked("time")]
             scored = targets[chosen].join(model.predict(inputs[chosen])).join(when)
+            recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
             naive = targets[chosen].join(naive_forecast(inputs, targets, chosen))
             table = judge(metrics, scored, naive, bootstrap(metrics, scored, _blocks(inputs[chosen]), self.resamples))
             by = schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
@@ -336,6 +341,18 @@ class EvaluationsJob(base.Job):
         _require_columns(slices or [], list(schemas.InputsSchema.to_schema().columns))
         return slices
 
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
+        checks = (schemas.InputsSchema, schemas.TargetsSchema)
+        yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+
+    def pins(self) -> dict[str, Any]:  # noqa: D102
+        name = self.mlflow_service.resolved_registry_name
+        return {
+            "alias_or_version": int(
+                registries.find_version(self.mlflow_service.client(), name, self.alias_or_version).version
+            )
+        }
+
     def _choose(self, version: Any, inputs: schemas.Inputs) -> "np.ndarray[Any, Any]":
         """Tell which rows are scored."""
         if self.rows == "all":
@@ -364,5 +381,7 @@ class EvaluationsJob(base.Job):
             rows=self.rows,
             reasons="; ".join(refusals),
         )
-        registries.keep_verdict(self.mlflow_service.client(), version, verdict)
+        recorder.decide(refusals, verdict=verdict.outcome)
+        if self.reproduces is None:
+            registries.keep_verdict(self.mlflow_service.client(), version, verdict)
         recorder.tags(verdict=verdict.outcome, model_version=f"{version.name}/{version.version}")

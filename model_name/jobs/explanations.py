@@ -10,6 +10,8 @@ import base64
 import html
 import io
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -112,6 +114,7 @@ def page(title: str, facts: dict[str, str], tables: dict[str, pd.DataFrame], dra
 
 # %% ../../nbs/jobs/explanations.ipynb #21a0f6c0
 _PILOT = 8  # samples
+_NO_LIMIT = 1e9  # seconds, for a run that reproduces another: it explains as many samples as that one had time for
 
 
 def _affordable(model: models.Model, inputs: schemas.Inputs, budget: float) -> tuple[int, float]:
@@ -145,6 +148,7 @@ class ExplanationsJob(base.Job):
     """Explain a registered version."""
 
     VERB: ClassVar[str] = "explain"
+    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["ExplanationsJob"] = "ExplanationsJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Explanations"), description="The MLflow run.")
@@ -184,12 +188,15 @@ class ExplanationsJob(base.Job):
         name = self.mlflow_service.resolved_registry_name
         version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
         with self.recording(self.run_config) as recorder:
+            recorder.version(version)
+            recorder.pin(alias_or_version=int(version.version))
             model = self._load(version)
             inputs, targets = self._read(recorder, version)
             chosen = self._within_budget(model, inputs)
             start = time.perf_counter()
             found = model.explain(chosen)
             seconds = time.perf_counter() - start
+            recorder.pin(samples=len(chosen), budget_seconds=_NO_LIMIT)
             values = self._table(found, chosen)
             importances = self._importances(model, found, inputs, targets)
             drawn = self._draw(found, values, chosen, importances)
@@ -197,6 +204,29 @@ class ExplanationsJob(base.Job):
             self._keep(recorder, found, result, seconds)
         self.alerts_service.notify("Explanations finished", result.summary)
         return result
+
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
+        checks = (schemas.InputsSchema, schemas.TargetsSchema)
+        if self.targets is None:
+            yield "inputs", schemas.InputsSchema.check(self.inputs.read())
+        else:
+            yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+
+    def pins(self) -> dict[str, Any]:  # noqa: D102
+        name = self.mlflow_service.resolved_registry_name
+        return {
+            "alias_or_version": int(
+                registries.find_version(self.mlflow_service.client(), name, self.alias_or_version).version
+            )
+        }
+
+    def standing(self) -> dict[str, Any]:  # noqa: D102
+        return {"outputs": self.shap_values.exists() and self.feature_importances.exists()}
+
+    def elsewhere(self, folder: Path) -> dict[str, Any]:  # noqa: D102
+        names = ("shap_values", "feature_importances")
+        writers = {name: datasets.ParquetWriter(path=str(folder / f"{name}.parquet")) for name in names}
+        return {**writers, "report": str(folder / "explanations.html")}
 
     def _load(self, version: Any) -> models.Model:
         """Load the project's model of a version, and refuse one that does not explain itself."""
@@ -315,6 +345,8 @@ class ExplanationsJob(base.Job):
         import mlflow
 
         schemas.FeatureImportancesSchema.check(result.importances)
+        recorder.output("shap_values", result.shap_values)
+        recorder.output("feature_importances", result.importances)
         self.shap_values.write(schemas.SHAPValuesSchema.check(result.shap_values))
         self.feature_importances.write(result.importances)
         facts = result.facts() | {"explained": found.scale, "method": found.method}

@@ -7,7 +7,8 @@ __all__ = ["InferenceResult", "InferenceJob"]
 
 # %% ../../nbs/jobs/inference.ipynb #72efb285
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -94,6 +95,7 @@ class InferenceJob(base.Job):
     """Score a table with a registered version."""
 
     VERB: ClassVar[str] = "infer"
+    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["InferenceJob"] = "InferenceJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Inference"), description="The MLflow run.")
@@ -115,6 +117,8 @@ class InferenceJob(base.Job):
                 inputs=self.inputs.location,
                 outputs=self.outputs.location,
             )
+            recorder.version(version)
+            recorder.pin(alias_or_version=int(version.version))
             model = self.loader.load(registries.model_uri(version))
             rows, sample = self._score(recorder, model, int(version.version))
             drawn = {"predictions": figures.distribution(sample["prediction"])}
@@ -135,6 +139,24 @@ class InferenceJob(base.Job):
         self.alerts_service.notify("Inference finished", result.summary)
         return result
 
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
+        for batch in self.inputs.batches(self.batch_size):
+            yield "inputs", schemas.InputsSchema.check(batch)
+
+    def pins(self) -> dict[str, Any]:  # noqa: D102
+        name = self.mlflow_service.resolved_registry_name
+        return {
+            "alias_or_version": int(
+                registries.find_version(self.mlflow_service.client(), name, self.alias_or_version).version
+            )
+        }
+
+    def standing(self) -> dict[str, Any]:  # noqa: D102
+        return {"outputs": self.outputs.exists()}
+
+    def elsewhere(self, folder: Path) -> dict[str, Any]:  # noqa: D102
+        return {"outputs": datasets.ParquetWriter(path=str(folder / "predictions.parquet"))}
+
     def _score(self, recorder: base.Recorder, model: registries.ModelAdapter, version: int) -> tuple[int, pd.DataFrame]:
         """Score batch by batch; return the number of rows and some of the predictions."""
         from tqdm import tqdm
@@ -154,7 +176,8 @@ class InferenceJob(base.Job):
                 outputs_print.update(outputs)
                 sample.add(outputs)
                 bar.update(len(inputs))
-        recorder.note_fingerprints(inputs=inputs_print, outputs=outputs_print)
+        recorder.note_fingerprints(inputs=inputs_print)
+        recorder.output("predictions", outputs_print)
         recorder.logger.info("Scored {:,} rows", inputs_print.rows)
         return inputs_print.rows, sample.rows
 

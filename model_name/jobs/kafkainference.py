@@ -410,6 +410,10 @@ class KafkaInferenceJob(base.Job):
     """Score records from one Kafka topic into another with a registered version."""
 
     VERB: ClassVar[str] = "stream"
+    IRREPRODUCIBLE: ClassVar[str] = (
+        "a stream is scored as records arrive and as versions are promoted, and neither is in the record; infer scores "
+        "a table that can be scored again"
+    )
     KIND: Literal["KafkaInferenceJob"] = "KafkaInferenceJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Streaming"), description="The MLflow run.")

@@ -72,6 +72,7 @@ class PromotionJob(base.Job):
     """Point an alias at a version that passed its evaluation."""
 
     VERB: ClassVar[str] = "promote"
+    MOVING: ClassVar[tuple[str, ...]] = ("version",)
     KIND: Literal["PromotionJob"] = "PromotionJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Promotion"), description="The MLflow run.")
@@ -92,10 +93,13 @@ class PromotionJob(base.Job):
         name = self.mlflow_service.resolved_registry_name
         version = registries.find_version(client, name, self.version or registries.LATEST)
         with self.recording(self.run_config) as recorder:
+            recorder.version(version)
+            recorder.pin(version=int(version.version))
             previous = self._current_version(client, name)
             recorder.parameters(registry_name=name, model_version=version.version, alias=self.alias, previous=previous)
             refusals = reasons_to_refuse(client, version)
-            if not refusals:
+            recorder.decide(refusals, promoted=f"{self.alias} {'not ' if refusals else ''}to version {version.version}")
+            if not refusals and self.reproduces is None:
                 client.set_registered_model_alias(name, self.alias, version.version)
             recorder.tags(promoted=str(not refusals).lower(), reasons="; ".join(refusals))
         result = PromotionResult(
@@ -112,6 +116,16 @@ class PromotionJob(base.Job):
         )
         self.alerts_service.notify("Promotion finished", "; ".join([result.summary, *refusals]))
         return result
+
+    def pins(self) -> dict[str, Any]:  # noqa: D102
+        name = self.mlflow_service.resolved_registry_name
+        found = registries.find_version(self.mlflow_service.client(), name, self.version or registries.LATEST)
+        return {"version": int(found.version)}
+
+    def standing(self) -> dict[str, Any]:  # noqa: D102
+        client, name = self.mlflow_service.client(), self.mlflow_service.resolved_registry_name
+        found = registries.find_version(client, name, self.version or registries.LATEST)
+        return {"verdict": registries.read_verdict(found), "alias": self._current_version(client, name)}
 
     def _current_version(self, client: Any, name: str) -> int | None:
         """Return the version that the alias points to, if there is one."""

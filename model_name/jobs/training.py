@@ -8,6 +8,7 @@ __all__ = ["TrainingResult", "TrainingJob"]
 # %% ../../nbs/jobs/training.ipynb #9d0fdb06
 import re
 import time
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
@@ -47,6 +48,7 @@ class TrainingJob(base.Job):
     """Train a model and register it as the next version."""
 
     VERB: ClassVar[str] = "train"
+    MOVING: ClassVar[tuple[str, ...]] = ("tuned",)
     KIND: Literal["TrainingJob"] = "TrainingJob"
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Training"), description="The MLflow run.")
@@ -92,10 +94,12 @@ class TrainingJob(base.Job):
             scored = targets.iloc[test].join(model.predict(inputs.iloc[test])).join(when)
             values = {metric.name: metric.value(scored, scored) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
+            recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
             drawn = self._draw(scored)
             recorder.figures(drawn)
             base.keep_seen_rows(inputs.iloc[train])
             version = self._register(model, inputs.iloc[train])
+            recorder.version(version, made=True)
         result = TrainingResult(
             job=self.KIND,
             summary=f"version {version.version} of {version.name!r}: {self.model.KIND} fitted on {len(train):,} rows, "
@@ -115,6 +119,14 @@ class TrainingJob(base.Job):
         self.alerts_service.notify("Training finished", result.summary)
         return result
 
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
+        checks = (schemas.InputsSchema, schemas.TargetsSchema)
+        yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+
+    def pins(self) -> dict[str, Any]:  # noqa: D102
+        found = tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name) if self.tuned else None
+        return {"tuned": found[0] if found else None}
+
     def _split(self, inputs: schemas.Inputs, targets: schemas.Targets) -> tuple[Any, Any]:
         """Return the positions of the training rows and of the test rows."""
         train, test = list(self.splitter.split(inputs, targets))[-1]
@@ -129,6 +141,7 @@ class TrainingJob(base.Job):
             _require_no_tuning(self.tuned_required, self.mlflow_service.resolved_experiment_name)
             self.logger.info("There is no tuning run yet: training with the parameters as configured")
         recorder.tags(tuned_run=found[0] if found else "none")
+        recorder.pin(tuned=found[0] if found else None)
         if found is None:
             return self.model, None
         run_id, tuned = found
@@ -167,7 +180,7 @@ class TrainingJob(base.Job):
         example = inputs.head(100)
         signature = self.signer.sign(example[schemas.InputsSchema.features()], model.predict(example))
         saved = self.saver.save(model, signature, example.head(3))
-        version = self.registry.register(self.mlflow_service.resolved_registry_name, saved.model_uri)
+        version = self.registry.register(self.registered_name(), saved.model_uri)
         self.logger.info("Registered version {} of {!r}", version.version, version.name)
         return version
 

@@ -7,7 +7,8 @@ __all__ = ["LATEST", "Tuned", "find", "TuningResult", "tidy", "default_metric", 
 
 # %% ../../nbs/jobs/tuning.ipynb #f139fce2
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import pandas as pd
@@ -192,6 +193,12 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
     return table.join(details[rest])
 
 
+def _comparable(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials as every search with the same seed makes them: without times, with texts for parameters."""
+    kept = trials.drop(columns=["seconds"], errors="ignore").set_index("trial")
+    return kept.assign(**{str(name): kept[name].map(str) for name in kept if kept[name].dtype == "object"})
+
+
 def _number_in(name: str) -> int:
     return int("".join(filter(str.isdigit, name)))
 
@@ -264,6 +271,7 @@ class TuningJob(base.Job):
             values = self._metrics(trials, value, before)
             recorder.metrics(values)
             recorder.table("trials", trials)
+            recorder.output("trials", _comparable(trials))
             drawn = self._draw(trials, details)
             recorder.figures(drawn)
             base.keep_seen_rows(inputs)
@@ -287,6 +295,15 @@ class TuningJob(base.Job):
         )
         self.alerts_service.notify("Tuning finished", result.summary)
         return result
+
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
+        checks = (schemas.InputsSchema, schemas.TargetsSchema)
+        yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+
+    def elsewhere(self, folder: Path) -> dict[str, Any]:  # noqa: D102
+        if getattr(self.searcher, "storage", None) is None:
+            return {}
+        return {"searcher": self.searcher.model_copy(update={"storage": None})}  # all trials are made again
 
     def _rows(self, inputs: schemas.Inputs, targets: schemas.Targets) -> Any:
         """Return the positions of the rows that training will train on; refuse rows that teach nothing."""
@@ -339,4 +356,6 @@ class TuningJob(base.Job):
         import mlflow
 
         mlflow.log_text(tuned.model_dump_json(indent=2), _DOCUMENT)
-        recorder.tags(**{_TUNED_TAG: tuned.model})
+        recorder.decide((), best=tuned.model_dump_json(include={"params"}))
+        if self.reproduces is None:
+            recorder.tags(**{_TUNED_TAG: tuned.model})

@@ -225,6 +225,74 @@ def test_known_values_stay_what_they_are() -> None:
     assert row_hashes(data).tolist() == [2787163011735868481, 2937897664649891942]
 
 
+@given(data=tables(min_rows=1), pick=st.data())
+@settings(max_examples=50, deadline=None)
+def test_the_rows_that_differ_are_known(data: pd.DataFrame, pick: st.DataObject) -> None:
+    gone = pick.draw(st.sets(st.integers(0, len(data) - 1)))
+    kept = data.iloc[[row for row in range(len(data)) if row not in gone]]
+    order = pick.draw(st.permutations(range(len(kept))))
+    before, after = Fingerprint().update(data).record(), Fingerprint().update(kept.iloc[list(order)]).record()
+    apart = before.rows_apart(after)
+    assert apart is not None
+    assert (sorted(apart[0]), apart[1]) == (sorted(row_hashes(data)[sorted(gone)].tolist()), [])
+
+
+def test_one_changed_cell_of_many_rows_is_named() -> None:
+    data = pd.DataFrame({"x": np.arange(20_000), "y": np.arange(20_000) / 7, "z": ["a", "b"] * 10_000})
+    before, values = Fingerprint().update(data).record(), data["y"].to_numpy(copy=True)
+    values[15_000] += 1e-9
+    after = Fingerprint()
+    for start in range(0, 20_000, 3_000):
+        after.update(data.assign(y=values).iloc[start : start + 3_000])
+    assert before.compare(after.record()) == "has other values in 'y'; 1 row(s) changed"
+    assert before.rows_apart(after.record()) == (
+        [int(row_hashes(data)[15_000])],
+        [int(row_hashes(data.assign(y=values))[15_000])],
+    )
+
+
+MANY = "more rows differ than a record can tell"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data: data, ""),
+        (
+            lambda data: data.iloc[::-1],
+            "has other values in '[index] instant', 'x', 'y'; the rows are the same, in another order",
+        ),
+        (lambda data: data.drop(columns="y"), "lacks the column(s) 'y'"),
+        (lambda data: data.assign(z=1), "adds the column(s) 'z'"),
+        (lambda data: data.iloc[:-2], "has 2,998 rows, not 3,000; 2 row(s) are gone"),
+        (
+            lambda data: pd.concat([data, data.rename(lambda label: label + 5_000).head(3)]),
+            "has 3,003 rows, not 3,000; 3 row(s) were added",
+        ),
+        (lambda data: data.assign(x=data["x"] + 1), f"has other values in 'x'; {MANY}"),
+        (lambda data: data.astype({"x": "float64"}), f"has other values in 'x'; {MANY}"),
+    ],
+    ids=["same", "order", "lacks", "adds", "fewer", "more", "values", "type"],
+)
+def test_differences_in_words(change: Any, told: str) -> None:
+    data = (
+        pd.DataFrame({"x": np.arange(3_000), "y": "a"})
+        .assign(y=lambda table: table["x"].astype(str))
+        .rename_axis("instant")
+    )
+    assert Fingerprint().update(data).record().compare(Fingerprint().update(change(data)).record()) == told
+
+
+def test_the_sketch_of_a_table_has_one_size() -> None:
+    sizes = []
+    for rows in (20_000, 200_000):
+        sketch = Fingerprint().update(pd.DataFrame({"x": np.arange(rows)})).record().sketch
+        assert sketch is not None
+        sizes.append(len(sketch))
+    assert max(sizes) < 25_000
+    assert abs(sizes[1] - sizes[0]) < 500
+
+
 def test_several_index_levels() -> None:
     data = pd.DataFrame({"x": [1, 2]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "l"]))
     assert list(Fingerprint().update(data).columns) == ["[index] k", "[index] l", "x"]
@@ -252,6 +320,47 @@ def test_the_state_of_git(tmp_path: Path) -> None:
     assert provenance.git_state(tmp_path) == provenance.GitState(commit=commit, branch=None, dirty=True)
 
 
+def test_a_patch_has_every_change_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, again = tmp_path / "there", tmp_path / "again"
+    there.mkdir()
+    _git(there, "init", "-b", "work")
+    (there / ".gitattributes").write_text("*.txt filter=shout\n")
+    for name, text in {"changed.txt": "1\n", "gone.txt": "2\n", "same.txt": "3\n"}.items():
+        (there / name).write_text(text)
+    _git(there, "add", ".")
+    _git(there, "commit", "-m", "first")
+    _git(there, "config", "filter.shout.clean", "no-such-program")
+    (there / "changed.txt").write_text("one\n")
+    (there / "gone.txt").unlink()
+    (there / "new folder").mkdir()
+    (there / "new folder" / "é.bin").write_bytes(bytes(range(256)))
+    (there / ".env").write_text("TOKEN=hunter2")
+    (there / "large.csv").write_bytes(b"x" * 1_000_001)
+    (there / "login.py").write_text("password = 'correct horse'\n")
+    monkeypatch.setenv("DATABASE_PASSWORD", "correct horse")
+    before = {path: path.read_bytes() for path in there.rglob("*") if path.is_file()}
+    patch, left_out = provenance.git_patch(there)
+    assert patch is not None
+    assert {path: path.read_bytes() for path in there.rglob("*") if path.is_file()} == before
+    assert sorted(left_out) == [".env", "large.csv"]
+    assert ("hunter2" in patch, "correct horse" in patch, "password = '***'" in patch) == (False, False, True)
+    _git(tmp_path, "clone", str(there), str(again))
+    subprocess.run(["git", "-C", str(again), "apply"], input=patch.encode(), check=True)
+    found = {
+        path.relative_to(again).as_posix() for path in again.rglob("*") if path.is_file() and ".git" not in path.parts
+    }
+    assert found == {".gitattributes", "changed.txt", "same.txt", "new folder/é.bin", "login.py"}
+    assert (again / "changed.txt").read_text() == "one\n"
+    assert (again / "new folder" / "é.bin").read_bytes() == bytes(range(256))
+
+
+def test_without_a_commit_there_is_no_patch(tmp_path: Path) -> None:
+    _git(tmp_path, "init", "-b", "work")
+    (tmp_path / "a.txt").write_text("1")
+    assert provenance.git_patch(tmp_path) == (None, [])
+    assert provenance.git_patch(tmp_path / "nowhere") == (None, [])
+
+
 def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert provenance.git_state(tmp_path / "nowhere") == provenance.GitState()
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -277,11 +386,62 @@ def test_the_record_survives_json() -> None:
     assert run.finished is not None
     assert run.finished > started
     document = json.loads(run.to_json())
-    assert (document["schema_version"], document["notebook"], document["package"]) == (1, "a/b.ipynb", "model_name")
+    assert (document["schema_version"], document["notebook"], document["package"]) == (2, "a/b.ipynb", "model_name")
     assert document["configuration"] == {"job": {"api_key": "***", "top": float("inf")}}
-    assert document["inputs"]["inputs"] == {"rows": 1, "columns": data.columns, "sha256": data.sha256}
-    assert Provenance.model_validate_json(run.to_json()) == run
+    assert document["inputs"]["inputs"] == data.model_dump()
+    assert provenance.read_record(run.to_json(), "the run") == run
     assert Provenance.model_validate_json(json.dumps({**document, "added_later": 1})) == run
+
+
+def test_the_record_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    configuration = {"job": {"model": {"random_state": 7}, "splitter": {"seed": 8, "shuffle": True}}}
+    run = provenance.begin(configuration, verb="train")
+    assert run.distributions["numpy"] == np.__version__
+    assert run.distributions["model-name"] == run.version
+    assert run.seeds == {"job.model.random_state": 7, "job.splitter.seed": 8}
+    assert run.threads["OMP_NUM_THREADS"] == "3"
+    assert run.source is not None
+    assert (run.source.name, "job.run()" in run.source.code) == ("train.ipynb", True)
+    package = Path(provenance.__file__).parent.parent
+    assert run.modules.keys() >= {path.relative_to(package).as_posix() for path in package.glob("io/*.py")}
+    assert (run.outcome, run.directory) == ("running", ".")
+
+
+def test_records_of_other_versions_are_refused() -> None:
+    document = json.loads(provenance.begin({}).to_json())
+    with pytest.raises(errors.ConfigError, match="version 3, and this model_name reads version 2: install the version"):
+        provenance.read_record(json.dumps(document | {"schema_version": 3}), "the run 0a1b")
+    with pytest.raises(errors.ConfigError, match="version 1, which does not say which modules .* run the job again"):
+        provenance.read_record(json.dumps(document | {"schema_version": 1}), "the run 0a1b")
+    for broken in ("", "[]", "{}", '{"schema_version": "two"}', "null"):
+        with pytest.raises(errors.ConfigError, match="the run 0a1b is not the record of a run"):
+            provenance.read_record(broken, "the run 0a1b")
+
+
+@pytest.mark.parametrize("field", ["configuration", "metrics", "modules", "started"])
+def test_a_record_that_was_edited_is_noticed(field: str) -> None:
+    document = json.loads(provenance.begin({"job": {"limit": 5}}).to_json())
+    document[field] = "2026-01-31T12:00:00Z" if field == "started" else {"edited": 1}
+    with pytest.raises(errors.GateError, match="the run 0a1b was edited since it was written"):
+        provenance.read_record(json.dumps(document), "the run 0a1b")
+
+
+def test_a_notebook_carries_its_records(tmp_path: Path) -> None:
+    notebook = tmp_path / "train.ipynb"
+    notebook.write_text(json.dumps({"cells": [], "metadata": {"kernelspec": {}}, "nbformat": 4, "nbformat_minor": 5}))
+    with pytest.raises(errors.ConfigError, match=r"train.ipynb has no record of a run"):
+        provenance.embedded(notebook)
+    plain, endless = provenance.begin({"job": {"limit": 5}}), provenance.begin({"job": {"limit": float("inf")}})
+    provenance.embed(notebook, [plain.to_json(), endless.to_json()])
+    assert [provenance.read_record(text, "it") for text in provenance.embedded(notebook)] == [plain, endless]
+    assert json.loads(notebook.read_text(), parse_constant=pytest.fail)["metadata"]["kernelspec"] == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["train.ipynb"]
+
+
+def test_what_is_not_a_notebook_has_no_record(tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigError, match="is not a notebook that can be read"):
+        provenance.embedded(tmp_path / "absent.ipynb")
 
 
 def test_tags_leave_out_what_is_not_known() -> None:
