@@ -1353,6 +1353,10 @@ d = {
                 "io/streams.html#exactlyonce._replace",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams.ExactlyOnce._take_back": (
+                "io/streams.html#exactlyonce._take_back",
+                "model_name/io/streams.py",
+            ),
             "model_name.io.streams.ExactlyOnce.deliver": (
                 "io/streams.html#exactlyonce.deliver",
                 "model_name/io/streams.py",
@@ -1434,17 +1438,22 @@ d = {
                 "io/streams.html#_offsets.__init__",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams._Offsets._committed": (
+                "io/streams.html#_offsets._committed",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams._Offsets._seek": ("io/streams.html#_offsets._seek", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.ask": ("io/streams.html#_offsets.ask", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.begin": ("io/streams.html#_offsets.begin", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.deliver": ("io/streams.html#_offsets.deliver", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.forget": ("io/streams.html#_offsets.forget", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.lag": ("io/streams.html#_offsets.lag", "model_name/io/streams.py"),
-            "model_name.io.streams._Offsets.reach_end": (
-                "io/streams.html#_offsets.reach_end",
+            "model_name.io.streams._Offsets.put_back": (
+                "io/streams.html#_offsets.put_back",
                 "model_name/io/streams.py",
             ),
-            "model_name.io.streams._Offsets.return_to": (
-                "io/streams.html#_offsets.return_to",
+            "model_name.io.streams._Offsets.reach_end": (
+                "io/streams.html#_offsets.reach_end",
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams._Offsets.rewind": ("io/streams.html#_offsets.rewind", "model_name/io/streams.py"),

@@ -349,6 +349,9 @@ class ExactlyOnce(Delivery):
             if left := self.producer.flush(2 * self.timeout):  # a commit would wait for these without an end
                 self._replace(f"{left:,} records were not confirmed in time")
             group = self.consumer.consumer_group_metadata()
+            if not self.consumer.memberid():  # the offsets of a group's former member would be taken without a check
+                self._take_back()
+                raise GivenUp("the partitions have gone to another consumer")
             self._insist(self.producer.send_offsets_to_transaction, done, group, self.timeout)
             self._insist(self.producer.commit_transaction, self.timeout)
         except KafkaException as error:
@@ -371,22 +374,26 @@ class ExactlyOnce(Delivery):
 
     def _abort(self, error: "KafkaException") -> None:
         """Abort the transaction, and say what that means."""
-        from confluent_kafka import KafkaException
-
         reason = error.args[0]
         if reason.name() in _FENCED or reason.fatal():
             self._judge(reason)
         if reason.retriable():
             self._replace(reason.str())
-        try:
-            self._insist(self.producer.abort_transaction, self.timeout)
-        except KafkaException as worse:
-            self._judge(worse.args[0])
-            self._replace(worse.args[0].str())
-        except TimeoutError as worse:
-            self._replace(str(worse))
+        self._take_back()
         self._judge(None if reason.txn_requires_abort() else reason)
         raise GivenUp(reason.str()) from error
+
+    def _take_back(self) -> None:
+        """End the transaction as if it had not been."""
+        from confluent_kafka import KafkaException
+
+        try:
+            self._insist(self.producer.abort_transaction, self.timeout)
+        except KafkaException as error:
+            self._judge(error.args[0])
+            self._replace(error.args[0].str())
+        except TimeoutError as error:
+            self._replace(str(error))
 
     def _replace(self, reason: str) -> NoReturn:
         """Let another producer take the place of one that is stuck."""
@@ -693,7 +700,7 @@ class Stream:
         turn = self.turn
         messages: list[Any] = self.consumer.consume(most, timeout)
         if turn != self.turn:  # a rebalance during the call changed where we are: what it returned is read again
-            self.offsets.return_to([message for message in messages if message.error() is None])
+            self.offsets.put_back([message for message in messages if message.error() is None])
             return
         for message in messages:
             error = message.error()
@@ -845,13 +852,29 @@ class _Offsets:
 
     def rewind(self) -> None:
         """Read again from the first record that is not delivered."""
-        from confluent_kafka import KafkaException, TopicPartition
-
         for partition, offset in self.next.items():
-            with contextlib.suppress(KafkaException):  # the partition is about to go: its next owner starts there
-                self.consumer.seek(TopicPartition(self.topic, partition, offset))
+            self._seek(partition, offset)
             self.seen[partition] = offset
             self.ends.pop(partition, None)
+
+    def _seek(self, partition: int, offset: int) -> None:
+        """Go to an offset of a partition, unless it is not ours any more: its next owner knows where to begin.
+
+        Raises:
+            ServiceError: to go on would leave records out.
+        """
+        from confluent_kafka import KafkaException, TopicPartition
+
+        place, deadline = TopicPartition(self.topic, partition, offset), time.monotonic() + 10.0
+        while place in self.consumer.assignment():
+            try:
+                self.consumer.seek(place)
+                return
+            except KafkaException as error:  # it is being started or stopped
+                if time.monotonic() > deadline:
+                    reason = f"cannot read again from {self.topic}[{partition}]@{offset}: {error.args[0].str()}"
+                    raise errors.ServiceError(reason) from error
+                time.sleep(0.05)
 
     def begin(self, partitions: list[Any]) -> None:
         """Note where partitions begin that have just become ours: their lag is known before their first record."""
@@ -864,21 +887,27 @@ class _Offsets:
 
     def ask(self) -> None:
         """Take over from the broker what is committed; whether the last transaction was, only the broker knows."""
+        self.next |= self._committed()
+
+    def _committed(self) -> dict[int, int]:
         from confluent_kafka import KafkaException
 
         try:
             committed = self.consumer.committed(self.consumer.assignment(), timeout=30.0)
         except KafkaException as error:
             raise errors.ServiceError(f"the broker does not tell what is committed: {error.args[0].str()}") from error
-        self.next |= {each.partition: each.offset for each in committed if each.offset >= 0}
+        return {each.partition: each.offset for each in committed if each.offset >= 0}
 
-    def return_to(self, messages: list[Message]) -> None:
-        """Read records again that were handed out and not taken."""
-        ours = {each.partition for each in self.consumer.assignment()}
-        for message in messages:
-            if message.partition() in ours:
-                self.next.setdefault(message.partition(), message.offset())
-        self.rewind()
+    def put_back(self, messages: list[Message]) -> None:
+        """Read records again that were handed out and not taken.
+
+        A partition that stayed goes on after the last record that was taken, delivered or not. One that has just come
+        (it may have been ours before, and somebody else's meanwhile) begins where its group has committed.
+        """
+        first = {message.partition(): message.offset() for message in reversed(messages)}
+        committed = self._committed() if first.keys() - self.seen.keys() else {}
+        for partition, offset in first.items():
+            self._seek(partition, self.seen.get(partition, committed.get(partition, offset)))
 
     def lag(self) -> dict[int, int]:
         """Return how many records of each partition are not delivered yet, as far as the last fetch knows.

@@ -163,7 +163,7 @@ def streaming(job: kafkainference.KafkaInferenceJob) -> Iterator[Any]:
         assert not thread.is_alive()
 
 
-def wait_for(truth: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(truth: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not truth():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -234,7 +234,7 @@ def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> Non
         topics.broker.stop()
         topics.broker.start()
         sender.join()
-        wait_for(lambda: known["stream"].delivered >= 3_000, 60)
+        wait_for(lambda: known["stream"].delivered >= 3_000)
     assert "error" not in known
     assert topics.answered() == Counter(topics.keys)
 
@@ -250,6 +250,34 @@ def test_instances_join_and_leave_while_records_flow(topics: Topics, job: Any) -
     sender.join()
     assert "error" not in first | second
     assert min(first["stream"].delivered, second["stream"].delivered) > 300
+    assert topics.answered() == Counter(topics.keys)
+
+
+def test_a_member_that_was_evicted_while_it_delivered(
+    topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has produced answers, and before it commits its partitions go to somebody else, who answers as well."""
+    produce, held, go_on = streams.ExactlyOnce._produce, threading.Event(), threading.Event()
+
+    def produce_and_hold(self: Any, records: Any) -> None:
+        produce(self, records)
+        if not held.is_set():
+            held.set()
+            go_on.wait(60)
+
+    monkeypatch.setattr(streams.ExactlyOnce, "_produce", produce_and_hold)
+    topics.send(100)
+    impatient = {"max.poll.interval.ms": 3_000, "producer.transaction.timeout.ms": 120_000}
+    with streaming(job(topics, idle_time=None, kafka_config=impatient)) as first:
+        wait_for(held.is_set)
+        with streaming(job(topics, idle_time=None)) as second:
+            wait_for(lambda: second["stream"].delivered >= 100)
+            go_on.set()
+            wait_for(lambda: first["stream"].attempts > 0 or first["stream"].delivered > 0)
+            assert first["stream"].delivered == 0
+            topics.send(100)
+            wait_for(lambda: first["stream"].delivered + second["stream"].delivered >= 200)
+    assert "error" not in first | second
     assert topics.answered() == Counter(topics.keys)
 
 
