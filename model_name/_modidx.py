@@ -1353,10 +1353,6 @@ d = {
                 "io/streams.html#exactlyonce._replace",
                 "model_name/io/streams.py",
             ),
-            "model_name.io.streams.ExactlyOnce._take_back": (
-                "io/streams.html#exactlyonce._take_back",
-                "model_name/io/streams.py",
-            ),
             "model_name.io.streams.ExactlyOnce.deliver": (
                 "io/streams.html#exactlyonce.deliver",
                 "model_name/io/streams.py",
@@ -1470,6 +1466,8 @@ d = {
             "model_name.io.streams._Worker.close": ("io/streams.html#_worker.close", "model_name/io/streams.py"),
             "model_name.io.streams._Worker.submit": ("io/streams.html#_worker.submit", "model_name/io/streams.py"),
             "model_name.io.streams._columns": ("io/streams.html#_columns", "model_name/io/streams.py"),
+            "model_name.io.streams._is_fenced": ("io/streams.html#_is_fenced", "model_name/io/streams.py"),
+            "model_name.io.streams._is_final": ("io/streams.html#_is_final", "model_name/io/streams.py"),
             "model_name.io.streams._origin": ("io/streams.html#_origin", "model_name/io/streams.py"),
             "model_name.io.streams._outgoing": ("io/streams.html#_outgoing", "model_name/io/streams.py"),
             "model_name.io.streams._parse": ("io/streams.html#_parse", "model_name/io/streams.py"),

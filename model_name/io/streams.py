@@ -276,13 +276,23 @@ class Delivery(abc.ABC):
                     f"the topic {topic!r} refuses records: {reason}. The batch was not delivered, and its input is not "
                     "committed: correct the topic's settings or access rights, then start the job again"
                 )
-        if error is not None and error.name() in _FENCED:
+        if error is not None and _is_fenced(error):
             raise errors.ServiceError(
                 f"fenced off: another job with the same transactional id or instance has taken over ({error.str()}). "
                 "Nothing of this job's last batch counts; give every job its own `instance`"
             )
-        if error is not None and (error.fatal() or error.name() in _REFUSALS):
+        if error is not None and _is_final(error):
             raise errors.ServiceError(f"the batch cannot be delivered: {error.str()}")
+
+
+def _is_fenced(error: Any) -> bool:
+    """Tell whether somebody else has taken our place; a consumer's fatal error has the cause in its words only."""
+    return error.name() in _FENCED or (error.name() == "_FATAL" and "fenced" in error.str())
+
+
+def _is_final(error: Any) -> bool:
+    """Tell whether an error is here to stay; `fatal()` is not set where a consumer hands one out with its records."""
+    return error.fatal() or error.name() == "_FATAL" or error.name() in _REFUSALS or _is_fenced(error)
 
 
 # %% ../../nbs/io/streams.ipynb #ddfdc695
@@ -349,9 +359,6 @@ class ExactlyOnce(Delivery):
             if left := self.producer.flush(2 * self.timeout):  # a commit would wait for these without an end
                 self._replace(f"{left:,} records were not confirmed in time")
             group = self.consumer.consumer_group_metadata()
-            if not self.consumer.memberid():  # the offsets of a group's former member would be taken without a check
-                self._take_back()
-                raise GivenUp("the partitions have gone to another consumer")
             self._insist(self.producer.send_offsets_to_transaction, done, group, self.timeout)
             self._insist(self.producer.commit_transaction, self.timeout)
         except KafkaException as error:
@@ -374,26 +381,22 @@ class ExactlyOnce(Delivery):
 
     def _abort(self, error: "KafkaException") -> None:
         """Abort the transaction, and say what that means."""
+        from confluent_kafka import KafkaException
+
         reason = error.args[0]
-        if reason.name() in _FENCED or reason.fatal():
+        if _is_fenced(reason) or reason.fatal():
             self._judge(reason)
         if reason.retriable():
             self._replace(reason.str())
-        self._take_back()
-        self._judge(None if reason.txn_requires_abort() else reason)
-        raise GivenUp(reason.str()) from error
-
-    def _take_back(self) -> None:
-        """End the transaction as if it had not been."""
-        from confluent_kafka import KafkaException
-
         try:
             self._insist(self.producer.abort_transaction, self.timeout)
-        except KafkaException as error:
-            self._judge(error.args[0])
-            self._replace(error.args[0].str())
-        except TimeoutError as error:
-            self._replace(str(error))
+        except KafkaException as worse:
+            self._judge(worse.args[0])
+            self._replace(worse.args[0].str())
+        except TimeoutError as worse:
+            self._replace(str(worse))
+        self._judge(None if reason.txn_requires_abort() else reason)
+        raise GivenUp(reason.str()) from error
 
     def _replace(self, reason: str) -> NoReturn:
         """Let another producer take the place of one that is stuck."""
@@ -709,7 +712,7 @@ class Stream:
                 self.offsets.see(message)
             elif error.name() == "_PARTITION_EOF":
                 self.offsets.reach_end(message)
-            elif error.fatal() or error.name() in _REFUSALS or error.name() in _FENCED:
+            elif _is_final(error):
                 self.delivery._judge(error)
             else:
                 self.trouble = error.str()
