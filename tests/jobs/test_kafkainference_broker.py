@@ -256,7 +256,7 @@ def test_instances_join_and_leave_while_records_flow(topics: Topics, job: Any, m
         for _ in range(3):
             with streaming(job(topics, idle_time=None, batch_size=50)) as second:
                 known.append(second)
-                wait_for(lambda: second["stream"].delivered > 100)  # noqa: B023 (called at once)
+                wait_for(lambda: second["stream"].delivered > 100)
         wait_for(lambda: delivered() >= 6_000)
     sender.join()
     assert not any("error" in each for each in known)
