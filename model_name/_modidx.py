@@ -1472,6 +1472,7 @@ d = {
             "model_name.io.streams._outgoing": ("io/streams.html#_outgoing", "model_name/io/streams.py"),
             "model_name.io.streams._parse": ("io/streams.html#_parse", "model_name/io/streams.py"),
             "model_name.io.streams._parse_together": ("io/streams.html#_parse_together", "model_name/io/streams.py"),
+            "model_name.io.streams._plainly": ("io/streams.html#_plainly", "model_name/io/streams.py"),
             "model_name.io.streams._quoted": ("io/streams.html#_quoted", "model_name/io/streams.py"),
             "model_name.io.streams._text": ("io/streams.html#_text", "model_name/io/streams.py"),
             "model_name.io.streams._texts": ("io/streams.html#_texts", "model_name/io/streams.py"),

@@ -257,7 +257,7 @@ class Delivery(abc.ABC):
                     self.producer.produce(topic, value, key, headers=headers, on_delivery=self._heard)
                     break
                 except BufferError:  # the queue is full: let some of it go
-                    self.producer.poll(0.1)
+                    _plainly(self.producer.poll, 0.1)
 
     def _heard(self, error: Any, message: Any) -> None:
         """Remember a record that could not be delivered (those that were purged are a consequence, not a cause)."""
@@ -295,6 +295,18 @@ def _is_final(error: Any) -> bool:
     return error.fatal() or error.name() == "_FATAL" or error.name() in _REFUSALS or _is_fenced(error)
 
 
+def _plainly(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a client. A fatal error that comes just before a delivery report is hidden in a SystemError: take it out."""
+    from confluent_kafka import KafkaException
+
+    try:
+        return call(*arguments)
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
+
+
 # %% ../../nbs/io/streams.ipynb #ddfdc695
 def _within(seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
     """Call something that has a time limit of its own and does not always keep it.
@@ -306,7 +318,7 @@ def _within(seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
 
     def work() -> None:
         try:
-            call(*arguments)
+            _plainly(call, *arguments)
             outcome.put(None)
         except BaseException as error:  # noqa: BLE001 (raised below, in the thread that asked)
             outcome.put(error)
@@ -356,7 +368,7 @@ class ExactlyOnce(Delivery):
         try:
             self.producer.begin_transaction()
             self._produce(records)
-            if left := self.producer.flush(2 * self.timeout):  # a commit would wait for these without an end
+            if left := _plainly(self.producer.flush, 2 * self.timeout):  # a commit would wait for these without an end
                 self._replace(f"{left:,} records were not confirmed in time")
             group = self.consumer.consumer_group_metadata()
             self._insist(self.producer.send_offsets_to_transaction, done, group, self.timeout)
@@ -416,7 +428,7 @@ class AtLeastOnce(Delivery):
 
         try:
             self._produce(records)
-            left = self.producer.flush(self.timeout)
+            left = _plainly(self.producer.flush, self.timeout)
             if left or self.failures:
                 self.producer.purge()
                 self.producer.flush(1.0)
