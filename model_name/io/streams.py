@@ -505,10 +505,11 @@ class Batch:
         return sum(message.partition() not in self.given_up for message in self.messages)
 
     def kept(self) -> Iterator[tuple[Message, Answer]]:
-        """Yield the records that are still ours, with their answers."""
-        for message, answer in zip(self.messages, self.answers, strict=True):
-            if message.partition() not in self.given_up:
-                yield message, answer
+        """Return the records that are still ours, with their answers."""
+        pairs = zip(self.messages, self.answers, strict=True)
+        if not self.given_up:
+            return pairs
+        return (pair for pair in pairs if pair[0].partition() not in self.given_up)
 
 
 class _Worker:
@@ -580,6 +581,9 @@ class Delivered:
 
 
 # %% ../../nbs/io/streams.ipynb #6422e27c
+_LARGE = 1_000  # records
+
+
 class Stream:
     """Records from one topic, answered in batches, into another one."""
 
@@ -638,7 +642,7 @@ class Stream:
         if room <= 0:
             self._wait_for_answers()
         elif self.in_flight is not None:
-            self._take(room, min(self.plan.batch_wait, 0.01))
+            self._take(room, min(self.plan.batch_wait, 0.002))
         elif not self.waiting:
             self._take(1, 0.1)  # comes back with the first record
             if self.waiting and room > 1:
@@ -657,10 +661,17 @@ class Stream:
         return in_flight + len(self.waiting)
 
     def _hand_over(self) -> None:
-        """Deliver the batch that is answered, and give the worker the next one first, so that neither waits."""
+        """Deliver the batch that is answered, and give the worker the next one: a small one first, as nobody waits then.
+
+        Large ones take turns: to produce thousands of records and to score thousands of others at the same time is
+        slower than one after the other, because both threads ask for the interpreter hundreds of times.
+        """
         answered = self.in_flight if self.in_flight is not None and self.in_flight.done.is_set() else None
         if answered is not None:
             self.in_flight = None
+            if len(answered.messages) + len(self.waiting) > _LARGE:
+                self._deliver(answered)
+                answered = None
         if self.in_flight is None and self.waiting:
             self.in_flight, self.waiting = Batch(self.waiting), []
             self.worker.submit(self.in_flight)
@@ -678,7 +689,7 @@ class Stream:
         refused = [
             (_origin(self.plan.input_topic, message), answer.reason)
             for message, answer in kept
-            if isinstance(answer, Refused)
+            if type(answer) is Refused
         ]
         self.refusals.add(len(kept), [reason for _, reason in refused])
         done = {message.partition(): message.offset() + 1 for message, _ in kept}
