@@ -29,10 +29,6 @@ d = {
                 "core/attributions.html#_as_compared",
                 "model_name/core/attributions.py",
             ),
-            "model_name.core.attributions._boosted_trees": (
-                "core/attributions.html#_boosted_trees",
-                "model_name/core/attributions.py",
-            ),
             "model_name.core.attributions._encode": (
                 "core/attributions.html#_encode",
                 "model_name/core/attributions.py",
@@ -53,6 +49,10 @@ d = {
             ),
             "model_name.core.attributions._shares": (
                 "core/attributions.html#_shares",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions.boosted_trees": (
+                "core/attributions.html#boosted_trees",
                 "model_name/core/attributions.py",
             ),
             "model_name.core.attributions.explain": (
@@ -171,6 +171,7 @@ d = {
             "model_name.core.kernels._goes_left": ("core/kernels.html#_goes_left", "model_name/core/kernels.py"),
             "model_name.core.kernels._split": ("core/kernels.html#_split", "model_name/core/kernels.py"),
             "model_name.core.kernels._wait": ("core/kernels.html#_wait", "model_name/core/kernels.py"),
+            "model_name.core.kernels.sum_up": ("core/kernels.html#sum_up", "model_name/core/kernels.py"),
             "model_name.core.kernels.walk": ("core/kernels.html#walk", "model_name/core/kernels.py"),
         },
         "model_name.core.kinds": {
@@ -274,6 +275,10 @@ d = {
                 "core/models.html#gradientboostingmodel.fit_estimator",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models.GradientBoostingModel.predictor": (
+                "core/models.html#gradientboostingmodel.predictor",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models.Model": ("core/models.html#model", "model_name/core/models.py"),
             "model_name.core.models.Model.__sklearn_clone__": (
                 "core/models.html#model.__sklearn_clone__",
@@ -302,11 +307,16 @@ d = {
                 "model_name/core/models.py",
             ),
             "model_name.core.models.Model.predict": ("core/models.html#model.predict", "model_name/core/models.py"),
+            "model_name.core.models.Model.predictor": ("core/models.html#model.predictor", "model_name/core/models.py"),
             "model_name.core.models.Model.set_params": (
                 "core/models.html#model.set_params",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel": ("core/models.html#sklearnmodel", "model_name/core/models.py"),
+            "model_name.core.models.SklearnModel._answer": (
+                "core/models.html#sklearnmodel._answer",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models.SklearnModel._explain": (
                 "core/models.html#sklearnmodel._explain",
                 "model_name/core/models.py",
@@ -346,6 +356,15 @@ d = {
             ),
             "model_name.core.models._GrowingForest.fit": (
                 "core/models.html#_growingforest.fit",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._QuickBoosting": ("core/models.html#_quickboosting", "model_name/core/models.py"),
+            "model_name.core.models._QuickBoosting.__init__": (
+                "core/models.html#_quickboosting.__init__",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._QuickBoosting.predict": (
+                "core/models.html#_quickboosting.predict",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._background": ("core/models.html#_background", "model_name/core/models.py"),
@@ -1741,17 +1760,22 @@ d = {
                 "io/streams.html#_offsets.__init__",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams._Offsets._committed": (
+                "io/streams.html#_offsets._committed",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams._Offsets._seek": ("io/streams.html#_offsets._seek", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.ask": ("io/streams.html#_offsets.ask", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.begin": ("io/streams.html#_offsets.begin", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.deliver": ("io/streams.html#_offsets.deliver", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.forget": ("io/streams.html#_offsets.forget", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.lag": ("io/streams.html#_offsets.lag", "model_name/io/streams.py"),
-            "model_name.io.streams._Offsets.reach_end": (
-                "io/streams.html#_offsets.reach_end",
+            "model_name.io.streams._Offsets.put_back": (
+                "io/streams.html#_offsets.put_back",
                 "model_name/io/streams.py",
             ),
-            "model_name.io.streams._Offsets.return_to": (
-                "io/streams.html#_offsets.return_to",
+            "model_name.io.streams._Offsets.reach_end": (
+                "io/streams.html#_offsets.reach_end",
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams._Offsets.rewind": ("io/streams.html#_offsets.rewind", "model_name/io/streams.py"),
@@ -1768,10 +1792,13 @@ d = {
             "model_name.io.streams._Worker.close": ("io/streams.html#_worker.close", "model_name/io/streams.py"),
             "model_name.io.streams._Worker.submit": ("io/streams.html#_worker.submit", "model_name/io/streams.py"),
             "model_name.io.streams._columns": ("io/streams.html#_columns", "model_name/io/streams.py"),
+            "model_name.io.streams._is_fenced": ("io/streams.html#_is_fenced", "model_name/io/streams.py"),
+            "model_name.io.streams._is_final": ("io/streams.html#_is_final", "model_name/io/streams.py"),
             "model_name.io.streams._origin": ("io/streams.html#_origin", "model_name/io/streams.py"),
             "model_name.io.streams._outgoing": ("io/streams.html#_outgoing", "model_name/io/streams.py"),
             "model_name.io.streams._parse": ("io/streams.html#_parse", "model_name/io/streams.py"),
             "model_name.io.streams._parse_together": ("io/streams.html#_parse_together", "model_name/io/streams.py"),
+            "model_name.io.streams._plainly": ("io/streams.html#_plainly", "model_name/io/streams.py"),
             "model_name.io.streams._quoted": ("io/streams.html#_quoted", "model_name/io/streams.py"),
             "model_name.io.streams._text": ("io/streams.html#_text", "model_name/io/streams.py"),
             "model_name.io.streams._texts": ("io/streams.html#_texts", "model_name/io/streams.py"),

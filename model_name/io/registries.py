@@ -268,7 +268,7 @@ class ModelAdapter:
         except MlflowException:  # a built-in flavor
             return self.predict
         project = getattr(python_model, "model", None)
-        return project.predict if isinstance(project, models.Model) else self.predict
+        return project.predictor() if isinstance(project, models.Model) else self.predict
 
     def unwrap(self) -> models.Model:
         """Return the project's model inside, e.g. to explain it.

@@ -257,7 +257,7 @@ class Delivery(abc.ABC):
                     self.producer.produce(topic, value, key, headers=headers, on_delivery=self._heard)
                     break
                 except BufferError:  # the queue is full: let some of it go
-                    self.producer.poll(0.1)
+                    _plainly(self.producer.poll, 0.1)
 
     def _heard(self, error: Any, message: Any) -> None:
         """Remember a record that could not be delivered (those that were purged are a consequence, not a cause)."""
@@ -276,13 +276,35 @@ class Delivery(abc.ABC):
                     f"the topic {topic!r} refuses records: {reason}. The batch was not delivered, and its input is not "
                     "committed: correct the topic's settings or access rights, then start the job again"
                 )
-        if error is not None and error.name() in _FENCED:
+        if error is not None and _is_fenced(error):
             raise errors.ServiceError(
                 f"fenced off: another job with the same transactional id or instance has taken over ({error.str()}). "
                 "Nothing of this job's last batch counts; give every job its own `instance`"
             )
-        if error is not None and (error.fatal() or error.name() in _REFUSALS):
+        if error is not None and _is_final(error):
             raise errors.ServiceError(f"the batch cannot be delivered: {error.str()}")
+
+
+def _is_fenced(error: Any) -> bool:
+    """Tell whether somebody else has taken our place; a consumer's fatal error has the cause in its words only."""
+    return error.name() in _FENCED or (error.name() == "_FATAL" and "fenced" in error.str())
+
+
+def _is_final(error: Any) -> bool:
+    """Tell whether an error is here to stay; `fatal()` is not set where a consumer hands one out with its records."""
+    return error.fatal() or error.name() == "_FATAL" or error.name() in _REFUSALS or _is_fenced(error)
+
+
+def _plainly(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a client. A fatal error that comes just before a delivery report is hidden in a SystemError: take it out."""
+    from confluent_kafka import KafkaException
+
+    try:
+        return call(*arguments)
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
 
 
 # %% ../../nbs/io/streams.ipynb #ddfdc695
@@ -296,7 +318,7 @@ def _within(seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
 
     def work() -> None:
         try:
-            call(*arguments)
+            _plainly(call, *arguments)
             outcome.put(None)
         except BaseException as error:  # noqa: BLE001 (raised below, in the thread that asked)
             outcome.put(error)
@@ -346,7 +368,7 @@ class ExactlyOnce(Delivery):
         try:
             self.producer.begin_transaction()
             self._produce(records)
-            if left := self.producer.flush(2 * self.timeout):  # a commit would wait for these without an end
+            if left := _plainly(self.producer.flush, 2 * self.timeout):  # a commit would wait for these without an end
                 self._replace(f"{left:,} records were not confirmed in time")
             group = self.consumer.consumer_group_metadata()
             self._insist(self.producer.send_offsets_to_transaction, done, group, self.timeout)
@@ -374,7 +396,7 @@ class ExactlyOnce(Delivery):
         from confluent_kafka import KafkaException
 
         reason = error.args[0]
-        if reason.name() in _FENCED or reason.fatal():
+        if _is_fenced(reason) or reason.fatal():
             self._judge(reason)
         if reason.retriable():
             self._replace(reason.str())
@@ -406,7 +428,7 @@ class AtLeastOnce(Delivery):
 
         try:
             self._produce(records)
-            left = self.producer.flush(self.timeout)
+            left = _plainly(self.producer.flush, self.timeout)
             if left or self.failures:
                 self.producer.purge()
                 self.producer.flush(1.0)
@@ -483,10 +505,11 @@ class Batch:
         return sum(message.partition() not in self.given_up for message in self.messages)
 
     def kept(self) -> Iterator[tuple[Message, Answer]]:
-        """Yield the records that are still ours, with their answers."""
-        for message, answer in zip(self.messages, self.answers, strict=True):
-            if message.partition() not in self.given_up:
-                yield message, answer
+        """Return the records that are still ours, with their answers."""
+        pairs = zip(self.messages, self.answers, strict=True)
+        if not self.given_up:
+            return pairs
+        return (pair for pair in pairs if pair[0].partition() not in self.given_up)
 
 
 class _Worker:
@@ -558,6 +581,9 @@ class Delivered:
 
 
 # %% ../../nbs/io/streams.ipynb #6422e27c
+_LARGE = 1_000  # records
+
+
 class Stream:
     """Records from one topic, answered in batches, into another one."""
 
@@ -616,7 +642,7 @@ class Stream:
         if room <= 0:
             self._wait_for_answers()
         elif self.in_flight is not None:
-            self._take(room, min(self.plan.batch_wait, 0.01))
+            self._take(room, min(self.plan.batch_wait, 0.002))
         elif not self.waiting:
             self._take(1, 0.1)  # comes back with the first record
             if self.waiting and room > 1:
@@ -635,10 +661,17 @@ class Stream:
         return in_flight + len(self.waiting)
 
     def _hand_over(self) -> None:
-        """Deliver the batch that is answered, and give the worker the next one first, so that neither waits."""
+        """Deliver the batch that is answered, and give the worker the next one: a small one first, as nobody waits then.
+
+        Large ones take turns: to produce thousands of records and to score thousands of others at the same time is
+        slower than one after the other, because both threads ask for the interpreter hundreds of times.
+        """
         answered = self.in_flight if self.in_flight is not None and self.in_flight.done.is_set() else None
         if answered is not None:
             self.in_flight = None
+            if len(answered.messages) + len(self.waiting) > _LARGE:
+                self._deliver(answered)
+                answered = None
         if self.in_flight is None and self.waiting:
             self.in_flight, self.waiting = Batch(self.waiting), []
             self.worker.submit(self.in_flight)
@@ -656,7 +689,7 @@ class Stream:
         refused = [
             (_origin(self.plan.input_topic, message), answer.reason)
             for message, answer in kept
-            if isinstance(answer, Refused)
+            if type(answer) is Refused
         ]
         self.refusals.add(len(kept), [reason for _, reason in refused])
         done = {message.partition(): message.offset() + 1 for message, _ in kept}
@@ -693,7 +726,7 @@ class Stream:
         turn = self.turn
         messages: list[Any] = self.consumer.consume(most, timeout)
         if turn != self.turn:  # a rebalance during the call changed where we are: what it returned is read again
-            self.offsets.return_to([message for message in messages if message.error() is None])
+            self.offsets.put_back([message for message in messages if message.error() is None])
             return
         for message in messages:
             error = message.error()
@@ -702,7 +735,7 @@ class Stream:
                 self.offsets.see(message)
             elif error.name() == "_PARTITION_EOF":
                 self.offsets.reach_end(message)
-            elif error.fatal() or error.name() in _REFUSALS or error.name() in _FENCED:
+            elif _is_final(error):
                 self.delivery._judge(error)
             else:
                 self.trouble = error.str()
@@ -845,13 +878,29 @@ class _Offsets:
 
     def rewind(self) -> None:
         """Read again from the first record that is not delivered."""
-        from confluent_kafka import KafkaException, TopicPartition
-
         for partition, offset in self.next.items():
-            with contextlib.suppress(KafkaException):  # the partition is about to go: its next owner starts there
-                self.consumer.seek(TopicPartition(self.topic, partition, offset))
+            self._seek(partition, offset)
             self.seen[partition] = offset
             self.ends.pop(partition, None)
+
+    def _seek(self, partition: int, offset: int) -> None:
+        """Go to an offset of a partition, unless it is not ours any more: its next owner knows where to begin.
+
+        Raises:
+            ServiceError: to go on would leave records out.
+        """
+        from confluent_kafka import KafkaException, TopicPartition
+
+        place, deadline = TopicPartition(self.topic, partition, offset), time.monotonic() + 10.0
+        while place in self.consumer.assignment():
+            try:
+                self.consumer.seek(place)
+                return
+            except KafkaException as error:  # it is being started or stopped
+                if time.monotonic() > deadline:
+                    reason = f"cannot read again from {self.topic}[{partition}]@{offset}: {error.args[0].str()}"
+                    raise errors.ServiceError(reason) from error
+                time.sleep(0.05)
 
     def begin(self, partitions: list[Any]) -> None:
         """Note where partitions begin that have just become ours: their lag is known before their first record."""
@@ -864,21 +913,27 @@ class _Offsets:
 
     def ask(self) -> None:
         """Take over from the broker what is committed; whether the last transaction was, only the broker knows."""
+        self.next |= self._committed()
+
+    def _committed(self) -> dict[int, int]:
         from confluent_kafka import KafkaException
 
         try:
             committed = self.consumer.committed(self.consumer.assignment(), timeout=30.0)
         except KafkaException as error:
             raise errors.ServiceError(f"the broker does not tell what is committed: {error.args[0].str()}") from error
-        self.next |= {each.partition: each.offset for each in committed if each.offset >= 0}
+        return {each.partition: each.offset for each in committed if each.offset >= 0}
 
-    def return_to(self, messages: list[Message]) -> None:
-        """Read records again that were handed out and not taken."""
-        ours = {each.partition for each in self.consumer.assignment()}
-        for message in messages:
-            if message.partition() in ours:
-                self.next.setdefault(message.partition(), message.offset())
-        self.rewind()
+    def put_back(self, messages: list[Message]) -> None:
+        """Read records again that were handed out and not taken.
+
+        A partition that stayed goes on after the last record that was taken, delivered or not. One that has just come
+        (it may have been ours before, and somebody else's meanwhile) begins where its group has committed.
+        """
+        first = {message.partition(): message.offset() for message in reversed(messages)}
+        committed = self._committed() if first.keys() - self.seen.keys() else {}
+        for partition, offset in first.items():
+            self._seek(partition, self.seen.get(partition, committed.get(partition, offset)))
 
     def lag(self) -> dict[int, int]:
         """Return how many records of each partition are not delivered yet, as far as the last fetch knows.

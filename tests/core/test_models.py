@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from model_name.core import errors, models, schemas
-from model_name.io import simulators
+from model_name.io import datasets, simulators
 
 ROWS = 400
 
@@ -610,3 +610,22 @@ def test_a_bare_pipeline_becomes_the_model_that_it_was(model: models.Model, monk
     pd.testing.assert_frame_equal(again.explain_samples(inputs), model.explain_samples(inputs), check_exact=True)
     with pytest.raises(errors.ModelError, match="a LinearRegression from elsewhere does not explain itself"):
         models.of_pipeline(LinearRegression())
+
+
+# ------------------------------------------------------------------------------------------------------- for streams
+def test_the_quickest_way_gives_the_same_answers_to_the_last_bit() -> None:
+    table = datasets.SimulatedReader(rows=2_000, missing=0.1).read()
+    inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
+    model = models.GradientBoostingModel(max_iter=60).fit(inputs, targets)
+    quick = model.predictor()
+    assert quick != model.predict, "there is a quicker one"
+    for rows in (inputs, inputs.iloc[:1], inputs.assign(weathersit=None, temp=np.nan)):
+        assert quick(rows).equals(model.predict(rows))
+
+
+def test_what_answers_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = datasets.SimulatedReader(rows=500).read()
+    inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
+    model = models.GradientBoostingModel(max_iter=5).fit(inputs, targets)
+    monkeypatch.setattr(models._QuickBoosting, "predict", lambda self, encoded: np.zeros(len(encoded)))
+    assert model.predictor() == model.predict
