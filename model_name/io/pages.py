@@ -49,7 +49,8 @@ def exporter() -> "HTMLExporter":
 
     quiet = logging.getLogger(f"{__name__}.nbconvert")
     quiet.setLevel(logging.ERROR)  # it warns of each figure without an alternative text
-    options = {"template_name": "basic", "embed_images": True, "log": quiet}
+    settled = ["nbconvert.preprocessors.CoalesceStreamsPreprocessor"]  # a progress bar is shown as it ended
+    options = {"template_name": "basic", "embed_images": True, "preprocessors": settled, "log": quiet}
     made: HTMLExporter = HTMLExporter(**options)  # type: ignore[no-untyped-call]  # nbconvert has few types
     made.from_notebook_node(nbformat.v4.new_notebook())  # type: ignore[no-untyped-call]  # nbformat has few types
     return made

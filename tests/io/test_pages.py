@@ -20,6 +20,8 @@ def notebook(tmp_path: Path) -> Path:
     new = nbformat.v4
     outputs = [
         new.new_output("stream", name="stdout", text="read <3> rows\n"),
+        new.new_output("stream", name="stderr", text="\rFitting:  50%"),
+        new.new_output("stream", name="stderr", text="\rFitting: 100%"),
         new.new_output("display_data", data={"image/png": PIXEL, "text/plain": "figure"}),
         new.new_output("display_data", data={"image/svg+xml": SVG}),
         new.new_output("display_data", data={"text/html": "<table><tr><td>0.92</td></tr></table>"}),
@@ -47,6 +49,8 @@ def test_everything_is_in_the_page(notebook: Path, tmp_path: Path) -> None:
     assert base64.b64encode(b"\x89PNG a file").decode() in page
     assert '<span class="ansi-red-fg">ValueError</span>: no' in page
     assert 'class="n">never' in page
+    assert "Fitting: 100%" in page
+    assert "50%" not in page, "a progress bar is shown as it ended"
 
 
 def test_a_browser_loads_nothing(notebook: Path, tmp_path: Path) -> None:
