@@ -533,6 +533,8 @@ def _papermill() -> Any:
                     raise
                 except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                     _show_failure(cell, error)
+                    if not cell.execution_count:  # the kernel died before it could tell
+                        cell.execution_count = sum(each.cell_type == "code" for each in notebook.cells[: index + 1])
                     _scrub_outputs(notebook, terminal.scrub)
                     nb_man.cell_exception(cell, index, exception=error)
                     break
