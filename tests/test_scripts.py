@@ -351,7 +351,7 @@ def test_jobs_in_notebooks_up_to_a_gate_that_refuses(stocked: Path, table: Path,
     assert "Traceback" not in err
     assert [line.split() for line in out.splitlines() if "not run" in line] == [["promote", "not", "run"]]
     kept = [Path(line.split()[-1]) for line in out.splitlines() if "notebook    " in line]
-    assert sorted(kept) == sorted(path.relative_to(stocked) for path in stocked.glob("kept/*"))
+    assert sorted(kept) == sorted(path.relative_to(stocked) for path in stocked.glob("kept/*.ipynb"))
     client = services.MlflowService().client()
     experiment = client.get_experiment_by_name("model_name")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
@@ -366,7 +366,9 @@ def test_jobs_in_notebooks_up_to_a_gate_that_refuses(stocked: Path, table: Path,
         run = runs[name]
         assert (run.info.status, run.data.tags["mlflow.source.name"]) == ("FINISHED", str(path.absolute()))
         assert f"MLflow run  {run.info.run_id}" in out
-        assert [file.path for file in client.list_artifacts(run.info.run_id, "notebook")] == [f"notebook/{path.name}"]
+        attached = [file.path for file in client.list_artifacts(run.info.run_id, "notebook")]
+        assert attached == [f"notebook/{path.stem}.html", f"notebook/{path.name}"]
+        assert path.with_suffix(".html").read_text().count("data:image/png;base64,") == figures
 
 
 def test_open_job_reads_what_the_executor_hands_over() -> None:

@@ -1,6 +1,7 @@
 """Canaries: one secret for each way in, a job that tells all of them, and a look at every byte that the run wrote."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -148,7 +149,9 @@ def test_no_secret_in_anything_that_a_run_wrote(fails: bool, options: tuple[str,
         text = notebook.read_text(encoding="utf-8")
         assert "logged in with ***" in text
         assert "<secret MODEL_NAME_SECRET_JOB_INPUTS_API_KEY>" in text
-        assert ("ValueError: *** " in said) == fails
+        assert bool(re.search(r"error: train.ipynb, cell \d+: ValueError: \*\*\* ", said)) == fails
+        assert ("jupyter lab outputs/notebooks/" in said) == fails
+        assert notebook.with_suffix(".html").is_file()
 
 
 @pytest.mark.parametrize(

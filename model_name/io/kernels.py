@@ -45,12 +45,15 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/io/kernels.ipynb #18752b9e
 MODULES = (
+    "filelock",
     "ipykernel.ipkernel",
     "ipykernel.kernelapp",
     "matplotlib.pyplot",
     "mlflow.pyfunc",
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
+    "pandera.backends.pandas.builtin_checks",
+    "pyarrow.parquet",
     "sklearn.compose",
     "sklearn.ensemble",
     "sklearn.pipeline",

@@ -260,6 +260,8 @@ def _insist(provisioner: "KernelProvisionerBase", seconds: Sequence[float], fini
 
 
 # %% ../../nbs/io/notebooks.ipynb #77256ad8
+# By default each figure that is displayed is drawn twice, the first time to find out where its white margin begins.
+_DRAWN_ONCE = "--InlineBackend.print_figure_kwargs={'bbox_inches': None}"
 _ATTEMPTS = 3
 _EXIT_SECONDS = 5.0
 _INTERRUPT_SECONDS = (2.0, 3.0, 5.0)  # how long to wait after each interruption, in the end before killing
@@ -288,7 +290,7 @@ class _Kernel:
         self._folder = tempfile.TemporaryDirectory(prefix="kernel-", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         environment = {**os.environ, **_surroundings(folder), **self.environment}
-        options = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR"]
+        options = ["--HistoryManager.enabled=False", "--IPKernelApp.log_level=ERROR", _DRAWN_ONCE]
         self.manager, self.running = _kernel_manager(folder), True
         if self.warm is not None:
             kernels.fork_from(self.warm, self.manager)
@@ -531,6 +533,8 @@ def _papermill() -> Any:
                     raise
                 except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                     _show_failure(cell, error)
+                    if not cell.execution_count:  # the kernel died before it could tell
+                        cell.execution_count = sum(each.cell_type == "code" for each in notebook.cells[: index + 1])
                     _scrub_outputs(notebook, terminal.scrub)
                     nb_man.cell_exception(cell, index, exception=error)
                     break

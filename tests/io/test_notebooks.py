@@ -395,6 +395,36 @@ def alive(pid: int) -> bool:
     return True
 
 
+# -------------------------------------------------------------------------------------------------- many at once
+MANY = """
+import sys
+from pathlib import Path
+from model_name.io import notebooks, services
+source, destination, uri = sys.argv[1:]
+service = services.MlflowService(tracking_uri=uri, experiment_name="tests")
+done = notebooks.PapermillExecutor(show_log=False).execute(Path(source), {}, Path(destination), service)
+sys.exit(str(done.error) if done.error else 0)
+"""
+
+
+def test_six_commands_at_the_same_moment_on_a_store_that_nobody_has_made(tmp_path: Path) -> None:
+    store = services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/mlflow.db", experiment_name="tests")
+    source = write(tmp_path / "train.ipynb", run_cell(store, "import mlflow; mlflow.log_metric('score', 1.0)"))
+    start = [sys.executable, "-c", MANY, str(source)]
+    commands = [
+        subprocess.Popen(
+            [*start, str(tmp_path / f"{number}.ipynb"), str(store.tracking_uri)], stderr=subprocess.PIPE, text=True
+        )
+        for number in range(6)
+    ]
+    said = [command.communicate()[1] for command in commands]
+    assert [command.returncode for command in commands] == [0] * 6, said
+    runs = all_runs(store)
+    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"score": 1.0})] * 6
+    for run in runs:
+        assert len(store.client().list_artifacts(run.info.run_id, "notebook")) == 2
+
+
 # ----------------------------------------------------------------------------------------------------- interruptions
 PARENT = """
 import sys
