@@ -921,6 +921,7 @@ d = {
             "model_name.io.profiles._Form": ("io/profiles.html#_form", "model_name/io/profiles.py"),
             "model_name.io.profiles._Table": ("io/profiles.html#_table", "model_name/io/profiles.py"),
             "model_name.io.profiles._Values": ("io/profiles.html#_values", "model_name/io/profiles.py"),
+            "model_name.io.profiles._amounts": ("io/profiles.html#_amounts", "model_name/io/profiles.py"),
             "model_name.io.profiles._as_target": ("io/profiles.html#_as_target", "model_name/io/profiles.py"),
             "model_name.io.profiles._as_used": ("io/profiles.html#_as_used", "model_name/io/profiles.py"),
             "model_name.io.profiles._choose_index": ("io/profiles.html#_choose_index", "model_name/io/profiles.py"),

@@ -316,7 +316,7 @@ def _text_values(values: pa.ChunkedArray, decimal: str, as_words: bool) -> _Valu
     if _starts_with_zero(distinct):
         note = "Its numbers begin with zeros, so they are names and stay texts."
         return _Values("text", trimmed.to_pandas(), (note,))
-    if (numbers := _numbers(trimmed, decimal)) is not None:
+    if (numbers := _numbers(trimmed, decimal) or _amounts(trimmed, distinct, decimal)) is not None:
         return numbers
     first = distinct.slice(0, 1_000).to_pylist()
     words = {word.lower() for word in first}
@@ -349,6 +349,18 @@ def _numbers(texts: pa.ChunkedArray, decimal: str) -> _Values | None:
         return _number_values(pc.cast(texts, pa.float64()))
     except pa.ArrowInvalid:
         return None
+
+
+def _amounts(texts: pa.ChunkedArray, distinct: pa.Array, decimal: str) -> _Values | None:
+    """Read amounts as people write them (`$1,250.00`, `12 %`, `1 250 €`), if every text is one."""
+    thousands = "." if decimal == "," else ","
+    form = rf"^[+-]?[$€£¥]?\s?[+-]?\d{{1,3}}(\d*|([{thousands}\s']\d{{3}})+)({re.escape(decimal)}\d+)?\s?[%$€£¥]?$"
+    if not pc.all(pc.match_substring_regex(distinct, form)).as_py():
+        return None
+    numbers = _numbers(pc.replace_substring_regex(texts, rf"[$€£¥%\s'{thousands}]", ""), decimal)
+    said = f"its numbers are written like `{distinct[0].as_py()}`"
+    note = f"Its numbers were written like `{distinct[0].as_py()}`; the project's copy has them plain."
+    return numbers and numbers._replace(notes=(note,), converted=said)
 
 
 def _mixture(texts: pa.ChunkedArray, distinct: pa.Array, decimal: str) -> tuple[str, ...]:
@@ -513,7 +525,9 @@ def _resemblance(values: "np.ndarray[Any, Any]", truth: "np.ndarray[Any, Any]") 
 # %% ../../nbs/io/profiles.ipynb #fa69bc6a
 _MOST_CATEGORIES: Final = 20
 _MOST_TEXTS: Final = 1_000
-_IDENTIFIER: Final = re.compile(r"(^|_)(id|key|uuid|guid|index|idx|number|nr|no|code|row|instant)$|Id$|ID$|Number$")
+_IDENTIFIER: Final = re.compile(
+    r"(?i:(^|[\W_])(id|key|uuid|guid|index|idx|number|nr|no|code|row|instant)\.?$)|(Id|ID|Nr|Number)$"
+)
 _BIRTH: Final = re.compile("birth|born|dob", re.IGNORECASE)
 
 
@@ -560,7 +574,7 @@ def _decide(column: ColumnProfile, rows: int) -> ColumnProfile:
             "It has no name, so nothing can be declared about it: give it one in the table if it matters.",
         )
     elif column.kind == "nothing":
-        use, note = "left out", "It has no value in any row."
+        use, note = "left out", "There is nothing to learn from it."
     elif column.kind == "list":
         use, note = "left out", "No model here can use such values: spread them over columns of their own."
     elif column.distinct < 2:

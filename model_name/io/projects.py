@@ -359,6 +359,8 @@ def _seen(column: profiles.ColumnProfile) -> str:
             return f"{what}, each once: they name the rows"
         few = f": {_one_of(column)}" if column.categories and not column.dense else ""
         ends = f"from {_number(column.least)} to {_number(column.most)}"
+        if few and column.distinct <= 5:
+            return f"{column.distinct} different {what}{few}"
         said = f"{what} {ends}, half of them up to {_number(column.middle)}"
         return f"{column.distinct} different {said}{few}" if column.distinct <= 20 else said
     if column.kind == "boolean":
@@ -674,6 +676,12 @@ def _is_written(cell: dict[str, Any]) -> bool:
 
 
 # %% ../../nbs/io/projects.ipynb #15839d41
+_FIRST_THRESHOLD: Final = """\
+  thresholds:  # better than the naive answer a version has to be in any case; how much better is yours to say
+    r2_score: {threshold: 0.0, greater_is_better: true}
+"""
+
+
 def _configured(text: str, reader: dict[str, str], profile: profiles.TableProfile) -> str:
     """Bring a job's configuration to another table."""
     lines = text.splitlines(keepends=True)
@@ -689,6 +697,8 @@ def _configured(text: str, reader: dict[str, str], profile: profiles.TableProfil
     if profile.time is None and "KIND: TrainTestSplitter" in body:
         stratify = "\n\\1stratify: true" if profile.task == "classification" and profile.rarest >= 10 else ""
         body = re.sub(r"(?m)^( *)shuffle: false.*$", rf"\1shuffle: true{stratify}", body)
+    if "KIND: EvaluationsJob" in body and profile.task == "regression":
+        body = f"{body.rstrip()}\n{_FIRST_THRESHOLD}"
     if "KIND: PromotionJob" in body:
         return "".join(comments) + body
     return f"{''.join(comments)}data:\n  table:\n    KIND: {reader['KIND']}\n{settings}{body}"

@@ -151,6 +151,30 @@ def test_a_question_mark_among_numbers_is_a_missing_value(stored: Callable[..., 
     assert converted["size"].isna().sum() == ROWS / 4
 
 
+@pytest.mark.parametrize(
+    ("written", "options"),
+    [
+        ("${:,.2f}", {}), ("{:,.2f}", {}), ("{:.2f} %", {}), ("{:,.2f} €", {}), ("+{:.2f}", {}),
+        ("{:,.2f} €", {"sep": ";", "decimal": ","}),
+    ],
+)  # fmt: skip
+def test_amounts_as_people_write_them(stored: Callable[..., Path], written: str, options: dict[str, str]) -> None:
+    amounts = [1_000.25 + 317.5 * k for k in range(ROWS)]
+    texts = pd.Series([written.format(amount) for amount in amounts])
+    if options:  # 1.317,75 €
+        texts = texts.str.translate(str.maketrans(",.", ".,"))
+    found, converted = profiles.profile(stored(people().assign(paid=texts), **options), "left")
+    assert (found.named("paid").kind, found.named("paid").use) == ("number", "feature")
+    stored_values = converted["paid"] if converted is not None else amounts
+    np.testing.assert_allclose(stored_values, amounts)
+    assert (converted is None) == (written == "+{:.2f}"), "a plain number is read as it is"
+
+
+def test_words_with_digits_are_no_amounts(stored: Callable[..., Path]) -> None:
+    found = profile(stored(people().assign(size=["$12", "12 kg", "1,2"] * (ROWS // 3))))
+    assert found.named("size").kind == "category"
+
+
 @pytest.mark.parametrize("name", ["a file", "a Parquet file"])
 def test_a_column_of_lists_is_left_out(tmp_path: Path, name: str) -> None:
     table = people().assign(tags=[[k % 3, k] for k in range(ROWS)])
@@ -233,6 +257,18 @@ def test_the_index_is_the_name_of_the_row_and_not_its_number(stored: Callable[..
     assert found.named("row").use == "kept"
     assert profile(stored(table), index="row").named("row").use == "index"
     assert profile(stored(people())).of("index") == []
+
+
+@pytest.mark.parametrize("name", ["Kunde-Nr", "Customer ID", "customer.id", "custId", "OrderNumber", "Kd. Nr."])
+def test_a_number_of_the_row_is_known_by_any_usual_name(stored: Callable[..., Path], name: str) -> None:
+    table = people().assign(**{name: [7_000 + 13 * k for k in range(ROWS)]})
+    assert [column.name for column in profile(stored(table)).of("index")] == [name]
+
+
+@pytest.mark.parametrize("name", ["paid", "humid", "avoid", "Euro"])
+def test_words_that_end_like_a_number_of_the_row_are_amounts(stored: Callable[..., Path], name: str) -> None:
+    table = people().assign(**{name: [7_000 + 13 * k for k in range(ROWS)]})
+    assert profile(stored(table)).named(name).use == "feature"
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,26 @@ def test_configurations_read_the_table(rendered: projects.Files) -> None:
     assert "/data/" in text(rendered, ".gitignore")
 
 
+def test_the_first_threshold_is_the_answer_that_knows_nothing(rendered: projects.Files, table: Path) -> None:
+    assert "thresholds" not in text(rendered, "confs/evaluate.yaml"), "a classification has to beat the naive answer"
+    profile = profiles.profile(table, "2nd").profile
+    record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/visits.csv")
+    configured = text(projects.render(projects.template(), record), "confs/evaluate.yaml")
+    assert "    r2_score: {threshold: 0.0, greater_is_better: true}" in configured
+
+
+def test_pages_that_stay_behind_are_not_linked(rendered: projects.Files) -> None:
+    listed = re.findall(r"(?m)^\s*- (\S+\.ipynb)$", text(rendered, "_quarto.yml"))
+    assert [page for page in listed if f"nbs/{page}" not in rendered] == []
+    assert "guides/start.ipynb" in listed
+    assert "nbs/guides/schedule.ipynb" in rendered
+    assert "nbs/guides/tune.ipynb" not in rendered, "it runs on the rows of the example"
+    files = {"nbs/a.ipynb", "nbs/guides/b.ipynb"}
+    said = "[one](a.ipynb), [two](guides/b.ipynb#part), [three](guides/c.ipynb), ![four](c.ipynb)"
+    kept = projects._without_lost_links("nbs/x.ipynb", said, files)
+    assert kept == "[one](a.ipynb), [two](guides/b.ipynb#part), three, ![four](c.ipynb)"
+
+
 def test_without_a_table_it_is_the_example_under_another_name() -> None:
     files = projects.render(projects.template(), projects.Record(version="0.1.0", name=NAME))
     assert "class InputsSchema" in text(files, "nbs/core/schemas.ipynb")
