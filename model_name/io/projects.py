@@ -105,7 +105,8 @@ OF_THE_TEMPLATE: Final = (  # makes projects; a project makes none
     "model_name/io/projects.py",
     "tests/io/test_profiles.py",
     "tests/io/test_projects.py",
-    "tests/packaging/test_template.py",
+    "tests/tasks/test_projects.py",
+    "benchmarks/projects.py",
     "tasks/templates.py",
 )
 
@@ -296,7 +297,8 @@ def without_example(notebook: dict[str, Any]) -> dict[str, Any]:
                 continue
             lost -= made
         prose = cell["cell_type"] == "markdown"
-        text = _without_paragraphs(source) if prose else source
+        own = _ANY_SCHEMA in cell["metadata"].get("tags", [])
+        text = _without_paragraphs(source) if prose and not own else source
         dropped = dropped and not re.search(r"(?m)^#+ ", source if prose else "") and not source.startswith("#|")
         if text.strip():
             kept.append(_without_outputs(cell | {"source": text.splitlines(keepends=True)}))
@@ -402,7 +404,9 @@ def _consequences(column: profiles.ColumnProfile) -> Iterator[str]:
     if column.time:
         yield "It says when a row happened: models are tested on the latest rows, and see the parts of the date."
     limits = list(_limits(column).values())
-    if column.use == "feature" and limits:
+    if column.use == "feature" and column.dense:
+        yield "Declared with both ends, since every number between them is there."
+    elif column.use == "feature" and limits:
         yield f"Declared {' and '.join(limits)}."
     if column.sliced:
         yield "Evaluations report each of its values apart."
@@ -416,7 +420,7 @@ def _limits(column: profiles.ColumnProfile) -> dict[str, str]:
     if not (numeric and isinstance(least, int | float) and isinstance(most, int | float)):
         return limits
     if column.dense:
-        return {f"ge={least}": "with both ends", f"le={most}": "since every number between them is there"}
+        return {f"ge={least}": "", f"le={most}": ""}
     if least >= 0:
         limits["ge=0"] = "not negative"
     if column.kind == "number" and least >= 0 and 0.5 < most <= 1:
@@ -672,7 +676,7 @@ def schema_notebook(original: dict[str, Any], profile: profiles.TableProfile) ->
 
 
 def _is_written(cell: dict[str, Any]) -> bool:
-    return bool(re.fullmatch("a[0-9a-f]{7}", cell.get("id", ""))) and cell["cell_type"] == "code"
+    return bool(re.fullmatch("a[0-9a-f]{7}", cell.get("id", "")))
 
 
 # %% ../../nbs/io/projects.ipynb #15839d41

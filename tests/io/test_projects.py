@@ -178,6 +178,25 @@ def test_the_schema_says_what_was_seen(rendered: projects.Files) -> None:
     assert "verdict" not in code
 
 
+def test_columns_called_like_those_of_the_example_are_described_too(tmp_path: Path) -> None:
+    own = visits().rename(columns={"class": "casual", "2nd": "rental", "verdict": "cnt"})
+    own["month"] = [k % 12 + 1 for k in range(len(own))]
+    own.to_csv(tmp_path / "bikes.csv", index=False)
+    profile = profiles.profile(tmp_path / "bikes.csv", "returns").profile
+    record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/bikes.csv")
+    cells = json.loads(text(projects.render(projects.template(), record), "nbs/core/schemas.ipynb"))["cells"]
+    prose = " ".join(" ".join("".join(cell["source"]).split()) for cell in cells if cell["cell_type"] == "markdown")
+    for said in (
+        "The table is `bikes.csv`",
+        "**`casual`**: 2 different texts",
+        "**`rental`**: numbers",
+        "**`cnt` gives",
+    ):
+        assert said in prose
+    assert "Declared with both ends, since every number between" in prose
+    assert all("any-schema" not in cell["metadata"].get("tags", []) for cell in cells)
+
+
 def test_configurations_read_the_table(rendered: projects.Files) -> None:
     assert 'KIND: CsvReader\n    path: "data/visits.csv"' in text(rendered, "confs/train.yaml")
     assert "shuffle: true\n    stratify: true\n    test_size: 0.2" in text(rendered, "confs/train.yaml")
