@@ -762,6 +762,7 @@ class Stream:
 
     def _assigned(self, _consumer: "Consumer", partitions: "list[Any]") -> None:
         self.offsets.begin(partitions)
+        self.last_record = time.monotonic()  # to wait for partitions is not to be idle
         self.logger.info("Partitions assigned: {}", sorted(each.partition for each in partitions))
         self.on_assigned()
 
