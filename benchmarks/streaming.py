@@ -43,8 +43,8 @@ class Course:
         rows = datasets.SimulatedReader(rows=5_000).read()
         self.values = streams.JsonEncoder().encode(schemas.InputsSchema.check(rows))
 
-    def run(self, what: str, records: int, rate: float | None = None) -> tuple[float, "np.ndarray[Any, Any]"]:
-        """Let records flow; give records a second and the latencies in seconds."""
+    def run(self, what: str, records: int, rate: float | None = None) -> tuple[float, float, "np.ndarray[Any, Any]"]:
+        """Let records flow; give records a second, processor seconds a record, and the latencies in seconds."""
         from confluent_kafka import KafkaException
 
         names = [f"{kind}-{uuid.uuid4().hex[:8]}" for kind in ("in", "out", "dead")]
@@ -55,28 +55,39 @@ class Course:
         else:
             from confluent_kafka.admin import NewTopic
 
-            for made in self.kafka.admin({}).create_topics([NewTopic(name, 4, 1) for name in names]).values():
+            admin = self.kafka.admin({})  # which has to live until it has answered
+            for made in admin.create_topics([NewTopic(name, 4, 1) for name in names]).values():
                 made.result(20)
         batch = 1 if what == ONES else 5_000
         scorer = kafkainference.Scorer(
             lambda: self.champion.current, streams.JsonDecoder(), streams.JsonEncoder(), 10_000
         )
         stream = self._stream(names, records, batch, (lambda values: values) if what == COPY else scorer)
-        latencies, moments = [], []
-        stream.observers.append(lambda done: (latencies.append(done.latencies), moments.append(time.perf_counter())))
+        latencies, moments, spent = [], [], []
+
+        def begin() -> None:
+            begun.append(time.perf_counter())
+            spent.append(time.process_time())
+
+        def observe(done: streams.Delivered) -> None:
+            latencies.append(done.latencies)
+            moments.append(time.perf_counter())
+
+        stream.observers.append(observe)
+        begun: list[float] = []
         sender = threading.Thread(target=self._send, args=(producer, names[0], records, rate), daemon=True)
         if rate is None:
             sender.run()
-            begun = []
-            stream.on_assigned = lambda: begun.append(time.perf_counter())
+            stream.on_assigned = begin
         else:
-            begun = [time.perf_counter()]
+            begin()
             stream.on_assigned = sender.start
         try:
             stream.run()
         except KafkaException as error:
             raise SystemExit(str(error)) from error
-        return records / (moments[-1] - begun[0]), np.concatenate(latencies)
+        processor = (time.process_time() - spent[0]) / records
+        return records / (moments[-1] - begun[0]), processor, np.concatenate(latencies)
 
     def _send(self, producer: Any, topic: str, records: int, rate: float | None) -> None:
         begun = time.perf_counter()
@@ -110,17 +121,21 @@ class Course:
 def measure(course: Course, place: str, records: int, rounds: int) -> None:
     """Measure and print one broker."""
     rates: dict[str, list[float]] = {COPY: [], JOB: [], ONES: []}
+    processor: dict[str, list[float]] = {COPY: [], JOB: [], ONES: []}
     for number in range(rounds):
         for what in [COPY, JOB, ONES][:: -1 if number % 2 else 1]:
-            rates[what].append(course.run(what, 300 if what == ONES else records)[0])
+            rate, seconds, _ = course.run(what, 300 if what == ONES else records)
+            rates[what].append(rate)
+            processor[what].append(seconds)
     for what, found in rates.items():
         ratio = np.median(np.array(found) / np.array(rates[COPY]))
         rate = f"{np.median(found):>10,.0f} records/s ({min(found):,.0f} to {max(found):,.0f})"
-        print(f"{place:<8} {what:<15} {rate}  {ratio:5.2f} of copying")
-    _, latencies = course.run(JOB, 10_000, rate=1_000.0)
+        cost = f"{1e6 * np.median(processor[what]):8,.1f} us of processor a record"
+        print(f"{place:<8} {what:<15} {rate}  {ratio:6.3f} of copying  {cost}", flush=True)
+    *_, latencies = course.run(JOB, 10_000, rate=1_000.0)
     steady = latencies[2_000:] * 1_000
     half, most = np.quantile(steady, [0.5, 0.99])
-    print(f"{place:<8} at 1,000 records/s: half within {half:.1f} ms, 99 % within {most:.1f} ms")
+    print(f"{place:<8} at 1,000 records/s: half within {half:.1f} ms, 99 % within {most:.1f} ms", flush=True)
 
 
 def main() -> None:

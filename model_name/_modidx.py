@@ -2266,6 +2266,10 @@ d = {
                 "jobs/kafkainference.html#_stopping",
                 "model_name/jobs/kafkainference.py",
             ),
+            "model_name.jobs.kafkainference._without_pauses": (
+                "jobs/kafkainference.html#_without_pauses",
+                "model_name/jobs/kafkainference.py",
+            ),
         },
         "model_name.jobs.promotion": {
             "model_name.jobs.promotion.PromotionJob": (

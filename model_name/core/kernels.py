@@ -179,7 +179,8 @@ def sum_up(nodes: Any, values: Any, labels: Any, roots: Any, rows: Any, start: f
     """Add up what trees answer, tree by tree.
 
     Args:
-        nodes: the nodes of all trees, with `left`, `right`, `column` (-1 in a leaf), `threshold`, `missing_left`, `labels`.
+        nodes: the nodes of all trees, with `left`, `right`, `column` (-1 in a leaf), `threshold`, `missing_left` and
+            `labels`.
         values: the answers of the nodes that are leaves.
         labels: the bits of native splits, splits x 8 numbers of 32 bits.
         roots: places of the trees.

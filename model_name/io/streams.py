@@ -661,7 +661,7 @@ class Stream:
         return in_flight + len(self.waiting)
 
     def _hand_over(self) -> None:
-        """Deliver the batch that is answered, and give the worker the next one: a small one first, as nobody waits then.
+        """Deliver the batch that is answered, and give the worker the next one; if it is small, before that.
 
         Large ones take turns: to produce thousands of records and to score thousands of others at the same time is
         slower than one after the other, because both threads ask for the interpreter hundreds of times.
@@ -762,6 +762,7 @@ class Stream:
 
     def _assigned(self, _consumer: "Consumer", partitions: "list[Any]") -> None:
         self.offsets.begin(partitions)
+        self.last_record = time.monotonic()  # to wait for partitions is not to be idle
         self.logger.info("Partitions assigned: {}", sorted(each.partition for each in partitions))
         self.on_assigned()
 

@@ -7,6 +7,7 @@ __all__ = ["Served", "Scorer", "Champion", "Gauges", "KafkaInferenceResult", "Ka
 
 # %% ../../nbs/jobs/kafkainference.ipynb #30836eb4
 import contextlib
+import gc
 import signal
 import threading
 import time
@@ -337,6 +338,17 @@ def _stopping(stream: streams.Stream) -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
+# %% ../../nbs/jobs/kafkainference.ipynb #69efe6bc
+@contextlib.contextmanager
+def _without_pauses() -> Iterator[None]:
+    """Keep the garbage collector from what was there before."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 # %% ../../nbs/jobs/kafkainference.ipynb #8997505e
 _KEPT_BYTES = 4_000_000
 
@@ -535,7 +547,7 @@ class KafkaInferenceJob(base.Job):
         if self.watch_interval is not None:
             champion.watch(self.watch_interval, self.logger)
         try:
-            with _prometheus(self.metrics_address, gauges, champion), _stopping(stream):
+            with _prometheus(self.metrics_address, gauges, champion), _stopping(stream), _without_pauses():
                 if feed is not None:
                     feed.delivered = lambda: stream.delivered
                     stream.on_assigned = feed.start

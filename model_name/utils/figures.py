@@ -927,12 +927,11 @@ def flow(timeline: pd.DataFrame) -> "Figure":
         latencies.legend(loc="upper left", bbox_to_anchor=(0, 1.28), ncols=2)
         partitions = [str(name) for name in timeline.columns if str(name).startswith("lag ")]
         for number, name in enumerate(partitions):
-            label = name.removeprefix("lag ")
+            label = name.removeprefix("lag ") if number else name.replace("lag", "partition")
             lags.plot(seconds, timeline[name], color=_LABELS[number % len(_LABELS)], label=label, **points)
         lags.set(ylabel="lag, records", xlabel="seconds since the start", ylim=(0, None))
         if 0 < len(partitions) <= len(_LABELS):
-            lags.legend(loc="upper left", bbox_to_anchor=(0, 1.28), ncols=len(partitions), title=None)
-            lags.set_title("partition", loc="right")
+            lags.legend(loc="upper left", bbox_to_anchor=(0, 1.28), ncols=len(partitions))
         for axes in (rates, latencies, lags):
             axes.yaxis.set_major_formatter("{x:,.0f}")
         busy = timeline["rate"][timeline["rate"] > 0]

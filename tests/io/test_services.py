@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -396,3 +397,99 @@ def test_a_store_that_cannot_be_asked_about_the_dead(
     monkeypatch.setattr(services, "find_runs", refuse)
     store.start()
     assert warned == ["Runs of dead processes are not looked for: read-only"]
+
+
+# ------------------------------------------------------------------------------------------------------- Kafka
+@pytest.fixture
+def kafka() -> Iterator[services.KafkaService]:
+    service = services.KafkaService()
+    service.start()
+    yield service
+    service.stop()
+
+
+def test_the_broker_in_the_process_carries_records(kafka: services.KafkaService) -> None:
+    assert kafka.embedded
+    assert kafka.address.startswith("127.0.0.1:")
+    kafka.reach({})
+    producer = kafka.producer({"linger.ms": 0})
+    producer.produce("hours", b"noon", b"12")
+    assert producer.flush(10) == 0
+    assert "hours" in kafka.topics()
+    consumer = kafka.consumer({"group.id": "readers", "auto.offset.reset": "earliest"})
+    consumer.subscribe(["hours"])
+    found: list[Any] = []
+    while not found:
+        found = [each for each in consumer.consume(1, 5.0) if each.error() is None]
+    consumer.commit(message=found[0], asynchronous=False)
+    assert (found[0].key(), found[0].value()) == (b"12", b"noon")
+    consumer.close()
+
+
+def test_a_broker_that_is_not_started_has_no_address() -> None:
+    with pytest.raises(errors.ServiceError, match="not running: start the service"):
+        _ = services.KafkaService().address
+    service = services.KafkaService()
+    service.start()
+    service.stop()
+    with pytest.raises(errors.ServiceError, match="not running"):
+        _ = service.address
+
+
+def test_a_setting_for_one_side(kafka: services.KafkaService) -> None:
+    """What only the other side understands does not reach this one."""
+    config = {"client.id": "both", "consumer.fetch.min.bytes": 2, "producer.linger.ms": 7, "group.id": "g"}
+    assert services._for_side(config, "consumer.") == {"client.id": "both", "fetch.min.bytes": 2, "group.id": "g"}
+    assert services._for_side(config, "producer.") == {"client.id": "both", "linger.ms": 7, "group.id": "g"}
+    assert services._for_side({"linger.ms": 1, "producer.linger.ms": 7}, "producer.") == {"linger.ms": 7}
+    kafka.consumer(config).close()
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"linger.mss": 5}, 'No such configuration property: "linger.mss"'),
+        ({"session.timeout.ms": "soon"}, 'Invalid value for configuration property "session.timeout.ms"'),
+        ({"consumer.auto.offset.reset": "middle"}, 'Invalid value "middle" for configuration property'),
+    ],
+)
+def test_a_setting_that_librdkafka_does_not_take(
+    kafka: services.KafkaService, config: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(errors.ConfigError, match=f"kafka_config: {reason}"):
+        kafka.reach(config)
+
+
+def test_an_address_where_nobody_answers_is_named(closed_port: int) -> None:
+    service = services.KafkaService(bootstrap_servers=f"127.0.0.1:{closed_port}", timeout=1.5)
+    assert not service.embedded
+    begun = time.monotonic()
+    with pytest.raises(errors.ServiceError, match=f"127.0.0.1:{closed_port} cannot be used .*KAFKA_BOOTSTRAP_SERVERS"):
+        service.reach({})
+    assert time.monotonic() - begun < 30
+    with pytest.raises(errors.ServiceError, match="does not tell its topics"):
+        service.topics()
+
+
+def test_somebody_who_answers_and_is_no_broker(silent_port: int) -> None:
+    service = services.KafkaService(bootstrap_servers=f"127.0.0.1:{silent_port}", timeout=1.5)
+    with pytest.raises(errors.ServiceError, match=f"127.0.0.1:{silent_port} cannot be used"):
+        service.reach({})
+
+
+def test_secrets_reach_the_clients_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "BOOTSTRAP_SERVERS": "broker.example:9093", "SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "SCRAM-SHA-512",
+        "SASL_USERNAME": "jobs", "SASL_PASSWORD": "canary",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"KAFKA_{name}", value)
+    osvariables.env.cache_clear()
+    try:
+        service = services.KafkaService()
+        assert service.settings() == {
+            "bootstrap.servers": "broker.example:9093", "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "jobs", "sasl.password": "canary",
+        }  # fmt: skip
+        assert "canary" not in repr(service) + service.model_dump_json() + repr(osvariables.env())
+    finally:
+        osvariables.env.cache_clear()
