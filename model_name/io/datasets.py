@@ -795,9 +795,9 @@ class Writer(abc.ABC, pdt.BaseModel):
     def location(self) -> str:
         """Where the rows go, in words for messages and records, without credentials."""
 
-    @abc.abstractmethod
     def exists(self) -> bool:
-        """Tell whether there is something at the place already."""
+        """Tell whether what was written is still there; a writer that cannot tell says yes."""
+        return True
 
     @abc.abstractmethod
     def open(self) -> contextlib.AbstractContextManager[Sink]:

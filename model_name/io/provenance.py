@@ -484,7 +484,7 @@ def git_state(folder: Path | str) -> GitState:
 
 
 # %% ../../nbs/io/provenance.ipynb #c1a2b3d4
-_MOST_BYTES = 1_000_000  # of a file in a patch
+_MOST_BYTES = 300_000  # of a file in a patch
 
 
 def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:

@@ -439,8 +439,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         notebook = os.environ.get(services.NOTEBOOK_VARIABLE)
         begun = provenance.begin({"job": self.described()}, notebook=notebook, verb=self.VERB)
         begun = begun.model_copy(update={"reproduces": self.reproduces})
-        entry = {"mlflow.source.name": f"{begun.package} run {self.VERB}"}
-        tags = begun.tags() | entry | (run_config.tags or {})
+        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}"} | begun.tags() | (run_config.tags or {})
         with contextlib.ExitStack() as stack:
             run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
             recorder = Recorder(run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger)
@@ -451,7 +450,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
                 outcome = "finished"
             finally:
                 self._finish(recorder, outcome)
-                mlflow.set_tags(recorder.provenance.tags() | entry)
+                mlflow.set_tags(recorder.provenance.tags() | {"mlflow.source.name": tags["mlflow.source.name"]})
 
     def _finish(self, recorder: Recorder, outcome: Literal["finished", "failed"]) -> None:
         """Complete the record of a run, and mark it as one that need not run again while nothing has changed."""
