@@ -1181,10 +1181,6 @@ d = {
             "model_name.io.provenance._hash_files": ("io/provenance.html#_hash_files", "model_name/io/provenance.py"),
             "model_name.io.provenance._hashes": ("io/provenance.html#_hashes", "model_name/io/provenance.py"),
             "model_name.io.provenance._is_left_out": ("io/provenance.html#_is_left_out", "model_name/io/provenance.py"),
-            "model_name.io.provenance._known_secrets": (
-                "io/provenance.html#_known_secrets",
-                "model_name/io/provenance.py",
-            ),
             "model_name.io.provenance._limits_threads": (
                 "io/provenance.html#_limits_threads",
                 "model_name/io/provenance.py",

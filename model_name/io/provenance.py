@@ -419,15 +419,7 @@ def _masked(data: Any) -> Any:
 
 
 def _masked_text(text: str) -> str:
-    for secret in _known_secrets():
-        text = text.replace(secret, "***")
-    return re.sub(r"://[^/\s\"'<>]*@", "://***@", text)
-
-
-def _known_secrets() -> list[str]:
-    """Return the values of variables that sound like a secret, the longest first; very short ones are in any text."""
-    values = {value for name, value in os.environ.items() if osvariables.sounds_secret(name) and len(value) > 5}
-    return sorted(values, key=len, reverse=True)
+    return re.sub(r"://[^/\s\"'<>]*@", "://***@", secrets.scrub(text))
 
 
 def _can_hide(value: Any) -> bool:
