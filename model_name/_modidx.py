@@ -168,6 +168,7 @@ d = {
             "model_name.core.errors.nearest": ("core/errors.html#nearest", "model_name/core/errors.py"),
         },
         "model_name.core.kernels": {
+            "model_name.core.kernels._compiled": ("core/kernels.html#_compiled", "model_name/core/kernels.py"),
             "model_name.core.kernels._goes_left": ("core/kernels.html#_goes_left", "model_name/core/kernels.py"),
             "model_name.core.kernels._split": ("core/kernels.html#_split", "model_name/core/kernels.py"),
             "model_name.core.kernels._wait": ("core/kernels.html#_wait", "model_name/core/kernels.py"),

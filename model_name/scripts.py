@@ -307,6 +307,7 @@ def _unchanged(step: Step) -> str:
     try:
         service.start()
         client = service.client()
+        job.logger_service.start()  # reading logs what it leaves out
         key = job.step_key(job.pins(), job.fingerprints())
         experiment: Any = client.get_experiment_by_name(service.resolved_experiment_name)
         condition = f"attributes.status = 'FINISHED' AND tags.`{osvariables.PACKAGE}.step` = '{key}'"
@@ -584,6 +585,7 @@ def reproduce(word: str, allow: list[str], in_process: bool, isolated: bool, fol
     name = record.run_id or word
     step = _again(record, service, osvariables.workspace() / "outputs" / "reproductions" / name)
     kept = folder.absolute()
+    step.job.logger_service.start()
     with contextlib.chdir(_working_directory(record)):
         differences = [
             *reproductions.compare_code(record),

@@ -6,10 +6,28 @@
 __all__ = ["NODE", "walk", "sum_up"]
 
 # %% ../../nbs/core/kernels.ipynb #b5d0891b
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import numba
 import numpy as np
+
+# %% ../../nbs/core/kernels.ipynb #c0mp1ler
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _compiled(**options: Any) -> Callable[[_Function], _Function]:
+    """Compile a function when it is first called; keep what was compiled where that can be written."""
+
+    def compile_it(function: _Function) -> _Function:
+        try:
+            made: _Function = numba.njit(cache=True, nogil=True, **options)(function)
+        except RuntimeError:  # no folder to keep it in
+            made = numba.njit(nogil=True, **options)(function)
+        return made
+
+    return compile_it
+
 
 # %% ../../nbs/core/kernels.ipynb #5c6c4c17
 NODE: Final = np.dtype(
@@ -22,7 +40,7 @@ NODE: Final = np.dtype(
 )  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@_compiled(inline="always")
 def _goes_left(node: Any, code: int, labels: Any) -> bool:
     """Tell where a value goes."""
     if node.labels >= 0 and code >= 0:
@@ -33,7 +51,7 @@ def _goes_left(node: Any, code: int, labels: Any) -> bool:
 
 
 # %% ../../nbs/core/kernels.ipynb #e602b9c0
-@numba.njit(cache=True, nogil=True, inline="always")
+@_compiled(inline="always")
 def _split(node: Any, codes: Any, labels: Any, members: Any, start: int, count: int, target: int) -> int:
     """Copy a group of members to `target`, those who go left first; return how many these are."""
     low, high = target, target + count - 1
@@ -53,7 +71,7 @@ _WAITING: Final = np.dtype([(name, "i4") for name in (
 )])  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@_compiled(inline="always")
 def _wait(
     stack: Any, top: int, node: int, samples: int, n_samples: int, rows: int, n_rows: int,
     level: int, player: int, side: int, free: int,
@@ -68,7 +86,7 @@ def _wait(
 
 
 # %% ../../nbs/core/kernels.ipynb #df047fef
-@numba.njit(cache=True, nogil=True)
+@_compiled()
 def walk(  # noqa: C901 (one loop over everything: calls and objects would cost more than the work in them)
     nodes: Any, values: Any, labels: Any, roots: Any, samples: Any, background: Any, n_players: int, shares: Any,
     depth: int,
@@ -174,7 +192,7 @@ def walk(  # noqa: C901 (one loop over everything: calls and objects would cost 
 _BLOCK = 64  # rows
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled()
 def sum_up(nodes: Any, values: Any, labels: Any, roots: Any, rows: Any, start: float) -> Any:
     """Add up what trees answer, tree by tree.
 
