@@ -2,7 +2,7 @@
 
 Saving a notebook in JupyterLab changes what no reader cares about: counters, timings, the name of the kernel.
 As a filter this file reads a notebook from stdin and writes it to stdout the way it is committed, so that none of it
-reaches `git diff`. Imports are few, because git starts it once a file.
+reaches `git diff`. With `serve` as its argument it does so for every notebook that a command of git comes across.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = "parameters"  # the tag by which papermill finds the parameters of a job notebook
@@ -64,17 +64,52 @@ def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else "".join(value)
 
 
-def main() -> None:
-    """Filter stdin to stdout; what is not a notebook, or cannot be cleaned, passes unchanged."""
-    content = sys.stdin.buffer.read()
+def stored(content: bytes) -> bytes:
+    """Give what git stores of a file; what is not a notebook, or cannot be cleaned, stays as it is."""
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the file that git stores
-            result = clean(content.decode()).encode()
+            return clean(content.decode()).encode()
     except Exception as error:  # noqa: BLE001 - a filter that fails must never lose what a person wrote
         print(f"A notebook was stored as it is, without cleaning: {error!r}", file=sys.stderr)
-        result = content
-    sys.stdout.buffer.write(result)
+        return content
+
+
+# ------------------------------------------------------------------- git's protocol for filters that serve many files
+# Source: https://git-scm.com/docs/gitattributes, "Long Running Filter Process"
+_LARGEST = 65_516  # bytes of a packet
+
+
+def serve(source: IO[bytes], target: IO[bytes]) -> None:
+    """Filter files for as long as git asks."""
+    _receive(source)  # who asks, and its version
+    _send(target, b"git-filter-server\n", b"version=2\n")
+    _receive(source)  # what it can do
+    _send(target, b"capability=clean\n")
+    while _receive(source):  # what to do, with which file
+        result = stored(b"".join(_receive(source)))
+        _send(target, b"status=success\n")
+        _send(target, *(result[start : start + _LARGEST] for start in range(0, len(result), _LARGEST)))
+        _send(target)  # and the status stands
+
+
+def _receive(source: IO[bytes]) -> list[bytes]:
+    """Read packets up to the one without a length; none at the end of the conversation."""
+    packets = []
+    while (head := source.read(4)) and (length := int(head, 16)):
+        packets.append(source.read(length - 4))
+    return packets
+
+
+def _send(target: IO[bytes], *packets: bytes) -> None:
+    """Write packets, and one without a length."""
+    for packet in packets:
+        target.write(b"%04x" % (len(packet) + 4) + packet)
+    target.write(b"0000")
+    target.flush()
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["serve"]:
+        serve(sys.stdin.buffer, sys.stdout.buffer)
+    else:
+        sys.stdout.buffer.write(stored(sys.stdin.buffer.read()))

@@ -315,7 +315,7 @@ def _unpacked(template: Path, folder: Path) -> tuple[Path, str]:
 
 def _render(c: Context, source: Path, package: str, tree: Path) -> str | None:
     """Put the project as the newer template has it into a work tree and commit it; None if nothing differs."""
-    git = f"git -C '{tree}' -c filter.nbclean.clean=cat"
+    git = f"git -C '{tree}' -c filter.nbclean.process= -c filter.nbclean.clean=cat"
     c.run(f"{git} rm --quiet -r .", hide=True)
     env = {"PYTHONPATH": str(source)}
     c.run(f"'{sys.executable}' -m {package} render '{ROOT / RECORD}' '{tree}'", env=env)

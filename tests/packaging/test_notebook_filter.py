@@ -95,3 +95,30 @@ def test_filter_cleans_what_git_gives_it() -> None:
 @pytest.mark.parametrize("content", [b"", b"not json", b'{"cells": 1}', b"\xff\x00", b"<<<<<<< HEAD\n{}\n"])
 def test_filter_passes_on_what_it_does_not_understand(content: bytes) -> None:
     assert filtered(content) == content
+
+
+def test_one_process_serves_all_files_of_a_command(tmp_path: Path) -> None:
+    files = {
+        "a.ipynb": json.dumps(saved_by_jupyterlab(notebook([stream("stderr", "log\n")]))).encode(),
+        "large.ipynb": json.dumps(notebook([stream("stdout", "x" * 200_000)])).encode(),
+        "broken.ipynb": b"<<<<<<< HEAD\n{}\n",
+        "empty.ipynb": b"",
+        "size of a packet.ipynb": b"y" * 65_516,
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / ".gitattributes").write_text("*.ipynb filter=nbclean\n")
+    log = tmp_path / "started"
+    quoted = " ".join(f"'{part}'" for part in [*FILTER, "serve"])
+
+    def git(*arguments: str) -> bytes:
+        served = f"filter.nbclean.process=echo once >> '{log}'; {quoted}"
+        command = ["git", "-c", served, "-c", "filter.nbclean.required=true", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+
+    git("init", "--quiet")
+    git("add", "--all", *files)
+    for name, content in files.items():
+        assert git("show", f":{name}") == filtered(content), name
+    assert log.read_text() == "once\n"
+    assert b'execution_count": 7' not in git("show", ":a.ipynb")
