@@ -15,7 +15,7 @@ from tasks.hooks import HOOKS
 PYTHON = ".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python"
 GIT = {
     "filter.nbclean.clean": f"{PYTHON} -I tasks/notebooks.py",
-    "filter.nbclean.process": f"{PYTHON} -I tasks/notebooks.py serve",  # one process for all files; before 2.11: the other
+    "filter.nbclean.process": f"{PYTHON} -I tasks/notebooks.py serve",  # one process for all files
     "merge.nbmerge.name": "merge notebooks cell by cell",
     "merge.nbmerge.driver": f"{PYTHON} -I tasks/hooks.py merge-notebook %O %A %B %P",
     "merge.nbexport.name": "export generated files again instead of merging them",
