@@ -560,7 +560,7 @@ class Plan:
     output_topic: str
     dead_letter_topic: str
     batch_size: int = 5_000
-    batch_wait: float = 0.01
+    batch_wait: float = 0.005
     max_messages: int | None = None
     idle_time: float | None = None
     max_refused_rate: float = 0.1

@@ -450,7 +450,7 @@ class KafkaInferenceJob(base.Job):
     decoder: streams.DecoderKind = pdt.Field(streams.JsonDecoder(), description="How records are read.")
     encoder: streams.EncoderKind = pdt.Field(streams.JsonEncoder(), description="How predictions are written.")
     batch_size: int = pdt.Field(5_000, ge=1, le=100_000, description="Most records that are scored together.")
-    batch_wait: float = pdt.Field(0.01, ge=0, le=60, description="Seconds for which a batch waits for more records.")
+    batch_wait: float = pdt.Field(0.005, ge=0, le=60, description="Seconds for which a batch waits for more records.")
     max_record_bytes: int = pdt.Field(100_000, ge=1, description="A larger record is a dead letter.")
     max_refused_rate: float = pdt.Field(
         0.1, ge=0, le=1, description="Share of dead letters, over the last 1,000 records, above which the job fails."
