@@ -1,5 +1,8 @@
 """Commits export, branches merge cell by cell, and what a person has to decide is marked and never lost."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.tasks.conftest import INDEX, MODULE, Cell, Project
