@@ -13,9 +13,15 @@ from tasks.exports import PACKAGE
 from tasks.hooks import HOOKS
 
 PYTHON = ".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python"
+# One process for all files of a command. Git would end where there is none to answer it, as in a work tree without
+# .venv: there a line of shell answers in its place, that it can do nothing.
+SERVE = f"""\
+if [ -x {PYTHON} ] && [ -f tasks/notebooks.py ]; then exec {PYTHON} -I tasks/notebooks.py serve; fi; \
+echo 'notebooks are stored here as they are: make install sets up what cleans them' >&2; \
+printf '0016git-filter-server\\n000eversion=2\\n00000000'; cat > /dev/null"""
 GIT = {
     "filter.nbclean.clean": f"{PYTHON} -I tasks/notebooks.py",
-    "filter.nbclean.process": f"{PYTHON} -I tasks/notebooks.py serve",  # one process for all files
+    "filter.nbclean.process": SERVE,
     "merge.nbmerge.name": "merge notebooks cell by cell",
     "merge.nbmerge.driver": f"{PYTHON} -I tasks/hooks.py merge-notebook %O %A %B %P",
     "merge.nbexport.name": "export generated files again instead of merging them",

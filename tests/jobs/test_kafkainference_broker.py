@@ -42,7 +42,8 @@ class Topics:
         new = [NewTopic(each, 4, 1, config=settings if each.startswith("out") else {}) for each in self.names]
         for made in self.admin.create_topics(new).values():
             made.result(20)
-        self.producer = Producer({"bootstrap.servers": broker.address, "linger.ms": 5, "log_level": 0})
+        settings = {"bootstrap.servers": broker.address, "linger.ms": 5, "log_level": 0}
+        self.producer = Producer(settings | {"enable.idempotence": True})  # sends nothing twice when a broker restarts
         self.keys: list[bytes] = []
 
     def send(self, count: int, value: Callable[[int], bytes | None] | None = None, rate: float | None = None) -> None:

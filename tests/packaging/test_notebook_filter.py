@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from nbdev.clean import nbdev_clean
 
+from tasks import installs
 from tasks.notebooks import clean, notebooks
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +123,21 @@ def test_one_process_serves_all_files_of_a_command(tmp_path: Path) -> None:
         assert git("show", f":{name}") == filtered(content), name
     assert log.read_text() == "once\n"
     assert b'execution_count": 7' not in git("show", ":a.ipynb")
+
+
+def test_git_goes_on_where_nothing_can_clean(tmp_path: Path) -> None:
+    content = json.dumps(saved_by_jupyterlab(notebook([]))).encode()
+    (tmp_path / "a.ipynb").write_bytes(content)
+    (tmp_path / ".gitattributes").write_text("*.ipynb filter=nbclean\n")
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        settings = [f"{name}={value}" for name, value in installs.GIT.items()]
+        options = [part for setting in settings for part in ("-c", setting)]
+        return subprocess.run(["git", *options, *arguments], cwd=tmp_path, capture_output=True, check=True)
+
+    git("init", "--quiet")
+    assert b"make install" in git("add", "--all").stderr
+    assert git("show", ":a.ipynb").stdout == content
+    (tmp_path / "a.ipynb").unlink()
+    git("checkout", "--", "a.ipynb")
+    assert (tmp_path / "a.ipynb").read_bytes() == content
