@@ -237,7 +237,7 @@ def migrate(path: Path, address: str, artifacts: Path | None) -> dict[str, int]:
             there, and their addresses become the server's. Without it, artifacts and addresses stay as they are.
 
     Raises:
-        StoreError: the target has runs or models, or is of another version of MLflow.
+        StoreError: the target cannot be reached, has runs or models, or is of another version of MLflow.
     """
     import sqlalchemy as sa
     from mlflow.exceptions import MlflowException
@@ -246,6 +246,7 @@ def migrate(path: Path, address: str, artifacts: Path | None) -> dict[str, int]:
     engine = sa.create_engine(address)
     shown = engine.url.render_as_string(hide_password=True)
     try:
+        engine.connect().close()  # a server that is not there is told at once: MLflow would ask for over a minute
         MlflowClient(tracking_uri=address, registry_uri=address).search_experiments(max_results=1)  # makes the tables
         with tempfile.TemporaryDirectory() as folder, engine.begin() as target:
             copy = Path(folder, DATABASE)
