@@ -375,16 +375,11 @@ _OVERRIDES = click.option(
 _DATA = click.option(
     "--data", metavar="TABLE", type=click.Path(), help="Table that every job reads: a .csv or .parquet file."
 )
-
-
-# %% ../nbs/scripts.ipynb #af459a47
-@cli.command()
-@_WORDS
-@_OVERRIDES
-@_DATA
-@click.option("--in-process", is_flag=True, help="Run in this process, without notebooks.")
-@click.option("--isolated", is_flag=True, help="Start a fresh interpreter for each notebook, which takes seconds more.")
-@click.option(
+_IN_PROCESS = click.option("--in-process", is_flag=True, help="Run in this process, without notebooks.")
+_ISOLATED = click.option(
+    "--isolated", is_flag=True, help="Start a fresh interpreter for each notebook, which takes seconds more."
+)
+_NOTEBOOKS = click.option(
     "--notebooks",
     "folder",
     default="outputs/notebooks",
@@ -392,6 +387,16 @@ _DATA = click.option(
     type=click.Path(path_type=Path),
     help="Where executed notebooks are kept.",
 )
+
+
+# %% ../nbs/scripts.ipynb #af459a47
+@cli.command()
+@_WORDS
+@_OVERRIDES
+@_DATA
+@_IN_PROCESS
+@_ISOLATED
+@_NOTEBOOKS
 @click.option("--resume", is_flag=True, help="Skip steps whose code, configuration and data have not changed.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def run(
@@ -561,16 +566,9 @@ def _kinds_allowed(context: click.Context, parameter: click.Parameter, given: st
     callback=_kinds_allowed,
     help="What may differ from the record, separated by commas: code, environment, data, artifacts.",
 )
-@click.option("--in-process", is_flag=True, help="Run in this process, without a notebook.")
-@click.option("--isolated", is_flag=True, help="Start a fresh interpreter for the notebook.")
-@click.option(
-    "--notebooks",
-    "folder",
-    default="outputs/notebooks",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Where the executed notebook is kept.",
-)
+@_IN_PROCESS
+@_ISOLATED
+@_NOTEBOOKS
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def reproduce(word: str, allow: list[str], in_process: bool, isolated: bool, folder: Path, debug: bool) -> None:
     """Run a recorded run again and compare: RUN is an MLflow run id, or an executed notebook.
