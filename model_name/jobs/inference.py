@@ -145,11 +145,8 @@ class InferenceJob(base.Job):
 
     def pins(self) -> dict[str, Any]:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
-        return {
-            "alias_or_version": int(
-                registries.find_version(self.mlflow_service.client(), name, self.alias_or_version).version
-            )
-        }
+        version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
+        return {"alias_or_version": int(version.version)}
 
     def standing(self) -> dict[str, Any]:  # noqa: D102
         return {"outputs": self.outputs.exists()}
