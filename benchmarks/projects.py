@@ -15,7 +15,8 @@ from benchmarks.measuring import Case
 SIZES = (10_000, 100_000, 1_000_000)
 READ = "import sys, pandas; pandas.read_csv(sys.argv[1])"
 PROFILE = (
-    "import sys, pathlib; from model_name.io import profiles; profiles.profile(pathlib.Path(sys.argv[1]), 'amount')"
+    "import sys, pathlib; from model_name.scaffold import profiles; "
+    "profiles.profile(pathlib.Path(sys.argv[1]), 'amount')"
 )
 
 

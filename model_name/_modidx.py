@@ -906,156 +906,6 @@ d = {
             "model_name.io.processes._machine": ("io/processes.html#_machine", "model_name/io/processes.py"),
             "model_name.io.processes._started": ("io/processes.html#_started", "model_name/io/processes.py"),
         },
-        "model_name.io.profiles": {
-            "model_name.io.profiles.ColumnProfile": ("io/profiles.html#columnprofile", "model_name/io/profiles.py"),
-            "model_name.io.profiles.Profiled": ("io/profiles.html#profiled", "model_name/io/profiles.py"),
-            "model_name.io.profiles.TableProfile": ("io/profiles.html#tableprofile", "model_name/io/profiles.py"),
-            "model_name.io.profiles.TableProfile.named": (
-                "io/profiles.html#tableprofile.named",
-                "model_name/io/profiles.py",
-            ),
-            "model_name.io.profiles.TableProfile.of": ("io/profiles.html#tableprofile.of", "model_name/io/profiles.py"),
-            "model_name.io.profiles.TableProfile.time": (
-                "io/profiles.html#tableprofile.time",
-                "model_name/io/profiles.py",
-            ),
-            "model_name.io.profiles._Form": ("io/profiles.html#_form", "model_name/io/profiles.py"),
-            "model_name.io.profiles._Table": ("io/profiles.html#_table", "model_name/io/profiles.py"),
-            "model_name.io.profiles._Values": ("io/profiles.html#_values", "model_name/io/profiles.py"),
-            "model_name.io.profiles._amounts": ("io/profiles.html#_amounts", "model_name/io/profiles.py"),
-            "model_name.io.profiles._as_target": ("io/profiles.html#_as_target", "model_name/io/profiles.py"),
-            "model_name.io.profiles._as_used": ("io/profiles.html#_as_used", "model_name/io/profiles.py"),
-            "model_name.io.profiles._choose_index": ("io/profiles.html#_choose_index", "model_name/io/profiles.py"),
-            "model_name.io.profiles._combinations": ("io/profiles.html#_combinations", "model_name/io/profiles.py"),
-            "model_name.io.profiles._dates": ("io/profiles.html#_dates", "model_name/io/profiles.py"),
-            "model_name.io.profiles._decide": ("io/profiles.html#_decide", "model_name/io/profiles.py"),
-            "model_name.io.profiles._decimal": ("io/profiles.html#_decimal", "model_name/io/profiles.py"),
-            "model_name.io.profiles._decodes": ("io/profiles.html#_decodes", "model_name/io/profiles.py"),
-            "model_name.io.profiles._describe": ("io/profiles.html#_describe", "model_name/io/profiles.py"),
-            "model_name.io.profiles._determines": ("io/profiles.html#_determines", "model_name/io/profiles.py"),
-            "model_name.io.profiles._equal": ("io/profiles.html#_equal", "model_name/io/profiles.py"),
-            "model_name.io.profiles._evenness": ("io/profiles.html#_evenness", "model_name/io/profiles.py"),
-            "model_name.io.profiles._field_names": ("io/profiles.html#_field_names", "model_name/io/profiles.py"),
-            "model_name.io.profiles._form": ("io/profiles.html#_form", "model_name/io/profiles.py"),
-            "model_name.io.profiles._is_number": ("io/profiles.html#_is_number", "model_name/io/profiles.py"),
-            "model_name.io.profiles._is_plain": ("io/profiles.html#_is_plain", "model_name/io/profiles.py"),
-            "model_name.io.profiles._looked_up": ("io/profiles.html#_looked_up", "model_name/io/profiles.py"),
-            "model_name.io.profiles._marked": ("io/profiles.html#_marked", "model_name/io/profiles.py"),
-            "model_name.io.profiles._mixture": ("io/profiles.html#_mixture", "model_name/io/profiles.py"),
-            "model_name.io.profiles._number_values": ("io/profiles.html#_number_values", "model_name/io/profiles.py"),
-            "model_name.io.profiles._numbers": ("io/profiles.html#_numbers", "model_name/io/profiles.py"),
-            "model_name.io.profiles._orders": ("io/profiles.html#_orders", "model_name/io/profiles.py"),
-            "model_name.io.profiles._plain_name": ("io/profiles.html#_plain_name", "model_name/io/profiles.py"),
-            "model_name.io.profiles._purity": ("io/profiles.html#_purity", "model_name/io/profiles.py"),
-            "model_name.io.profiles._read": ("io/profiles.html#_read", "model_name/io/profiles.py"),
-            "model_name.io.profiles._read_csv": ("io/profiles.html#_read_csv", "model_name/io/profiles.py"),
-            "model_name.io.profiles._read_text": ("io/profiles.html#_read_text", "model_name/io/profiles.py"),
-            "model_name.io.profiles._require": ("io/profiles.html#_require", "model_name/io/profiles.py"),
-            "model_name.io.profiles._resemblance": ("io/profiles.html#_resemblance", "model_name/io/profiles.py"),
-            "model_name.io.profiles._rows": ("io/profiles.html#_rows", "model_name/io/profiles.py"),
-            "model_name.io.profiles._starts_with_zero": (
-                "io/profiles.html#_starts_with_zero",
-                "model_name/io/profiles.py",
-            ),
-            "model_name.io.profiles._stored": ("io/profiles.html#_stored", "model_name/io/profiles.py"),
-            "model_name.io.profiles._text_values": ("io/profiles.html#_text_values", "model_name/io/profiles.py"),
-            "model_name.io.profiles._tracked": ("io/profiles.html#_tracked", "model_name/io/profiles.py"),
-            "model_name.io.profiles._unreadable": ("io/profiles.html#_unreadable", "model_name/io/profiles.py"),
-            "model_name.io.profiles._values": ("io/profiles.html#_values", "model_name/io/profiles.py"),
-            "model_name.io.profiles._why_not": ("io/profiles.html#_why_not", "model_name/io/profiles.py"),
-            "model_name.io.profiles._without_leaks": ("io/profiles.html#_without_leaks", "model_name/io/profiles.py"),
-            "model_name.io.profiles.field_name": ("io/profiles.html#field_name", "model_name/io/profiles.py"),
-            "model_name.io.profiles.find_leaks": ("io/profiles.html#find_leaks", "model_name/io/profiles.py"),
-            "model_name.io.profiles.profile": ("io/profiles.html#profile", "model_name/io/profiles.py"),
-        },
-        "model_name.io.projects": {
-            "model_name.io.projects.File": ("io/projects.html#file", "model_name/io/projects.py"),
-            "model_name.io.projects.Record": ("io/projects.html#record", "model_name/io/projects.py"),
-            "model_name.io.projects._about_table": ("io/projects.html#_about_table", "model_name/io/projects.py"),
-            "model_name.io.projects._cell": ("io/projects.html#_cell", "model_name/io/projects.py"),
-            "model_name.io.projects._class": ("io/projects.html#_class", "model_name/io/projects.py"),
-            "model_name.io.projects._classes": ("io/projects.html#_classes", "model_name/io/projects.py"),
-            "model_name.io.projects._code": ("io/projects.html#_code", "model_name/io/projects.py"),
-            "model_name.io.projects._commit": ("io/projects.html#_commit", "model_name/io/projects.py"),
-            "model_name.io.projects._configured": ("io/projects.html#_configured", "model_name/io/projects.py"),
-            "model_name.io.projects._consequences": ("io/projects.html#_consequences", "model_name/io/projects.py"),
-            "model_name.io.projects._day": ("io/projects.html#_day", "model_name/io/projects.py"),
-            "model_name.io.projects._declaration": ("io/projects.html#_declaration", "model_name/io/projects.py"),
-            "model_name.io.projects._described": ("io/projects.html#_described", "model_name/io/projects.py"),
-            "model_name.io.projects._description": ("io/projects.html#_description", "model_name/io/projects.py"),
-            "model_name.io.projects._ends": ("io/projects.html#_ends", "model_name/io/projects.py"),
-            "model_name.io.projects._index": ("io/projects.html#_index", "model_name/io/projects.py"),
-            "model_name.io.projects._installed": ("io/projects.html#_installed", "model_name/io/projects.py"),
-            "model_name.io.projects._introduction": ("io/projects.html#_introduction", "model_name/io/projects.py"),
-            "model_name.io.projects._is_example": ("io/projects.html#_is_example", "model_name/io/projects.py"),
-            "model_name.io.projects._is_for_every_table": (
-                "io/projects.html#_is_for_every_table",
-                "model_name/io/projects.py",
-            ),
-            "model_name.io.projects._is_truth": ("io/projects.html#_is_truth", "model_name/io/projects.py"),
-            "model_name.io.projects._is_written": ("io/projects.html#_is_written", "model_name/io/projects.py"),
-            "model_name.io.projects._keep_table": ("io/projects.html#_keep_table", "model_name/io/projects.py"),
-            "model_name.io.projects._left_out": ("io/projects.html#_left_out", "model_name/io/projects.py"),
-            "model_name.io.projects._limits": ("io/projects.html#_limits", "model_name/io/projects.py"),
-            "model_name.io.projects._literal": ("io/projects.html#_literal", "model_name/io/projects.py"),
-            "model_name.io.projects._loses_cells": ("io/projects.html#_loses_cells", "model_name/io/projects.py"),
-            "model_name.io.projects._matches": ("io/projects.html#_matches", "model_name/io/projects.py"),
-            "model_name.io.projects._names": ("io/projects.html#_names", "model_name/io/projects.py"),
-            "model_name.io.projects._names_lost_page": (
-                "io/projects.html#_names_lost_page",
-                "model_name/io/projects.py",
-            ),
-            "model_name.io.projects._number": ("io/projects.html#_number", "model_name/io/projects.py"),
-            "model_name.io.projects._one_of": ("io/projects.html#_one_of", "model_name/io/projects.py"),
-            "model_name.io.projects._paragraph": ("io/projects.html#_paragraph", "model_name/io/projects.py"),
-            "model_name.io.projects._rendered": ("io/projects.html#_rendered", "model_name/io/projects.py"),
-            "model_name.io.projects._require_empty": ("io/projects.html#_require_empty", "model_name/io/projects.py"),
-            "model_name.io.projects._run": ("io/projects.html#_run", "model_name/io/projects.py"),
-            "model_name.io.projects._seen": ("io/projects.html#_seen", "model_name/io/projects.py"),
-            "model_name.io.projects._select": ("io/projects.html#_select", "model_name/io/projects.py"),
-            "model_name.io.projects._settle": ("io/projects.html#_settle", "model_name/io/projects.py"),
-            "model_name.io.projects._share": ("io/projects.html#_share", "model_name/io/projects.py"),
-            "model_name.io.projects._speaks_of_example": (
-                "io/projects.html#_speaks_of_example",
-                "model_name/io/projects.py",
-            ),
-            "model_name.io.projects._target": ("io/projects.html#_target", "model_name/io/projects.py"),
-            "model_name.io.projects._tracked": ("io/projects.html#_tracked", "model_name/io/projects.py"),
-            "model_name.io.projects._unpack": ("io/projects.html#_unpack", "model_name/io/projects.py"),
-            "model_name.io.projects._version": ("io/projects.html#_version", "model_name/io/projects.py"),
-            "model_name.io.projects._while": ("io/projects.html#_while", "model_name/io/projects.py"),
-            "model_name.io.projects._without_introduction": (
-                "io/projects.html#_without_introduction",
-                "model_name/io/projects.py",
-            ),
-            "model_name.io.projects._without_lost_links": (
-                "io/projects.html#_without_lost_links",
-                "model_name/io/projects.py",
-            ),
-            "model_name.io.projects._without_marked": ("io/projects.html#_without_marked", "model_name/io/projects.py"),
-            "model_name.io.projects._without_outputs": (
-                "io/projects.html#_without_outputs",
-                "model_name/io/projects.py",
-            ),
-            "model_name.io.projects._without_paragraphs": (
-                "io/projects.html#_without_paragraphs",
-                "model_name/io/projects.py",
-            ),
-            "model_name.io.projects._wrapped": ("io/projects.html#_wrapped", "model_name/io/projects.py"),
-            "model_name.io.projects._wrapped_parts": ("io/projects.html#_wrapped_parts", "model_name/io/projects.py"),
-            "model_name.io.projects._write": ("io/projects.html#_write", "model_name/io/projects.py"),
-            "model_name.io.projects.check_name": ("io/projects.html#check_name", "model_name/io/projects.py"),
-            "model_name.io.projects.commit_message": ("io/projects.html#commit_message", "model_name/io/projects.py"),
-            "model_name.io.projects.create": ("io/projects.html#create", "model_name/io/projects.py"),
-            "model_name.io.projects.identity": ("io/projects.html#identity", "model_name/io/projects.py"),
-            "model_name.io.projects.rename": ("io/projects.html#rename", "model_name/io/projects.py"),
-            "model_name.io.projects.render": ("io/projects.html#render", "model_name/io/projects.py"),
-            "model_name.io.projects.render_again": ("io/projects.html#render_again", "model_name/io/projects.py"),
-            "model_name.io.projects.schema_notebook": ("io/projects.html#schema_notebook", "model_name/io/projects.py"),
-            "model_name.io.projects.summary": ("io/projects.html#summary", "model_name/io/projects.py"),
-            "model_name.io.projects.template": ("io/projects.html#template", "model_name/io/projects.py"),
-            "model_name.io.projects.without_example": ("io/projects.html#without_example", "model_name/io/projects.py"),
-        },
         "model_name.io.provenance": {
             "model_name.io.provenance.DataFingerprint": (
                 "io/provenance.html#datafingerprint",
@@ -2419,6 +2269,415 @@ d = {
             ),
             "model_name.jobs.tuning.find": ("jobs/tuning.html#find", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning.tidy": ("jobs/tuning.html#tidy", "model_name/jobs/tuning.py"),
+        },
+        "model_name.scaffold.declarations": {
+            "model_name.scaffold.declarations._class": (
+                "scaffold/declarations.html#_class",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._code": (
+                "scaffold/declarations.html#_code",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._consequences": (
+                "scaffold/declarations.html#_consequences",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._day": (
+                "scaffold/declarations.html#_day",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._declaration": (
+                "scaffold/declarations.html#_declaration",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._description": (
+                "scaffold/declarations.html#_description",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._ends": (
+                "scaffold/declarations.html#_ends",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._index": (
+                "scaffold/declarations.html#_index",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._is_truth": (
+                "scaffold/declarations.html#_is_truth",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._limits": (
+                "scaffold/declarations.html#_limits",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._literal": (
+                "scaffold/declarations.html#_literal",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._number": (
+                "scaffold/declarations.html#_number",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._one_of": (
+                "scaffold/declarations.html#_one_of",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._seen": (
+                "scaffold/declarations.html#_seen",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._share": (
+                "scaffold/declarations.html#_share",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._target": (
+                "scaffold/declarations.html#_target",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations.classes": (
+                "scaffold/declarations.html#classes",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations.introduction": (
+                "scaffold/declarations.html#introduction",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations.left_out": (
+                "scaffold/declarations.html#left_out",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations.paragraph": (
+                "scaffold/declarations.html#paragraph",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations.wrapped": (
+                "scaffold/declarations.html#wrapped",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations.wrapped_parts": (
+                "scaffold/declarations.html#wrapped_parts",
+                "model_name/scaffold/declarations.py",
+            ),
+        },
+        "model_name.scaffold.leaks": {
+            "model_name.scaffold.leaks._combinations": (
+                "scaffold/leaks.html#_combinations",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._determines": (
+                "scaffold/leaks.html#_determines",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._equal": ("scaffold/leaks.html#_equal", "model_name/scaffold/leaks.py"),
+            "model_name.scaffold.leaks._is_number": ("scaffold/leaks.html#_is_number", "model_name/scaffold/leaks.py"),
+            "model_name.scaffold.leaks._orders": ("scaffold/leaks.html#_orders", "model_name/scaffold/leaks.py"),
+            "model_name.scaffold.leaks._purity": ("scaffold/leaks.html#_purity", "model_name/scaffold/leaks.py"),
+            "model_name.scaffold.leaks._resemblance": (
+                "scaffold/leaks.html#_resemblance",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks.find_leaks": ("scaffold/leaks.html#find_leaks", "model_name/scaffold/leaks.py"),
+        },
+        "model_name.scaffold.profiles": {
+            "model_name.scaffold.profiles.ColumnProfile": (
+                "scaffold/profiles.html#columnprofile",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles.Profiled": (
+                "scaffold/profiles.html#profiled",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles.TableProfile": (
+                "scaffold/profiles.html#tableprofile",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles.TableProfile.named": (
+                "scaffold/profiles.html#tableprofile.named",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles.TableProfile.of": (
+                "scaffold/profiles.html#tableprofile.of",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles.TableProfile.time": (
+                "scaffold/profiles.html#tableprofile.time",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._Form": ("scaffold/profiles.html#_form", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._Table": ("scaffold/profiles.html#_table", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._Values": (
+                "scaffold/profiles.html#_values",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._amounts": (
+                "scaffold/profiles.html#_amounts",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._as_target": (
+                "scaffold/profiles.html#_as_target",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._as_used": (
+                "scaffold/profiles.html#_as_used",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._choose_index": (
+                "scaffold/profiles.html#_choose_index",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._dates": ("scaffold/profiles.html#_dates", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._decide": (
+                "scaffold/profiles.html#_decide",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._decimal": (
+                "scaffold/profiles.html#_decimal",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._decodes": (
+                "scaffold/profiles.html#_decodes",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe": (
+                "scaffold/profiles.html#_describe",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._evenness": (
+                "scaffold/profiles.html#_evenness",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._field_names": (
+                "scaffold/profiles.html#_field_names",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._form": ("scaffold/profiles.html#_form", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._is_plain": (
+                "scaffold/profiles.html#_is_plain",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._looked_up": (
+                "scaffold/profiles.html#_looked_up",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._marked": (
+                "scaffold/profiles.html#_marked",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._mixture": (
+                "scaffold/profiles.html#_mixture",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._number_values": (
+                "scaffold/profiles.html#_number_values",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._numbers": (
+                "scaffold/profiles.html#_numbers",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._plain_name": (
+                "scaffold/profiles.html#_plain_name",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._read": ("scaffold/profiles.html#_read", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._read_csv": (
+                "scaffold/profiles.html#_read_csv",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._read_text": (
+                "scaffold/profiles.html#_read_text",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._require": (
+                "scaffold/profiles.html#_require",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._rows": ("scaffold/profiles.html#_rows", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._starts_with_zero": (
+                "scaffold/profiles.html#_starts_with_zero",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._stored": (
+                "scaffold/profiles.html#_stored",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._text_values": (
+                "scaffold/profiles.html#_text_values",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._tracked": (
+                "scaffold/profiles.html#_tracked",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._unreadable": (
+                "scaffold/profiles.html#_unreadable",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._values": (
+                "scaffold/profiles.html#_values",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._why_not": (
+                "scaffold/profiles.html#_why_not",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._without_leaks": (
+                "scaffold/profiles.html#_without_leaks",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles.field_name": (
+                "scaffold/profiles.html#field_name",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles.profile": (
+                "scaffold/profiles.html#profile",
+                "model_name/scaffold/profiles.py",
+            ),
+        },
+        "model_name.scaffold.projects": {
+            "model_name.scaffold.projects.File": ("scaffold/projects.html#file", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects.Record": ("scaffold/projects.html#record", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._about_table": (
+                "scaffold/projects.html#_about_table",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._cell": ("scaffold/projects.html#_cell", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._commit": (
+                "scaffold/projects.html#_commit",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._configured": (
+                "scaffold/projects.html#_configured",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._described": (
+                "scaffold/projects.html#_described",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._installed": (
+                "scaffold/projects.html#_installed",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._is_example": (
+                "scaffold/projects.html#_is_example",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._is_for_every_table": (
+                "scaffold/projects.html#_is_for_every_table",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._is_written": (
+                "scaffold/projects.html#_is_written",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._keep_table": (
+                "scaffold/projects.html#_keep_table",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._loses_cells": (
+                "scaffold/projects.html#_loses_cells",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._matches": (
+                "scaffold/projects.html#_matches",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._names": ("scaffold/projects.html#_names", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._names_lost_page": (
+                "scaffold/projects.html#_names_lost_page",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._rendered": (
+                "scaffold/projects.html#_rendered",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._require_empty": (
+                "scaffold/projects.html#_require_empty",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._run": ("scaffold/projects.html#_run", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._select": (
+                "scaffold/projects.html#_select",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._settle": (
+                "scaffold/projects.html#_settle",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._speaks_of_example": (
+                "scaffold/projects.html#_speaks_of_example",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._tracked": (
+                "scaffold/projects.html#_tracked",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._unpack": (
+                "scaffold/projects.html#_unpack",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._version": (
+                "scaffold/projects.html#_version",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._while": ("scaffold/projects.html#_while", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._without_introduction": (
+                "scaffold/projects.html#_without_introduction",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._without_lost_links": (
+                "scaffold/projects.html#_without_lost_links",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._without_marked": (
+                "scaffold/projects.html#_without_marked",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._without_outputs": (
+                "scaffold/projects.html#_without_outputs",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._without_paragraphs": (
+                "scaffold/projects.html#_without_paragraphs",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._write": ("scaffold/projects.html#_write", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects.check_name": (
+                "scaffold/projects.html#check_name",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.commit_message": (
+                "scaffold/projects.html#commit_message",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.create": ("scaffold/projects.html#create", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects.identity": (
+                "scaffold/projects.html#identity",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.rename": ("scaffold/projects.html#rename", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects.render": ("scaffold/projects.html#render", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects.render_again": (
+                "scaffold/projects.html#render_again",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.schema_notebook": (
+                "scaffold/projects.html#schema_notebook",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.summary": (
+                "scaffold/projects.html#summary",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.template": (
+                "scaffold/projects.html#template",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.without_example": (
+                "scaffold/projects.html#without_example",
+                "model_name/scaffold/projects.py",
+            ),
         },
         "model_name.scripts": {
             "model_name.scripts.Outcome": ("scripts.html#outcome", "model_name/scripts.py"),

@@ -627,7 +627,7 @@ def new(
     The table (CSV in any form, or Parquet) is read once: its schema is written for you, with a paragraph on what each
     column holds, and columns that give the target away are left out.
     """
-    from model_name.io import projects
+    from model_name.scaffold import projects
 
     folder = projects.create(name, into=into, data=data, target=target, index=index, task=task)
     for line in projects.summary(folder):
@@ -639,7 +639,7 @@ def new(
 @click.argument("into", type=click.Path(path_type=Path))
 def render(record: Path, into: Path) -> None:
     """Write the files of an existing project again, as this version of the template has them."""
-    from model_name.io import projects
+    from model_name.scaffold import projects
 
     projects.render_again(record, into)
 

@@ -12,6 +12,7 @@ from tasks.notebooks import ROOT
 
 PACKAGE = "model_name"
 SUBPACKAGES = ["core", "io", "utils", "jobs"]
+SUBPACKAGES.append("scaffold")  # template: only here
 _BEGIN, _END = "<!-- drawn by `inv diagrams.draw` -->", "<!-- drawn until here -->"
 
 

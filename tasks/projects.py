@@ -307,9 +307,9 @@ def _unpacked(template: Path, folder: Path) -> tuple[Path, str]:
         with zipfile.ZipFile(template) as wheel:
             wheel.extractall(folder / "wheel")
         template = folder / "wheel"
-    found = sorted(template.glob("*/io/projects.py"))
+    found = sorted(template.glob("*/scaffold/projects.py"))
     if not found:
-        raise Exit(f"{template} is neither a checkout nor a wheel of a template: it has no */io/projects.py")
+        raise Exit(f"{template} is neither a checkout nor a wheel of a template: it has no */scaffold/projects.py")
     return template.absolute(), found[0].parent.parent.name
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from model_name.io import projects as template
+from model_name.scaffold import projects as template
 from tasks import projects
 
 ROOT = Path(__file__).parents[2]

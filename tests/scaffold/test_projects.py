@@ -13,7 +13,7 @@ import pytest
 
 from model_name import scripts
 from model_name.core import errors
-from model_name.io import profiles, projects
+from model_name.scaffold import profiles, projects
 
 NAME = "guests"
 
@@ -111,7 +111,7 @@ def test_nothing_of_the_template_or_its_example_is_left(rendered: projects.Files
         if found := projects.EXAMPLE_WORDS.search(content):
             left.append(
                 f"{path}: {content[max(found.start() - 40, 0) : found.end() + 20]!r}: say it without the "
-                "example, or list the file in OF_THE_EXAMPLE of nbs/io/projects.ipynb"
+                "example, or list the file in OF_THE_EXAMPLE of nbs/scaffold/projects.ipynb"
             )
     assert left == []
 
@@ -136,7 +136,7 @@ def test_what_makes_projects_stays_behind(rendered: projects.Files) -> None:
     assert "def new(" not in text(rendered, "nbs/scripts.ipynb")
     for path in ("setup.py", "pyproject.toml", "MANIFEST.in", "tasks/checks.py", "tests/packaging/test_wheel.py"):
         assert "template:" not in text(rendered, path), path
-    assert "io.projects" not in text(rendered, "pyproject.toml")
+    assert "scaffold.projects" not in text(rendered, "pyproject.toml")
     assert {"nbs/runs/train.ipynb", "confs/train.yaml", "Makefile", ".ci/run", "tests/test_project.py"} <= set(rendered)
 
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from model_name.core import errors
-from model_name.io import datasets, profiles
+from model_name.io import datasets
+from model_name.scaffold import leaks as searched
+from model_name.scaffold import profiles
 
 ROWS = 120
 
@@ -287,7 +289,7 @@ def test_the_task_follows_from_the_target_unless_it_is_said(
 
 
 def leaks(table: pd.DataFrame, target: str) -> dict[str, str]:
-    return profiles.find_leaks({name: table[name] for name in table if name != target}, table[target])
+    return searched.find_leaks({name: table[name] for name in table if name != target}, table[target])
 
 
 def test_leaks_are_found_with_their_evidence() -> None:
