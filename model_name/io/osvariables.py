@@ -5,11 +5,15 @@
 # %% auto #0
 __all__ = [
     "PACKAGE",
+    "PROJECT_VARIABLE",
     "checkout",
+    "own_project",
+    "project_name",
     "workspace",
     "project",
     "confs_dir",
     "runs_dir",
+    "job_notebooks",
     "sounds_secret",
     "split_secret_addresses",
     "Env",
@@ -20,7 +24,9 @@ __all__ = [
 # %% ../../nbs/io/osvariables.ipynb #efa6180f
 import functools
 import importlib.resources
+import os
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +39,8 @@ from ..core import errors
 # %% ../../nbs/io/osvariables.ipynb #af8caac0
 PACKAGE = errors.__name__.partition(".")[0]
 """Name of this package. It is taken from an imported module, because in a notebook `__name__` is `__main__`."""
+PROJECT_VARIABLE = f"{PACKAGE.upper()}_PROJECT"
+"""Name of the variable that names the folder of a project."""
 
 
 def checkout() -> Path | None:
@@ -41,15 +49,46 @@ def checkout() -> Path | None:
     return next((each for each in (folder, *folder.parents) if _is_checkout(each)), None)
 
 
+def own_project() -> Path | None:
+    """Return the folder of the project over this library that the working directory is in, None outside of one.
+
+    Raises:
+        ConfigError: `MODEL_NAME_PROJECT` names a folder that is not one.
+    """
+    if named := os.environ.get(PROJECT_VARIABLE):
+        if not _declaration(Path(named)):
+            raise errors.ConfigError(f"{PROJECT_VARIABLE}={named}: no pyproject.toml with [tool.{PACKAGE}] is there")
+        return Path(named).absolute()
+    folder = Path.cwd()
+    nearest = next((each for each in (folder, *folder.parents) if (each / "pyproject.toml").is_file()), None)
+    return nearest if nearest is not None and _declaration(nearest) else None
+
+
+def _declaration(folder: Path) -> dict[str, Any]:
+    """Return what the `pyproject.toml` of a folder says to this library."""
+    try:
+        settings = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    declared = settings.get("tool", {}).get(PACKAGE, {})
+    return declared if isinstance(declared, dict) else {}
+
+
+def project_name() -> str:
+    """Return what the project is called: its package, which has its schemas; outside of one, this package."""
+    root = own_project()
+    return PACKAGE if root is None else str(_declaration(root).get("schemas", PACKAGE)).partition(".")[0]
+
+
 def workspace() -> Path:
-    """Return the folder for what a run leaves behind: the checkout's root, or else the working directory."""
-    return checkout() or Path.cwd()
+    """Return the folder for what a run leaves behind: of the project, the checkout, or else the working directory."""
+    return own_project() or checkout() or Path.cwd()
 
 
 def project() -> Path:
     """Return the folder of the code that runs: the checkout, also when an editable one is used from elsewhere."""
     package = Path(str(importlib.resources.files(PACKAGE)))
-    return checkout() or (package.parent if _is_checkout(package.parent) else Path.cwd())
+    return own_project() or checkout() or (package.parent if _is_checkout(package.parent) else Path.cwd())
 
 
 def _is_checkout(folder: Path) -> bool:
@@ -58,11 +97,13 @@ def _is_checkout(folder: Path) -> bool:
 
 # %% ../../nbs/io/osvariables.ipynb #f3ea7807
 def confs_dir() -> Path:
-    """Return the folder of the configuration files: the checkout's `confs`, or the installed package's.
+    """Return the folder of the configuration files: those of the project or the checkout, or the installed package's.
 
     Raises:
         ConfigError: if neither exists.
     """
+    if (root := own_project()) is not None:
+        return root / "confs"
     return _resources("confs", "confs")
 
 
@@ -73,6 +114,12 @@ def runs_dir() -> Path:
         ConfigError: if neither exists.
     """
     return _resources("nbs/runs", "runs")
+
+
+def job_notebooks() -> dict[str, Path]:
+    """Return the notebook of each job by what the job is called: the project's where it has one, or the library's."""
+    folders = [runs_dir(), *([root / "nbs" / "runs"] if (root := own_project()) else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
 
 
 def _resources(in_checkout: str, in_package: str) -> Path:
@@ -149,8 +196,12 @@ class Env(pdts.BaseSettings):
     mlflow_registry_uri: str = pdt.Field(
         default_factory=_registry_uri, description="Address of the model registry; the same as the tracking server."
     )
-    mlflow_experiment_name: str = pdt.Field(PACKAGE, description="Experiment that runs are recorded in.")
-    mlflow_registered_model_name: str = pdt.Field(PACKAGE, description="Name of the model in the registry.")
+    mlflow_experiment_name: str = pdt.Field(
+        default_factory=project_name, description="Experiment that runs are recorded in."
+    )
+    mlflow_registered_model_name: str = pdt.Field(
+        default_factory=project_name, description="Name of the model in the registry."
+    )
     kafka_bootstrap_servers: str | None = pdt.Field(
         None, description="Brokers as host:port, separated by commas; without any, a broker inside the process."
     )
