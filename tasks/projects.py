@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 from invoke import Context, Exit, UnexpectedExit, task
@@ -280,4 +279,8 @@ def rename(c: Context, name: str) -> None:
         if (after := renamed(before, name)) != before:
             place.write_bytes(after.encode())
     c.run(f"git mv {PACKAGE} {name}")
-    print(f"Now it is {name}: rm -rf .venv && make install && make test, then commit it.")
+    c.run(f"ruff check --fix --exit-zero --quiet --exclude {name} .")  # imports are in another order now
+    c.run(f"ruff format --quiet . && nbdev-export && ruff format --quiet {name}")
+    print(
+        f"Now it is {name}: rm -rf .venv && make install && .venv/bin/inv formats.all, then make test, and commit it."
+    )
