@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from .core import errors
+from .core import errors, projects
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -413,6 +413,7 @@ def run(
 
     A YAML file that names no job is merged into all of them. All are checked before the first one runs.
     """
+    projects.locate()  # before the first process starts that has to work for the same project
     _warm_up(in_process or isolated)
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
     _learn_secrets(steps)
