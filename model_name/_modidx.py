@@ -381,19 +381,164 @@ d = {
             "model_name.core.models.of_pipeline": ("core/models.html#of_pipeline", "model_name/core/models.py"),
             "model_name.core.models.to_table": ("core/models.html#to_table", "model_name/core/models.py"),
         },
+        "model_name.core.projects": {
+            "model_name.core.projects.Declaration": ("core/projects.html#declaration", "model_name/core/projects.py"),
+            "model_name.core.projects.Declaration.where": (
+                "core/projects.html#declaration.where",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.Packed": ("core/projects.html#packed", "model_name/core/projects.py"),
+            "model_name.core.projects.Packed.__init__": (
+                "core/projects.html#packed.__init__",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.Packed.__reduce__": (
+                "core/projects.html#packed.__reduce__",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.Project": ("core/projects.html#project", "model_name/core/projects.py"),
+            "model_name.core.projects.Project.__reduce__": (
+                "core/projects.html#project.__reduce__",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.Project.digest": (
+                "core/projects.html#project.digest",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.Project.features": (
+                "core/projects.html#project.features",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.Project.owns": ("core/projects.html#project.owns", "model_name/core/projects.py"),
+            "model_name.core.projects.Project.read_tables": (
+                "core/projects.html#project.read_tables",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.Project.tables": (
+                "core/projects.html#project.tables",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.Tables": ("core/projects.html#tables", "model_name/core/projects.py"),
+            "model_name.core.projects.Tables.__getattr__": (
+                "core/projects.html#tables.__getattr__",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Carried": ("core/projects.html#_carried", "model_name/core/projects.py"),
+            "model_name.core.projects._Carried.__init__": (
+                "core/projects.html#_carried.__init__",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Carried._file": (
+                "core/projects.html#_carried._file",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Carried._is_folder": (
+                "core/projects.html#_carried._is_folder",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Carried.find_spec": (
+                "core/projects.html#_carried.find_spec",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Carried.get_code": (
+                "core/projects.html#_carried.get_code",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Carried.get_source": (
+                "core/projects.html#_carried.get_source",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Carried.holds": (
+                "core/projects.html#_carried.holds",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Carried.is_package": (
+                "core/projects.html#_carried.is_package",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Names": ("core/projects.html#_names", "model_name/core/projects.py"),
+            "model_name.core.projects._Names.__init__": (
+                "core/projects.html#_names.__init__",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Names._renamed": (
+                "core/projects.html#_names._renamed",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Names.visit_Import": (
+                "core/projects.html#_names.visit_import",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Names.visit_ImportFrom": (
+                "core/projects.html#_names.visit_importfrom",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Unpickler": ("core/projects.html#_unpickler", "model_name/core/projects.py"),
+            "model_name.core.projects._Unpickler.__init__": (
+                "core/projects.html#_unpickler.__init__",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._Unpickler.find_class": (
+                "core/projects.html#_unpickler.find_class",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._culprit": ("core/projects.html#_culprit", "model_name/core/projects.py"),
+            "model_name.core.projects._cycle": ("core/projects.html#_cycle", "model_name/core/projects.py"),
+            "model_name.core.projects._declared": ("core/projects.html#_declared", "model_name/core/projects.py"),
+            "model_name.core.projects._failed": ("core/projects.html#_failed", "model_name/core/projects.py"),
+            "model_name.core.projects._import": ("core/projects.html#_import", "model_name/core/projects.py"),
+            "model_name.core.projects._make_importable": (
+                "core/projects.html#_make_importable",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._origin": ("core/projects.html#_origin", "model_name/core/projects.py"),
+            "model_name.core.projects._read_sources": (
+                "core/projects.html#_read_sources",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects._revive": ("core/projects.html#_revive", "model_name/core/projects.py"),
+            "model_name.core.projects._tables": ("core/projects.html#_tables", "model_name/core/projects.py"),
+            "model_name.core.projects._unpack": ("core/projects.html#_unpack", "model_name/core/projects.py"),
+            "model_name.core.projects.active": ("core/projects.html#active", "model_name/core/projects.py"),
+            "model_name.core.projects.declared": ("core/projects.html#declared", "model_name/core/projects.py"),
+            "model_name.core.projects.locate": ("core/projects.html#locate", "model_name/core/projects.py"),
+            "model_name.core.projects.read_declaration": (
+                "core/projects.html#read_declaration",
+                "model_name/core/projects.py",
+            ),
+            "model_name.core.projects.using": ("core/projects.html#using", "model_name/core/projects.py"),
+        },
+        "model_name.core.rentals": {
+            "model_name.core.rentals.InputsSchema": ("core/rentals.html#inputsschema", "model_name/core/rentals.py"),
+            "model_name.core.rentals.OutputsSchema": ("core/rentals.html#outputsschema", "model_name/core/rentals.py"),
+            "model_name.core.rentals.TargetsSchema": ("core/rentals.html#targetsschema", "model_name/core/rentals.py"),
+        },
         "model_name.core.schemas": {
             "model_name.core.schemas.FeatureImportancesSchema": (
                 "core/schemas.html#featureimportancesschema",
                 "model_name/core/schemas.py",
             ),
-            "model_name.core.schemas.InputsSchema": ("core/schemas.html#inputsschema", "model_name/core/schemas.py"),
-            "model_name.core.schemas.OutputsSchema": ("core/schemas.html#outputsschema", "model_name/core/schemas.py"),
             "model_name.core.schemas.SHAPValuesSchema": (
                 "core/schemas.html#shapvaluesschema",
                 "model_name/core/schemas.py",
             ),
-            "model_name.core.schemas.TargetsSchema": ("core/schemas.html#targetsschema", "model_name/core/schemas.py"),
+            "model_name.core.schemas._Tables": ("core/schemas.html#_tables", "model_name/core/schemas.py"),
+            "model_name.core.schemas._Tables.__delattr__": (
+                "core/schemas.html#_tables.__delattr__",
+                "model_name/core/schemas.py",
+            ),
+            "model_name.core.schemas._Tables.__getattr__": (
+                "core/schemas.html#_tables.__getattr__",
+                "model_name/core/schemas.py",
+            ),
+            "model_name.core.schemas._Tables.__setattr__": (
+                "core/schemas.html#_tables.__setattr__",
+                "model_name/core/schemas.py",
+            ),
+            "model_name.core.schemas._kind": ("core/schemas.html#_kind", "model_name/core/schemas.py"),
             "model_name.core.schemas._target": ("core/schemas.html#_target", "model_name/core/schemas.py"),
+            "model_name.core.schemas._targets": ("core/schemas.html#_targets", "model_name/core/schemas.py"),
+            "model_name.core.schemas.differences": ("core/schemas.html#differences", "model_name/core/schemas.py"),
             "model_name.core.schemas.is_count": ("core/schemas.html#is_count", "model_name/core/schemas.py"),
             "model_name.core.schemas.target_name": ("core/schemas.html#target_name", "model_name/core/schemas.py"),
             "model_name.core.schemas.task": ("core/schemas.html#task", "model_name/core/schemas.py"),
@@ -843,10 +988,6 @@ d = {
             "model_name.io.osvariables.Env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
             "model_name.io.osvariables._candidates": (
                 "io/osvariables.html#_candidates",
-                "model_name/io/osvariables.py",
-            ),
-            "model_name.io.osvariables._declaration": (
-                "io/osvariables.html#_declaration",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables._is_checkout": (

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from .core import errors
+from .core import errors, projects
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -430,6 +430,7 @@ def run(
 
     A YAML file that names no job is merged into all of them. All are checked before the first one runs.
     """
+    projects.locate()  # before the first process starts that has to work for the same project
     _warm_up(in_process or isolated)
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
     _learn_secrets(steps)
@@ -691,19 +692,20 @@ def new(
     """
     import tempfile
 
-    from model_name.scaffold import projects, questions
+    from model_name.scaffold import projects as scaffold
+    from model_name.scaffold import questions
 
     if data is None and (target or index or task):
         raise errors.ConfigError("--target, --index and --task say something about a table: name it with --data")
     if data is not None and target is None:
         raise errors.ConfigError("--data needs --target: the name of the column to predict")
-    place = into or context.find_root().obj / projects.check_name(name)
-    projects.require_empty(place)
+    place = into or context.find_root().obj / scaffold.check_name(name)
+    scaffold.require_empty(place)
     with tempfile.TemporaryDirectory() as folder:
         table, column = (data, str(target)) if data else (_example_table(Path(folder)), "cnt")
         profile, unsure = questions.settle(table, column, index, task, _prompt if ask else None)
-        made = projects.create(name, profile, table, place)
-    for line in [*projects.summary(name, profile), *questions.doubts(unsure), *projects.next_steps(made)]:
+        made = scaffold.create(name, profile, table, place)
+    for line in [*scaffold.summary(name, profile), *questions.doubts(unsure), *scaffold.next_steps(made)]:
         click.echo(line)
 
 
@@ -768,14 +770,8 @@ def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
 @contextlib.contextmanager
 def _in_project() -> Iterator[Path]:
     """Work in the folder of the project; give the one that was the working directory before."""
-    here = Path.cwd()
-    named = os.environ.get("MODEL_NAME_PROJECT")
-    if named or any((folder / "pyproject.toml").is_file() for folder in (here, *here.parents)):
-        from model_name.io import osvariables
-
-        with contextlib.chdir(osvariables.own_project() or here):
-            yield here
-    else:
+    here, declaration = Path.cwd(), projects.locate()
+    with contextlib.chdir((declaration and declaration.folder) or here):
         yield here
 
 

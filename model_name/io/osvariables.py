@@ -5,7 +5,6 @@
 # %% auto #0
 __all__ = [
     "PACKAGE",
-    "PROJECT_VARIABLE",
     "checkout",
     "own_project",
     "project_name",
@@ -24,9 +23,7 @@ __all__ = [
 # %% ../../nbs/io/osvariables.ipynb #efa6180f
 import functools
 import importlib.resources
-import os
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,13 +31,11 @@ from typing import Annotated, Any, Literal
 import pydantic as pdt
 import pydantic_settings as pdts
 
-from ..core import errors
+from ..core import errors, projects
 
 # %% ../../nbs/io/osvariables.ipynb #af8caac0
 PACKAGE = errors.__name__.partition(".")[0]
 """Name of this package. It is taken from an imported module, because in a notebook `__name__` is `__main__`."""
-PROJECT_VARIABLE = f"{PACKAGE.upper()}_PROJECT"
-"""Name of the variable that names the folder of a project."""
 
 
 def checkout() -> Path | None:
@@ -50,34 +45,15 @@ def checkout() -> Path | None:
 
 
 def own_project() -> Path | None:
-    """Return the folder of the project over this library that the working directory is in, None outside of one.
-
-    Raises:
-        ConfigError: `MODEL_NAME_PROJECT` names a folder that is not one.
-    """
-    if named := os.environ.get(PROJECT_VARIABLE):
-        if not _declaration(Path(named)):
-            raise errors.ConfigError(f"{PROJECT_VARIABLE}={named}: no pyproject.toml with [tool.{PACKAGE}] is there")
-        return Path(named).absolute()
-    folder = Path.cwd()
-    nearest = next((each for each in (folder, *folder.parents) if (each / "pyproject.toml").is_file()), None)
-    return nearest if nearest is not None and _declaration(nearest) else None
-
-
-def _declaration(folder: Path) -> dict[str, Any]:
-    """Return what the `pyproject.toml` of a folder says to this library."""
-    try:
-        settings = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    declared = settings.get("tool", {}).get(PACKAGE, {})
-    return declared if isinstance(declared, dict) else {}
+    """Return the folder of the project that this process works for; None where it is the library's example."""
+    declaration = projects.locate()
+    return None if declaration is None else declaration.folder
 
 
 def project_name() -> str:
-    """Return what the project is called: its package, which has its schemas; outside of one, this package."""
-    root = own_project()
-    return PACKAGE if root is None else str(_declaration(root).get("schemas", PACKAGE)).partition(".")[0]
+    """Return what the project is called: the package that has its schemas; for the example, this package."""
+    declaration = projects.locate()
+    return PACKAGE if declaration is None else declaration.schemas.partition(".")[0]
 
 
 def workspace() -> Path:
