@@ -42,7 +42,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rendered(table: Path) -> projects.Files:
-    profile = profiles.profile(table, "returns").profile
+    profile = profiles.profile(table, "returns")
     record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/visits.csv")
     return projects.render(projects.template(), record)
 
@@ -182,7 +182,7 @@ def test_columns_called_like_those_of_the_example_are_described_too(tmp_path: Pa
     own = visits().rename(columns={"class": "casual", "2nd": "rental", "verdict": "cnt"})
     own["month"] = [k % 12 + 1 for k in range(len(own))]
     own.to_csv(tmp_path / "bikes.csv", index=False)
-    profile = profiles.profile(tmp_path / "bikes.csv", "returns").profile
+    profile = profiles.profile(tmp_path / "bikes.csv", "returns")
     record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/bikes.csv")
     cells = json.loads(text(projects.render(projects.template(), record), "nbs/core/schemas.ipynb"))["cells"]
     prose = " ".join(" ".join("".join(cell["source"]).split()) for cell in cells if cell["cell_type"] == "markdown")
@@ -206,7 +206,7 @@ def test_configurations_read_the_table(rendered: projects.Files) -> None:
 
 def test_the_first_threshold_is_the_answer_that_knows_nothing(rendered: projects.Files, table: Path) -> None:
     assert "thresholds" not in text(rendered, "confs/evaluate.yaml"), "a classification has to beat the naive answer"
-    profile = profiles.profile(table, "2nd").profile
+    profile = profiles.profile(table, "2nd")
     record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/visits.csv")
     configured = text(projects.render(projects.template(), record), "confs/evaluate.yaml")
     assert "    r2_score: {threshold: 0.0, greater_is_better: true}" in configured
