@@ -2488,6 +2488,7 @@ d = {
                 "scaffold/leaks.html#_resemblance",
                 "model_name/scaffold/leaks.py",
             ),
+            "model_name.scaffold.leaks._told": ("scaffold/leaks.html#_told", "model_name/scaffold/leaks.py"),
             "model_name.scaffold.leaks.find_leaks": ("scaffold/leaks.html#find_leaks", "model_name/scaffold/leaks.py"),
         },
         "model_name.scaffold.profiles": {
@@ -2822,6 +2823,7 @@ d = {
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
             "model_name.scripts._in_process": ("scripts.html#_in_process", "model_name/scripts.py"),
             "model_name.scripts._is_file": ("scripts.html#_is_file", "model_name/scripts.py"),
+            "model_name.scripts._kept_reading": ("scripts.html#_kept_reading", "model_name/scripts.py"),
             "model_name.scripts._kind": ("scripts.html#_kind", "model_name/scripts.py"),
             "model_name.scripts._kinds": ("scripts.html#_kinds", "model_name/scripts.py"),
             "model_name.scripts._kinds_allowed": ("scripts.html#_kinds_allowed", "model_name/scripts.py"),
