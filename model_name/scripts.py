@@ -117,11 +117,29 @@ def _check(verb: str | None, files: Sequence[str], overrides: Sequence[str]) -> 
     from model_name import settings
     from model_name.io import configs
 
+    overrides = [*_kept_reading(files, overrides), *overrides]
     loaded = configs.load(files, overrides, {verb: "job"} if verb else None)
     try:
         return settings.MainSettings.model_validate_json(configs.to_json(loaded.data))
     except pdt.ValidationError as error:
         raise configs.explain(error, loaded, settings.MainSettings) from None
+
+
+def _kept_reading(files: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return overrides that keep what is declared about texts when `--data` names another kind of file."""
+    from loguru import logger
+
+    from model_name.io import configs, readings
+
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("data.table.KIND=")]
+    table = (configs.load(files).data.get("data") or {}).get("table") if chosen and files else None
+    if not isinstance(table, dict) or table.get("KIND") not in _KINDS_OF_FILES or table["KIND"] == chosen[-1]:
+        return []
+    shared = [*readings.TableForm.model_fields, "limit"]
+    lost = [name for name in table if name not in ("KIND", "path", *shared)]
+    if lost:
+        logger.info("Not used, being settings of a {}: {}", table["KIND"], ", ".join(lost))
+    return [f"data.table.{name}={json.dumps(table[name])}" for name in shared if name in table]
 
 
 def _overrides_of(verb: str | None, overrides: Sequence[str], verbs: Collection[str]) -> list[str]:
@@ -167,8 +185,13 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
     return steps
 
 
+_KINDS_OF_FILES = ("CsvReader", "ParquetReader")
+
+
 def data_overrides(address: str) -> list[str]:
     """Turn the address of a table into the overrides that make every job read it.
+
+    Whatever else the configuration says about reading the table stays: words for nothing, dates, names of columns.
 
     Raises:
         ConfigError: the address does not end like a kind of file that is known.
@@ -665,6 +688,12 @@ def _example_table(folder: Path) -> Path:
 @click.option("--index", metavar="COLUMN", help="Column that names the rows; by default one is looked for.")
 @click.option("--task", type=click.Choice(["regression", "classification"]), help="By default the target decides.")
 @click.option(
+    "--date-order",
+    type=click.Choice(["day-first", "month-first"]),
+    help="How dates such as 3/4/2024 are read, where nothing in the table says it.",
+)
+@click.option("--zone", metavar="ZONE", help="Zone whose clocks show times with an offset, e.g. Europe/Berlin.")
+@click.option(
     "--into",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -681,6 +710,8 @@ def new(
     target: str | None,
     index: str | None,
     task: Any,
+    date_order: Any,
+    zone: str | None,
     into: Path | None,
     ask: bool,
     debug: bool,
@@ -695,15 +726,16 @@ def new(
     from model_name.scaffold import projects as scaffold
     from model_name.scaffold import questions
 
-    if data is None and (target or index or task):
-        raise errors.ConfigError("--target, --index and --task say something about a table: name it with --data")
+    if data is None and (target or index or task or date_order or zone):
+        raise errors.ConfigError("--target, --index and the like say something about a table: name it with --data")
     if data is not None and target is None:
         raise errors.ConfigError("--data needs --target: the name of the column to predict")
     place = into or context.find_root().obj / scaffold.check_name(name)
     scaffold.require_empty(place)
     with tempfile.TemporaryDirectory() as folder:
         table, column = (data, str(target)) if data else (_example_table(Path(folder)), "cnt")
-        profile, unsure = questions.settle(table, column, index, task, _prompt if ask else None)
+        known = questions.Known(index=index, task=task, date_order=date_order, zone=zone)
+        profile, unsure = questions.settle(table, column, known, _prompt if ask else None)
         made = scaffold.create(name, profile, table, place)
     for line in [*scaffold.summary(name, profile), *questions.doubts(unsure), *scaffold.next_steps(made)]:
         click.echo(line)

@@ -46,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, table, target in (("guests", visits(), "returns"), ("shop", sales(), "sales")):
         table.to_csv(folder / f"the {name}.csv", index=False)
         data = folder / f"the {name}.csv"
-        projects.create(name, profiles.profile(data, target).profile, data, folder / f"{name} é" / name)
+        projects.create(name, profiles.profile(data, target), data, folder / f"{name} é" / name)
     return folder
 
 
@@ -103,7 +103,7 @@ def test_a_project_is_made_by_an_installed_wheel_without_git(tmp_path: Path) -> 
     assert "guests: classification of 'returns'" in said
     made = empty / "guests"
     assert not (made / ".git").exists()
-    profile = profiles.profile(tmp_path / "visits.csv", "returns").profile
+    profile = profiles.profile(tmp_path / "visits.csv", "returns")
     digest = projects.digest_table(tmp_path / "visits.csv")
     expected = projects.compose("guests", profile, "data/visits.csv", digest)
     texts = {path: (made / path).read_text(encoding="utf-8") for path in expected}

@@ -69,7 +69,7 @@ def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def files(table: tuple[Path, str]) -> dict[str, str]:
     path, target = table
-    return projects.compose(NAME, profiles.profile(path, target).profile, f"data/{path.name}", "0" * 64)
+    return projects.compose(NAME, profiles.profile(path, target), f"data/{path.name}", "0" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_editors_know_what_may_stand_in_a_configuration(files: dict[str, str]) -
 # ----------------------------------------------------------------------------------------------------- configurations
 def profile_of(tmp_path: Path, table: pd.DataFrame, target: str) -> profiles.TableProfile:
     table.to_csv(tmp_path / "t.csv", index=False)
-    return profiles.profile(tmp_path / "t.csv", target).profile
+    return profiles.profile(tmp_path / "t.csv", target)
 
 
 def test_rows_without_a_time_are_drawn_with_the_labels_in_their_shares(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_rows_with_a_time_are_tested_on_the_latest(tmp_path: Path) -> None:
 
 def test_the_reader_of_the_profile_is_that_of_every_job(tmp_path: Path) -> None:
     visits().to_csv(tmp_path / "t.csv", index=False, sep=";", decimal=",", encoding="cp1252")
-    profile = profiles.profile(tmp_path / "t.csv", "returns").profile
+    profile = profiles.profile(tmp_path / "t.csv", "returns")
     files = projects.compose(NAME, profile, "data/t.csv", "")
     for verb in ("tune", "train", "evaluate", "infer", "explain", "stream"):
         data = yaml.safe_load(files[f"confs/{verb}.yaml"])["data"]
@@ -261,7 +261,7 @@ def test_answers_change_what_is_written(tmp_path: Path) -> None:
 
 def test_what_is_said_about_a_new_project_fits_on_a_screen(table: tuple[Path, str]) -> None:
     path, target = table
-    lines = list(projects.summary(NAME, profiles.profile(path, target).profile))
+    lines = list(projects.summary(NAME, profiles.profile(path, target)))
     assert len(lines) <= 20
     assert lines[0].startswith(f"{NAME}: ")
     assert repr(target) in lines[0]

@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     rows = ["age,city,stays", *(f"{20 + k * k % 53},{'AB'[k % 2]},{k % 7}" for k in range(200))]
     (folder / "guests.csv").write_text("\n".join(rows), encoding="utf-8")
-    profile = profiles.profile(folder / "guests.csv", "age").profile
+    profile = profiles.profile(folder / "guests.csv", "age")
     return scaffold.create("guests", profile, folder / "guests.csv", folder / "guests")
 
 
