@@ -730,7 +730,8 @@ def new(
         raise errors.ConfigError("--target, --index and the like say something about a table: name it with --data")
     if data is not None and target is None:
         raise errors.ConfigError("--data needs --target: the name of the column to predict")
-    place = into or context.find_root().obj / scaffold.check_name(name)
+    scaffold.check_name(name)
+    place = into or context.find_root().obj / name
     scaffold.require_empty(place)
     with tempfile.TemporaryDirectory() as folder:
         table, column = (data, str(target)) if data else (_example_table(Path(folder)), "cnt")

@@ -321,7 +321,8 @@ def create(name: str, profile: profiles.TableProfile, data: Path, into: Path | N
     Raises:
         ConfigError: the name or the folder cannot be meant, or the folder cannot be written.
     """
-    folder = (into or Path(check_name(name))).absolute()
+    folder = (into or Path(name)).absolute()
+    check_name(name)
     require_empty(folder)
     library = libraries.find_library()
     path = f"data/{data.resolve().name}"
@@ -427,6 +428,7 @@ def _names(columns: Sequence[profiles.ColumnProfile]) -> str:
 
 def next_steps(folder: Path) -> Iterator[str]:
     """Say what to do with a new project."""
-    place = os.path.relpath(folder)
+    near = os.path.relpath(folder)
+    place = str(folder) if near.startswith("..") else near
     yield f"read {place}/nbs/schemas.ipynb, which says what each column holds, and correct what was misunderstood"
     yield f"next: cd {json.dumps(place, ensure_ascii=False) if ' ' in place else place} && make run"

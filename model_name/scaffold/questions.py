@@ -51,7 +51,7 @@ def ask_about_columns(profile: profiles.TableProfile) -> Iterator[Question]:
         text = f"{column.name!r} is different in every row: does it name the rows (then it becomes their index)?"
         yield Question("index", column.name, text, ("yes", "no"))
     for column in profile.of("leak"):
-        text = f"{column.name!r} is left out, because {column.notes[-1]}. Is it known when the answer is wanted?"
+        text = f"is {column.name!r} known when the answer is wanted? ({column.notes[-1]})"
         yield Question("leak", column.name, text, ("no", "yes"))
     for column in profile.of("kept"):
         if column.kind == "integer":
@@ -160,7 +160,8 @@ def _answered(data: Path, target: str, known: Known, answers: Sequence[tuple[Que
 def doubts(questions: Sequence[Question]) -> Iterator[str]:
     """Say which decisions are not certain, a line at a time."""
     for question in questions[:5]:
-        yield f"not sure: {question.text} Decided: {question.choices[0]}"
+        text = question.text if len(question.text) <= 150 else f"{question.text[:147]}..."
+        yield f"not sure: {text} Decided: {question.choices[0]}"
     if len(questions) > 5:
         yield f"not sure about {len(questions) - 5} more columns"
     if questions:

@@ -252,7 +252,7 @@ def test_answers_change_what_is_written(tmp_path: Path) -> None:
     done = CliRunner().invoke(scripts.cli, [*words, "--ask"], input="no\nyes\n", obj=tmp_path)
     assert done.exit_code == 0, done.output
     assert "does it name the rows" in done.output
-    assert "'verdict' is left out, because" in done.output
+    assert "is 'verdict' known when the answer is wanted?" in done.output
     schema = (tmp_path / NAME / NAME / "schemas.py").read_text("utf-8")
     assert "verdict: Series[" in schema
     assert "Index[" not in schema
