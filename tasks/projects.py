@@ -246,8 +246,8 @@ def doctor(_c: Context) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ rename
-# What is called after the package for another reason: MLflow's own word.
-_NAME = re.compile(rf"(?<![A-Za-z0-9])(?<!registered_){PACKAGE}(?![A-Za-z0-9])")
+# The name of the package, also after the `\n` of a string or the `\b` of a pattern. MLflow's own word stays.
+_NAME = re.compile(rf"(?:(?<![A-Za-z0-9])|(?<=\\[bnt]))(?<!registered_){PACKAGE}(?![A-Za-z0-9])")
 _DASHED = re.compile(rf"(?<![A-Za-z0-9]){PACKAGE.replace('_', '-')}(?![A-Za-z0-9])")
 _VARIABLE = re.compile(rf"(?<![A-Za-z0-9])(?<!REGISTERED_){PACKAGE.upper()}(?![A-Za-z0-9])")
 

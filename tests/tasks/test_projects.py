@@ -96,7 +96,7 @@ def test_a_fork_with_changes_that_are_not_committed_is_not_renamed(fork: Path) -
 # ------------------------------------------------------------------------------------------------------------ doctor
 def test_the_doctor_can_look_at_everything_here() -> None:
     findings = {each.what: each for each in projects.examine()}
-    assert len(findings) == len(forks.LOOKS)
+    assert len(findings) == len(projects.LOOKS)
     assert not [each for each in findings.values() if "could not be examined" in each.found]
     for name in ("Python", "environment", "lock", "kernel", "exports", "notebooks", "README", "data"):
         assert findings[name].mend == "", findings[name]
