@@ -19,7 +19,7 @@ __all__ = [
     "Packed",
 ]
 
-# %% ../../nbs/core/projects.ipynb #bc30ed59
+# %% ../../nbs/core/projects.ipynb #3e21c60a
 import ast
 import contextlib
 import contextvars
@@ -38,7 +38,7 @@ import threading
 import tomllib
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -236,7 +236,7 @@ def _cycle(place: object) -> errors.ConfigError:
     )
 
 
-# %% ../../nbs/core/projects.ipynb #48d93fb7
+# %% ../../nbs/core/projects.ipynb #e9d46e74
 @dataclass(frozen=True, eq=False)
 class Project:
     """A project: its declaration, and the sources of its modules by their files.
@@ -248,7 +248,7 @@ class Project:
     """
 
     declaration: Declaration
-    sources: Mapping[str, str]
+    sources: Mapping[str, str] = field(repr=False)
     root: str = ""
 
     @functools.cached_property
@@ -306,7 +306,7 @@ def _origin(name: str) -> Path:
     return Path(module.__file__ or Path(next(iter(module.__path__))) / "__init__.py")
 
 
-# %% ../../nbs/core/projects.ipynb #5e340a5c
+# %% ../../nbs/core/projects.ipynb #08c07dbc
 _EXAMPLE = Declaration(f"{PACKAGE}.core.rentals")
 _lock, _importing = threading.RLock(), threading.Event()
 
@@ -319,7 +319,8 @@ def declared() -> Project:
     """
     with _lock:
         if _importing.is_set():
-            raise _cycle((locate() or _EXAMPLE).schemas)
+            declaration = locate() or _EXAMPLE
+            raise _cycle(f"{declaration.schemas} ({declaration.where})")
         return _declared()
 
 

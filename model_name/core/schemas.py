@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/core/schemas.ipynb #910b1959
+import importlib
 import sys
 import types
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from model_name.core.rentals import TargetsSchema as TargetsSchema
 
 
-# %% ../../nbs/core/schemas.ipynb #a92bc07f
+# %% ../../nbs/core/schemas.ipynb #4600906d
 class _Tables(types.ModuleType):
     """This module, whose tables are those of the project at work."""
 
@@ -50,6 +51,9 @@ class _Tables(types.ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         owner = projects.active().tables if name in projects.TABLES else super()  # a test tries out another table
         owner.__setattr__(name, value)
+
+    def __reduce__(self) -> Any:
+        return importlib.import_module, (self.__name__,)
 
     def __delattr__(self, name: str) -> None:
         if name in projects.TABLES:

@@ -14,6 +14,9 @@ __all__ = [
     "require_values",
     "require_variety",
     "Recorder",
+    "read_history",
+    "look_back",
+    "history_tables",
     "keep_seen_rows",
     "seen_rows",
     "unseen_rows",
@@ -37,7 +40,7 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors
+from ..core import errors, features
 from ..io import provenance, secrets, services
 from ..io.provenance import Fingerprint as Fingerprint
 
@@ -297,6 +300,39 @@ class Recorder:
         import mlflow
 
         mlflow.set_tags(secrets.scrubber().everywhere(values))
+
+
+# %% ../../nbs/jobs/base.ipynb #7be04c02
+def read_history(recorder: Recorder, reader: "datasets.Reader | None") -> pd.DataFrame | None:
+    """Read the rows that happened before, if there is a feature that looks back, and note them."""
+    if reader is None or not features.looking_back():
+        return None
+    history: pd.DataFrame = recorder.note("history", reader, reader.read())
+    return history
+
+
+def look_back(
+    recorder: Recorder, reader: "datasets.Reader | None", inputs: Any, targets: Any = None, fitting: bool = False
+) -> Any:
+    """Add the features that look back to checked inputs.
+
+    Args:
+        recorder: notes what was read.
+        reader: where rows that happened before come from, or None.
+        inputs: checked inputs in order of time.
+        targets: their targets, if they are known.
+        fitting: whether a model is fitted to them; the first rows may then be without a past.
+
+    Returns:
+        The inputs, with a column more for each feature that looks back.
+    """
+    return features.look_back(inputs, targets, read_history(recorder, reader), fitting)
+
+
+def history_tables(reader: "datasets.Reader | None") -> "Iterator[tuple[str, pd.DataFrame]]":
+    """Read the history as `read_history` does, for who wants to know what a run would read."""
+    if reader is not None and features.looking_back():
+        yield "history", reader.read()
 
 
 # %% ../../nbs/jobs/base.ipynb #de5d0588
