@@ -3114,6 +3114,10 @@ d = {
                 "scaffold/projects.html#digest_table",
                 "model_name/scaffold/projects.py",
             ),
+            "model_name.scaffold.projects.example_table": (
+                "scaffold/projects.html#example_table",
+                "model_name/scaffold/projects.py",
+            ),
             "model_name.scaffold.projects.next_steps": (
                 "scaffold/projects.html#next_steps",
                 "model_name/scaffold/projects.py",
@@ -3215,7 +3219,6 @@ d = {
             "model_name.scripts._check": ("scripts.html#_check", "model_name/scripts.py"),
             "model_name.scripts._checked_rows": ("scripts.html#_checked_rows", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
-            "model_name.scripts._example_table": ("scripts.html#_example_table", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
             "model_name.scripts._headline": ("scripts.html#_headline", "model_name/scripts.py"),

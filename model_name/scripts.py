@@ -670,15 +670,6 @@ def _prompt(question: Any) -> str:
     return str(click.prompt(question.text, type=click.Choice(question.choices), default=question.choices[0]))
 
 
-def _example_table(folder: Path) -> Path:
-    """Write the table of the worked example."""
-    from model_name.io import datasets
-
-    path = folder / "rentals.csv"
-    datasets.SimulatedReader().read().to_csv(path, index=False)
-    return path
-
-
 @cli.command()
 @click.argument("name")
 @click.option(
@@ -734,7 +725,7 @@ def new(
     place = into or context.find_root().obj / name
     scaffold.require_empty(place)
     with tempfile.TemporaryDirectory() as folder:
-        table, column = (data, str(target)) if data else (_example_table(Path(folder)), "cnt")
+        table, column = (data, str(target)) if data else (scaffold.example_table(Path(folder)), "cnt")
         known = questions.Known(index=index, task=task, date_order=date_order, zone=zone)
         profile, unsure = questions.settle(table, column, known, _prompt if ask else None)
         made = scaffold.create(name, profile, table, place)

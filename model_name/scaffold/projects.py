@@ -12,6 +12,7 @@ __all__ = [
     "digest_table",
     "compose",
     "create",
+    "example_table",
     "require_empty",
     "summary",
     "next_steps",
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..core import errors
-from ..io import configs, osvariables
+from ..io import configs, datasets, osvariables
 from . import declarations, exports, libraries, profiles
 
 # %% ../../nbs/scaffold/projects.ipynb #664fc91b
@@ -343,6 +344,13 @@ def create(name: str, profile: profiles.TableProfile, data: Path, into: Path | N
         raise errors.ConfigError(f"{folder} cannot be written: {error.strerror or error}") from error
     _commit(folder, name)
     return folder
+
+
+def example_table(folder: Path) -> Path:
+    """Write the table of the worked example into a folder, for a project that is only to be looked at."""
+    path = folder / "rentals.csv"
+    datasets.SimulatedReader().read().to_csv(path, index=False)
+    return path
 
 
 def require_empty(folder: Path) -> None:
