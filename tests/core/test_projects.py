@@ -68,7 +68,7 @@ def weekday_joined(inputs):
     return inputs["Joined"].dt.dayofweek
 
 
-class Own(models.GradientBoostingModel):
+class Own(models.BaselineSklearnModel):
     KIND: Literal["churn.models:Own"] = "churn.models:Own"
     note: str = churn.constants.NOTE
 
@@ -258,12 +258,14 @@ table["Exited"] = table["Balance"] / (table["Age"] + 1) > 0.1
 table.to_parquet(sys.argv[1] + "/table.parquet")
 inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
 kind, saver = sys.argv[2:4]
-model = (churn.models.Own if kind == "own" else models.GradientBoostingModel)(max_iter=5, n_jobs=1)
+own = kind == "own"
+model = churn.models.Own(n_estimators=5, n_jobs=1) if own else models.GradientBoostingModel(max_iter=5, n_jobs=1)
 model.fit(inputs, targets)
 outputs = model.predict(inputs)
 signature = signers.InferSigner().sign(features.sent_columns(inputs), outputs)
 how = registries.CustomSaver() if saver == "custom" else registries.BuiltinSaver(flavor="sklearn")
-with mlflow.start_run():
+artifacts = mlflow.create_experiment(sys.argv[1], artifact_location=sys.argv[1] + "/artifacts")
+with mlflow.start_run(experiment_id=artifacts):
     saved = how.save(model, signature, inputs.head(3))
 outputs.to_parquet(sys.argv[1] + "/outputs.parquet")
 print(json.dumps([saved.model_uri, registries.pip_requirements(model)]))
@@ -385,7 +387,8 @@ inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check
 model = models.GradientBoostingModel(max_iter=3).fit(inputs, targets)
 outputs = model.predict(inputs)
 signature = signers.InferSigner().sign(inputs[schemas.InputsSchema.features()], outputs)
-with mlflow.start_run():
+artifacts = mlflow.create_experiment(sys.argv[1], artifact_location=sys.argv[1] + "/artifacts")
+with mlflow.start_run(experiment_id=artifacts):
     saved = registries.CustomSaver().save(model, signature, inputs.head(3))
 table.to_parquet(sys.argv[1] + "/table.parquet")
 outputs.to_parquet(sys.argv[1] + "/outputs.parquet")
