@@ -3055,6 +3055,10 @@ d = {
             ),
         },
         "model_name.scaffold.projects": {
+            "model_name.scaffold.projects._Writer": (
+                "scaffold/projects.html#_writer",
+                "model_name/scaffold/projects.py",
+            ),
             "model_name.scaffold.projects._as_text": (
                 "scaffold/projects.html#_as_text",
                 "model_name/scaffold/projects.py",

@@ -31,6 +31,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from ..core import errors
 from ..io import configs, datasets, osvariables
 from . import declarations, exports, libraries, profiles
@@ -175,6 +177,13 @@ _FOLDS: Final = """\
 """
 
 
+class _Writer(yaml.SafeDumper):
+    """Writes lists on one line."""
+
+
+_Writer.add_representer(list, lambda writer, items: writer.represent_sequence("tag:yaml.org,2002:seq", items, True))
+
+
 def configure(text: str, reader: dict[str, Any], profile: profiles.TableProfile) -> str:
     """Bring the configuration of a job to a table.
 
@@ -194,7 +203,8 @@ def configure(text: str, reader: dict[str, Any], profile: profiles.TableProfile)
         body += _THRESHOLD
     if "KIND: PromotionJob" in body:
         return comments + body
-    return comments + configs.to_yaml({"data": {"table": reader}}) + body
+    data = yaml.safe_load(configs.to_yaml({"data": {"table": reader}}))  # with `${` protected from interpolation
+    return comments + yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120) + body
 
 
 # %% ../../nbs/scaffold/projects.ipynb #0fe9d2d7
