@@ -20,7 +20,7 @@ import pydantic as pdt
 
 from ..core import attributions, errors, metrics, models, schemas
 from ..io import datasets, registries
-from . import base
+from . import base, guards
 from ..utils import figures
 
 
@@ -244,7 +244,7 @@ class ExplanationsJob(base.Job):
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
         if self.rows == "unseen":
-            unseen = base.unseen_rows(inputs, version.run_id, self.logger)
+            unseen = guards.unseen_rows(inputs, version.run_id, self.logger)
             inputs, targets = inputs[unseen], None if targets is None else targets[unseen]
         unknown = [label for label in self.shown if label not in inputs.index]
         if unknown:
