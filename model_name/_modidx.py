@@ -443,6 +443,7 @@ d = {
             "model_name.core.models._encode_numbers": ("core/models.html#_encode_numbers", "model_name/core/models.py"),
             "model_name.core.models._importances": ("core/models.html#_importances", "model_name/core/models.py"),
             "model_name.core.models._labels": ("core/models.html#_labels", "model_name/core/models.py"),
+            "model_name.core.models._note_numbers": ("core/models.html#_note_numbers", "model_name/core/models.py"),
             "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
             "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
             "model_name.core.models.encoder": ("core/models.html#encoder", "model_name/core/models.py"),
@@ -1199,6 +1200,10 @@ d = {
             "model_name.io.registries.ModelAdapter": ("io/registries.html#modeladapter", "model_name/io/registries.py"),
             "model_name.io.registries.ModelAdapter.__init__": (
                 "io/registries.html#modeladapter.__init__",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.ModelAdapter._ask": (
+                "io/registries.html#modeladapter._ask",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.ModelAdapter.predict": (

@@ -264,7 +264,7 @@ class Schema(pa.DataFrameModel):
     def has_unique_labels(cls) -> bool:
         """Tell whether an index label names one row: whether an index is declared with `unique=True`.
 
-        Then a label that is there twice is refused, wherever it is, and tables about the same rows are matched by label.
+        Then a label that is there twice is refused, and tables about the same rows are matched by label.
         Otherwise labels may repeat and identify nothing: tables about the same rows are matched by position.
         """
         index = cls.to_schema().index

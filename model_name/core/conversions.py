@@ -31,7 +31,7 @@ import re
 import uuid
 import zoneinfo
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd

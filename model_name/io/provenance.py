@@ -197,11 +197,11 @@ def _text_bits(texts: "Sequence[Any]", single: bool) -> NDArray[np.uint64]:
     labels = np.asarray(texts, dtype=object)
     bits = np.array(pd.util.hash_array(labels, categorize=False), dtype=np.uint64)
     for position, text in enumerate(texts):
-        if isinstance(text, str) and re.fullmatch(conversions.NUMBER, text):
-            if "." not in text and len(text) < 19:
-                bits[position] = _whole_bits(np.array([int(text)]))[0]
-            elif "." in text:
+        if isinstance(text, str) and len(text) < 40 and re.fullmatch(conversions.NUMBER, text):
+            if "." in text:
                 bits[position] = _float_bits(np.array([float(text)]), single)[0]
+            elif -(2**63) <= int(text) < 2**63:
+                bits[position] = _whole_bits(np.array([int(text)]))[0]
     return bits
 
 

@@ -96,7 +96,7 @@ class SeenRows(NamedTuple):
         )
 
     def recognise(self, inputs: pd.DataFrame) -> NDArray[np.bool_]:
-        """Mark the rows that are among these; of equal rows, as many as there are here, those with a known label first."""
+        """Mark the rows that are among these; of equal rows, as many as there are here, known labels first."""
         narrow = self.from_single or _from_single_precision(inputs)
         there = provenance.cell_hashes(inputs[self.columns], narrow).sum(axis=0, dtype=np.uint64)
         here, labels = (self.single if narrow else self.exact), _label_hashes(inputs)
@@ -182,7 +182,7 @@ def _comparable(kept: SeenRows, inputs: pd.DataFrame, run_id: str) -> SeenRows:
     """Refuse to compare rows by columns that they do not have."""
     if lost := [name for name in kept.columns if name not in inputs]:
         raise errors.DataError(
-            f"the training run {run_id} has seen rows with {', '.join(map(repr, lost))}, which the schema no longer has, "
+            f"the training run {run_id} has seen rows with {', '.join(map(repr, lost))}, which the schema has no more, "
             f"so nobody can tell which rows it has not seen: train again, or {_OTHERWISE}"
         )
     return kept
@@ -223,8 +223,9 @@ def _refuse_changed(kept: SeenRows, unseen: pd.DataFrame, logger: "Logger") -> N
     count, words = max(looks)
     if count * 2 > len(unseen):
         raise errors.DataError(
-            f"{count:,} of the {len(unseen):,} rows that this version has not seen {words}: they look like training rows "
-            f"that were changed, and a score on them would flatter. Give rows that are new; if these are new, {_OTHERWISE}"
+            f"{count:,} of the {len(unseen):,} rows that this version has not seen {words}: they look like training "
+            f"rows that were changed, and a score on them would flatter. Give rows that are new; if these are new, "
+            f"{_OTHERWISE}"
         )
     if known.any():
         logger.warning("{:,} rows have the label of a training row and other values; they count as unseen", known.sum())
