@@ -1240,6 +1240,10 @@ d = {
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._example": ("io/registries.html#_example", "model_name/io/registries.py"),
+            "model_name.io.registries._kept_example": (
+                "io/registries.html#_kept_example",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._listed": ("io/registries.html#_listed", "model_name/io/registries.py"),
             "model_name.io.registries._pyfunc": ("io/registries.html#_pyfunc", "model_name/io/registries.py"),
             "model_name.io.registries._quiet": ("io/registries.html#_quiet", "model_name/io/registries.py"),

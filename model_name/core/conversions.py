@@ -120,7 +120,7 @@ def to_boolean(values: pd.Series) -> Converted:
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a1000f
-_OFFSET = re.compile(r"(.*[T ]\d{2}.*?)\s*(?:Z|[+-]\d{2}(?::?\d{2})?)", re.IGNORECASE)
+_OFFSET = re.compile(r"(.*[T ]\d{2}.*?)\s*(?:Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)", re.IGNORECASE)
 
 
 def with_offset(values: pd.Series) -> pd.Series:
@@ -226,7 +226,7 @@ def to_text(values: pd.Series) -> Converted:
         whole, faults = to_integer(values)
         return (values.astype("str").where(faults, whole.astype("str")) if faults.any() else whole.astype("str")), none
     if values.dtype == object:
-        values = values.map(_as_label, na_action="ignore")
+        values = pd.Series([_as_label(value) for value in values], index=values.index, name=values.name, dtype="object")
     return values.astype("str"), none
 
 

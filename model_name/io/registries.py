@@ -165,7 +165,7 @@ class CustomSaver(Saver):
     ) -> "ModelInfo":
         from mlflow.models import Model
 
-        wrapped, example = _pyfunc(model), _example(input_example)
+        wrapped, example = _pyfunc(model), _kept_example(input_example)
         _try_out(wrapped, example, signature)
         saved = Model.log(
             artifact_path=None,
@@ -204,7 +204,7 @@ class BuiltinSaver(Saver):
                 model.get_internal_model(),
                 name=self.path,
                 signature=signature,
-                input_example=_example(input_example),
+                input_example=_kept_example(input_example),
                 pip_requirements=pip_requirements(model),
                 code_paths=_code_paths(model),
                 **pickled,
@@ -218,6 +218,15 @@ SaverKind = Annotated[CustomSaver | BuiltinSaver, pdt.Field(discriminator="KIND"
 def _example(inputs: schemas.Inputs) -> pd.DataFrame:
     """Return rows as a caller would send them: features only, in the types of the signature."""
     return signers.to_signature_types(inputs[schemas.InputsSchema.features()])
+
+
+def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
+    """Return the rows that MLflow keeps as an example, far dates as the nearest that it can count."""
+    example = _example(inputs)
+    low, high = pd.Timestamp("1678-01-01"), pd.Timestamp("2261-12-31")
+    far = example.select_dtypes("datetime64[us]")
+    near = {name: dates.clip(low, high).astype("datetime64[ns]") for name, dates in far.items()}
+    return pd.DataFrame({name: near.get(name, values) for name, values in example.items()}, index=example.index)
 
 
 # %% ../../nbs/io/registries.ipynb #4060628e
