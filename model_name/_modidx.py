@@ -185,6 +185,10 @@ d = {
                 "core/conversions.html#are_numbers",
                 "model_name/core/conversions.py",
             ),
+            "model_name.core.conversions.declared_categories": (
+                "core/conversions.html#declared_categories",
+                "model_name/core/conversions.py",
+            ),
             "model_name.core.conversions.instants": (
                 "core/conversions.html#instants",
                 "model_name/core/conversions.py",

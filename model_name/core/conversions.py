@@ -18,6 +18,7 @@ __all__ = [
     "to_date",
     "to_text",
     "to_category",
+    "declared_categories",
     "are_numbers",
     "without_fraction",
     "advice",
@@ -245,12 +246,25 @@ def to_category(values: pd.Series, categories: Sequence[Any] | None = None) -> C
     """
     if categories is None:
         return to_text(values)[0].astype("category"), pd.Series(False, index=values.index)
-    declared = [category.item() if isinstance(category, np.generic) else category for category in categories]
+    declared = declared_categories(categories)
     plain = _converter(declared)(values)[0]
     if plain.dtype == "str":
         plain = plain.map({str(category): category for category in declared})
     known = plain.where(plain.isin(declared)).astype(pd.CategoricalDtype(declared))
     return known, _unconverted(values, known)
+
+
+def declared_categories(categories: Sequence[Any]) -> list[Any]:
+    """Return declared categories as plain values, each once.
+
+    Raises:
+        ConfigError: fractions stand beside whole numbers above 2⁵³, which floats do not tell apart.
+    """
+    plain = [category.item() if isinstance(category, np.generic) else category for category in categories]
+    numbers = [category for category in plain if isinstance(category, int | float)]
+    if any(number % 1 for number in numbers) and any(abs(number) > 2**53 for number in numbers):
+        raise errors.ConfigError(f"the categories {plain} are fractions and whole numbers above 2**53: declare texts")
+    return list(dict.fromkeys(plain))
 
 
 def _converter(categories: Sequence[Any]) -> Callable[[pd.Series], Converted]:
@@ -262,10 +276,6 @@ def _converter(categories: Sequence[Any]) -> Callable[[pd.Series], Converted]:
         return to_text
     if all(category % 1 == 0 for category in categories):
         return to_integer
-    if any(abs(category) > 2**53 for category in categories):
-        raise errors.ConfigError(
-            f"the categories {categories} are fractions and whole numbers above 2**53: declare texts"
-        )
     return to_float
 
 
