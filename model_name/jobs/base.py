@@ -38,7 +38,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors
-from ..io import provenance, secrets, services
+from ..io import osvariables, provenance, secrets, services
 from ..io.provenance import Fingerprint as Fingerprint
 
 if TYPE_CHECKING:
@@ -409,6 +409,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
     def __enter__(self) -> Self:
         """Start the services."""
+        osvariables.tolerate_warnings()
         with contextlib.ExitStack() as stack:
             for service in self.started():
                 service.start()
@@ -438,7 +439,10 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
         notebook = os.environ.get(services.NOTEBOOK_VARIABLE)
         begun = provenance.begin({"job": self.described()}, notebook=notebook, verb=self.VERB)
-        begun = begun.model_copy(update={"reproduces": self.reproduces})
+        remarks = [*begun.remarks, *self.mlflow_service.remarks(run_config)]
+        begun = begun.model_copy(update={"reproduces": self.reproduces, "remarks": remarks})
+        for remark in remarks:
+            self.logger.warning("{}", remark)
         tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}"} | begun.tags() | (run_config.tags or {})
         with contextlib.ExitStack() as stack:
             run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
