@@ -343,7 +343,7 @@ def _report(outcomes: Sequence[Outcome], skipped: Sequence[str], tracking_uri: s
 
 def _how_to_see(tracking_uri: str) -> str:
     """Say how to see a tracking store in the browser, without the password that its address may hold."""
-    if tracking_uri.startswith("sqlite:"):
+    if tracking_uri.startswith("sqlite"):
         return f"mlflow ui --backend-store-uri {tracking_uri}"
     if tracking_uri.startswith(("http:", "https:")):
         return re.sub(r"://[^/]*@", "://", tracking_uri)
@@ -517,7 +517,7 @@ def _again(record: Any, service: Any, outputs: Path) -> Step:
 def _stores(service: Any) -> dict[str, str | None]:
     """Return addresses that mean the same in every working directory; others stay in the environment."""
     uris = {"tracking_uri": service.resolved_tracking_uri, "registry_uri": service.resolved_registry_uri}
-    return {name: uri if uri.startswith("sqlite:") else None for name, uri in uris.items()}
+    return {name: uri if uri.startswith("sqlite") else None for name, uri in uris.items()}
 
 
 def _hidden(value: Any, place: str) -> list[str]:

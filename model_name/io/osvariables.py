@@ -149,9 +149,10 @@ def sqlite_address(path: Path) -> str:
     Args:
         path: the file. A `?`, `%` or `#` in it is written in the way that an address needs.
     """
-    import sqlalchemy as sa
-
-    return sa.URL.create("sqlite", database=path.as_posix()).render_as_string()
+    name = path.as_posix()
+    coded = name.replace("%", "%25").replace("?", "%3F")
+    # MLflow makes the folder of an address that begins with sqlite:/// without decoding its name
+    return f"sqlite:///{name}" if coded == name else f"sqlite+pysqlite:///{coded}"
 
 
 def sqlite_path(address: str) -> Path | None:

@@ -777,8 +777,8 @@ class Provenance(pdt.BaseModel, strict=True, frozen=True, extra="ignore", ser_js
     def tags(self) -> dict[str, str]:
         """Return what one would search runs by, as tags for MLflow; MLflow's own names where it has one."""
         tags = {
-            "mlflow.source.git.commit": self.git.commit or "unknown",  # MLflow would put in that of the main program
-            "mlflow.source.git.branch": self.git.branch or "unknown",
+            "mlflow.source.git.commit": self.git.commit,
+            "mlflow.source.git.branch": self.git.branch,
             "mlflow.source.name": self.notebook,
             f"{self.package}.git_dirty": None if self.git.dirty is None else str(self.git.dirty).lower(),
             f"{self.package}.version": self.version,

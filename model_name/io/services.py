@@ -241,7 +241,7 @@ def _check_address(uri: str) -> None:
         )
     before, mark, query = uri.partition("?")
     names = {option.partition("=")[0] for option in query.split("&")}
-    if mark and uri.startswith("sqlite:") and not names <= _SQLITE_OPTIONS:
+    if mark and uri.startswith("sqlite") and not names <= _SQLITE_OPTIONS:
         meant = uri.removeprefix("sqlite:///")
         raise errors.ServiceError(
             f"a question mark ends the path of an address, so MLflow would keep its data in {before!r}: if the file is "

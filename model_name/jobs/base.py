@@ -374,6 +374,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 # %% ../../nbs/jobs/base.ipynb #db532aed
+# Without these, MLflow puts in the commit of the repository that the main program happens to be in.
+_NO_COMMIT = dict.fromkeys(("mlflow.source.git.commit", "mlflow.source.git.branch"), "unknown")
+
+
 class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the jobs.
 
@@ -443,7 +447,8 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         begun = begun.model_copy(update={"reproduces": self.reproduces, "remarks": remarks})
         for remark in remarks:
             self.logger.warning("{}", remark)
-        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}"} | begun.tags() | (run_config.tags or {})
+        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}", **_NO_COMMIT} | begun.tags()
+        tags |= run_config.tags or {}
         with contextlib.ExitStack() as stack:
             run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
             recorder = Recorder(run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger)
