@@ -677,8 +677,11 @@ class SqlReader(_ArrowReader):
 
     def address(self) -> str | None:
         """Return the address of the database, without user and password."""
+        import sqlalchemy as sa
+
         with contextlib.suppress(errors.DataError):
-            return _shown(_engine(self.address_variable).url.set(username=None, password=None))
+            url = _engine(self.address_variable).url
+            return _shown(sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database))
         return None
 
     def _tables(self) -> Iterator[pa.Table]:

@@ -1,6 +1,5 @@
 """What surrounds a run must not change it in silence: leftover variables, links, proxies, names, other checkouts."""
 
-import contextlib
 import errno
 import http.server
 import json
@@ -567,12 +566,14 @@ def test_a_server_on_this_machine_is_asked_without_the_proxy(
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     address = f"http://{host}:{server.server_port}"
-    with contextlib.closing(server), pytest.raises(requests.exceptions.ProxyError):
-        requests.get(address, timeout=5)
-    with contextlib.closing(server):
+    try:
+        with pytest.raises(requests.exceptions.ProxyError):
+            requests.get(address, timeout=5)
         services._reach(address)
         assert requests.get(f"{address}/health", timeout=5).status_code == 200, "MLflow asks in this way"
+    finally:
         server.shutdown()
+        server.server_close()
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == ",".join(filter(None, [known, host, f"[{host}]"]))
 
 
