@@ -533,6 +533,10 @@ d = {
                 "io/datasets.html#csvreader._tables",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.CsvReader.address": (
+                "io/datasets.html#csvreader.address",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.CsvReader.location": (
                 "io/datasets.html#csvreader.location",
                 "model_name/io/datasets.py",
@@ -555,6 +559,10 @@ d = {
                 "io/datasets.html#parquetreader._tables",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.ParquetReader.address": (
+                "io/datasets.html#parquetreader.address",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.ParquetReader.location": (
                 "io/datasets.html#parquetreader.location",
                 "model_name/io/datasets.py",
@@ -565,6 +573,7 @@ d = {
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.Reader": ("io/datasets.html#reader", "model_name/io/datasets.py"),
+            "model_name.io.datasets.Reader.address": ("io/datasets.html#reader.address", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.batches": ("io/datasets.html#reader.batches", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.lineage": ("io/datasets.html#reader.lineage", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.location": ("io/datasets.html#reader.location", "model_name/io/datasets.py"),
@@ -595,6 +604,10 @@ d = {
             ),
             "model_name.io.datasets.SqlReader._tables": (
                 "io/datasets.html#sqlreader._tables",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.SqlReader.address": (
+                "io/datasets.html#sqlreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlReader.location": (
@@ -667,14 +680,17 @@ d = {
             "model_name.io.datasets._csv_header": ("io/datasets.html#_csv_header", "model_name/io/datasets.py"),
             "model_name.io.datasets._csv_texts": ("io/datasets.html#_csv_texts", "model_name/io/datasets.py"),
             "model_name.io.datasets._database": ("io/datasets.html#_database", "model_name/io/datasets.py"),
+            "model_name.io.datasets._dataset_source": ("io/datasets.html#_dataset_source", "model_name/io/datasets.py"),
             "model_name.io.datasets._declared_text": ("io/datasets.html#_declared_text", "model_name/io/datasets.py"),
             "model_name.io.datasets._drop": ("io/datasets.html#_drop", "model_name/io/datasets.py"),
             "model_name.io.datasets._engine": ("io/datasets.html#_engine", "model_name/io/datasets.py"),
             "model_name.io.datasets._exists": ("io/datasets.html#_exists", "model_name/io/datasets.py"),
             "model_name.io.datasets._explained": ("io/datasets.html#_explained", "model_name/io/datasets.py"),
+            "model_name.io.datasets._file_address": ("io/datasets.html#_file_address", "model_name/io/datasets.py"),
             "model_name.io.datasets._filesystem": ("io/datasets.html#_filesystem", "model_name/io/datasets.py"),
             "model_name.io.datasets._find": ("io/datasets.html#_find", "model_name/io/datasets.py"),
             "model_name.io.datasets._first_fault": ("io/datasets.html#_first_fault", "model_name/io/datasets.py"),
+            "model_name.io.datasets._moved": ("io/datasets.html#_moved", "model_name/io/datasets.py"),
             "model_name.io.datasets._narrow": ("io/datasets.html#_narrow", "model_name/io/datasets.py"),
             "model_name.io.datasets._parquet_parts": ("io/datasets.html#_parquet_parts", "model_name/io/datasets.py"),
             "model_name.io.datasets._parse": ("io/datasets.html#_parse", "model_name/io/datasets.py"),
@@ -702,6 +718,13 @@ d = {
             "model_name.io.datasets._unified": ("io/datasets.html#_unified", "model_name/io/datasets.py"),
             "model_name.io.datasets.without_secrets": ("io/datasets.html#without_secrets", "model_name/io/datasets.py"),
             "model_name.io.datasets.write_text": ("io/datasets.html#write_text", "model_name/io/datasets.py"),
+        },
+        "model_name.io.files": {
+            "model_name.io.files.find_target": ("io/files.html#find_target", "model_name/io/files.py"),
+            "model_name.io.files.is_special": ("io/files.html#is_special", "model_name/io/files.py"),
+            "model_name.io.files.publish": ("io/files.html#publish", "model_name/io/files.py"),
+            "model_name.io.files.replacing": ("io/files.html#replacing", "model_name/io/files.py"),
+            "model_name.io.files.reserve": ("io/files.html#reserve", "model_name/io/files.py"),
         },
         "model_name.io.kernels": {
             "model_name.io.kernels.ForkedProcess": ("io/kernels.html#forkedprocess", "model_name/io/kernels.py"),
@@ -911,6 +934,10 @@ d = {
                 "io/notebooks.html#reopen_command",
                 "model_name/io/notebooks.py",
             ),
+            "model_name.io.notebooks.reserve_destination": (
+                "io/notebooks.html#reserve_destination",
+                "model_name/io/notebooks.py",
+            ),
         },
         "model_name.io.osvariables": {
             "model_name.io.osvariables.Env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
@@ -935,10 +962,31 @@ d = {
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables._working_directory": (
+                "io/osvariables.html#_working_directory",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_experiment_name": (
+                "io/osvariables.html#check_experiment_name",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_model_name": (
+                "io/osvariables.html#check_model_name",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_tags": ("io/osvariables.html#check_tags", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.checkout": ("io/osvariables.html#checkout", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env_files": ("io/osvariables.html#env_files", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.package_checkout": (
+                "io/osvariables.html#package_checkout",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.package_folder": (
+                "io/osvariables.html#package_folder",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.project": ("io/osvariables.html#project", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.runs_dir": ("io/osvariables.html#runs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.sounds_secret": (
@@ -947,6 +995,18 @@ d = {
             ),
             "model_name.io.osvariables.split_secret_addresses": (
                 "io/osvariables.html#split_secret_addresses",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.sqlite_address": (
+                "io/osvariables.html#sqlite_address",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.sqlite_path": (
+                "io/osvariables.html#sqlite_path",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.tolerate_warnings": (
+                "io/osvariables.html#tolerate_warnings",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.workspace": ("io/osvariables.html#workspace", "model_name/io/osvariables.py"),
@@ -1094,19 +1154,22 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._arrow": ("io/provenance.html#_arrow", "model_name/io/provenance.py"),
+            "model_name.io.provenance._ask_git": ("io/provenance.html#_ask_git", "model_name/io/provenance.py"),
             "model_name.io.provenance._can_hide": ("io/provenance.html#_can_hide", "model_name/io/provenance.py"),
             "model_name.io.provenance._canonical": ("io/provenance.html#_canonical", "model_name/io/provenance.py"),
+            "model_name.io.provenance._cells": ("io/provenance.html#_cells", "model_name/io/provenance.py"),
             "model_name.io.provenance._content_bits": (
                 "io/provenance.html#_content_bits",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._differs": ("io/provenance.html#_differs", "model_name/io/provenance.py"),
+            "model_name.io.provenance._explain_refusal": (
+                "io/provenance.html#_explain_refusal",
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._float_bits": ("io/provenance.html#_float_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
             "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
-            "model_name.io.provenance._git_state_with_patch": (
-                "io/provenance.html#_git_state_with_patch",
-                "model_name/io/provenance.py",
-            ),
             "model_name.io.provenance._hash_files": ("io/provenance.html#_hash_files", "model_name/io/provenance.py"),
             "model_name.io.provenance._hashes": ("io/provenance.html#_hashes", "model_name/io/provenance.py"),
             "model_name.io.provenance._is_left_out": ("io/provenance.html#_is_left_out", "model_name/io/provenance.py"),
@@ -1114,6 +1177,7 @@ d = {
                 "io/provenance.html#_limits_threads",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._literal": ("io/provenance.html#_literal", "model_name/io/provenance.py"),
             "model_name.io.provenance._little_endian": (
                 "io/provenance.html#_little_endian",
                 "model_name/io/provenance.py",
@@ -1131,6 +1195,7 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._row_bits": ("io/provenance.html#_row_bits", "model_name/io/provenance.py"),
+            "model_name.io.provenance._same_cells": ("io/provenance.html#_same_cells", "model_name/io/provenance.py"),
             "model_name.io.provenance._seeds": ("io/provenance.html#_seeds", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256": ("io/provenance.html#_sha256", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256_of": ("io/provenance.html#_sha256_of", "model_name/io/provenance.py"),
@@ -1147,6 +1212,8 @@ d = {
             ),
             "model_name.io.provenance.begin": ("io/provenance.html#begin", "model_name/io/provenance.py"),
             "model_name.io.provenance.cell_hashes": ("io/provenance.html#cell_hashes", "model_name/io/provenance.py"),
+            "model_name.io.provenance.code_remarks": ("io/provenance.html#code_remarks", "model_name/io/provenance.py"),
+            "model_name.io.provenance.code_state": ("io/provenance.html#code_state", "model_name/io/provenance.py"),
             "model_name.io.provenance.describe_environment": (
                 "io/provenance.html#describe_environment",
                 "model_name/io/provenance.py",
@@ -1228,6 +1295,10 @@ d = {
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Saver": ("io/registries.html#saver", "model_name/io/registries.py"),
+            "model_name.io.registries.Saver._check_path": (
+                "io/registries.html#saver._check_path",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Saver.save": ("io/registries.html#saver.save", "model_name/io/registries.py"),
             "model_name.io.registries.Verdict": ("io/registries.html#verdict", "model_name/io/registries.py"),
             "model_name.io.registries._PyfuncFlavor": (
@@ -1249,6 +1320,7 @@ d = {
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._listed": ("io/registries.html#_listed", "model_name/io/registries.py"),
+            "model_name.io.registries._named": ("io/registries.html#_named", "model_name/io/registries.py"),
             "model_name.io.registries._pyfunc": ("io/registries.html#_pyfunc", "model_name/io/registries.py"),
             "model_name.io.registries._quiet": ("io/registries.html#_quiet", "model_name/io/registries.py"),
             "model_name.io.registries._ranges": ("io/registries.html#_ranges", "model_name/io/registries.py"),
@@ -1486,6 +1558,10 @@ d = {
                 "io/services.html#mlflowservice.client",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services.MlflowService.remarks": (
+                "io/services.html#mlflowservice.remarks",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.MlflowService.resolved_experiment_name": (
                 "io/services.html#mlflowservice.resolved_experiment_name",
                 "model_name/io/services.py",
@@ -1519,6 +1595,7 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services._ClientLog.emit": ("io/services.html#_clientlog.emit", "model_name/io/services.py"),
+            "model_name.io.services._bypass_proxy": ("io/services.html#_bypass_proxy", "model_name/io/services.py"),
             "model_name.io.services._check_address": ("io/services.html#_check_address", "model_name/io/services.py"),
             "model_name.io.services._client_logger": ("io/services.html#_client_logger", "model_name/io/services.py"),
             "model_name.io.services._creation_lock": ("io/services.html#_creation_lock", "model_name/io/services.py"),
@@ -1527,11 +1604,19 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services._for_side": ("io/services.html#_for_side", "model_name/io/services.py"),
+            "model_name.io.services._own_run": ("io/services.html#_own_run", "model_name/io/services.py"),
             "model_name.io.services._reach": ("io/services.html#_reach", "model_name/io/services.py"),
             "model_name.io.services._reach_database": ("io/services.html#_reach_database", "model_name/io/services.py"),
-            "model_name.io.services._sqlite_path": ("io/services.html#_sqlite_path", "model_name/io/services.py"),
+            "model_name.io.services._refuse_run_of_another_store": (
+                "io/services.html#_refuse_run_of_another_store",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.end_runs": ("io/services.html#end_runs", "model_name/io/services.py"),
             "model_name.io.services.find_runs": ("io/services.html#find_runs", "model_name/io/services.py"),
+            "model_name.io.services.is_on_this_machine": (
+                "io/services.html#is_on_this_machine",
+                "model_name/io/services.py",
+            ),
         },
         "model_name.io.simulators": {
             "model_name.io.simulators._block": ("io/simulators.html#_block", "model_name/io/simulators.py"),

@@ -35,7 +35,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import conversions, errors
-from ..io import provenance, secrets, services
+from ..io import osvariables, provenance, secrets, services
 from ..io.provenance import Fingerprint as Fingerprint
 
 if TYPE_CHECKING:
@@ -351,6 +351,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 # %% ../../nbs/jobs/base.ipynb #db532aed
+# Without these, MLflow puts in the commit of the repository that the main program happens to be in.
+_NO_COMMIT = dict.fromkeys(("mlflow.source.git.commit", "mlflow.source.git.branch"), "unknown")
+
+
 class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the jobs.
 
@@ -386,6 +390,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
     def __enter__(self) -> Self:
         """Start the services."""
+        osvariables.tolerate_warnings()
         with contextlib.ExitStack() as stack:
             for service in self.started():
                 service.start()
@@ -415,8 +420,12 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
         notebook = os.environ.get(services.NOTEBOOK_VARIABLE)
         begun = provenance.begin({"job": self.described()}, notebook=notebook, verb=self.VERB)
-        begun = begun.model_copy(update={"reproduces": self.reproduces})
-        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}"} | begun.tags() | (run_config.tags or {})
+        remarks = [*begun.remarks, *self.mlflow_service.remarks(run_config)]
+        begun = begun.model_copy(update={"reproduces": self.reproduces, "remarks": remarks})
+        for remark in remarks:
+            self.logger.warning("{}", remark)
+        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}", **_NO_COMMIT} | begun.tags()
+        tags |= run_config.tags or {}
         with contextlib.ExitStack() as stack:
             run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
             recorder = Recorder(run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger)
