@@ -224,6 +224,7 @@ d = {
                 "model_name/core/metrics.py",
             ),
             "model_name.core.metrics._arguments": ("core/metrics.html#_arguments", "model_name/core/metrics.py"),
+            "model_name.core.metrics._carried_by": ("core/metrics.html#_carried_by", "model_name/core/metrics.py"),
             "model_name.core.metrics._closeness": ("core/metrics.html#_closeness", "model_name/core/metrics.py"),
             "model_name.core.metrics._is_surely_a_metric": (
                 "core/metrics.html#_is_surely_a_metric",

@@ -284,12 +284,12 @@ _PERFECT_NUMBERS, _PERFECT_LABELS = 0.999, 0.99
 
 def _closeness(scored: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Return how close to perfect answers are, 0 for a guess and 1 for perfect, with the limit of each measure."""
+    if scored[schemas.target_name()].nunique() < 2:
+        return {}  # nothing could be told apart
     if schemas.task() == "regression":
         truth, answers = (scored[name].astype("float64") for name in (schemas.target_name(), "prediction"))
         found = {"r2_score": _measure("r2_score", scored), "r2 of the ranks": truth.rank().corr(answers.rank()) ** 2}
         return {name: (value, _PERFECT_NUMBERS) for name, value in found.items()}
-    if scored[schemas.target_name()].nunique() < 2:
-        return {}
     accuracy = _measure("balanced_accuracy_score", scored, adjusted=True)
     gini = 2 * _measure("roc_auc_score", scored) - 1
     return {
@@ -374,15 +374,19 @@ def too_good(
     if found is None:
         return ""
     alone = scores_alone(predict, inputs, targets, found[0]).dropna()
-    said = f"nearly perfect: {found[0]} is {found[1]:.5g} on {len(scored):,} rows (1 is perfect)"
-    if alone.empty or alone.iloc[0] < _CARRIES:
-        return f"{said}, and no feature carries it alone: check that all of them are known before the target is"
-    strong = [f"{name!r} ({value:.3g} with all other features shuffled)" for name, value in alone.items()
-              if value >= _CARRIES]  # fmt: skip
     return (
-        f"{said}; it is carried by {' and by '.join(strong[:3])}: if that is not known before the target is, declare "
-        "it with metadata={'feature': False} in the schema notebook"
+        f"nearly perfect: {found[0]} is {found[1]:.5g} on {len(scored):,} rows (1 is perfect); {_carried_by(alone)}: "
+        "what is not known before the target is has to be declared with metadata={'feature': False} in the schema "
+        "notebook"
     )
+
+
+def _carried_by(alone: pd.Series) -> str:
+    """Name the features that a score rests on."""
+    strong = alone[alone >= _CARRIES]
+    shown = (strong if len(strong) else alone).head(3)
+    named = " and ".join(f"{name!r} ({value:.3g} while all others are shuffled)" for name, value in shown.items())
+    return f"it is carried by {named}" if len(strong) else f"no feature carries it alone, the most {named}"
 
 
 _CARRIES = 0.5  # of the score that a feature reaches alone
