@@ -19,14 +19,14 @@ __all__ = [
 import abc
 import copy
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from . import attributions, errors, kinds, schemas, threads
+from . import attributions, conversions, errors, kinds, schemas, threads
 
 # %% ../../nbs/core/models.ipynb #d6f71911
 _DATE_PARTS = ("year", "month", "day", "day_of_week", "hour")
@@ -46,7 +46,9 @@ def _encode_dates(dates: pd.DataFrame) -> pd.DataFrame:
 
 def _date_part(dates: pd.Series, part: str) -> pd.Series:
     """Return one part of each date."""
-    return (dates - pd.Timestamp(0)) / pd.Timedelta(days=1) if part == "days" else getattr(dates.dt, part)
+    if part != "days":
+        return getattr(dates.dt, part)
+    return (dates - np.datetime64("1970-01-01", "us")) / np.timedelta64(1, "D")  # nanoseconds do not reach every date
 
 
 def _encode_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -54,10 +56,21 @@ def _encode_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
     return numbers.astype("float64")
 
 
-def _encode_labels(labels: pd.DataFrame) -> pd.DataFrame:
-    """Bring categories and texts to one form, so that 1 and 1.0 (an integer that met a missing value) are the same."""
-    plain = {name: labels[name].astype("str") for name in labels}
-    return pd.DataFrame({name: values.str.removesuffix(".0").astype("object") for name, values in plain.items()})
+def _encode_labels(labels: pd.DataFrame, numbers: Collection[str] = ()) -> pd.DataFrame:
+    """Bring categories and texts to one form; in columns whose labels are numbers, 1 and 1.0 are the same."""
+    plain = {
+        name: conversions.without_fraction(labels[name]) if name in numbers else labels[name].astype("str")
+        for name in labels
+    }
+    return pd.DataFrame(plain, index=labels.index).astype("object")
+
+
+def _note_numbers(encode: Any, inputs: schemas.Inputs) -> None:
+    """Tell an encoder, before it is fitted, in which columns the labels are numbers."""
+    setting = "categories__functiontransformer__kw_args"
+    if setting in encode.get_params():
+        names = [name for name, role in schemas.InputsSchema.roles().items() if role == "categorical"]
+        encode.set_params(**{setting: {"numbers": [name for name in names if conversions.are_numbers(inputs[name])]}})
 
 
 # %% ../../nbs/core/models.ipynb #1685d907
@@ -340,6 +353,7 @@ class SklearnModel(Model):
 
     def fit(self, inputs: schemas.Inputs, targets: schemas.Targets) -> Self:  # noqa: D102
         pipeline = self.build()
+        _note_numbers(pipeline["encode"], inputs)
         encoded = pipeline["encode"].fit_transform(inputs)
         self.fit_estimator(pipeline["estimate"], encoded, _labels(targets))
         with threads.limit(None, worth=1):
