@@ -296,10 +296,13 @@ d = {
                 "model_name/core/metrics.py",
             ),
             "model_name.core.metrics._arguments": ("core/metrics.html#_arguments", "model_name/core/metrics.py"),
+            "model_name.core.metrics._carried_by": ("core/metrics.html#_carried_by", "model_name/core/metrics.py"),
+            "model_name.core.metrics._closeness": ("core/metrics.html#_closeness", "model_name/core/metrics.py"),
             "model_name.core.metrics._is_surely_a_metric": (
                 "core/metrics.html#_is_surely_a_metric",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics._measure": ("core/metrics.html#_measure", "model_name/core/metrics.py"),
             "model_name.core.metrics._metric_functions": (
                 "core/metrics.html#_metric_functions",
                 "model_name/core/metrics.py",
@@ -321,6 +324,12 @@ d = {
                 "core/metrics.html#default_thresholds",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics.nearly_perfect": (
+                "core/metrics.html#nearly_perfect",
+                "model_name/core/metrics.py",
+            ),
+            "model_name.core.metrics.scores_alone": ("core/metrics.html#scores_alone", "model_name/core/metrics.py"),
+            "model_name.core.metrics.too_good": ("core/metrics.html#too_good", "model_name/core/metrics.py"),
             "model_name.core.metrics.try_out": ("core/metrics.html#try_out", "model_name/core/metrics.py"),
         },
         "model_name.core.models": {
@@ -442,14 +451,19 @@ d = {
             ),
             "model_name.core.models._background": ("core/models.html#_background", "model_name/core/models.py"),
             "model_name.core.models._background_of": ("core/models.html#_background_of", "model_name/core/models.py"),
+            "model_name.core.models._date_columns": ("core/models.html#_date_columns", "model_name/core/models.py"),
+            "model_name.core.models._date_part": ("core/models.html#_date_part", "model_name/core/models.py"),
             "model_name.core.models._encode_dates": ("core/models.html#_encode_dates", "model_name/core/models.py"),
             "model_name.core.models._encode_labels": ("core/models.html#_encode_labels", "model_name/core/models.py"),
             "model_name.core.models._encode_numbers": ("core/models.html#_encode_numbers", "model_name/core/models.py"),
             "model_name.core.models._importances": ("core/models.html#_importances", "model_name/core/models.py"),
             "model_name.core.models._labels": ("core/models.html#_labels", "model_name/core/models.py"),
+            "model_name.core.models._names_out": ("core/models.html#_names_out", "model_name/core/models.py"),
             "model_name.core.models._note_numbers": ("core/models.html#_note_numbers", "model_name/core/models.py"),
+            "model_name.core.models._owners_within": ("core/models.html#_owners_within", "model_name/core/models.py"),
+            "model_name.core.models._parts": ("core/models.html#_parts", "model_name/core/models.py"),
             "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
-            "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
+            "model_name.core.models.column_owners": ("core/models.html#column_owners", "model_name/core/models.py"),
             "model_name.core.models.encoder": ("core/models.html#encoder", "model_name/core/models.py"),
             "model_name.core.models.of_pipeline": ("core/models.html#of_pipeline", "model_name/core/models.py"),
             "model_name.core.models.to_table": ("core/models.html#to_table", "model_name/core/models.py"),
@@ -470,6 +484,12 @@ d = {
             "model_name.core.schemas.is_count": ("core/schemas.html#is_count", "model_name/core/schemas.py"),
             "model_name.core.schemas.target_name": ("core/schemas.html#target_name", "model_name/core/schemas.py"),
             "model_name.core.schemas.task": ("core/schemas.html#task", "model_name/core/schemas.py"),
+        },
+        "model_name.core.threads": {
+            "model_name.core.threads._openmp": ("core/threads.html#_openmp", "model_name/core/threads.py"),
+            "model_name.core.threads.count": ("core/threads.html#count", "model_name/core/threads.py"),
+            "model_name.core.threads.free_cores": ("core/threads.html#free_cores", "model_name/core/threads.py"),
+            "model_name.core.threads.limit": ("core/threads.html#limit", "model_name/core/threads.py"),
         },
         "model_name.io.configs": {
             "model_name.io.configs.Loaded": ("io/configs.html#loaded", "model_name/io/configs.py"),
@@ -1893,7 +1913,9 @@ d = {
             "model_name.jobs.base.read_pair": ("jobs/base.html#read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
+            "model_name.jobs.base.rows_digest": ("jobs/base.html#rows_digest", "model_name/jobs/base.py"),
             "model_name.jobs.base.side_by_side": ("jobs/base.html#side_by_side", "model_name/jobs/base.py"),
+            "model_name.jobs.base.warn": ("jobs/base.html#warn", "model_name/jobs/base.py"),
         },
         "model_name.jobs.evaluations": {
             "model_name.jobs.evaluations.EvaluationsJob": (
@@ -1941,6 +1963,10 @@ d = {
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._blocks": ("jobs/evaluations.html#_blocks", "model_name/jobs/evaluations.py"),
+            "model_name.jobs.evaluations._comparable": (
+                "jobs/evaluations.html#_comparable",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._draw": ("jobs/evaluations.html#_draw", "model_name/jobs/evaluations.py"),
             "model_name.jobs.evaluations._require_columns": (
                 "jobs/evaluations.html#_require_columns",
@@ -2039,8 +2065,16 @@ d = {
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations._draws": ("jobs/explanations.html#_draws", "model_name/jobs/explanations.py"),
+            "model_name.jobs.explanations._free_name": (
+                "jobs/explanations.html#_free_name",
+                "model_name/jobs/explanations.py",
+            ),
             "model_name.jobs.explanations._scores": (
                 "jobs/explanations.html#_scores",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._stopwatch": (
+                "jobs/explanations.html#_stopwatch",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations.page": ("jobs/explanations.html#page", "model_name/jobs/explanations.py"),
@@ -2326,6 +2360,10 @@ d = {
                 "jobs/promotion.html#promotionjob._current_version",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion.PromotionJob._doubts": (
+                "jobs/promotion.html#promotionjob._doubts",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.PromotionJob._say": (
                 "jobs/promotion.html#promotionjob._say",
                 "model_name/jobs/promotion.py",
@@ -2346,7 +2384,20 @@ d = {
                 "jobs/promotion.html#promotionresult",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion._differences": (
+                "jobs/promotion.html#_differences",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion._doubts": ("jobs/promotion.html#_doubts", "model_name/jobs/promotion.py"),
+            "model_name.jobs.promotion._evaluation": (
+                "jobs/promotion.html#_evaluation",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.compare": ("jobs/promotion.html#compare", "model_name/jobs/promotion.py"),
+            "model_name.jobs.promotion.nearly_perfect": (
+                "jobs/promotion.html#nearly_perfect",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.reasons_to_refuse": (
                 "jobs/promotion.html#reasons_to_refuse",
                 "model_name/jobs/promotion.py",

@@ -233,6 +233,8 @@ class Outcome:
             yield result["summary"]
         if result.get("metrics"):
             yield ", ".join(f"{name} {value:,.4g}" for name, value in result["metrics"].items() if value is not None)
+        for warning in result.get("warnings") or ():
+            yield f"warning: {warning}"
         if self.error is not None:
             refused = isinstance(self.error, errors.GateError)
             yield f"{'refused' if refused else 'failed'}: {_headline(self.error)}"

@@ -15,6 +15,8 @@ __all__ = [
     "require_values",
     "require_variety",
     "Recorder",
+    "warn",
+    "rows_digest",
     "Job",
 ]
 
@@ -59,11 +61,14 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
     experiment: str = pdt.Field(description="MLflow experiment of the run.")
     metrics: dict[str, float] = pdt.Field({}, description="Figures of merit by name.")
     refusals: tuple[str, ...] = pdt.Field((), description="Why a gate says no; none when it does not.")
+    warnings: tuple[str, ...] = pdt.Field((), description="What a person should look at, though nothing was refused.")
     figures: dict[str, Any] = pdt.Field({}, exclude=True, repr=False, description="Matplotlib figures by name.")
 
     def facts(self) -> dict[str, str]:
         """Return what the table in a notebook shows: what was done, and how well; the same on every run."""
-        return {"job": self.job, "done": self.summary} | {name: f"{value:,.4g}" for name, value in self.metrics.items()}
+        warned = {f"warning {number}": text for number, text in enumerate(self.warnings, start=1)}
+        values = {name: f"{value:,.4g}" for name, value in self.metrics.items()}
+        return {"job": self.job, "done": self.summary} | warned | values
 
     def gate(self) -> None:
         """Go on only when there is no reason not to.
@@ -339,6 +344,22 @@ class Recorder:
         import mlflow
 
         mlflow.set_tags(secrets.scrubber().everywhere(values))
+
+
+# %% ../../nbs/jobs/base.ipynb #ba5e0a02
+def warn(recorder: Recorder, **warnings: str) -> tuple[str, ...]:
+    """Log warnings, and tag the run with each under its name; those that are empty are left out."""
+    found = {name: text for name, text in warnings.items() if text}
+    for text in found.values():
+        recorder.logger.warning("{}", text)
+    recorder.tags(**found)
+    return tuple(found.values())
+
+
+def rows_digest(*tables: pd.DataFrame) -> str:
+    """Return a digest of rows that does not depend on their order, e.g. of inputs and targets side by side."""
+    hashes = np.sort(provenance.row_hashes(pd.concat(tables, axis=1)))
+    return hashlib.sha256(hashes.tobytes()).hexdigest()
 
 
 # %% ../../nbs/jobs/base.ipynb #1dae3ff5

@@ -95,6 +95,8 @@ class TrainingJob(base.Job):
             values = {metric.name: metric.value(scored, scored) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
+            doubt = metrics_.too_good(model.predict, inputs.iloc[test], targets.iloc[test], scored)
+            warnings = base.warn(recorder, nearly_perfect=doubt)
             drawn = self._draw(scored)
             recorder.figures(drawn)
             guards.keep_seen_rows(inputs.iloc[train])
@@ -107,6 +109,7 @@ class TrainingJob(base.Job):
             run_id=recorder.run_id,
             experiment=self.mlflow_service.resolved_experiment_name,
             metrics=values,
+            warnings=warnings,
             figures=drawn,
             registry_name=version.name,
             model_version=int(version.version),
@@ -116,7 +119,7 @@ class TrainingJob(base.Job):
             tuned_run=tuned_run,
             scored=scored,
         )
-        self.alerts_service.notify("Training finished", result.summary)
+        self.alerts_service.notify("Training finished", "; ".join([result.summary, *warnings]))
         return result
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
