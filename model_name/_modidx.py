@@ -1731,6 +1731,10 @@ d = {
                 "jobs/evaluations.html#evaluationsjob",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations.EvaluationsJob._check_model_type": (
+                "jobs/evaluations.html#evaluationsjob._check_model_type",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations.EvaluationsJob._check_slices": (
                 "jobs/evaluations.html#evaluationsjob._check_slices",
                 "model_name/jobs/evaluations.py",

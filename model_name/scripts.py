@@ -479,28 +479,23 @@ def run(
 ) -> None:
     """Run jobs in the given order: train, evaluate, promote, infer, or a YAML file.
 
-    A YAML file that names no job is merged into all of them. All are checked before the first one runs.
+    A YAML file that names no job is merged into all of them; what it has under a verb is for that job only. All are checked
+    before the first one runs, against each other and against the files that they read and write.
     """
     _warm_up(in_process or isolated)
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
     _learn_secrets(steps)
+    require_no_faults(steps)
     outcomes: list[Outcome] = []
     try:
         for step in steps:
             resume = resume and bool(not outcomes or outcomes[-1].unchanged)  # what follows a step depends on it
-            if resume and (since := _unchanged(step)):
-                outcomes.append(Outcome(step.verb, unchanged=since))
-                continue
-            outcomes.append(_in_process(step) if in_process else _in_notebook(step, folder, isolated))
+            outcomes.append(_run_step(step, resume, None if in_process else folder, isolated))
             if outcomes[-1].error is not None:
-                break
+                raise outcomes[-1].error
     finally:
-        if outcomes:
-            service = steps[0].job.mlflow_service
-            left = [step.verb for step in steps[len(outcomes) :]]
-            click.echo(_without_secrets(_report(outcomes, left, service.resolved_tracking_uri)))
-    if outcomes[-1].error is not None:
-        raise outcomes[-1].error
+        left = [step.verb for step in steps[len(outcomes) :]]
+        click.echo(_without_secrets(_report(outcomes, left, steps[0].job.mlflow_service.resolved_tracking_uri)))
 
 
 # %% ../nbs/scripts.ipynb #3c4dc21a
@@ -509,7 +504,7 @@ def run(
 @_OVERRIDES
 @_DATA
 def check(words: Sequence[str], overrides: Sequence[str], data: str | None) -> None:
-    """Check jobs and YAML files; run nothing."""
+    """Check jobs and YAML files, against each other and against the files that they name; run nothing."""
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
     require_no_faults(steps)
     for step in steps:

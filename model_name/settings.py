@@ -171,7 +171,10 @@ def _unwritable(job: jobs.base.Job) -> Iterator[str]:
 # %% ../nbs/settings.ipynb #84ba125e
 def _example_targets() -> list[schemas.Targets]:
     """Make up targets as the schema declares them; of labels, all of them and the first two."""
-    targets = schemas.TargetsSchema.check(datasets.SimulatedReader(rows=24 * 7).read())
+    declared = schemas.TargetsSchema.to_schema()
+    names = {*declared.columns, *(declared.index.names if declared.index is not None else ())}
+    table = datasets.SimulatedReader(rows=24 * 7).read()
+    targets = schemas.TargetsSchema.check(table[[name for name in table if name in names]])
     if schemas.task() == "regression":
         return [targets]
     labels = targets[schemas.target_name()]
@@ -293,11 +296,12 @@ def known_faults(steps: Sequence[tuple[str, jobs.base.Job]]) -> list[str]:
     Returns:
         One line for each fault, which names the job and the key; none if nothing speaks against a start.
     """
-    found: list[str] = []
+    places: dict[str, list[str]] = {}
     written: set[Path] = set()
     for verb, job in steps:
         checks = (_unwritable, _unsuitable, _misnamed, _one_sided, _contradictory)
-        lines = [*_unreadable(job, written), *(line for check in checks for line in check(job))]
-        found += [f"{verb}.{line}" for line in lines]
+        for line in [*_unreadable(job, written), *(line for check in checks for line in check(job))]:
+            key, _, fault = line.partition(": ")
+            places.setdefault(fault, []).append(f"{verb}.{key}")
         written |= {path for _, path in _outputs(job)}
-    return [*found, *_contradictions(steps)]
+    return [*(f"{', '.join(keys)}: {fault}" for fault, keys in places.items()), *_contradictions(steps)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import functools
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import pytest_timeout
+import tqdm
 
 from model_name.core import models
 from model_name.io import datasets, services
@@ -59,7 +61,9 @@ def _end_hanging(item: pytest.Item, seconds: float) -> None:
     if capture is not None:
         capture.suspend_global_capture(item)
         printed = capture.read_global_capture()
-    print(f"\n+++ {item.nodeid} hangs: not done after {seconds:g} s +++", *printed, sep="\n", file=sys.stderr, flush=True)
+    print(
+        f"\n+++ {item.nodeid} hangs: not done after {seconds:g} s +++", *printed, sep="\n", file=sys.stderr, flush=True
+    )
     faulthandler.dump_traceback(file=2, all_threads=True)
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -75,6 +79,12 @@ def bike_table() -> Path:
     if not path.is_file():
         pytest.skip(f"the real bike table is not at {path}: set BIKE_SHARING_CSV to the path of hour.csv")
     return path
+
+
+@pytest.fixture
+def no_progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep progress bars out of what is compared: one appears after two seconds, so on a busy machine any can."""
+    monkeypatch.setattr(tqdm.tqdm, "__init__", functools.partialmethod(tqdm.tqdm.__init__, disable=True))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -424,12 +424,14 @@ def load(
         ConfigError: if a file is missing, unreadable, empty or not YAML, if its top level is not a mapping, if a key
             is given twice in one mapping, if an override is not `key=value`, or if an interpolation has no value.
     """
+    aliases, synonyms = aliases or {}, synonyms or {}
     tree = _Placed({}, _Origin("-s"))
     if files:
-        tree = reduce(_merge, map(_read_file, files))
+        tree = reduce(_merge, (_rename(_choose_sections(_read_file(file), aliases), synonyms) for file in files))
     if overrides:
-        tree = _merge(tree, reduce(_merge, (_parse_override(text, aliases or {}) for text in overrides)))
-    return Loaded(_resolve(tree), tree)
+        parsed = (_rename(_parse_override(text, aliases), synonyms) for text in overrides)
+        tree = _merge(tree, reduce(_merge, parsed))
+    return Loaded(_resolve(tree), tree, aliases, synonyms)
 
 
 # %% ../../nbs/io/configs.ipynb #96a71ab4
