@@ -479,8 +479,8 @@ def run(
 ) -> None:
     """Run jobs in the given order: train, evaluate, promote, infer, or a YAML file.
 
-    A YAML file that names no job is merged into all of them; what it has under a verb is for that job only. All are checked
-    before the first one runs, against each other and against the files that they read and write.
+    A YAML file that names no job is merged into all of them; what it has under a verb is for that job only. All are
+    checked before the first one runs, against each other and against the files that they read and write.
     """
     _warm_up(in_process or isolated)
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])

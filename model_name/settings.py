@@ -281,9 +281,9 @@ def _contradictions(steps: Sequence[tuple[str, jobs.base.Job]]) -> Iterator[str]
                 if isinstance(tune, jobs.TuningJob):
                     yield from _tuned_in_vain(tune, later)
         judges = [job for job in before if isinstance(job, jobs.EvaluationsJob)]
-        if isinstance(later, jobs.PromotionJob) and later.version is None and judges:
-            if judges[-1].rows == "all" and judges[-1].alias_or_version == registries.LATEST:
-                yield "promote refuses a version that was judged on rows of its training: leave evaluate.rows at unseen"
+        newest = isinstance(later, jobs.PromotionJob) and later.version is None
+        if newest and judges and (judges[-1].rows, judges[-1].alias_or_version) == ("all", registries.LATEST):
+            yield "promote refuses a version that was judged on rows of its training: leave evaluate.rows at unseen"
 
 
 # %% ../nbs/settings.ipynb #6ed6d1f0

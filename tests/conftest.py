@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 
 # ------------------------------------------------------------------------------------------- signals, and what hangs
 def pytest_configure() -> None:
-    """Take signals as a terminal gives them: `nohup ... &` and some CI systems start their programs with SIGINT ignored.
+    """Take signals as a terminal sends them: `nohup ... &` and some CI systems start programs with SIGINT ignored.
 
     A program that a test starts inherits what is ignored, and nothing else: it gets the system's defaults again.
     """

@@ -203,10 +203,9 @@ def test_a_search_that_would_look_at_the_test_is_refused_before(holdout: Any, sp
     tables = {"inputs": SIMULATED, "targets": SIMULATED}
     found = foreseen(SEARCH | tables | {"holdout": holdout}, TRAIN | tables | {"splitter": splitter})
     if seen:
-        assert found == [
-            f"the search would choose parameters by {seen} of the test rows of train, which train refuses: make "
-            "tune.holdout the same as train.splitter"
-        ]
+        [fault] = found
+        assert fault.startswith(f"the search would choose parameters by {seen} of the test rows of train")
+        assert fault.endswith("make tune.holdout the same as train.splitter")
     else:
         assert found == []
 

@@ -413,8 +413,8 @@ def load(
     Args:
         files: paths, or addresses that fsspec understands.
         overrides: `key=value` texts with dotted keys (`job.metrics.0.name=r2_score`) and YAML values.
-        aliases: what the first key may be called as well, e.g. `{"train": "job"}`, in overrides and in files that name no
-            job; None for a key that is about something else and left out. Messages keep to what was written.
+        aliases: what the first key may be called as well, e.g. `{"train": "job"}`, in overrides and in files that name
+            no job; None for a key that is left out, as it is for another job. Messages keep to what was written.
         synonyms: other names of keys of the job, e.g. `{"inputs_samples": "inputs"}`.
 
     Returns:

@@ -108,7 +108,8 @@ class TrainingJob(base.Job):
         for name in names:
             if name not in parameters:
                 near = errors.nearest(name, parameters) or "."
-                raise ValueError(f"{model.KIND} has no parameter {name!r}{near} It has {', '.join(sorted(parameters))}")
+                known = ", ".join(sorted(parameters))
+                raise ValueError(f"{model.KIND} has no parameter {name!r}{near} It has {known}")
         return names
 
     def run(self) -> TrainingResult:  # noqa: D102
@@ -188,7 +189,8 @@ class TrainingJob(base.Job):
 
     def _sort_parameters(self, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Sort the parameters that a tuning run has found into those that are used and those that the job keeps."""
-        kept = {name: value for name, value in self.model.get_params().items() if name in (self.keep_configured or ())}
+        names, configured = self.keep_configured or (), self.model.get_params()
+        kept = {name: value for name, value in configured.items() if name in names}
         return {
             "tuned_parameters": {name: value for name, value in found.items() if name not in kept},
             "kept_parameters": {name: value for name, value in kept.items() if name in found},
@@ -210,8 +212,8 @@ class TrainingJob(base.Job):
             return
         if self.tuned != tuning.LATEST:
             raise errors.ConfigError(
-                f"the tuning run {self.tuned} has found {', '.join(kept)}, and the configuration gives all of them: set "
-                "job.tuned to null to train as configured, or job.keep_configured to [] to take what was found"
+                f"the tuning run {self.tuned} has found {', '.join(kept)}, and the configuration gives all of them: "
+                "set job.tuned to null to train as configured, or job.keep_configured to [] to take what was found"
             )
         self.logger.warning("Nothing of the tuning run is used: the configuration gives {}", ", ".join(kept))
 
