@@ -392,7 +392,7 @@ def test_other_yaml_readers_see_the_same_texts() -> None:
     assert yaml.safe_load(configs.to_yaml(data)) == data
 
 
-# ------------------------------------------------------------------------------------- sections, and other names of keys
+# ----------------------------------------------------------------------- sections, and other names of keys
 ALIASES = {"train": "job", "infer": None}
 
 
