@@ -283,6 +283,12 @@ class EvaluationsJob(base.Job):
     beat_naive: bool = pdt.Field(True, description="Refuse a version that is no better than the naive forecast.")
     slices: list[str] | None = pdt.Field(None, description="Columns to slice by; null takes those the schema marks.")
     resamples: int = pdt.Field(500, ge=1, description="Draws of the bootstrap.")
+    model_type: Literal["regressor", "classifier"] | None = pdt.Field(
+        None, description="Kind of the model, as other packages name it. The schema decides; another one is refused."
+    )
+    evaluators: list[Literal["default"]] = pdt.Field(
+        ["default"], description="Evaluators, as other packages name them; there is one."
+    )
 
     def run(self) -> EvaluationsResult:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
@@ -346,6 +352,14 @@ class EvaluationsJob(base.Job):
     def _check_thresholds(self) -> "EvaluationsJob":
         self.all_metrics()
         return self
+
+    @pdt.field_validator("model_type")
+    @classmethod
+    def _check_model_type(cls, model_type: str | None) -> str | None:
+        expected = {"regression": "regressor", "classification": "classifier"}[schemas.task()]
+        if model_type not in (None, expected):
+            raise ValueError(f"the target {schemas.target_name()!r} makes this a {schemas.task()}: {expected}, or null")
+        return model_type
 
     @pdt.field_validator("slices")
     @classmethod
