@@ -324,7 +324,7 @@ def _values(each: Feature, past: pd.DataFrame, now: pd.Series) -> list[Any]:
     for window in zip(begins.tolist(), ends.tolist(), strict=True):
         if window not in seen:
             value = _called(each, past.iloc[slice(*window)]) if window[0] < window[1] else None
-            if np.ndim(value):
+            if np.ndim(cast(Any, value)):
                 raise errors.ModelError(f"the feature {each.name!r} looks back and returns a column: return one value")
             seen[window] = value
     return [seen[window] for window in zip(begins.tolist(), ends.tolist(), strict=True)]
@@ -381,7 +381,7 @@ class Past:
                 f"feature looks back ({wanted[0].name}): sort the table by {time!r}, or raise batch_size above its rows"
             )
         self.latest = inputs[time].max()
-        known = inputs if targets is None else inputs.assign(**{name: targets[name].array for name in targets})
+        known = inputs if targets is None else inputs.assign(**{str(name): targets[name].array for name in targets})
         self.rows = _joined(self.rows, known)
         past = self.rows.sort_values(time, kind="stable")
         added = {each.name: _look_back(each, inputs, past) for each in wanted}
