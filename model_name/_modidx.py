@@ -80,6 +80,10 @@ d = {
                 "core/columns.html#schema.features",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns.Schema.has_unique_labels": (
+                "core/columns.html#schema.has_unique_labels",
+                "model_name/core/columns.py",
+            ),
             "model_name.core.columns.Schema.index_name": (
                 "core/columns.html#schema.index_name",
                 "model_name/core/columns.py",
@@ -92,6 +96,7 @@ d = {
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._Fault": ("core/columns.html#_fault", "model_name/core/columns.py"),
+            "model_name.core.columns._Fault._about": ("core/columns.html#_fault._about", "model_name/core/columns.py"),
             "model_name.core.columns._Fault.reasons": (
                 "core/columns.html#_fault.reasons",
                 "model_name/core/columns.py",
@@ -104,6 +109,10 @@ d = {
             "model_name.core.columns._Rule": ("core/columns.html#_rule", "model_name/core/columns.py"),
             "model_name.core.columns._Rule._as_category": (
                 "core/columns.html#_rule._as_category",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._Rule._as_dates": (
+                "core/columns.html#_rule._as_dates",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._Rule._as_declared": (
@@ -121,10 +130,6 @@ d = {
             "model_name.core.columns._declaration": ("core/columns.html#_declaration", "model_name/core/columns.py"),
             "model_name.core.columns._found": ("core/columns.html#_found", "model_name/core/columns.py"),
             "model_name.core.columns._in_words": ("core/columns.html#_in_words", "model_name/core/columns.py"),
-            "model_name.core.columns._is_beyond_floats": (
-                "core/columns.html#_is_beyond_floats",
-                "model_name/core/columns.py",
-            ),
             "model_name.core.columns._judge": ("core/columns.html#_judge", "model_name/core/columns.py"),
             "model_name.core.columns._kind_of": ("core/columns.html#_kind_of", "model_name/core/columns.py"),
             "model_name.core.columns._metadata": ("core/columns.html#_metadata", "model_name/core/columns.py"),
@@ -133,24 +138,91 @@ d = {
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._plainly": ("core/columns.html#_plainly", "model_name/core/columns.py"),
-            "model_name.core.columns._readable": ("core/columns.html#_readable", "model_name/core/columns.py"),
             "model_name.core.columns._refused": ("core/columns.html#_refused", "model_name/core/columns.py"),
             "model_name.core.columns._rule_of": ("core/columns.html#_rule_of", "model_name/core/columns.py"),
             "model_name.core.columns._say_dropped": ("core/columns.html#_say_dropped", "model_name/core/columns.py"),
             "model_name.core.columns._select": ("core/columns.html#_select", "model_name/core/columns.py"),
             "model_name.core.columns._shown": ("core/columns.html#_shown", "model_name/core/columns.py"),
-            "model_name.core.columns._to_boolean": ("core/columns.html#_to_boolean", "model_name/core/columns.py"),
-            "model_name.core.columns._to_category": ("core/columns.html#_to_category", "model_name/core/columns.py"),
-            "model_name.core.columns._to_date": ("core/columns.html#_to_date", "model_name/core/columns.py"),
-            "model_name.core.columns._to_float": ("core/columns.html#_to_float", "model_name/core/columns.py"),
-            "model_name.core.columns._to_integer": ("core/columns.html#_to_integer", "model_name/core/columns.py"),
-            "model_name.core.columns._to_text": ("core/columns.html#_to_text", "model_name/core/columns.py"),
-            "model_name.core.columns._unconverted": ("core/columns.html#_unconverted", "model_name/core/columns.py"),
             "model_name.core.columns._where": ("core/columns.html#_where", "model_name/core/columns.py"),
-            "model_name.core.columns._whole_number": ("core/columns.html#_whole_number", "model_name/core/columns.py"),
             "model_name.core.columns._without": ("core/columns.html#_without", "model_name/core/columns.py"),
             "model_name.core.columns.offending": ("core/columns.html#offending", "model_name/core/columns.py"),
             "model_name.core.columns.role_of": ("core/columns.html#role_of", "model_name/core/columns.py"),
+        },
+        "model_name.core.conversions": {
+            "model_name.core.conversions._as_label": (
+                "core/conversions.html#_as_label",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._converter": (
+                "core/conversions.html#_converter",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._is_beyond_floats": (
+                "core/conversions.html#_is_beyond_floats",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._is_offset_text": (
+                "core/conversions.html#_is_offset_text",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._local": ("core/conversions.html#_local", "model_name/core/conversions.py"),
+            "model_name.core.conversions._parse": ("core/conversions.html#_parse", "model_name/core/conversions.py"),
+            "model_name.core.conversions._say_as_written": (
+                "core/conversions.html#_say_as_written",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._unconverted": (
+                "core/conversions.html#_unconverted",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._whole_number": (
+                "core/conversions.html#_whole_number",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._zone": ("core/conversions.html#_zone", "model_name/core/conversions.py"),
+            "model_name.core.conversions.advice": ("core/conversions.html#advice", "model_name/core/conversions.py"),
+            "model_name.core.conversions.are_numbers": (
+                "core/conversions.html#are_numbers",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.declared_categories": (
+                "core/conversions.html#declared_categories",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.instants": (
+                "core/conversions.html#instants",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.readable": (
+                "core/conversions.html#readable",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_boolean": (
+                "core/conversions.html#to_boolean",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_category": (
+                "core/conversions.html#to_category",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_date": ("core/conversions.html#to_date", "model_name/core/conversions.py"),
+            "model_name.core.conversions.to_float": (
+                "core/conversions.html#to_float",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_integer": (
+                "core/conversions.html#to_integer",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_text": ("core/conversions.html#to_text", "model_name/core/conversions.py"),
+            "model_name.core.conversions.with_offset": (
+                "core/conversions.html#with_offset",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.without_fraction": (
+                "core/conversions.html#without_fraction",
+                "model_name/core/conversions.py",
+            ),
         },
         "model_name.core.errors": {
             "model_name.core.errors.ConfigError": ("core/errors.html#configerror", "model_name/core/errors.py"),
@@ -306,10 +378,13 @@ d = {
                 "model_name/core/metrics.py",
             ),
             "model_name.core.metrics._arguments": ("core/metrics.html#_arguments", "model_name/core/metrics.py"),
+            "model_name.core.metrics._carried_by": ("core/metrics.html#_carried_by", "model_name/core/metrics.py"),
+            "model_name.core.metrics._closeness": ("core/metrics.html#_closeness", "model_name/core/metrics.py"),
             "model_name.core.metrics._is_surely_a_metric": (
                 "core/metrics.html#_is_surely_a_metric",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics._measure": ("core/metrics.html#_measure", "model_name/core/metrics.py"),
             "model_name.core.metrics._metric_functions": (
                 "core/metrics.html#_metric_functions",
                 "model_name/core/metrics.py",
@@ -331,6 +406,12 @@ d = {
                 "core/metrics.html#default_thresholds",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics.nearly_perfect": (
+                "core/metrics.html#nearly_perfect",
+                "model_name/core/metrics.py",
+            ),
+            "model_name.core.metrics.scores_alone": ("core/metrics.html#scores_alone", "model_name/core/metrics.py"),
+            "model_name.core.metrics.too_good": ("core/metrics.html#too_good", "model_name/core/metrics.py"),
             "model_name.core.metrics.try_out": ("core/metrics.html#try_out", "model_name/core/metrics.py"),
         },
         "model_name.core.models": {
@@ -456,15 +537,21 @@ d = {
             ),
             "model_name.core.models._background": ("core/models.html#_background", "model_name/core/models.py"),
             "model_name.core.models._background_of": ("core/models.html#_background_of", "model_name/core/models.py"),
+            "model_name.core.models._date_columns": ("core/models.html#_date_columns", "model_name/core/models.py"),
+            "model_name.core.models._date_part": ("core/models.html#_date_part", "model_name/core/models.py"),
             "model_name.core.models._encode_dates": ("core/models.html#_encode_dates", "model_name/core/models.py"),
             "model_name.core.models._encode_labels": ("core/models.html#_encode_labels", "model_name/core/models.py"),
             "model_name.core.models._encode_numbers": ("core/models.html#_encode_numbers", "model_name/core/models.py"),
             "model_name.core.models._encoded": ("core/models.html#_encoded", "model_name/core/models.py"),
             "model_name.core.models._importances": ("core/models.html#_importances", "model_name/core/models.py"),
             "model_name.core.models._labels": ("core/models.html#_labels", "model_name/core/models.py"),
+            "model_name.core.models._names_out": ("core/models.html#_names_out", "model_name/core/models.py"),
+            "model_name.core.models._note_numbers": ("core/models.html#_note_numbers", "model_name/core/models.py"),
             "model_name.core.models._own_project": ("core/models.html#_own_project", "model_name/core/models.py"),
+            "model_name.core.models._owners_within": ("core/models.html#_owners_within", "model_name/core/models.py"),
+            "model_name.core.models._parts": ("core/models.html#_parts", "model_name/core/models.py"),
             "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
-            "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
+            "model_name.core.models.column_owners": ("core/models.html#column_owners", "model_name/core/models.py"),
             "model_name.core.models.encoder": ("core/models.html#encoder", "model_name/core/models.py"),
             "model_name.core.models.of_pipeline": ("core/models.html#of_pipeline", "model_name/core/models.py"),
             "model_name.core.models.to_table": ("core/models.html#to_table", "model_name/core/models.py"),
@@ -635,9 +722,16 @@ d = {
             "model_name.core.schemas.target_name": ("core/schemas.html#target_name", "model_name/core/schemas.py"),
             "model_name.core.schemas.task": ("core/schemas.html#task", "model_name/core/schemas.py"),
         },
+        "model_name.core.threads": {
+            "model_name.core.threads._openmp": ("core/threads.html#_openmp", "model_name/core/threads.py"),
+            "model_name.core.threads.count": ("core/threads.html#count", "model_name/core/threads.py"),
+            "model_name.core.threads.free_cores": ("core/threads.html#free_cores", "model_name/core/threads.py"),
+            "model_name.core.threads.limit": ("core/threads.html#limit", "model_name/core/threads.py"),
+        },
         "model_name.io.configs": {
             "model_name.io.configs.Loaded": ("io/configs.html#loaded", "model_name/io/configs.py"),
             "model_name.io.configs.Loaded._nearest": ("io/configs.html#loaded._nearest", "model_name/io/configs.py"),
+            "model_name.io.configs.Loaded._written": ("io/configs.html#loaded._written", "model_name/io/configs.py"),
             "model_name.io.configs.Loaded.origin": ("io/configs.html#loaded.origin", "model_name/io/configs.py"),
             "model_name.io.configs._Origin": ("io/configs.html#_origin", "model_name/io/configs.py"),
             "model_name.io.configs._Origin.__str__": ("io/configs.html#_origin.__str__", "model_name/io/configs.py"),
@@ -654,6 +748,7 @@ d = {
             ),
             "model_name.io.configs._alternatives": ("io/configs.html#_alternatives", "model_name/io/configs.py"),
             "model_name.io.configs._choice": ("io/configs.html#_choice", "model_name/io/configs.py"),
+            "model_name.io.configs._choose_sections": ("io/configs.html#_choose_sections", "model_name/io/configs.py"),
             "model_name.io.configs._describe": ("io/configs.html#_describe", "model_name/io/configs.py"),
             "model_name.io.configs._dotted": ("io/configs.html#_dotted", "model_name/io/configs.py"),
             "model_name.io.configs._escape": ("io/configs.html#_escape", "model_name/io/configs.py"),
@@ -676,6 +771,7 @@ d = {
             "model_name.io.configs._read_bytes": ("io/configs.html#_read_bytes", "model_name/io/configs.py"),
             "model_name.io.configs._read_file": ("io/configs.html#_read_file", "model_name/io/configs.py"),
             "model_name.io.configs._refuse": ("io/configs.html#_refuse", "model_name/io/configs.py"),
+            "model_name.io.configs._rename": ("io/configs.html#_rename", "model_name/io/configs.py"),
             "model_name.io.configs._resolve": ("io/configs.html#_resolve", "model_name/io/configs.py"),
             "model_name.io.configs._shown": ("io/configs.html#_shown", "model_name/io/configs.py"),
             "model_name.io.configs._spot": ("io/configs.html#_spot", "model_name/io/configs.py"),
@@ -695,6 +791,10 @@ d = {
             ),
             "model_name.io.datasets.CsvReader._tables": (
                 "io/datasets.html#csvreader._tables",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.CsvReader.address": (
+                "io/datasets.html#csvreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.CsvReader.location": (
@@ -719,6 +819,10 @@ d = {
                 "io/datasets.html#parquetreader._open",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.ParquetReader.address": (
+                "io/datasets.html#parquetreader.address",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.ParquetReader.location": (
                 "io/datasets.html#parquetreader.location",
                 "model_name/io/datasets.py",
@@ -733,6 +837,7 @@ d = {
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.Reader": ("io/datasets.html#reader", "model_name/io/datasets.py"),
+            "model_name.io.datasets.Reader.address": ("io/datasets.html#reader.address", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.batches": ("io/datasets.html#reader.batches", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.lineage": ("io/datasets.html#reader.lineage", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.location": ("io/datasets.html#reader.location", "model_name/io/datasets.py"),
@@ -759,6 +864,10 @@ d = {
             "model_name.io.datasets.SqlReader._rows": ("io/datasets.html#sqlreader._rows", "model_name/io/datasets.py"),
             "model_name.io.datasets.SqlReader._table_or_query": (
                 "io/datasets.html#sqlreader._table_or_query",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.SqlReader.address": (
+                "io/datasets.html#sqlreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlReader.location": (
@@ -841,15 +950,18 @@ d = {
             "model_name.io.datasets._csv_rules": ("io/datasets.html#_csv_rules", "model_name/io/datasets.py"),
             "model_name.io.datasets._csv_texts": ("io/datasets.html#_csv_texts", "model_name/io/datasets.py"),
             "model_name.io.datasets._database": ("io/datasets.html#_database", "model_name/io/datasets.py"),
+            "model_name.io.datasets._dataset_source": ("io/datasets.html#_dataset_source", "model_name/io/datasets.py"),
             "model_name.io.datasets._declared_text": ("io/datasets.html#_declared_text", "model_name/io/datasets.py"),
             "model_name.io.datasets._drop": ("io/datasets.html#_drop", "model_name/io/datasets.py"),
             "model_name.io.datasets._engine": ("io/datasets.html#_engine", "model_name/io/datasets.py"),
             "model_name.io.datasets._exists": ("io/datasets.html#_exists", "model_name/io/datasets.py"),
             "model_name.io.datasets._explained": ("io/datasets.html#_explained", "model_name/io/datasets.py"),
+            "model_name.io.datasets._file_address": ("io/datasets.html#_file_address", "model_name/io/datasets.py"),
             "model_name.io.datasets._filesystem": ("io/datasets.html#_filesystem", "model_name/io/datasets.py"),
             "model_name.io.datasets._find": ("io/datasets.html#_find", "model_name/io/datasets.py"),
             "model_name.io.datasets._first_fault": ("io/datasets.html#_first_fault", "model_name/io/datasets.py"),
             "model_name.io.datasets._in_seconds": ("io/datasets.html#_in_seconds", "model_name/io/datasets.py"),
+            "model_name.io.datasets._moved": ("io/datasets.html#_moved", "model_name/io/datasets.py"),
             "model_name.io.datasets._parquet_parts": ("io/datasets.html#_parquet_parts", "model_name/io/datasets.py"),
             "model_name.io.datasets._partitions": ("io/datasets.html#_partitions", "model_name/io/datasets.py"),
             "model_name.io.datasets._plain_columns": ("io/datasets.html#_plain_columns", "model_name/io/datasets.py"),
@@ -872,6 +984,13 @@ d = {
             "model_name.io.datasets._unified": ("io/datasets.html#_unified", "model_name/io/datasets.py"),
             "model_name.io.datasets.without_secrets": ("io/datasets.html#without_secrets", "model_name/io/datasets.py"),
             "model_name.io.datasets.write_text": ("io/datasets.html#write_text", "model_name/io/datasets.py"),
+        },
+        "model_name.io.files": {
+            "model_name.io.files.find_target": ("io/files.html#find_target", "model_name/io/files.py"),
+            "model_name.io.files.is_special": ("io/files.html#is_special", "model_name/io/files.py"),
+            "model_name.io.files.publish": ("io/files.html#publish", "model_name/io/files.py"),
+            "model_name.io.files.replacing": ("io/files.html#replacing", "model_name/io/files.py"),
+            "model_name.io.files.reserve": ("io/files.html#reserve", "model_name/io/files.py"),
         },
         "model_name.io.kernels": {
             "model_name.io.kernels.ForkedProcess": ("io/kernels.html#forkedprocess", "model_name/io/kernels.py"),
@@ -1081,6 +1200,10 @@ d = {
                 "io/notebooks.html#reopen_command",
                 "model_name/io/notebooks.py",
             ),
+            "model_name.io.notebooks.reserve_destination": (
+                "io/notebooks.html#reserve_destination",
+                "model_name/io/notebooks.py",
+            ),
         },
         "model_name.io.osvariables": {
             "model_name.io.osvariables.Env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
@@ -1105,6 +1228,19 @@ d = {
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables._working_directory": (
+                "io/osvariables.html#_working_directory",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_experiment_name": (
+                "io/osvariables.html#check_experiment_name",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_model_name": (
+                "io/osvariables.html#check_model_name",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_tags": ("io/osvariables.html#check_tags", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.checkout": ("io/osvariables.html#checkout", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
@@ -1115,6 +1251,14 @@ d = {
             ),
             "model_name.io.osvariables.own_project": (
                 "io/osvariables.html#own_project",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.package_checkout": (
+                "io/osvariables.html#package_checkout",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.package_folder": (
+                "io/osvariables.html#package_folder",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.project": ("io/osvariables.html#project", "model_name/io/osvariables.py"),
@@ -1129,6 +1273,18 @@ d = {
             ),
             "model_name.io.osvariables.split_secret_addresses": (
                 "io/osvariables.html#split_secret_addresses",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.sqlite_address": (
+                "io/osvariables.html#sqlite_address",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.sqlite_path": (
+                "io/osvariables.html#sqlite_path",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.tolerate_warnings": (
+                "io/osvariables.html#tolerate_warnings",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.workspace": ("io/osvariables.html#workspace", "model_name/io/osvariables.py"),
@@ -1276,14 +1432,22 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._arrow": ("io/provenance.html#_arrow", "model_name/io/provenance.py"),
+            "model_name.io.provenance._ask_git": ("io/provenance.html#_ask_git", "model_name/io/provenance.py"),
             "model_name.io.provenance._can_hide": ("io/provenance.html#_can_hide", "model_name/io/provenance.py"),
             "model_name.io.provenance._canonical": ("io/provenance.html#_canonical", "model_name/io/provenance.py"),
-            "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
-            "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
-            "model_name.io.provenance._git_state_with_patch": (
-                "io/provenance.html#_git_state_with_patch",
+            "model_name.io.provenance._cells": ("io/provenance.html#_cells", "model_name/io/provenance.py"),
+            "model_name.io.provenance._content_bits": (
+                "io/provenance.html#_content_bits",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._differs": ("io/provenance.html#_differs", "model_name/io/provenance.py"),
+            "model_name.io.provenance._explain_refusal": (
+                "io/provenance.html#_explain_refusal",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._float_bits": ("io/provenance.html#_float_bits", "model_name/io/provenance.py"),
+            "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
+            "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
             "model_name.io.provenance._hash_files": ("io/provenance.html#_hash_files", "model_name/io/provenance.py"),
             "model_name.io.provenance._hashes": ("io/provenance.html#_hashes", "model_name/io/provenance.py"),
             "model_name.io.provenance._is_left_out": ("io/provenance.html#_is_left_out", "model_name/io/provenance.py"),
@@ -1291,6 +1455,7 @@ d = {
                 "io/provenance.html#_limits_threads",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._literal": ("io/provenance.html#_literal", "model_name/io/provenance.py"),
             "model_name.io.provenance._little_endian": (
                 "io/provenance.html#_little_endian",
                 "model_name/io/provenance.py",
@@ -1308,10 +1473,13 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._row_bits": ("io/provenance.html#_row_bits", "model_name/io/provenance.py"),
+            "model_name.io.provenance._same_cells": ("io/provenance.html#_same_cells", "model_name/io/provenance.py"),
             "model_name.io.provenance._seeds": ("io/provenance.html#_seeds", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256": ("io/provenance.html#_sha256", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256_of": ("io/provenance.html#_sha256_of", "model_name/io/provenance.py"),
+            "model_name.io.provenance._text_bits": ("io/provenance.html#_text_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._text_bytes": ("io/provenance.html#_text_bytes", "model_name/io/provenance.py"),
+            "model_name.io.provenance._whole_bits": ("io/provenance.html#_whole_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._without_filters": (
                 "io/provenance.html#_without_filters",
                 "model_name/io/provenance.py",
@@ -1321,6 +1489,9 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance.begin": ("io/provenance.html#begin", "model_name/io/provenance.py"),
+            "model_name.io.provenance.cell_hashes": ("io/provenance.html#cell_hashes", "model_name/io/provenance.py"),
+            "model_name.io.provenance.code_remarks": ("io/provenance.html#code_remarks", "model_name/io/provenance.py"),
+            "model_name.io.provenance.code_state": ("io/provenance.html#code_state", "model_name/io/provenance.py"),
             "model_name.io.provenance.describe_environment": (
                 "io/provenance.html#describe_environment",
                 "model_name/io/provenance.py",
@@ -1413,6 +1584,10 @@ d = {
                 "io/registries.html#modeladapter.__init__",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.ModelAdapter._ask": (
+                "io/registries.html#modeladapter._ask",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.ModelAdapter._predictor": (
                 "io/registries.html#modeladapter._predictor",
                 "model_name/io/registries.py",
@@ -1439,6 +1614,10 @@ d = {
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Saver": ("io/registries.html#saver", "model_name/io/registries.py"),
+            "model_name.io.registries.Saver._check_path": (
+                "io/registries.html#saver._check_path",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Saver.save": ("io/registries.html#saver.save", "model_name/io/registries.py"),
             "model_name.io.registries.Verdict": ("io/registries.html#verdict", "model_name/io/registries.py"),
             "model_name.io.registries._PyfuncFlavor": (
@@ -1456,7 +1635,12 @@ d = {
             ),
             "model_name.io.registries._example": ("io/registries.html#_example", "model_name/io/registries.py"),
             "model_name.io.registries._is_carried": ("io/registries.html#_is_carried", "model_name/io/registries.py"),
+            "model_name.io.registries._kept_example": (
+                "io/registries.html#_kept_example",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._listed": ("io/registries.html#_listed", "model_name/io/registries.py"),
+            "model_name.io.registries._named": ("io/registries.html#_named", "model_name/io/registries.py"),
             "model_name.io.registries._project_of": ("io/registries.html#_project_of", "model_name/io/registries.py"),
             "model_name.io.registries._pyfunc": ("io/registries.html#_pyfunc", "model_name/io/registries.py"),
             "model_name.io.registries._quiet": ("io/registries.html#_quiet", "model_name/io/registries.py"),
@@ -1696,6 +1880,10 @@ d = {
                 "io/services.html#mlflowservice.client",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services.MlflowService.remarks": (
+                "io/services.html#mlflowservice.remarks",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.MlflowService.resolved_experiment_name": (
                 "io/services.html#mlflowservice.resolved_experiment_name",
                 "model_name/io/services.py",
@@ -1729,6 +1917,7 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services._ClientLog.emit": ("io/services.html#_clientlog.emit", "model_name/io/services.py"),
+            "model_name.io.services._bypass_proxy": ("io/services.html#_bypass_proxy", "model_name/io/services.py"),
             "model_name.io.services._check_address": ("io/services.html#_check_address", "model_name/io/services.py"),
             "model_name.io.services._client_logger": ("io/services.html#_client_logger", "model_name/io/services.py"),
             "model_name.io.services._creation_lock": ("io/services.html#_creation_lock", "model_name/io/services.py"),
@@ -1737,11 +1926,19 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services._for_side": ("io/services.html#_for_side", "model_name/io/services.py"),
+            "model_name.io.services._own_run": ("io/services.html#_own_run", "model_name/io/services.py"),
             "model_name.io.services._reach": ("io/services.html#_reach", "model_name/io/services.py"),
             "model_name.io.services._reach_database": ("io/services.html#_reach_database", "model_name/io/services.py"),
-            "model_name.io.services._sqlite_path": ("io/services.html#_sqlite_path", "model_name/io/services.py"),
+            "model_name.io.services._refuse_run_of_another_store": (
+                "io/services.html#_refuse_run_of_another_store",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.end_runs": ("io/services.html#end_runs", "model_name/io/services.py"),
             "model_name.io.services.find_runs": ("io/services.html#find_runs", "model_name/io/services.py"),
+            "model_name.io.services.is_on_this_machine": (
+                "io/services.html#is_on_this_machine",
+                "model_name/io/services.py",
+            ),
         },
         "model_name.io.simulators": {
             "model_name.io.simulators._block": ("io/simulators.html#_block", "model_name/io/simulators.py"),
@@ -2012,22 +2209,26 @@ d = {
             "model_name.jobs.base._beyond_defaults": ("jobs/base.html#_beyond_defaults", "model_name/jobs/base.py"),
             "model_name.jobs.base._enter": ("jobs/base.html#_enter", "model_name/jobs/base.py"),
             "model_name.jobs.base._flat": ("jobs/base.html#_flat", "model_name/jobs/base.py"),
-            "model_name.jobs.base._kept_rows": ("jobs/base.html#_kept_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base._other_positions": ("jobs/base.html#_other_positions", "model_name/jobs/base.py"),
             "model_name.jobs.base.align": ("jobs/base.html#align", "model_name/jobs/base.py"),
             "model_name.jobs.base.history_tables": ("jobs/base.html#history_tables", "model_name/jobs/base.py"),
             "model_name.jobs.base.in_order_of_time": ("jobs/base.html#in_order_of_time", "model_name/jobs/base.py"),
-            "model_name.jobs.base.keep_seen_rows": ("jobs/base.html#keep_seen_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.look_back": ("jobs/base.html#look_back", "model_name/jobs/base.py"),
             "model_name.jobs.base.read_history": ("jobs/base.html#read_history", "model_name/jobs/base.py"),
             "model_name.jobs.base.read_pair": ("jobs/base.html#read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
-            "model_name.jobs.base.seen_rows": ("jobs/base.html#seen_rows", "model_name/jobs/base.py"),
-            "model_name.jobs.base.unseen_rows": ("jobs/base.html#unseen_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base.rows_digest": ("jobs/base.html#rows_digest", "model_name/jobs/base.py"),
+            "model_name.jobs.base.side_by_side": ("jobs/base.html#side_by_side", "model_name/jobs/base.py"),
+            "model_name.jobs.base.warn": ("jobs/base.html#warn", "model_name/jobs/base.py"),
         },
         "model_name.jobs.evaluations": {
             "model_name.jobs.evaluations.EvaluationsJob": (
                 "jobs/evaluations.html#evaluationsjob",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._check_model_type": (
+                "jobs/evaluations.html#evaluationsjob._check_model_type",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob._check_slices": (
@@ -2071,6 +2272,10 @@ d = {
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._blocks": ("jobs/evaluations.html#_blocks", "model_name/jobs/evaluations.py"),
+            "model_name.jobs.evaluations._comparable": (
+                "jobs/evaluations.html#_comparable",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._draw": ("jobs/evaluations.html#_draw", "model_name/jobs/evaluations.py"),
             "model_name.jobs.evaluations._require_columns": (
                 "jobs/evaluations.html#_require_columns",
@@ -2169,8 +2374,16 @@ d = {
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations._draws": ("jobs/explanations.html#_draws", "model_name/jobs/explanations.py"),
+            "model_name.jobs.explanations._free_name": (
+                "jobs/explanations.html#_free_name",
+                "model_name/jobs/explanations.py",
+            ),
             "model_name.jobs.explanations._scores": (
                 "jobs/explanations.html#_scores",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._stopwatch": (
+                "jobs/explanations.html#_stopwatch",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations.page": ("jobs/explanations.html#page", "model_name/jobs/explanations.py"),
@@ -2178,6 +2391,29 @@ d = {
                 "jobs/explanations.html#permutation_importances",
                 "model_name/jobs/explanations.py",
             ),
+        },
+        "model_name.jobs.guards": {
+            "model_name.jobs.guards.SeenRows": ("jobs/guards.html#seenrows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.SeenRows.of": ("jobs/guards.html#seenrows.of", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.SeenRows.recognise": (
+                "jobs/guards.html#seenrows.recognise",
+                "model_name/jobs/guards.py",
+            ),
+            "model_name.jobs.guards._comparable": ("jobs/guards.html#_comparable", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._from_single_precision": (
+                "jobs/guards.html#_from_single_precision",
+                "model_name/jobs/guards.py",
+            ),
+            "model_name.jobs.guards._has_old_rows": ("jobs/guards.html#_has_old_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._kept_rows": ("jobs/guards.html#_kept_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._label_hashes": ("jobs/guards.html#_label_hashes", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._near": ("jobs/guards.html#_near", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._near_keys": ("jobs/guards.html#_near_keys", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._refuse_changed": ("jobs/guards.html#_refuse_changed", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._share_near": ("jobs/guards.html#_share_near", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.keep_seen_rows": ("jobs/guards.html#keep_seen_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.seen_rows": ("jobs/guards.html#seen_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.unseen_rows": ("jobs/guards.html#unseen_rows", "model_name/jobs/guards.py"),
         },
         "model_name.jobs.inference": {
             "model_name.jobs.inference.InferenceJob": (
@@ -2433,6 +2669,10 @@ d = {
                 "jobs/promotion.html#promotionjob._current_version",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion.PromotionJob._doubts": (
+                "jobs/promotion.html#promotionjob._doubts",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.PromotionJob._say": (
                 "jobs/promotion.html#promotionjob._say",
                 "model_name/jobs/promotion.py",
@@ -2453,7 +2693,20 @@ d = {
                 "jobs/promotion.html#promotionresult",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion._differences": (
+                "jobs/promotion.html#_differences",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion._doubts": ("jobs/promotion.html#_doubts", "model_name/jobs/promotion.py"),
+            "model_name.jobs.promotion._evaluation": (
+                "jobs/promotion.html#_evaluation",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.compare": ("jobs/promotion.html#compare", "model_name/jobs/promotion.py"),
+            "model_name.jobs.promotion.nearly_perfect": (
+                "jobs/promotion.html#nearly_perfect",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.reasons_to_refuse": (
                 "jobs/promotion.html#reasons_to_refuse",
                 "model_name/jobs/promotion.py",
@@ -2477,8 +2730,24 @@ d = {
                 "jobs/training.html#trainingjob._fit",
                 "model_name/jobs/training.py",
             ),
+            "model_name.jobs.training.TrainingJob._name_what_is_kept": (
+                "jobs/training.html#trainingjob._name_what_is_kept",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob._origin_of_parameters": (
+                "jobs/training.html#trainingjob._origin_of_parameters",
+                "model_name/jobs/training.py",
+            ),
             "model_name.jobs.training.TrainingJob._register": (
                 "jobs/training.html#trainingjob._register",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob._require_use": (
+                "jobs/training.html#trainingjob._require_use",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob._sort_parameters": (
+                "jobs/training.html#trainingjob._sort_parameters",
                 "model_name/jobs/training.py",
             ),
             "model_name.jobs.training.TrainingJob._split": (
@@ -2499,6 +2768,10 @@ d = {
             ),
             "model_name.jobs.training.TrainingResult": (
                 "jobs/training.html#trainingresult",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingResult.facts": (
+                "jobs/training.html#trainingresult.facts",
                 "model_name/jobs/training.py",
             ),
             "model_name.jobs.training.TrainingResult.worst": (
@@ -2570,6 +2843,7 @@ d = {
                 "model_name/jobs/tuning.py",
             ),
             "model_name.jobs.tuning.find": ("jobs/tuning.html#find", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.listed": ("jobs/tuning.html#listed", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning.tidy": ("jobs/tuning.html#tidy", "model_name/jobs/tuning.py"),
         },
         "model_name.scaffold.declarations": {
@@ -3220,12 +3494,15 @@ d = {
             "model_name.scripts.Step": ("scripts.html#step", "model_name/scripts.py"),
             "model_name.scripts.Step.job": ("scripts.html#step.job", "model_name/scripts.py"),
             "model_name.scripts._again": ("scripts.html#_again", "model_name/scripts.py"),
+            "model_name.scripts._ambiguous": ("scripts.html#_ambiguous", "model_name/scripts.py"),
+            "model_name.scripts._ambiguous_overrides": ("scripts.html#_ambiguous_overrides", "model_name/scripts.py"),
+            "model_name.scripts._ambiguous_sections": ("scripts.html#_ambiguous_sections", "model_name/scripts.py"),
             "model_name.scripts._check": ("scripts.html#_check", "model_name/scripts.py"),
             "model_name.scripts._checked_rows": ("scripts.html#_checked_rows", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
+            "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
-            "model_name.scripts._headline": ("scripts.html#_headline", "model_name/scripts.py"),
             "model_name.scripts._hidden": ("scripts.html#_hidden", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
@@ -3242,6 +3519,7 @@ d = {
             "model_name.scripts._plan": ("scripts.html#_plan", "model_name/scripts.py"),
             "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
+            "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
             "model_name.scripts._store_of": ("scripts.html#_store_of", "model_name/scripts.py"),
             "model_name.scripts._stores": ("scripts.html#_stores", "model_name/scripts.py"),
@@ -3259,6 +3537,7 @@ d = {
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.open_job": ("scripts.html#open_job", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
+            "model_name.scripts.require_no_faults": ("scripts.html#require_no_faults", "model_name/scripts.py"),
             "model_name.scripts.run": ("scripts.html#run", "model_name/scripts.py"),
             "model_name.scripts.run_and_exit": ("scripts.html#run_and_exit", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
@@ -3275,8 +3554,30 @@ d = {
                 "settings.html#mainsettings._share_data",
                 "model_name/settings.py",
             ),
+            "model_name.settings._contradictions": ("settings.html#_contradictions", "model_name/settings.py"),
+            "model_name.settings._contradictory": ("settings.html#_contradictory", "model_name/settings.py"),
+            "model_name.settings._example_targets": ("settings.html#_example_targets", "model_name/settings.py"),
+            "model_name.settings._expect_samples_alone": (
+                "settings.html#_expect_samples_alone",
+                "model_name/settings.py",
+            ),
             "model_name.settings._hand_over": ("settings.html#_hand_over", "model_name/settings.py"),
+            "model_name.settings._local": ("settings.html#_local", "model_name/settings.py"),
+            "model_name.settings._misnamed": ("settings.html#_misnamed", "model_name/settings.py"),
+            "model_name.settings._one_sided": ("settings.html#_one_sided", "model_name/settings.py"),
+            "model_name.settings._outputs": ("settings.html#_outputs", "model_name/settings.py"),
+            "model_name.settings._parts": ("settings.html#_parts", "model_name/settings.py"),
+            "model_name.settings._row_count": ("settings.html#_row_count", "model_name/settings.py"),
+            "model_name.settings._seen_test_rows": ("settings.html#_seen_test_rows", "model_name/settings.py"),
+            "model_name.settings._test_rows": ("settings.html#_test_rows", "model_name/settings.py"),
+            "model_name.settings._tuned_in_vain": ("settings.html#_tuned_in_vain", "model_name/settings.py"),
+            "model_name.settings._unreadable": ("settings.html#_unreadable", "model_name/settings.py"),
+            "model_name.settings._unsuitable": ("settings.html#_unsuitable", "model_name/settings.py"),
+            "model_name.settings._unwritable": ("settings.html#_unwritable", "model_name/settings.py"),
+            "model_name.settings.ambiguous": ("settings.html#ambiguous", "model_name/settings.py"),
             "model_name.settings.kinds": ("settings.html#kinds", "model_name/settings.py"),
+            "model_name.settings.known_faults": ("settings.html#known_faults", "model_name/settings.py"),
+            "model_name.settings.synonyms": ("settings.html#synonyms", "model_name/settings.py"),
             "model_name.settings.verbs": ("settings.html#verbs", "model_name/settings.py"),
         },
         "model_name.utils.figures": {

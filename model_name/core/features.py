@@ -199,7 +199,7 @@ def _column(each: Feature, values: Any, index: pd.Index) -> pd.Series:
     if each.role == "date":
         if not (nothing or pd.api.types.is_datetime64_any_dtype(column)):
             raise _wrong_type(each, column)
-        return column.astype("datetime64[ns]")
+        return column.astype("datetime64[ns]") if nothing else column
     if each.role == "categorical":
         return column
     if not (nothing or pd.api.types.is_numeric_dtype(column)):
@@ -324,7 +324,7 @@ def _values(each: Feature, past: pd.DataFrame, now: pd.Series) -> list[Any]:
     for window in zip(begins.tolist(), ends.tolist(), strict=True):
         if window not in seen:
             value = _called(each, past.iloc[slice(*window)]) if window[0] < window[1] else None
-            if np.ndim(value):
+            if np.ndim(cast(Any, value)):
                 raise errors.ModelError(f"the feature {each.name!r} looks back and returns a column: return one value")
             seen[window] = value
     return [seen[window] for window in zip(begins.tolist(), ends.tolist(), strict=True)]
@@ -355,7 +355,8 @@ class Past:
 
     def __init__(self, history: pd.DataFrame | None = None, fitting: bool = False) -> None:
         """Begin with a table of history; `fitting` forgives the first rows of the data that they have no past."""
-        self.fitting, self.latest = fitting, pd.Timestamp.min
+        self.fitting = fitting
+        self.latest: pd.Timestamp | None = None
         self.rows = None if history is None or not looking_back() else _checked_history(history)
 
     def add_to(self, inputs: Any, targets: pd.DataFrame | None = None) -> Any:
@@ -374,13 +375,14 @@ class Past:
         time = time_column(wanted[0].name)
         if inputs[time].isna().any():
             raise errors.DataError(f"features look back ({wanted[0].name}), but {time!r} is missing in some rows")
-        if inputs[time].min() < self.latest:
+        if self.latest is not None and inputs[time].min() < self.latest:
             raise errors.DataError(
                 f"a batch begins at {inputs[time].min()}, before the end of the last one ({self.latest}), and a "
                 f"feature looks back ({wanted[0].name}): sort the table by {time!r}, or raise batch_size above its rows"
             )
         self.latest = inputs[time].max()
-        self.rows = _joined(self.rows, inputs if targets is None else inputs.join(targets))
+        known = inputs if targets is None else inputs.assign(**{str(name): targets[name].array for name in targets})
+        self.rows = _joined(self.rows, known)
         past = self.rows.sort_values(time, kind="stable")
         added = {each.name: _look_back(each, inputs, past) for each in wanted}
         self._require(wanted, added, len(inputs))
@@ -400,7 +402,8 @@ class Past:
     def _forget(self, wanted: Sequence[Feature], time: str) -> None:
         far = [each.looks_back for each in wanted]
         if self.rows is not None and all(isinstance(each, pd.Timedelta) for each in far):
-            self.rows = self.rows[self.rows[time] >= self.latest - max(cast("list[pd.Timedelta]", far))]
+            begin = cast(pd.Timestamp, self.latest) - max(cast("list[pd.Timedelta]", far))
+            self.rows = self.rows[self.rows[time] >= begin]
 
 
 # %% ../../nbs/core/features.ipynb #1c1b853a
@@ -420,7 +423,7 @@ def _joined(history: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
     """Put rows after a history, without those that it has already."""
     if history is None or history.empty:
         return rows
-    if schemas.InputsSchema.index_name() is not None:
+    if schemas.InputsSchema.has_unique_labels():
         known = rows.index.isin(history.index)
     else:
         keys = list(dict.fromkeys([time_column("past"), *(name for each in looking_back() for name in each.by)]))

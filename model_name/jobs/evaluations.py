@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/jobs/evaluations.ipynb #f28b8b9d
+import json
 import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
@@ -27,7 +28,7 @@ import pydantic as pdt
 from ..core import errors, schemas
 from ..core import metrics as metrics_
 from ..io import datasets, registries
-from . import base
+from . import base, guards
 from ..utils import figures
 
 # %% ../../nbs/jobs/evaluations.ipynb #aa0a8931
@@ -61,9 +62,9 @@ def _seasonal_mean(inputs: schemas.Inputs, values: pd.Series) -> pd.Series:
     time, season = schemas.InputsSchema.marked("time"), schemas.InputsSchema.marked("season")
     if not (time and season):
         return pd.Series(np.nan, index=inputs.index)
-    alike = inputs.groupby(season, observed=True, dropna=False).ngroup()
-    day = inputs[time[0]].dt.floor("D")
-    table = pd.DataFrame({"_alike": alike, "_day": day, "_value": values.astype("float64")})
+    alike = inputs.groupby(season, observed=True, dropna=False).ngroup().to_numpy()
+    day = inputs[time[0]].dt.floor("D").array
+    table = pd.DataFrame({"_alike": alike, "_day": day, "_value": values.to_numpy(dtype="float64")}, index=inputs.index)
     days = table.groupby(["_alike", "_day"])["_value"].agg(["sum", "count"]).reset_index("_alike")
     window = days.groupby("_alike")[["sum", "count"]].rolling(NAIVE_WINDOW, closed="left").sum()
     means = (window["sum"] / window["count"]).rename("_mean")
@@ -161,7 +162,7 @@ def slice_scores(
     _require_columns(by, list(inputs.columns))
     rows = []
     for name in by:
-        for value, group in scored.groupby(_slice_values(inputs[name]), sort=True):
+        for value, group in scored.groupby(_slice_values(inputs[name]).to_numpy(), sort=True):
             rows.append({"slice": name, "value": value, "rows": len(group)} | compute(metrics, group))
     return pd.DataFrame(rows, columns=["slice", "value", "rows", *(metric.name for metric in metrics)])
 
@@ -246,6 +247,13 @@ def _draw(table: pd.DataFrame, slices: pd.DataFrame, scored: pd.DataFrame) -> di
     return drawn | {"timeline": figures.timeline(scored), "residuals": figures.residuals(scored)}
 
 
+# %% ../../nbs/jobs/evaluations.ipynb #e7a10001
+def _comparable(metrics: metrics_.MetricsKind, inputs: schemas.Inputs, targets: schemas.Targets) -> dict[str, str]:
+    """Return the tags by which promotion compares two versions: which rows were judged, and what is better."""
+    better = {metric.name: metric.greater_is_better for metric in metrics}
+    return {"evaluated_rows": base.rows_digest(inputs, targets), "greater_is_better": json.dumps(better)}
+
+
 # %% ../../nbs/jobs/evaluations.ipynb #c0572f6f
 class EvaluationsJob(base.Job):
     """Judge a registered version."""
@@ -278,6 +286,12 @@ class EvaluationsJob(base.Job):
     beat_naive: bool = pdt.Field(True, description="Refuse a version that is no better than the naive forecast.")
     slices: list[str] | None = pdt.Field(None, description="Columns to slice by; null takes those the schema marks.")
     resamples: int = pdt.Field(500, ge=1, description="Draws of the bootstrap.")
+    model_type: Literal["regressor", "classifier"] | None = pdt.Field(
+        None, description="Kind of the model, as other packages name it. The schema decides; another one is refused."
+    )
+    evaluators: list[Literal["default"]] = pdt.Field(
+        ["default"], description="Evaluators, as other packages name them; there is one."
+    )
 
     def run(self) -> EvaluationsResult:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
@@ -294,9 +308,12 @@ class EvaluationsJob(base.Job):
             model = self.loader.load(registries.model_uri(version)).require_same_tables()
             rows = base.look_back(recorder, self.history, inputs, targets)
             when = inputs[schemas.InputsSchema.marked("time")]
-            scored = targets[chosen].join(model.predict(rows[chosen])).join(when)
+            scored = base.side_by_side(targets[chosen], model.predict(rows[chosen]), when[chosen])
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
-            naive = targets[chosen].join(naive_forecast(inputs, targets, chosen))
+            doubt = metrics_.too_good(model.predict, inputs[chosen], targets[chosen], scored)
+            warned = base.warn(recorder, nearly_perfect=doubt)
+            recorder.tags(**_comparable(metrics, inputs[chosen], targets[chosen]))
+            naive = base.side_by_side(targets[chosen], naive_forecast(inputs, targets, chosen))
             table = judge(metrics, scored, naive, bootstrap(metrics, scored, _blocks(inputs[chosen]), self.resamples))
             by = schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
             slices = slice_scores(metrics, inputs[chosen], scored, by)
@@ -312,6 +329,7 @@ class EvaluationsJob(base.Job):
             experiment=self.mlflow_service.resolved_experiment_name,
             metrics={str(name): float(value) for name, value in table["model"].items()},
             refusals=refusals,
+            warnings=warned,
             figures=drawn,
             registry_name=name,
             model_version=int(version.version),
@@ -322,7 +340,7 @@ class EvaluationsJob(base.Job):
             slices=slices,
             scored=scored,
         )
-        self.alerts_service.notify("Evaluation finished", "; ".join([result.summary, *refusals]))
+        self.alerts_service.notify("Evaluation finished", "; ".join([result.summary, *refusals, *warned]))
         return result
 
     def all_metrics(self) -> metrics_.MetricsKind:
@@ -338,6 +356,14 @@ class EvaluationsJob(base.Job):
     def _check_thresholds(self) -> "EvaluationsJob":
         self.all_metrics()
         return self
+
+    @pdt.field_validator("model_type")
+    @classmethod
+    def _check_model_type(cls, model_type: str | None) -> str | None:
+        expected = {"regression": "regressor", "classification": "classifier"}[schemas.task()]
+        if model_type not in (None, expected):
+            raise ValueError(f"the target {schemas.target_name()!r} makes this a {schemas.task()}: {expected}, or null")
+        return model_type
 
     @pdt.field_validator("slices")
     @classmethod
@@ -359,7 +385,7 @@ class EvaluationsJob(base.Job):
         """Tell which rows are scored."""
         if self.rows == "all":
             return np.ones(len(inputs), dtype=bool)
-        unseen = base.unseen_rows(inputs, version.run_id, self.logger)
+        unseen = guards.unseen_rows(inputs, version.run_id, self.logger)
         self.logger.info("Scoring {:,} rows that version {} has not seen", unseen.sum(), version.version)
         return unseen
 

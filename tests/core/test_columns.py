@@ -167,8 +167,8 @@ CONVERTED = [
     ("since", ["2024-02-29T10:30", "20240229"], [DAY + pd.Timedelta(hours=10.5), DAY]),
     ("since", [datetime.date(2024, 2, 29), None], [DAY, None]),
     ("since", np.array(["2024-02-29", "NaT"], dtype="datetime64[s]"), [DAY, None]),
-    ("since", ["2024-02-29T01:00+01:00", "2024-02-29T00:00Z"], [DAY, DAY]),
-    ("since", pd.DatetimeIndex([DAY, DAY]).tz_localize("Europe/Paris"), [DAY - pd.Timedelta(hours=1)] * 2),
+    ("since", ["2024-02-29T01:00+01:00", "2024-02-29T00:00Z"], [DAY + pd.Timedelta(hours=1), DAY]),
+    ("since", pd.DatetimeIndex([DAY, DAY]).tz_localize("Europe/Paris"), [DAY, DAY]),
     ("since", ["2024-02-29T00:00+00:00", "2024-02-29"], [DAY, DAY]),
     ("note", ["007", "1.0"], ["007", "1.0"]),
     ("note", ["", " "], ["", " "]),
@@ -226,9 +226,10 @@ REFUSED = [
     ("since", ["01/02/2024", "2024-02-29"], "'01/02/2024'", 1),
     ("since", ["29.02.2024", None], "'29.02.2024'", 1),
     ("since", ["2023-02-29", None], "'2023-02-29'", 1),
-    ("since", ["9999-12-31", "2024-02-29"], "'9999-12-31'", 1),
-    ("since", [datetime.datetime(9999, 12, 31), None], "Timestamp('9999-12-31 00:00:00')", 1),
-    ("since", np.array(["9999-12-31", "2024-02-29"], dtype="datetime64[s]"), "Timestamp('9999-12-31 00:00:00')", 1),
+    ("since", np.array(["10000-01-01", "2024-02-29"], dtype="datetime64[s]"), "Timestamp('10000-01-01 00:00:00')", 1),
+    ("since", ["10000-01-01", "2024-02-29"], "'10000-01-01'", 1),
+    ("since", ["0000-01-01", "2024-02-29"], "'0000-01-01'", 1),
+    ("since", pd.to_timedelta([1, 2], unit="D"), "Timedelta('1 days 00:00:00')", 1),
     ("since", ["today", None], "'today'", 1),
     ("since", ["now", None], "'now'", 1),
     ("since", [1_700_000_000, 1], "1700000000", 1),
@@ -343,7 +344,7 @@ def test_an_integer_column_takes_whole_numbers_and_nothing_else(number: float) -
     if number.is_integer() and -(2**63) <= number < 2**63:
         assert check(Whole, [number]) == [int(number)]
     else:
-        with pytest.raises(errors.DataError, match="is not a whole number of 64 bits: row 1"):
+        with pytest.raises(errors.DataError, match="is not a whole number of 64 bits.*: row 1"):
             check(Whole, [number])
 
 
