@@ -71,9 +71,10 @@ def _categories(column: pa.Column) -> list[Any] | None:
 Converted = tuple[pd.Series, pd.Series]
 """A converted column, and a mask of the values that could not be converted."""
 
-_NUMBERS = (str, bool, np.bool_, int, np.integer, float, np.floating, decimal.Decimal)
+_NUMBERS = (str, int, np.integer, float, np.floating, decimal.Decimal)
+_BOOLS = (bool, np.bool_)  # bool is an int to Python, and no number to a schema
 _DATES = (str, datetime.date, np.datetime64)
-_TEXTS = (*_NUMBERS, *_DATES, uuid.UUID)
+_TEXTS = (*_NUMBERS, *_BOOLS, *_DATES, uuid.UUID)
 _HELD: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float, "M": datetime.date}  # by numpy's letters
 
 
@@ -90,8 +91,12 @@ def _readable(values: pd.Series, types: tuple[type, ...]) -> Converted:
     if categories is not None and not _readable(categories.to_series(), types)[1].any():
         return values, none  # a few categories told about millions of rows
     there = values.notna()
-    fits = np.array([isinstance(value, types) and not _is_beyond_floats(value) for value in values], dtype=bool)
-    return values.where(there & fits, None), there & ~fits
+    others = () if bool in types else _BOOLS
+    fits = [
+        isinstance(value, types) and not (isinstance(value, others) or _is_beyond_floats(value)) for value in values
+    ]
+    readable = pd.Series(fits, index=values.index, dtype=bool)
+    return values.where(there & readable, None), there & ~readable
 
 
 def _is_beyond_floats(value: Any) -> bool:
@@ -187,13 +192,14 @@ def _kind_of(column: pa.Column) -> _Kind:
             return _Kind("a whole number of 64 bits", _NUMBERS, _to_integer)
         return _Kind("a finite number", _NUMBERS, _to_float)
     if role == "boolean":
-        return _Kind("true or false", _NUMBERS, _to_boolean)
+        return _Kind("true or false", (*_NUMBERS, *_BOOLS), _to_boolean)
     if role == "date":
         return _Kind("a date in ISO 8601, such as 2024-02-29, from 1678 to 2261", _DATES, _to_date)
     if str(column.dtype) == "category":
         categories = _categories(column)
         noun = f"one of {', '.join(map(repr, categories))}" if categories else "a category"
-        return _Kind(noun, _TEXTS, functools.partial(_to_category, categories=categories))
+        numbers = categories is not None and {type(category) for category in categories} <= {int, float}
+        return _Kind(noun, _NUMBERS if numbers else _TEXTS, functools.partial(_to_category, categories=categories))
     return _Kind("a text", _TEXTS, _to_text)
 
 
