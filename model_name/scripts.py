@@ -258,7 +258,12 @@ def _in_notebook(step: Step, folder: Path, isolated: bool = False) -> Outcome:
     destination = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{step.verb}.ipynb"
     sealed = secrets.seal(step.settings)
     done = notebooks.PapermillExecutor(isolated=isolated).execute(
-        source, {"config": sealed.text}, destination.absolute(), step.job.mlflow_service, sealed.variables
+        source,
+        {"config": sealed.text},
+        destination.absolute(),
+        step.job.mlflow_service,
+        sealed.variables,
+        step.job.shutdown_seconds(),
     )
     return Outcome(step.verb, done.seconds, done.result, done.notebook, done.run_ids, done.error)
 
