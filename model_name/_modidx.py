@@ -1580,6 +1580,7 @@ d = {
                 "io/streams.html#patience.__init__",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams.Patience.kept": ("io/streams.html#patience.kept", "model_name/io/streams.py"),
             "model_name.io.streams.Patience.left": ("io/streams.html#patience.left", "model_name/io/streams.py"),
             "model_name.io.streams.Patience.renew": ("io/streams.html#patience.renew", "model_name/io/streams.py"),
             "model_name.io.streams.Patience.stop": ("io/streams.html#patience.stop", "model_name/io/streams.py"),

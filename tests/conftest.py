@@ -3,7 +3,9 @@
 import contextlib
 import os
 import shutil
+import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,19 @@ def bike_table() -> Path:
     if not path.is_file():
         pytest.skip(f"the real bike table is not at {path}: set BIKE_SHARING_CSV to the path of hour.csv")
     return path
+
+
+@pytest.fixture(autouse=True)
+def _usual_signals() -> Iterator[None]:
+    """Give each test the dispositions of a usual start; `nohup ... &` and some CI systems start with SIGINT ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

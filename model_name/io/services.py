@@ -22,7 +22,6 @@ __all__ = [
 
 # %% ../../nbs/io/services.ipynb #f3171464
 import abc
-import concurrent.futures
 import contextlib
 import http.client
 import logging
@@ -629,7 +628,7 @@ class KafkaService(Service):
         for resource, answer in asked.items():
             try:
                 limits[resource.name] = int(answer.result(timeout=self.timeout)["max.message.bytes"].value)
-            except (KafkaException, TimeoutError, concurrent.futures.TimeoutError) as error:
+            except (KafkaException, TimeoutError) as error:
                 reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
                 loguru.logger.warning("The cluster does not tell the settings of {!r}: {}", resource.name, reason)
         return limits

@@ -304,6 +304,7 @@ class Delivery(abc.ABC):
         """Deliver with these clients; the broker has so many seconds for each answer."""
         self.producer, self.consumer, self.timeout = producer, consumer, timeout
         self.failures: list[tuple[str, str, str]] = []
+        self.topics: set[str] = set()  # that the batch goes to
 
     @abc.abstractmethod
     def deliver(
@@ -324,7 +325,9 @@ class Delivery(abc.ABC):
 
     def _produce(self, records: Iterable[Outgoing], wait: Callable[[], object]) -> None:
         self.failures.clear()
+        self.topics.clear()
         for topic, key, value, headers in records:
+            self.topics.add(topic)
             while True:
                 try:
                     self.producer.produce(topic, value, key, headers=headers, on_delivery=self._heard)
@@ -367,8 +370,9 @@ class Delivery(abc.ABC):
             )
         if error is not None and _is_final(error):
             raise errors.ServiceError(
-                f"the batch cannot be delivered: {error.str()}. Its input is not committed: correct what the message "
-                "names (access rights of this user to topics, group and transactional id), then start the job again"
+                f"the batch for {' and '.join(map(repr, sorted(self.topics)))} cannot be delivered: {error.str()}. "
+                "Its input is not committed: correct what the message names (access rights of this user to these "
+                "topics, the group and the transactional id), then start the job again"
             )
 
 
@@ -453,7 +457,7 @@ class ExactlyOnce(Delivery):
         from confluent_kafka import KafkaException
 
         try:
-            self._insist(self.producer.init_transactions, 3 * self.timeout, wait=wait)
+            self._insist(self.producer.init_transactions, self.timeout, wait=wait)
         except KafkaException as error:
             self._judge(error.args[0])
             return str(error.args[0].str())
@@ -498,7 +502,7 @@ class ExactlyOnce(Delivery):
         from confluent_kafka import KafkaException
 
         reason = error.args[0]
-        if _is_fenced(reason) or reason.fatal():
+        if _is_fenced(reason) or reason.fatal() or reason.name().endswith("AUTHORIZATION_FAILED"):
             self._judge(reason)
         if reason.retriable():
             self._replace(reason.str(), wait)
@@ -703,9 +707,9 @@ class Patience:
         self.progress = time.monotonic()
         self.told: float | None = None
 
-    def renew(self) -> None:
-        """Count from now: something moved, or there is nothing to do."""
-        self.progress = time.monotonic()
+    def renew(self, moment: float | None = None) -> None:
+        """Count from a moment, by default from now: something moved, or there was nothing to do."""
+        self.progress = max(self.progress, time.monotonic() if moment is None else moment)
 
     def stop(self) -> None:
         """Count from now what a shutdown may take; only the first time counts."""
@@ -715,8 +719,11 @@ class Patience:
         """Return the seconds that are left."""
         if self.told is None:
             return self.progress + self.stall_time - time.monotonic()
-        kept = min(5.0, self.shutdown_time / 4)
-        return self.told + self.shutdown_time - kept - time.monotonic()
+        return self.told + self.shutdown_time - self.kept() - time.monotonic()
+
+    def kept(self) -> float:
+        """Return the seconds of a shutdown that are kept for leaving the group."""
+        return min(5.0, self.shutdown_time / 4)
 
 
 # %% ../../nbs/io/streams.ipynb #6c1b2a8f
@@ -763,9 +770,10 @@ class TopicWatch:
 
     def _failure(self, topic: str, error: "KafkaError") -> str:
         """Say why a topic was not described; raise when that is final."""
+        if not error.name().startswith("_"):  # which is what the client says by itself
+            self.answered_at = time.monotonic()
         if error.name() != "UNKNOWN_TOPIC_OR_PART":
             return f"the topic {topic!r} cannot be looked up: {error.str()}"
-        self.answered_at = time.monotonic()
         since = self.absent.setdefault(topic, self.answered_at)
         if self.answered_at - since >= 2 * self.every:  # a cluster that restarts may not know it for a moment
             raise _deleted(topic)
@@ -888,7 +896,7 @@ class Stream:
         self.waiting, self.in_flight = [], None
         self.worker.close()
         with contextlib.suppress(TimeoutError):
-            _within(min(5.0, self.plan.shutdown_time / 8), self.consumer.close)
+            _within(self.patience.kept(), self.consumer.close)
 
     # ----------------------------------------------------------------------------------- gather, hand over, deliver
     def _gather(self) -> None:
@@ -1060,9 +1068,8 @@ class Stream:
             return
         self.last_tick = now
         self.lag = self.offsets.lag()
-        reachable = self.watch is None or self.watch.is_answered()  # the lag does not change when the broker is gone
-        if sum(self.lag.values()) + self._outstanding() == 0 and reachable:
-            self.patience.renew()
+        if sum(self.lag.values()) + self._outstanding() == 0:  # as far as is known: it does not change without a broker
+            self.patience.renew(None if self.watch is None else self.watch.answered_at)
         self.on_tick()
         self._wait()
 

@@ -171,7 +171,7 @@ def streaming(job: kafkainference.KafkaInferenceJob) -> Iterator[Any]:
         assert not thread.is_alive()
 
 
-def wait_for(truth: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(truth: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not truth():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -456,9 +456,12 @@ def test_sigterm_finishes_and_commits(topics: Topics, job: Any) -> None:
     )
     command = [sys.executable, "-c", program, f'{{"job": {config}}}']
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: sum(each.offset for each in _committed(topics, job)) > 0)
-        process.terminate()
-        said, _ = process.communicate(timeout=40)
+        try:
+            wait_for(lambda: sum(each.offset for each in _committed(topics, job)) > 0)
+            process.terminate()
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert "asked to stop" in said
     assert sum(topics.answered().values()) == sum(each.offset for each in _committed(topics, job))
@@ -470,7 +473,7 @@ def test_whatever_the_size_of_a_record_it_ends_in_a_topic(broker: brokers.Broker
     topics = Topics(broker, input="4000000", dead="200000")
     sizes = [1_048_400, 1_048_588, 3_500_000, 150_000]
     topics.send(4, lambda number: b"[" + b"1," * (sizes[number] // 2))
-    for key in (b"k" * 1_048_300, b"k" * 3_000_000):
+    for key in (b"k" * 1_048_300, b"K" * 3_000_000):
         topics.producer.produce(topics.names[0], ROWS[0], key, headers=[("trace", b"t")])
     topics.producer.produce(topics.names[0], ROWS[1], b"h", headers=[("trace", b"t" * 2_000_000)])
     topics.send(100)
@@ -666,7 +669,7 @@ def test_a_topic_that_the_user_may_not_use(usual: brokers.Broker, job: Any, deni
     for made in topics.admin.create_acls(rules).values():
         made.result(20)
     kafka = services.KafkaService(bootstrap_servers=usual.address)
-    with pytest.raises(errors.ServiceError, match="authorization failed") as refused:
+    with pytest.raises(errors.ServiceError, match="(?i)authorization failed") as refused:
         run(job(topics, kafka_service=kafka, idle_time=20.0, stall_time=30.0, max_refused_rate=1.0))
     assert f"'{name}'" in str(refused.value)
     assert "access rights" in str(refused.value) or "allow" in str(refused.value)
