@@ -496,7 +496,7 @@ class KafkaService(Service):
     timeout: float = pdt.Field(10.0, gt=0, description="Seconds within which the cluster has to answer.")
 
     _mock: list[Any] = pdt.PrivateAttr(default_factory=list)
-    _heard: "_ClientLog" = pdt.PrivateAttr(default_factory=_ClientLog)
+    _heard: list[_ClientLog] = pdt.PrivateAttr(default_factory=list)  # one, as soon as there is a client
 
     def start(self) -> None:
         """Start the broker inside the process, unless there is an address."""
@@ -654,13 +654,15 @@ class KafkaService(Service):
     @property
     def complaint(self) -> str:
         """What a client of this service complained about lately, in librdkafka's words; empty if none did."""
-        return self._heard.complaint if time.monotonic() - self._heard.heard_at < _RECENT_SECONDS else ""
+        lately = time.monotonic() - _RECENT_SECONDS
+        return next((heard.complaint for heard in self._heard if heard.heard_at > lately), "")
 
     def _client(self, kind: Any, config: dict[str, Any]) -> Any:
         from confluent_kafka import KafkaException
 
+        self._heard[:] = self._heard or [_ClientLog()]
         try:
-            return kind(self.settings() | config, logger=_client_logger(self._heard)[0])
+            return kind(self.settings() | config, logger=_client_logger(self._heard[0])[0])
         except (KafkaException, TypeError, ValueError) as error:
             reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             raise errors.ConfigError(
