@@ -80,6 +80,10 @@ d = {
                 "core/columns.html#schema.features",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns.Schema.has_unique_labels": (
+                "core/columns.html#schema.has_unique_labels",
+                "model_name/core/columns.py",
+            ),
             "model_name.core.columns.Schema.index_name": (
                 "core/columns.html#schema.index_name",
                 "model_name/core/columns.py",
@@ -92,6 +96,7 @@ d = {
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._Fault": ("core/columns.html#_fault", "model_name/core/columns.py"),
+            "model_name.core.columns._Fault._about": ("core/columns.html#_fault._about", "model_name/core/columns.py"),
             "model_name.core.columns._Fault.reasons": (
                 "core/columns.html#_fault.reasons",
                 "model_name/core/columns.py",
@@ -104,6 +109,10 @@ d = {
             "model_name.core.columns._Rule": ("core/columns.html#_rule", "model_name/core/columns.py"),
             "model_name.core.columns._Rule._as_category": (
                 "core/columns.html#_rule._as_category",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._Rule._as_dates": (
+                "core/columns.html#_rule._as_dates",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._Rule._as_declared": (
@@ -121,10 +130,6 @@ d = {
             "model_name.core.columns._declaration": ("core/columns.html#_declaration", "model_name/core/columns.py"),
             "model_name.core.columns._found": ("core/columns.html#_found", "model_name/core/columns.py"),
             "model_name.core.columns._in_words": ("core/columns.html#_in_words", "model_name/core/columns.py"),
-            "model_name.core.columns._is_beyond_floats": (
-                "core/columns.html#_is_beyond_floats",
-                "model_name/core/columns.py",
-            ),
             "model_name.core.columns._judge": ("core/columns.html#_judge", "model_name/core/columns.py"),
             "model_name.core.columns._kind_of": ("core/columns.html#_kind_of", "model_name/core/columns.py"),
             "model_name.core.columns._metadata": ("core/columns.html#_metadata", "model_name/core/columns.py"),
@@ -133,24 +138,87 @@ d = {
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._plainly": ("core/columns.html#_plainly", "model_name/core/columns.py"),
-            "model_name.core.columns._readable": ("core/columns.html#_readable", "model_name/core/columns.py"),
             "model_name.core.columns._refused": ("core/columns.html#_refused", "model_name/core/columns.py"),
             "model_name.core.columns._rule_of": ("core/columns.html#_rule_of", "model_name/core/columns.py"),
             "model_name.core.columns._say_dropped": ("core/columns.html#_say_dropped", "model_name/core/columns.py"),
             "model_name.core.columns._select": ("core/columns.html#_select", "model_name/core/columns.py"),
             "model_name.core.columns._shown": ("core/columns.html#_shown", "model_name/core/columns.py"),
-            "model_name.core.columns._to_boolean": ("core/columns.html#_to_boolean", "model_name/core/columns.py"),
-            "model_name.core.columns._to_category": ("core/columns.html#_to_category", "model_name/core/columns.py"),
-            "model_name.core.columns._to_date": ("core/columns.html#_to_date", "model_name/core/columns.py"),
-            "model_name.core.columns._to_float": ("core/columns.html#_to_float", "model_name/core/columns.py"),
-            "model_name.core.columns._to_integer": ("core/columns.html#_to_integer", "model_name/core/columns.py"),
-            "model_name.core.columns._to_text": ("core/columns.html#_to_text", "model_name/core/columns.py"),
-            "model_name.core.columns._unconverted": ("core/columns.html#_unconverted", "model_name/core/columns.py"),
             "model_name.core.columns._where": ("core/columns.html#_where", "model_name/core/columns.py"),
-            "model_name.core.columns._whole_number": ("core/columns.html#_whole_number", "model_name/core/columns.py"),
             "model_name.core.columns._without": ("core/columns.html#_without", "model_name/core/columns.py"),
             "model_name.core.columns.offending": ("core/columns.html#offending", "model_name/core/columns.py"),
             "model_name.core.columns.role_of": ("core/columns.html#role_of", "model_name/core/columns.py"),
+        },
+        "model_name.core.conversions": {
+            "model_name.core.conversions._as_label": (
+                "core/conversions.html#_as_label",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._converter": (
+                "core/conversions.html#_converter",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._is_beyond_floats": (
+                "core/conversions.html#_is_beyond_floats",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._is_offset_text": (
+                "core/conversions.html#_is_offset_text",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._local": ("core/conversions.html#_local", "model_name/core/conversions.py"),
+            "model_name.core.conversions._parse": ("core/conversions.html#_parse", "model_name/core/conversions.py"),
+            "model_name.core.conversions._say_as_written": (
+                "core/conversions.html#_say_as_written",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._unconverted": (
+                "core/conversions.html#_unconverted",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._whole_number": (
+                "core/conversions.html#_whole_number",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._zone": ("core/conversions.html#_zone", "model_name/core/conversions.py"),
+            "model_name.core.conversions.advice": ("core/conversions.html#advice", "model_name/core/conversions.py"),
+            "model_name.core.conversions.are_numbers": (
+                "core/conversions.html#are_numbers",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.instants": (
+                "core/conversions.html#instants",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.readable": (
+                "core/conversions.html#readable",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_boolean": (
+                "core/conversions.html#to_boolean",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_category": (
+                "core/conversions.html#to_category",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_date": ("core/conversions.html#to_date", "model_name/core/conversions.py"),
+            "model_name.core.conversions.to_float": (
+                "core/conversions.html#to_float",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_integer": (
+                "core/conversions.html#to_integer",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_text": ("core/conversions.html#to_text", "model_name/core/conversions.py"),
+            "model_name.core.conversions.with_offset": (
+                "core/conversions.html#with_offset",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.without_fraction": (
+                "core/conversions.html#without_fraction",
+                "model_name/core/conversions.py",
+            ),
         },
         "model_name.core.errors": {
             "model_name.core.errors.ConfigError": ("core/errors.html#configerror", "model_name/core/errors.py"),
@@ -375,6 +443,7 @@ d = {
             "model_name.core.models._encode_numbers": ("core/models.html#_encode_numbers", "model_name/core/models.py"),
             "model_name.core.models._importances": ("core/models.html#_importances", "model_name/core/models.py"),
             "model_name.core.models._labels": ("core/models.html#_labels", "model_name/core/models.py"),
+            "model_name.core.models._note_numbers": ("core/models.html#_note_numbers", "model_name/core/models.py"),
             "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
             "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
             "model_name.core.models.encoder": ("core/models.html#encoder", "model_name/core/models.py"),
@@ -460,6 +529,10 @@ d = {
                 "io/datasets.html#csvreader._tables",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.CsvReader.address": (
+                "io/datasets.html#csvreader.address",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.CsvReader.location": (
                 "io/datasets.html#csvreader.location",
                 "model_name/io/datasets.py",
@@ -482,6 +555,10 @@ d = {
                 "io/datasets.html#parquetreader._tables",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.ParquetReader.address": (
+                "io/datasets.html#parquetreader.address",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.ParquetReader.location": (
                 "io/datasets.html#parquetreader.location",
                 "model_name/io/datasets.py",
@@ -492,6 +569,7 @@ d = {
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.Reader": ("io/datasets.html#reader", "model_name/io/datasets.py"),
+            "model_name.io.datasets.Reader.address": ("io/datasets.html#reader.address", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.batches": ("io/datasets.html#reader.batches", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.lineage": ("io/datasets.html#reader.lineage", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.location": ("io/datasets.html#reader.location", "model_name/io/datasets.py"),
@@ -522,6 +600,10 @@ d = {
             ),
             "model_name.io.datasets.SqlReader._tables": (
                 "io/datasets.html#sqlreader._tables",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.SqlReader.address": (
+                "io/datasets.html#sqlreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlReader.location": (
@@ -594,14 +676,17 @@ d = {
             "model_name.io.datasets._csv_header": ("io/datasets.html#_csv_header", "model_name/io/datasets.py"),
             "model_name.io.datasets._csv_texts": ("io/datasets.html#_csv_texts", "model_name/io/datasets.py"),
             "model_name.io.datasets._database": ("io/datasets.html#_database", "model_name/io/datasets.py"),
+            "model_name.io.datasets._dataset_source": ("io/datasets.html#_dataset_source", "model_name/io/datasets.py"),
             "model_name.io.datasets._declared_text": ("io/datasets.html#_declared_text", "model_name/io/datasets.py"),
             "model_name.io.datasets._drop": ("io/datasets.html#_drop", "model_name/io/datasets.py"),
             "model_name.io.datasets._engine": ("io/datasets.html#_engine", "model_name/io/datasets.py"),
             "model_name.io.datasets._exists": ("io/datasets.html#_exists", "model_name/io/datasets.py"),
             "model_name.io.datasets._explained": ("io/datasets.html#_explained", "model_name/io/datasets.py"),
+            "model_name.io.datasets._file_address": ("io/datasets.html#_file_address", "model_name/io/datasets.py"),
             "model_name.io.datasets._filesystem": ("io/datasets.html#_filesystem", "model_name/io/datasets.py"),
             "model_name.io.datasets._find": ("io/datasets.html#_find", "model_name/io/datasets.py"),
             "model_name.io.datasets._first_fault": ("io/datasets.html#_first_fault", "model_name/io/datasets.py"),
+            "model_name.io.datasets._moved": ("io/datasets.html#_moved", "model_name/io/datasets.py"),
             "model_name.io.datasets._narrow": ("io/datasets.html#_narrow", "model_name/io/datasets.py"),
             "model_name.io.datasets._parquet_parts": ("io/datasets.html#_parquet_parts", "model_name/io/datasets.py"),
             "model_name.io.datasets._parse": ("io/datasets.html#_parse", "model_name/io/datasets.py"),
@@ -629,6 +714,13 @@ d = {
             "model_name.io.datasets._unified": ("io/datasets.html#_unified", "model_name/io/datasets.py"),
             "model_name.io.datasets.without_secrets": ("io/datasets.html#without_secrets", "model_name/io/datasets.py"),
             "model_name.io.datasets.write_text": ("io/datasets.html#write_text", "model_name/io/datasets.py"),
+        },
+        "model_name.io.files": {
+            "model_name.io.files.find_target": ("io/files.html#find_target", "model_name/io/files.py"),
+            "model_name.io.files.is_special": ("io/files.html#is_special", "model_name/io/files.py"),
+            "model_name.io.files.publish": ("io/files.html#publish", "model_name/io/files.py"),
+            "model_name.io.files.replacing": ("io/files.html#replacing", "model_name/io/files.py"),
+            "model_name.io.files.reserve": ("io/files.html#reserve", "model_name/io/files.py"),
         },
         "model_name.io.kernels": {
             "model_name.io.kernels.ForkedProcess": ("io/kernels.html#forkedprocess", "model_name/io/kernels.py"),
@@ -846,6 +938,10 @@ d = {
                 "io/notebooks.html#reopen_command",
                 "model_name/io/notebooks.py",
             ),
+            "model_name.io.notebooks.reserve_destination": (
+                "io/notebooks.html#reserve_destination",
+                "model_name/io/notebooks.py",
+            ),
         },
         "model_name.io.osvariables": {
             "model_name.io.osvariables.Env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
@@ -870,10 +966,31 @@ d = {
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables._working_directory": (
+                "io/osvariables.html#_working_directory",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_experiment_name": (
+                "io/osvariables.html#check_experiment_name",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_model_name": (
+                "io/osvariables.html#check_model_name",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_tags": ("io/osvariables.html#check_tags", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.checkout": ("io/osvariables.html#checkout", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env_files": ("io/osvariables.html#env_files", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.package_checkout": (
+                "io/osvariables.html#package_checkout",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.package_folder": (
+                "io/osvariables.html#package_folder",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.project": ("io/osvariables.html#project", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.runs_dir": ("io/osvariables.html#runs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.sounds_secret": (
@@ -882,6 +999,18 @@ d = {
             ),
             "model_name.io.osvariables.split_secret_addresses": (
                 "io/osvariables.html#split_secret_addresses",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.sqlite_address": (
+                "io/osvariables.html#sqlite_address",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.sqlite_path": (
+                "io/osvariables.html#sqlite_path",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.tolerate_warnings": (
+                "io/osvariables.html#tolerate_warnings",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.workspace": ("io/osvariables.html#workspace", "model_name/io/osvariables.py"),
@@ -1029,14 +1158,22 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._arrow": ("io/provenance.html#_arrow", "model_name/io/provenance.py"),
+            "model_name.io.provenance._ask_git": ("io/provenance.html#_ask_git", "model_name/io/provenance.py"),
             "model_name.io.provenance._can_hide": ("io/provenance.html#_can_hide", "model_name/io/provenance.py"),
             "model_name.io.provenance._canonical": ("io/provenance.html#_canonical", "model_name/io/provenance.py"),
-            "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
-            "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
-            "model_name.io.provenance._git_state_with_patch": (
-                "io/provenance.html#_git_state_with_patch",
+            "model_name.io.provenance._cells": ("io/provenance.html#_cells", "model_name/io/provenance.py"),
+            "model_name.io.provenance._content_bits": (
+                "io/provenance.html#_content_bits",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._differs": ("io/provenance.html#_differs", "model_name/io/provenance.py"),
+            "model_name.io.provenance._explain_refusal": (
+                "io/provenance.html#_explain_refusal",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._float_bits": ("io/provenance.html#_float_bits", "model_name/io/provenance.py"),
+            "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
+            "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
             "model_name.io.provenance._hash_files": ("io/provenance.html#_hash_files", "model_name/io/provenance.py"),
             "model_name.io.provenance._hashes": ("io/provenance.html#_hashes", "model_name/io/provenance.py"),
             "model_name.io.provenance._is_left_out": ("io/provenance.html#_is_left_out", "model_name/io/provenance.py"),
@@ -1044,6 +1181,7 @@ d = {
                 "io/provenance.html#_limits_threads",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._literal": ("io/provenance.html#_literal", "model_name/io/provenance.py"),
             "model_name.io.provenance._little_endian": (
                 "io/provenance.html#_little_endian",
                 "model_name/io/provenance.py",
@@ -1061,10 +1199,13 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._row_bits": ("io/provenance.html#_row_bits", "model_name/io/provenance.py"),
+            "model_name.io.provenance._same_cells": ("io/provenance.html#_same_cells", "model_name/io/provenance.py"),
             "model_name.io.provenance._seeds": ("io/provenance.html#_seeds", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256": ("io/provenance.html#_sha256", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256_of": ("io/provenance.html#_sha256_of", "model_name/io/provenance.py"),
+            "model_name.io.provenance._text_bits": ("io/provenance.html#_text_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._text_bytes": ("io/provenance.html#_text_bytes", "model_name/io/provenance.py"),
+            "model_name.io.provenance._whole_bits": ("io/provenance.html#_whole_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._without_filters": (
                 "io/provenance.html#_without_filters",
                 "model_name/io/provenance.py",
@@ -1074,6 +1215,9 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance.begin": ("io/provenance.html#begin", "model_name/io/provenance.py"),
+            "model_name.io.provenance.cell_hashes": ("io/provenance.html#cell_hashes", "model_name/io/provenance.py"),
+            "model_name.io.provenance.code_remarks": ("io/provenance.html#code_remarks", "model_name/io/provenance.py"),
+            "model_name.io.provenance.code_state": ("io/provenance.html#code_state", "model_name/io/provenance.py"),
             "model_name.io.provenance.describe_environment": (
                 "io/provenance.html#describe_environment",
                 "model_name/io/provenance.py",
@@ -1133,6 +1277,10 @@ d = {
                 "io/registries.html#modeladapter.__init__",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.ModelAdapter._ask": (
+                "io/registries.html#modeladapter._ask",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.ModelAdapter.predict": (
                 "io/registries.html#modeladapter.predict",
                 "model_name/io/registries.py",
@@ -1151,6 +1299,10 @@ d = {
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Saver": ("io/registries.html#saver", "model_name/io/registries.py"),
+            "model_name.io.registries.Saver._check_path": (
+                "io/registries.html#saver._check_path",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Saver.save": ("io/registries.html#saver.save", "model_name/io/registries.py"),
             "model_name.io.registries.Verdict": ("io/registries.html#verdict", "model_name/io/registries.py"),
             "model_name.io.registries._PyfuncFlavor": (
@@ -1168,6 +1320,7 @@ d = {
             ),
             "model_name.io.registries._example": ("io/registries.html#_example", "model_name/io/registries.py"),
             "model_name.io.registries._listed": ("io/registries.html#_listed", "model_name/io/registries.py"),
+            "model_name.io.registries._named": ("io/registries.html#_named", "model_name/io/registries.py"),
             "model_name.io.registries._pyfunc": ("io/registries.html#_pyfunc", "model_name/io/registries.py"),
             "model_name.io.registries._quiet": ("io/registries.html#_quiet", "model_name/io/registries.py"),
             "model_name.io.registries._ranges": ("io/registries.html#_ranges", "model_name/io/registries.py"),
@@ -1413,6 +1566,10 @@ d = {
                 "io/services.html#mlflowservice.client",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services.MlflowService.remarks": (
+                "io/services.html#mlflowservice.remarks",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.MlflowService.resolved_experiment_name": (
                 "io/services.html#mlflowservice.resolved_experiment_name",
                 "model_name/io/services.py",
@@ -1446,6 +1603,7 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services._ClientLog.emit": ("io/services.html#_clientlog.emit", "model_name/io/services.py"),
+            "model_name.io.services._bypass_proxy": ("io/services.html#_bypass_proxy", "model_name/io/services.py"),
             "model_name.io.services._check_address": ("io/services.html#_check_address", "model_name/io/services.py"),
             "model_name.io.services._client_logger": ("io/services.html#_client_logger", "model_name/io/services.py"),
             "model_name.io.services._creation_lock": ("io/services.html#_creation_lock", "model_name/io/services.py"),
@@ -1454,11 +1612,19 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services._for_side": ("io/services.html#_for_side", "model_name/io/services.py"),
+            "model_name.io.services._own_run": ("io/services.html#_own_run", "model_name/io/services.py"),
             "model_name.io.services._reach": ("io/services.html#_reach", "model_name/io/services.py"),
             "model_name.io.services._reach_database": ("io/services.html#_reach_database", "model_name/io/services.py"),
-            "model_name.io.services._sqlite_path": ("io/services.html#_sqlite_path", "model_name/io/services.py"),
+            "model_name.io.services._refuse_run_of_another_store": (
+                "io/services.html#_refuse_run_of_another_store",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.end_runs": ("io/services.html#end_runs", "model_name/io/services.py"),
             "model_name.io.services.find_runs": ("io/services.html#find_runs", "model_name/io/services.py"),
+            "model_name.io.services.is_on_this_machine": (
+                "io/services.html#is_on_this_machine",
+                "model_name/io/services.py",
+            ),
         },
         "model_name.io.simulators": {
             "model_name.io.simulators._block": ("io/simulators.html#_block", "model_name/io/simulators.py"),
@@ -1775,15 +1941,13 @@ d = {
             "model_name.jobs.base._beyond_defaults": ("jobs/base.html#_beyond_defaults", "model_name/jobs/base.py"),
             "model_name.jobs.base._enter": ("jobs/base.html#_enter", "model_name/jobs/base.py"),
             "model_name.jobs.base._flat": ("jobs/base.html#_flat", "model_name/jobs/base.py"),
-            "model_name.jobs.base._kept_rows": ("jobs/base.html#_kept_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base._other_positions": ("jobs/base.html#_other_positions", "model_name/jobs/base.py"),
             "model_name.jobs.base.align": ("jobs/base.html#align", "model_name/jobs/base.py"),
             "model_name.jobs.base.in_order_of_time": ("jobs/base.html#in_order_of_time", "model_name/jobs/base.py"),
-            "model_name.jobs.base.keep_seen_rows": ("jobs/base.html#keep_seen_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.read_pair": ("jobs/base.html#read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
-            "model_name.jobs.base.seen_rows": ("jobs/base.html#seen_rows", "model_name/jobs/base.py"),
-            "model_name.jobs.base.unseen_rows": ("jobs/base.html#unseen_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base.side_by_side": ("jobs/base.html#side_by_side", "model_name/jobs/base.py"),
         },
         "model_name.jobs.evaluations": {
             "model_name.jobs.evaluations.EvaluationsJob": (
@@ -1938,6 +2102,29 @@ d = {
                 "jobs/explanations.html#permutation_importances",
                 "model_name/jobs/explanations.py",
             ),
+        },
+        "model_name.jobs.guards": {
+            "model_name.jobs.guards.SeenRows": ("jobs/guards.html#seenrows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.SeenRows.of": ("jobs/guards.html#seenrows.of", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.SeenRows.recognise": (
+                "jobs/guards.html#seenrows.recognise",
+                "model_name/jobs/guards.py",
+            ),
+            "model_name.jobs.guards._comparable": ("jobs/guards.html#_comparable", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._from_single_precision": (
+                "jobs/guards.html#_from_single_precision",
+                "model_name/jobs/guards.py",
+            ),
+            "model_name.jobs.guards._has_old_rows": ("jobs/guards.html#_has_old_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._kept_rows": ("jobs/guards.html#_kept_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._label_hashes": ("jobs/guards.html#_label_hashes", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._near": ("jobs/guards.html#_near", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._near_keys": ("jobs/guards.html#_near_keys", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._refuse_changed": ("jobs/guards.html#_refuse_changed", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._share_near": ("jobs/guards.html#_share_near", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.keep_seen_rows": ("jobs/guards.html#keep_seen_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.seen_rows": ("jobs/guards.html#seen_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.unseen_rows": ("jobs/guards.html#unseen_rows", "model_name/jobs/guards.py"),
         },
         "model_name.jobs.inference": {
             "model_name.jobs.inference.InferenceJob": (

@@ -150,6 +150,7 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
         ConfigError: with everything that is wrong in any of them.
     """
     from model_name import settings
+    from model_name.io import osvariables
 
     of_kind = {job.model_fields["KIND"].default: verb for verb, job in settings.verbs().items()}
     plan, faults = _plan(words)
@@ -161,6 +162,10 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
             steps.append(Step(verb or of_kind[checked.job.KIND], checked))
         except errors.ConfigError as error:
             faults += [line for line in str(error).splitlines() if line not in faults]
+    try:
+        osvariables.env()  # names and addresses that cannot be used, before anything runs
+    except errors.ConfigError as error:
+        faults += str(error).splitlines()
     if faults:
         raise errors.ConfigError("\n".join(faults))
     return steps
@@ -193,13 +198,14 @@ def open_job(verb: str, config: str | None = None) -> Any:
     Returns:
         The job, to be entered and run.
     """
+    from model_name.io import osvariables
+
+    osvariables.tolerate_warnings()
     if config is not None:
         from model_name import settings
         from model_name.io import secrets
 
         return settings.MainSettings.model_validate_json(secrets.unseal(config)).job
-    from model_name.io import osvariables
-
     os.chdir(osvariables.workspace())
     return load_steps([verb])[0].job
 
@@ -255,16 +261,17 @@ def _in_notebook(step: Step, folder: Path, isolated: bool = False) -> Outcome:
     from model_name.io import notebooks, osvariables, secrets
 
     source = osvariables.runs_dir() / f"{step.verb}.ipynb"
-    destination = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{step.verb}.ipynb"
     sealed = secrets.seal(step.settings)
-    done = notebooks.PapermillExecutor(isolated=isolated).execute(
-        source,
-        {"config": sealed.text},
-        destination.absolute(),
-        step.job.mlflow_service,
-        sealed.variables,
-        step.job.shutdown_seconds(),
-    )
+    executor = notebooks.PapermillExecutor(isolated=isolated)
+    with notebooks.reserve_destination(folder, step.verb) as destination:
+        done = executor.execute(
+            source,
+            {"config": sealed.text},
+            destination,
+            step.job.mlflow_service,
+            sealed.variables,
+            step.job.shutdown_seconds(),
+        )
     return Outcome(step.verb, done.seconds, done.result, done.notebook, done.run_ids, done.error)
 
 
@@ -343,7 +350,7 @@ def _report(outcomes: Sequence[Outcome], skipped: Sequence[str], tracking_uri: s
 
 def _how_to_see(tracking_uri: str) -> str:
     """Say how to see a tracking store in the browser, without the password that its address may hold."""
-    if tracking_uri.startswith("sqlite:"):
+    if tracking_uri.startswith("sqlite"):
         return f"mlflow ui --backend-store-uri {tracking_uri}"
     if tracking_uri.startswith(("http:", "https:")):
         return re.sub(r"://[^/]*@", "://", tracking_uri)
@@ -517,7 +524,7 @@ def _again(record: Any, service: Any, outputs: Path) -> Step:
 def _stores(service: Any) -> dict[str, str | None]:
     """Return addresses that mean the same in every working directory; others stay in the environment."""
     uris = {"tracking_uri": service.resolved_tracking_uri, "registry_uri": service.resolved_registry_uri}
-    return {name: uri if uri.startswith("sqlite:") else None for name, uri in uris.items()}
+    return {name: uri if uri.startswith("sqlite") else None for name, uri in uris.items()}
 
 
 def _hidden(value: Any, place: str) -> list[str]:
@@ -663,6 +670,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
+        from model_name.io import osvariables
+
+        osvariables.tolerate_warnings()
         cli.main(arguments, prog_name="model_name", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -40,6 +40,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors, kinds, models, schemas
+from . import osvariables
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ class Saver(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     KIND: str
 
     path: str = pdt.Field("model", description="Name of the model within its run.")
+
+    @pdt.field_validator("path")
+    @classmethod
+    def _check_path(cls, path: str) -> str:
+        found = [character for character in dict.fromkeys(path) if character in "/:.%'\""]
+        if found or not path.strip():
+            fault = f"it has {' and '.join(map(repr, found))} in it" if found else "it is empty"
+            raise ValueError(f"{path!r} cannot be the name of a model within its run: {fault}; use e.g. 'model'")
+        return path
 
     @abc.abstractmethod
     def save(self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs) -> "ModelInfo":
@@ -237,10 +247,16 @@ class ModelAdapter:
         Returns:
             Checked outputs with the index of the inputs.
         """
-        answers = self.model.predict(_example(inputs))
+        answers = self._ask(_example(inputs))
         if not isinstance(answers, pd.DataFrame):  # the bare answers of a built-in flavor
             answers = pd.DataFrame({"prediction": answers})
         return schemas.OutputsSchema.check(answers.set_axis(inputs.index))
+
+    def _ask(self, example: pd.DataFrame) -> Any:
+        """Ask the model; where a date lies beyond the nanoseconds that MLflow has, without its check of types."""
+        if (example.dtypes == "datetime64[us]").any():
+            return self.model.unwrap_python_model().predict(None, example)  # type: ignore[no-untyped-call]
+        return self.model.predict(example)
 
     def predictor(self) -> "Callable[[schemas.Inputs], schemas.Outputs]":
         """Return the shortest way from checked inputs to outputs, for who asks a hundred times a second.
@@ -337,7 +353,9 @@ class Register(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
 
     KIND: str
 
-    tags: dict[str, Any] = pdt.Field({}, description="Tags of the registered version.")
+    tags: Annotated[dict[str, Any], pdt.AfterValidator(osvariables.check_tags)] = pdt.Field(
+        {}, description="Tags of the registered version."
+    )
 
     @abc.abstractmethod
     def register(self, name: str, model_uri: str) -> "ModelVersion":
@@ -381,6 +399,12 @@ def _quiet() -> Any:
 LATEST = "latest"
 
 
+def _named(name: str) -> str:
+    """Return the condition of a search for the versions of a model; its name has one kind of quotes at most."""
+    quote = '"' if "'" in name else "'"
+    return f"name={quote}{name}{quote}"
+
+
 def find_version(client: "MlflowClient", name: str, alias_or_version: str | int) -> "ModelVersion":
     """Find a registered version.
 
@@ -406,14 +430,14 @@ def find_version(client: "MlflowClient", name: str, alias_or_version: str | int)
             "The train job registers one."
         ) from error
     if alias_or_version == LATEST:
-        found = client.search_model_versions(f"name='{name}'", order_by=["version_number DESC"], max_results=1)
+        found = client.search_model_versions(_named(name), order_by=["version_number DESC"], max_results=1)
         if found:
             return found[0]
     number = aliases.get(str(alias_or_version), str(alias_or_version))
     try:
         return client.get_model_version(name, number)
     except MlflowException as error:
-        versions = sorted(int(found.version) for found in client.search_model_versions(f"name='{name}'"))
+        versions = sorted(int(found.version) for found in client.search_model_versions(_named(name)))
         raise errors.RegistryError(
             f"the model {name!r} has no version or alias {alias_or_version!r}"
             f"{errors.nearest(alias_or_version, aliases)} (it has {_listed(_ranges(versions), 'the versions ')} and "
