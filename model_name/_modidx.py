@@ -2433,6 +2433,10 @@ d = {
                 "model_name/scaffold/forms.py",
             ),
             "model_name.scaffold.forms._formats": ("scaffold/forms.html#_formats", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._has_format": (
+                "scaffold/forms.html#_has_format",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._iso_dates": ("scaffold/forms.html#_iso_dates", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._known": ("scaffold/forms.html#_known", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._listed": ("scaffold/forms.html#_listed", "model_name/scaffold/forms.py"),
@@ -2451,6 +2455,7 @@ d = {
                 "scaffold/forms.html#_ordered_note",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._shape": ("scaffold/forms.html#_shape", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._spellings": ("scaffold/forms.html#_spellings", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._symbols": ("scaffold/forms.html#_symbols", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._text": ("scaffold/forms.html#_text", "model_name/scaffold/forms.py"),

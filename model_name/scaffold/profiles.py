@@ -94,9 +94,10 @@ class TableProfile(pdt.BaseModel, frozen=True, extra="forbid"):
 
 # %% ../../nbs/scaffold/profiles.ipynb #600a5e90
 _LETTERS: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "Æ": "AE", "Ø": "O", "Ł": "L"})
-_TAKEN: Final = frozenset(dir(columns.Schema)) | set(
-    "l O I Index Series Schema Config Optional pa pd papd self cls int float bool str".split()
-)
+_TAKEN: Final = frozenset(dir(columns.Schema)) | {
+    "l", "O", "I", "Index", "Series", "Schema", "Config", "Optional", "pa", "pd", "papd",
+    "self", "cls", "int", "float", "bool", "str",
+}  # fmt: skip
 
 
 def field_name(name: str, place: int = 1) -> str:
@@ -279,7 +280,7 @@ def _with_zone(form: forms.Form, values: pa.ChunkedArray, context: forms.Context
 
 
 def _decimal(data: pa.Table, separator: str) -> str:
-    """Find out with which mark most columns of numbers are written; where none says it, a semicolon goes with a comma."""
+    """Find out the decimal mark of most columns of numbers; where none says it, a semicolon goes with a comma."""
     votes = {",": 0, ".": 0}
     for column in data.columns:
         if pa.types.is_string(column.type):
@@ -345,9 +346,8 @@ _IDENTIFIER: Final = re.compile(
 )
 _BIRTH: Final = re.compile("birth|born|dob", re.IGNORECASE)
 _COUNT: Final = re.compile(
-    r"(^|[\W_])(n|no_of|nr_of|num|number_of|count|counts|cnt|qty|quantity|amount|age|price|distance|duration|area|size|"
-    r"length|width|height|weight|visits?|orders?|rooms?|children|items?|units?|calls?|days?|hours?|minutes?|seconds?|"
-    r"rentals?|sales|visitors|guests|people|persons?|claims?|errors?|clicks?|views?)([\W_]|$)",
+    r"(^|[\W_])(n|no_of|nr_of|num|number_of|count|counts|cnt|qty|quantity|age|distance|area|visits?|orders?|rooms?|"
+    r"children|items?|calls?|rentals?|purchases?|visitors?|guests?|people|persons?|claims?|clicks?|views?)([\W_]|$)",
     re.IGNORECASE,
 )
 _SHARE: Final = re.compile(r"(^|[\W_])(share|fraction|proportion|probability)([\W_]|$)", re.IGNORECASE)
@@ -465,9 +465,9 @@ def _as_target(column: ColumnProfile, values: pd.Series, task: str | None) -> tu
         raise errors.DataError(f"{described} holds lists or records: a target is a number, a text or a boolean")
     if column.missing:
         raise errors.DataError(
-            f"{described} has no value in {round(column.missing * rows):,} of {rows:,} rows: remove these rows from the "
-            "table, or fill them in; there is nothing to learn from a row without an answer. "
-            f"(Words such as {', '.join(readings.USUAL_MISSING[1:10:4])} mean that there is none: write a label as another word)"
+            f"{described} has no value in {round(column.missing * rows):,} of {rows:,} rows: remove these rows from "
+            "the table, or fill them in; there is nothing to learn from a row without an answer. "
+            f"({', '.join(readings.USUAL_MISSING[1:])} mean that there is none: write a label as another word)"
         )
     if column.distinct < 2:
         raise errors.DataError(
@@ -496,8 +496,8 @@ def _require_labels(column: ColumnProfile, values: pd.Series, described: str) ->
     if column.kind == "number" or column.distinct > _MOST_LABELS:
         way_out = "--task regression, or put the values into classes" if numeric else "put the texts into groups"
         raise errors.DataError(
-            f"{described} has {column.distinct:,} different values, and labels are at most {_MOST_LABELS} whole numbers or "
-            f"texts: {way_out}"
+            f"{described} has {column.distinct:,} different values, and labels are at most {_MOST_LABELS} whole "
+            f"numbers or texts: {way_out}"
         )
     counts = values.value_counts()
     lone = counts.index[counts < _LEAST_OF_LABEL].tolist()
@@ -566,13 +566,13 @@ def profile(
     target, index = (each and _as_read(source.reader, each) for each in (target, index))
     for name, what in ((str(target), "the target"), *([(index, "the index")] if index else [])):
         _require(name, what, names, path)
-    today = today or datetime.date.today()  # noqa: DTZ011 (the day of whoever is here)
+    today = today or datetime.date.today()
     found = _find_forms(source, str(target), _zone(zone), today)
     found, open_ = forms.settle_order(found, date_order)
     if open_:
         raise errors.DataError(
-            f"{path.name}: the dates of {', '.join(map(repr, open_))} can be read day first and month first, and nothing in "
-            "the table says which: --date-order day-first, or --date-order month-first"
+            f"{path.name}: the dates of {', '.join(map(repr, open_))} can be read day first and month first, and "
+            "nothing in the table says which: --date-order day-first, or --date-order month-first"
         )
     reader = _configured(source.reader, found, list(found))
     decided, truth, rows, task, rarest = _decided(path, reader, found, shown, str(target), index, task)
@@ -665,7 +665,7 @@ def _decided(
     index: str | None,
     asked: Task | None,
 ) -> tuple[list[ColumnProfile], str, int, Task, int]:
-    """Read the table and decide about its columns; return them with the target, the rows, the task and the rarest label."""
+    """Read the table and decide about its columns; return them, the target, the rows, the task and the rarest label."""
     table = reader.read()
     rows = len(table)
     values = {shown[name]: _values(form, table[name]) for name, form in found.items()}

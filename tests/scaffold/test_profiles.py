@@ -19,7 +19,11 @@ from model_name.scaffold import declarations, profiles
 from model_name.scaffold import leaks as searched
 
 ROWS = 120
-CSV = {"KIND": "CsvReader", "trim": True, "missing": list(readings.USUAL_MISSING)}  # of a file without habits of its own
+CSV = {
+    "KIND": "CsvReader",
+    "trim": True,
+    "missing": list(readings.USUAL_MISSING),
+}  # of a plain file
 
 
 def people(rows: int = ROWS) -> pd.DataFrame:
@@ -289,13 +293,13 @@ def test_words_that_end_like_a_number_of_the_row_are_amounts(stored: Callable[..
     [
         ("left", None, "classification"), ("city", None, "classification"), ("income", None, "regression"),
         ("age", None, "regression"), ("stars", None, "classification"), ("stars", "regression", "regression"),
-        ("age", "classification", "classification"),
+        ("decade", "classification", "classification"),
     ],
 )  # fmt: skip
 def test_the_task_follows_from_the_target_unless_it_is_said(
     stored: Callable[..., Path], target: str, asked: str | None, task: str
 ) -> None:
-    table = people().assign(stars=[1, 2, 3, 4, 5] * (ROWS // 5))
+    table = people().assign(stars=[1, 2, 3, 4, 5] * (ROWS // 5), decade=[k % 9 + 1 for k in range(ROWS)])
     assert profiles.profile(stored(table), target, task=asked).task == task
 
 
