@@ -80,6 +80,10 @@ d = {
                 "core/columns.html#schema.features",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns.Schema.has_unique_labels": (
+                "core/columns.html#schema.has_unique_labels",
+                "model_name/core/columns.py",
+            ),
             "model_name.core.columns.Schema.index_name": (
                 "core/columns.html#schema.index_name",
                 "model_name/core/columns.py",
@@ -92,6 +96,7 @@ d = {
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._Fault": ("core/columns.html#_fault", "model_name/core/columns.py"),
+            "model_name.core.columns._Fault._about": ("core/columns.html#_fault._about", "model_name/core/columns.py"),
             "model_name.core.columns._Fault.reasons": (
                 "core/columns.html#_fault.reasons",
                 "model_name/core/columns.py",
@@ -104,6 +109,10 @@ d = {
             "model_name.core.columns._Rule": ("core/columns.html#_rule", "model_name/core/columns.py"),
             "model_name.core.columns._Rule._as_category": (
                 "core/columns.html#_rule._as_category",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._Rule._as_dates": (
+                "core/columns.html#_rule._as_dates",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._Rule._as_declared": (
@@ -121,10 +130,6 @@ d = {
             "model_name.core.columns._declaration": ("core/columns.html#_declaration", "model_name/core/columns.py"),
             "model_name.core.columns._found": ("core/columns.html#_found", "model_name/core/columns.py"),
             "model_name.core.columns._in_words": ("core/columns.html#_in_words", "model_name/core/columns.py"),
-            "model_name.core.columns._is_beyond_floats": (
-                "core/columns.html#_is_beyond_floats",
-                "model_name/core/columns.py",
-            ),
             "model_name.core.columns._judge": ("core/columns.html#_judge", "model_name/core/columns.py"),
             "model_name.core.columns._kind_of": ("core/columns.html#_kind_of", "model_name/core/columns.py"),
             "model_name.core.columns._metadata": ("core/columns.html#_metadata", "model_name/core/columns.py"),
@@ -133,24 +138,87 @@ d = {
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._plainly": ("core/columns.html#_plainly", "model_name/core/columns.py"),
-            "model_name.core.columns._readable": ("core/columns.html#_readable", "model_name/core/columns.py"),
             "model_name.core.columns._refused": ("core/columns.html#_refused", "model_name/core/columns.py"),
             "model_name.core.columns._rule_of": ("core/columns.html#_rule_of", "model_name/core/columns.py"),
             "model_name.core.columns._say_dropped": ("core/columns.html#_say_dropped", "model_name/core/columns.py"),
             "model_name.core.columns._select": ("core/columns.html#_select", "model_name/core/columns.py"),
             "model_name.core.columns._shown": ("core/columns.html#_shown", "model_name/core/columns.py"),
-            "model_name.core.columns._to_boolean": ("core/columns.html#_to_boolean", "model_name/core/columns.py"),
-            "model_name.core.columns._to_category": ("core/columns.html#_to_category", "model_name/core/columns.py"),
-            "model_name.core.columns._to_date": ("core/columns.html#_to_date", "model_name/core/columns.py"),
-            "model_name.core.columns._to_float": ("core/columns.html#_to_float", "model_name/core/columns.py"),
-            "model_name.core.columns._to_integer": ("core/columns.html#_to_integer", "model_name/core/columns.py"),
-            "model_name.core.columns._to_text": ("core/columns.html#_to_text", "model_name/core/columns.py"),
-            "model_name.core.columns._unconverted": ("core/columns.html#_unconverted", "model_name/core/columns.py"),
             "model_name.core.columns._where": ("core/columns.html#_where", "model_name/core/columns.py"),
-            "model_name.core.columns._whole_number": ("core/columns.html#_whole_number", "model_name/core/columns.py"),
             "model_name.core.columns._without": ("core/columns.html#_without", "model_name/core/columns.py"),
             "model_name.core.columns.offending": ("core/columns.html#offending", "model_name/core/columns.py"),
             "model_name.core.columns.role_of": ("core/columns.html#role_of", "model_name/core/columns.py"),
+        },
+        "model_name.core.conversions": {
+            "model_name.core.conversions._as_label": (
+                "core/conversions.html#_as_label",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._converter": (
+                "core/conversions.html#_converter",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._is_beyond_floats": (
+                "core/conversions.html#_is_beyond_floats",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._is_offset_text": (
+                "core/conversions.html#_is_offset_text",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._local": ("core/conversions.html#_local", "model_name/core/conversions.py"),
+            "model_name.core.conversions._parse": ("core/conversions.html#_parse", "model_name/core/conversions.py"),
+            "model_name.core.conversions._say_as_written": (
+                "core/conversions.html#_say_as_written",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._unconverted": (
+                "core/conversions.html#_unconverted",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._whole_number": (
+                "core/conversions.html#_whole_number",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._zone": ("core/conversions.html#_zone", "model_name/core/conversions.py"),
+            "model_name.core.conversions.advice": ("core/conversions.html#advice", "model_name/core/conversions.py"),
+            "model_name.core.conversions.are_numbers": (
+                "core/conversions.html#are_numbers",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.instants": (
+                "core/conversions.html#instants",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.readable": (
+                "core/conversions.html#readable",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_boolean": (
+                "core/conversions.html#to_boolean",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_category": (
+                "core/conversions.html#to_category",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_date": ("core/conversions.html#to_date", "model_name/core/conversions.py"),
+            "model_name.core.conversions.to_float": (
+                "core/conversions.html#to_float",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_integer": (
+                "core/conversions.html#to_integer",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.to_text": ("core/conversions.html#to_text", "model_name/core/conversions.py"),
+            "model_name.core.conversions.with_offset": (
+                "core/conversions.html#with_offset",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.without_fraction": (
+                "core/conversions.html#without_fraction",
+                "model_name/core/conversions.py",
+            ),
         },
         "model_name.core.errors": {
             "model_name.core.errors.ConfigError": ("core/errors.html#configerror", "model_name/core/errors.py"),
@@ -375,6 +443,7 @@ d = {
             "model_name.core.models._encode_numbers": ("core/models.html#_encode_numbers", "model_name/core/models.py"),
             "model_name.core.models._importances": ("core/models.html#_importances", "model_name/core/models.py"),
             "model_name.core.models._labels": ("core/models.html#_labels", "model_name/core/models.py"),
+            "model_name.core.models._note_numbers": ("core/models.html#_note_numbers", "model_name/core/models.py"),
             "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
             "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
             "model_name.core.models.encoder": ("core/models.html#encoder", "model_name/core/models.py"),
@@ -1029,6 +1098,11 @@ d = {
             "model_name.io.provenance._arrow": ("io/provenance.html#_arrow", "model_name/io/provenance.py"),
             "model_name.io.provenance._can_hide": ("io/provenance.html#_can_hide", "model_name/io/provenance.py"),
             "model_name.io.provenance._canonical": ("io/provenance.html#_canonical", "model_name/io/provenance.py"),
+            "model_name.io.provenance._content_bits": (
+                "io/provenance.html#_content_bits",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._float_bits": ("io/provenance.html#_float_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
             "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
             "model_name.io.provenance._git_state_with_patch": (
@@ -1062,7 +1136,9 @@ d = {
             "model_name.io.provenance._seeds": ("io/provenance.html#_seeds", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256": ("io/provenance.html#_sha256", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256_of": ("io/provenance.html#_sha256_of", "model_name/io/provenance.py"),
+            "model_name.io.provenance._text_bits": ("io/provenance.html#_text_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._text_bytes": ("io/provenance.html#_text_bytes", "model_name/io/provenance.py"),
+            "model_name.io.provenance._whole_bits": ("io/provenance.html#_whole_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._without_filters": (
                 "io/provenance.html#_without_filters",
                 "model_name/io/provenance.py",
@@ -1072,6 +1148,7 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance.begin": ("io/provenance.html#begin", "model_name/io/provenance.py"),
+            "model_name.io.provenance.cell_hashes": ("io/provenance.html#cell_hashes", "model_name/io/provenance.py"),
             "model_name.io.provenance.describe_environment": (
                 "io/provenance.html#describe_environment",
                 "model_name/io/provenance.py",
@@ -1162,6 +1239,10 @@ d = {
             "model_name.io.registries.ModelAdapter": ("io/registries.html#modeladapter", "model_name/io/registries.py"),
             "model_name.io.registries.ModelAdapter.__init__": (
                 "io/registries.html#modeladapter.__init__",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.ModelAdapter._ask": (
+                "io/registries.html#modeladapter._ask",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.ModelAdapter.predict": (
@@ -1752,15 +1833,13 @@ d = {
             "model_name.jobs.base._beyond_defaults": ("jobs/base.html#_beyond_defaults", "model_name/jobs/base.py"),
             "model_name.jobs.base._enter": ("jobs/base.html#_enter", "model_name/jobs/base.py"),
             "model_name.jobs.base._flat": ("jobs/base.html#_flat", "model_name/jobs/base.py"),
-            "model_name.jobs.base._kept_rows": ("jobs/base.html#_kept_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base._other_positions": ("jobs/base.html#_other_positions", "model_name/jobs/base.py"),
             "model_name.jobs.base.align": ("jobs/base.html#align", "model_name/jobs/base.py"),
             "model_name.jobs.base.in_order_of_time": ("jobs/base.html#in_order_of_time", "model_name/jobs/base.py"),
-            "model_name.jobs.base.keep_seen_rows": ("jobs/base.html#keep_seen_rows", "model_name/jobs/base.py"),
             "model_name.jobs.base.read_pair": ("jobs/base.html#read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
-            "model_name.jobs.base.seen_rows": ("jobs/base.html#seen_rows", "model_name/jobs/base.py"),
-            "model_name.jobs.base.unseen_rows": ("jobs/base.html#unseen_rows", "model_name/jobs/base.py"),
+            "model_name.jobs.base.side_by_side": ("jobs/base.html#side_by_side", "model_name/jobs/base.py"),
         },
         "model_name.jobs.evaluations": {
             "model_name.jobs.evaluations.EvaluationsJob": (
@@ -1915,6 +1994,29 @@ d = {
                 "jobs/explanations.html#permutation_importances",
                 "model_name/jobs/explanations.py",
             ),
+        },
+        "model_name.jobs.guards": {
+            "model_name.jobs.guards.SeenRows": ("jobs/guards.html#seenrows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.SeenRows.of": ("jobs/guards.html#seenrows.of", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.SeenRows.recognise": (
+                "jobs/guards.html#seenrows.recognise",
+                "model_name/jobs/guards.py",
+            ),
+            "model_name.jobs.guards._comparable": ("jobs/guards.html#_comparable", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._from_single_precision": (
+                "jobs/guards.html#_from_single_precision",
+                "model_name/jobs/guards.py",
+            ),
+            "model_name.jobs.guards._has_old_rows": ("jobs/guards.html#_has_old_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._kept_rows": ("jobs/guards.html#_kept_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._label_hashes": ("jobs/guards.html#_label_hashes", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._near": ("jobs/guards.html#_near", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._near_keys": ("jobs/guards.html#_near_keys", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._refuse_changed": ("jobs/guards.html#_refuse_changed", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards._share_near": ("jobs/guards.html#_share_near", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.keep_seen_rows": ("jobs/guards.html#keep_seen_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.seen_rows": ("jobs/guards.html#seen_rows", "model_name/jobs/guards.py"),
+            "model_name.jobs.guards.unseen_rows": ("jobs/guards.html#unseen_rows", "model_name/jobs/guards.py"),
         },
         "model_name.jobs.inference": {
             "model_name.jobs.inference.InferenceJob": (

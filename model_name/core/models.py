@@ -16,14 +16,14 @@ __all__ = [
 
 # %% ../../nbs/core/models.ipynb #5469e814
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from . import attributions, errors, kinds, schemas
+from . import attributions, conversions, errors, kinds, schemas
 
 # %% ../../nbs/core/models.ipynb #d6f71911
 _DATE_PARTS = ("year", "month", "day", "day_of_week", "hour")
@@ -32,7 +32,8 @@ _DATE_PARTS = ("year", "month", "day", "day_of_week", "hour")
 def _encode_dates(dates: pd.DataFrame) -> pd.DataFrame:
     """Spread each date over the columns `<name>_year`, ... and `<name>_days` (since 1970; missing stays missing)."""
     parts = {f"{name}_{part}": getattr(dates[name].dt, part) for name in dates for part in _DATE_PARTS}
-    days = {f"{name}_days": (dates[name] - pd.Timestamp(0)) / pd.Timedelta(days=1) for name in dates}
+    start = np.datetime64("1970-01-01", "us")  # nanoseconds do not reach every date
+    days = {f"{name}_days": (dates[name] - start) / np.timedelta64(1, "D") for name in dates}
     return pd.DataFrame(parts | days, index=dates.index).astype("float64")
 
 
@@ -41,10 +42,21 @@ def _encode_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
     return numbers.astype("float64")
 
 
-def _encode_labels(labels: pd.DataFrame) -> pd.DataFrame:
-    """Bring categories and texts to one form, so that 1 and 1.0 (an integer that met a missing value) are the same."""
-    plain = {name: labels[name].astype("str") for name in labels}
-    return pd.DataFrame({name: values.str.removesuffix(".0").astype("object") for name, values in plain.items()})
+def _encode_labels(labels: pd.DataFrame, numbers: Collection[str] = ()) -> pd.DataFrame:
+    """Bring categories and texts to one form; in columns whose labels are numbers, 1 and 1.0 are the same."""
+    plain = {
+        name: conversions.without_fraction(labels[name]) if name in numbers else labels[name].astype("str")
+        for name in labels
+    }
+    return pd.DataFrame(plain, index=labels.index).astype("object")
+
+
+def _note_numbers(encode: Any, inputs: schemas.Inputs) -> None:
+    """Tell an encoder, before it is fitted, in which columns the labels are numbers."""
+    setting = "categories__functiontransformer__kw_args"
+    if setting in encode.get_params():
+        names = [name for name, role in schemas.InputsSchema.roles().items() if role == "categorical"]
+        encode.set_params(**{setting: {"numbers": [name for name in names if conversions.are_numbers(inputs[name])]}})
 
 
 # %% ../../nbs/core/models.ipynb #1685d907
@@ -271,6 +283,7 @@ class SklearnModel(Model):
 
     def fit(self, inputs: schemas.Inputs, targets: schemas.Targets) -> Self:  # noqa: D102
         pipeline = self.build()
+        _note_numbers(pipeline["encode"], inputs)
         encoded = pipeline["encode"].fit_transform(inputs)
         self.fit_estimator(pipeline["estimate"], encoded, _labels(targets))
         pipeline.background_ = _background(pipeline["estimate"], encoded, self.random_state)

@@ -6,6 +6,7 @@
 __all__ = [
     "RECORD_FILE",
     "row_hashes",
+    "cell_hashes",
     "DataFingerprint",
     "Fingerprint",
     "fingerprint",
@@ -56,7 +57,7 @@ import pydantic as pdt
 from numpy.typing import NDArray
 from pydantic_core import to_jsonable_python
 
-from ..core import errors
+from ..core import conversions, errors
 from . import osvariables, secrets
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def _canonical(name: str, column: pd.Series) -> tuple[str, Any]:
         if pa.types.is_null(array.type):
             return "", array
         kind, target, view = next(form[1:] for form in _FORMS if form[0](array.type))
-        array = array.cast(target)
+        array = array.cast(
+            target, safe=kind != "datetime"
+        )  # years beyond 2262 are counted modulo 2^64: still different
         if kind == "float64" and pc.any(pc.is_nan(array)).as_py():  # Float64 can hold both <NA> and NaN
             array = pc.if_else(pc.is_nan(array), None, array)
         return kind, array.view(view) if view else array
@@ -165,6 +168,84 @@ def _hashes(columns: Mapping[str, tuple[str, Any]], rows: int) -> NDArray[np.uin
         salt = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
         total += _mix(_row_bits(kind, array) ^ salt)
     return _mix(total)
+
+
+# %% ../../nbs/io/provenance.ipynb #5eed0002
+_EXACT = 2**53  # up to here, every whole number is a 64-bit float
+
+
+def _float_bits(values: NDArray[np.float64], single: bool) -> NDArray[np.uint64]:
+    """64 bits for each number: equal where the numbers say the same."""
+    values = values + 0.0  # there is one zero
+    if single:
+        with np.errstate(over="ignore"):
+            rounded = values.astype(np.float32).astype(np.float64)
+        return np.where(np.isfinite(rounded) & ((rounded != 0) | (values == 0)), rounded, values).view(np.uint64)
+    bits = values.view(np.uint64)
+    rounded = (bits + np.uint64(1 << 11)) & ~np.uint64((1 << 12) - 1)  # 41 of 53 binary digits are 12 decimal ones
+    return np.where(values == np.rint(values), bits, rounded)
+
+
+def _whole_bits(values: NDArray[Any]) -> NDArray[np.uint64]:
+    """64 bits for each whole number: those of the equal float, where there is one."""
+    small = (values <= _EXACT) & (values >= -_EXACT)
+    return np.where(small, _float_bits(values.astype(np.float64), False), _mix(values.astype(np.uint64)))
+
+
+def _text_bits(texts: "Sequence[Any]", single: bool) -> NDArray[np.uint64]:
+    """64 bits for each different text; those of the number that it is, if it is one."""
+    labels = np.asarray(texts, dtype=object)
+    bits = np.array(pd.util.hash_array(labels, categorize=False), dtype=np.uint64)
+    for position, text in enumerate(texts):
+        if isinstance(text, str) and len(text) < 40 and re.fullmatch(conversions.NUMBER, text):
+            if "." in text:
+                bits[position] = _float_bits(np.array([float(text)]), single)[0]
+            elif -(2**63) <= int(text) < 2**63:
+                bits[position] = _whole_bits(np.array([int(text)]))[0]
+    return bits
+
+
+# %% ../../nbs/io/provenance.ipynb #5eed0003
+def cell_hashes(data: pd.DataFrame, single_precision: bool = False) -> NDArray[np.uint64]:
+    """Return a stable 64-bit hash of what each cell says, without the index.
+
+    The sum over the columns of a row, modulo 2^64, is a hash of the row.
+
+    Args:
+        data: a checked table; its column types, row order and column order make no difference.
+        single_precision: round numbers with a fraction to 32-bit floats, to compare with a table that was stored so.
+
+    Returns:
+        One row per column, one column per row of the table: shape `(columns, rows)`.
+
+    Raises:
+        DataError: if a column has values of several types, or of a type without a plain form.
+    """
+    cells = np.empty((data.shape[1], len(data)), dtype=np.uint64)
+    for position, (name, column) in enumerate(data.items()):
+        bits = _content_bits(str(name), column, single_precision)
+        salt = np.uint64(int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:8], "little"))
+        cells[position] = _mix(bits ^ salt)
+    return cells
+
+
+def _content_bits(name: str, column: pd.Series, single: bool) -> NDArray[np.uint64]:
+    """64 bits that stand for what each value of a column says."""
+    if column.dtype.kind == "M" and not isinstance(column.dtype, pd.DatetimeTZDtype):
+        microseconds = column.to_numpy("datetime64[us]").view(np.int64).astype(np.uint64)
+        return np.where(column.isna().to_numpy(), _MISSING, microseconds)
+    kind, array = _canonical(name, column)
+    if not kind:
+        return np.full(len(array), _MISSING)
+    if kind in ("text", "decimal"):
+        encoded = array.fill_null("").dictionary_encode()
+        bits = _text_bits(encoded.dictionary.to_pylist(), single)[encoded.indices.to_numpy()]
+    elif kind in ("float64", "int64", "uint64", "bool"):
+        values = array.fill_null(0).to_numpy(zero_copy_only=False)
+        bits = _float_bits(values, single) if kind == "float64" else _whole_bits(values)
+    else:
+        return _row_bits(kind, array)
+    return np.where(array.is_null().to_numpy(zero_copy_only=False), _MISSING, bits) if array.null_count else bits
 
 
 # %% ../../nbs/io/provenance.ipynb #b7c1d2e4

@@ -237,10 +237,16 @@ class ModelAdapter:
         Returns:
             Checked outputs with the index of the inputs.
         """
-        answers = self.model.predict(_example(inputs))
+        answers = self._ask(_example(inputs))
         if not isinstance(answers, pd.DataFrame):  # the bare answers of a built-in flavor
             answers = pd.DataFrame({"prediction": answers})
         return schemas.OutputsSchema.check(answers.set_axis(inputs.index))
+
+    def _ask(self, example: pd.DataFrame) -> Any:
+        """Ask the model; where a date lies beyond the nanoseconds that MLflow has, without its check of types."""
+        if (example.dtypes == "datetime64[us]").any():
+            return self.model.unwrap_python_model().predict(None, example)  # type: ignore[no-untyped-call]
+        return self.model.predict(example)
 
     def predictor(self) -> "Callable[[schemas.Inputs], schemas.Outputs]":
         """Return the shortest way from checked inputs to outputs, for who asks a hundred times a second.

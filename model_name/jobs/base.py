@@ -9,14 +9,12 @@ __all__ = [
     "JobResult",
     "Record",
     "align",
+    "side_by_side",
     "in_order_of_time",
     "read_pair",
     "require_values",
     "require_variety",
     "Recorder",
-    "keep_seen_rows",
-    "seen_rows",
-    "unseen_rows",
     "Job",
 ]
 
@@ -27,7 +25,6 @@ import hashlib
 import html
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +34,7 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors
+from ..core import conversions, errors
 from ..io import provenance, secrets, services
 from ..io.provenance import Fingerprint as Fingerprint
 
@@ -116,12 +113,13 @@ class Record:
 TTargets = TypeVar("TTargets", bound=pd.DataFrame)
 
 
-def align(inputs: pd.DataFrame, targets: TTargets) -> TTargets:
+def align(inputs: pd.DataFrame, targets: TTargets, unique: bool = True) -> TTargets:
     """Bring targets into the order of the inputs.
 
     Args:
         inputs: checked inputs.
         targets: checked targets.
+        unique: whether an index label is declared to name one row.
 
     Returns:
         The targets, with exactly the index of the inputs.
@@ -131,6 +129,8 @@ def align(inputs: pd.DataFrame, targets: TTargets) -> TTargets:
     """
     if inputs.index.equals(targets.index):
         return targets
+    if not unique:
+        raise errors.DataError(_other_positions(inputs.index, targets.index))
     only = {"inputs": inputs.index.difference(targets.index), "targets": targets.index.difference(inputs.index)}
     differing = [
         f"{len(labels):,} row(s) only in the {side}, such as {labels[0]}"
@@ -142,24 +142,63 @@ def align(inputs: pd.DataFrame, targets: TTargets) -> TTargets:
             f"inputs ({len(inputs):,} rows) and targets ({len(targets):,} rows) are not about the same rows: "
             f"{' and '.join(differing)}"
         )
-    return targets.loc[inputs.index]
+    return targets.iloc[targets.index.get_indexer(inputs.index)]
+
+
+def _other_positions(inputs: pd.Index, targets: pd.Index) -> str:
+    """Say where tables without unique labels are not about the same rows."""
+    sizes = f"inputs ({len(inputs):,} rows) and targets ({len(targets):,} rows) are not about the same rows"
+    way_out = "declare the index unique where a label names one row, or give inputs and targets in one table"
+    if len(inputs) != len(targets):
+        return f"{sizes}: the schema declares no unique labels, so rows are matched by position; {way_out}"
+    row = int(np.flatnonzero(np.asarray(inputs) != np.asarray(targets))[0])
+    return (
+        f"{sizes}: the schema declares no unique labels, so rows are matched by position, and row {row + 1} is "
+        f"{inputs[row]} in the inputs and {targets[row]} in the targets; {way_out}"
+    )
+
+
+# %% ../../nbs/jobs/base.ipynb #964985e2
+def side_by_side(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Put tables about the same rows side by side, by position.
+
+    Args:
+        tables: tables with the same index, whose labels may repeat.
+
+    Raises:
+        DataError: a table has another index, or a column name is there twice.
+    """
+    index = tables[0].index
+    if not all(table.index.equals(index) for table in tables):
+        raise errors.DataError("the tables are not about the same rows: their indexes differ")
+    names = pd.Index([name for table in tables for name in table])
+    if names.has_duplicates:
+        doubled = ", ".join(map(repr, names[names.duplicated()].unique()))
+        raise errors.DataError(f"more than one table has a column named {doubled}: rename one of them in the schema")
+    return pd.concat([table.reset_index(drop=True) for table in tables], axis=1).set_axis(index)
 
 
 # %% ../../nbs/jobs/base.ipynb #0b52a853
-def in_order_of_time(inputs: pd.DataFrame, targets: TTargets, time: Sequence[str]) -> tuple[pd.DataFrame, TTargets]:
-    """Sort rows by time; rows of the same time keep their order.
+def in_order_of_time(
+    inputs: pd.DataFrame, targets: TTargets, time: Sequence[str], instants: pd.Series | None = None
+) -> tuple[pd.DataFrame, TTargets]:
+    """Sort rows by time; rows of the same time keep their order, rows without a time come last.
 
     Args:
         inputs: checked inputs.
         targets: targets with the same index.
         time: the columns that say when a row happened; without any, nothing is sorted.
+        instants: the same times in UTC, one per row, where the table says them.
 
     Returns:
         Both tables, in order.
     """
-    if not time or inputs[time[0]].is_monotonic_increasing:
+    if not time:
         return inputs, targets
-    order = inputs[time[0]].argsort(kind="stable")
+    times = inputs[time[0]] if instants is None else instants
+    if times.is_monotonic_increasing:
+        return inputs, targets
+    order = np.argsort(times.to_numpy("datetime64[us]"), kind="stable")
     return inputs.iloc[order], targets.iloc[order]
 
 
@@ -170,8 +209,11 @@ def read_pair(
     """Read and check inputs and targets, which may be one table, and bring both into the order of the inputs' time."""
     raw = [readers[0].read()]
     raw.append(raw[0] if readers[0] == readers[1] else readers[1].read())
-    checked = [schema.check(table) for schema, table in zip(checks, raw, strict=True)]
-    return in_order_of_time(checked[0], align(*checked), checks[0].marked("time"))
+    inputs, targets = (schema.check(table) for schema, table in zip(checks, raw, strict=True))
+    time = checks[0].marked("time")
+    instants = conversions.instants(raw[0][time[0]]) if time else None
+    targets = align(inputs, targets, unique=all(schema.has_unique_labels() for schema in checks))
+    return in_order_of_time(inputs, targets, time, instants)
 
 
 # %% ../../nbs/jobs/base.ipynb #5c0e7a12
@@ -297,71 +339,6 @@ class Recorder:
         import mlflow
 
         mlflow.set_tags(secrets.scrubber().everywhere(values))
-
-
-# %% ../../nbs/jobs/base.ipynb #de5d0588
-_SEEN_ROWS = "training/seen_rows.npy"
-
-
-def keep_seen_rows(inputs: pd.DataFrame) -> None:
-    """Keep the hashes of training rows, and of their labels, in the active MLflow run: 16 bytes a row."""
-    import mlflow
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / Path(_SEEN_ROWS).name
-        np.save(file, np.stack([provenance.row_hashes(inputs), provenance.row_hashes(inputs[[]])]))
-        mlflow.log_artifact(str(file), str(Path(_SEEN_ROWS).parent))
-
-
-def _kept_rows(run_id: str) -> tuple[Any, ...]:
-    """Return the hashes of the rows that a run kept, and of their labels."""
-    import mlflow
-
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            file = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=_SEEN_ROWS, dst_path=folder)
-            return tuple(np.load(file))
-    except (mlflow.MlflowException, OSError, ValueError) as error:
-        raise errors.DataError(
-            f"the training run {run_id} did not keep its rows, so nobody can tell what it has not seen: judge the "
-            "version on data that you know it has not seen, with job.rows=all"
-        ) from error
-
-
-def seen_rows(inputs: pd.DataFrame, run_id: str) -> "np.ndarray[Any, Any]":
-    """Tell which rows a run has kept as seen; a mask with one truth a row.
-
-    Raises:
-        DataError: the run did not keep its rows.
-    """
-    seen: np.ndarray[Any, Any] = np.isin(provenance.row_hashes(inputs), _kept_rows(run_id)[0])
-    return seen
-
-
-def unseen_rows(inputs: pd.DataFrame, run_id: str, logger: "Logger") -> "np.ndarray[Any, Any]":
-    """Tell which rows a training run has not seen.
-
-    Args:
-        inputs: checked inputs.
-        run_id: the training run.
-        logger: told about rows that look like corrected training rows.
-
-    Returns:
-        A mask with one truth a row.
-
-    Raises:
-        DataError: the run did not keep its rows, or has seen all of these.
-    """
-    rows, labels = _kept_rows(run_id)
-    unseen = ~np.isin(provenance.row_hashes(inputs), rows)
-    if not unseen.any():
-        raise errors.DataError(
-            f"all of the {len(inputs):,} rows were training rows of this version: give data that training has not seen"
-        )
-    corrected = int((np.isin(provenance.row_hashes(inputs[[]]), labels) & unseen).sum())
-    if corrected:
-        logger.warning("{:,} rows have the label of a training row and other values; they count as unseen", corrected)
-    return unseen
 
 
 # %% ../../nbs/jobs/base.ipynb #1dae3ff5

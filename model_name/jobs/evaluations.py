@@ -27,7 +27,7 @@ import pydantic as pdt
 from ..core import errors, schemas
 from ..core import metrics as metrics_
 from ..io import datasets, registries
-from . import base
+from . import base, guards
 from ..utils import figures
 
 # %% ../../nbs/jobs/evaluations.ipynb #aa0a8931
@@ -61,9 +61,9 @@ def _seasonal_mean(inputs: schemas.Inputs, values: pd.Series) -> pd.Series:
     time, season = schemas.InputsSchema.marked("time"), schemas.InputsSchema.marked("season")
     if not (time and season):
         return pd.Series(np.nan, index=inputs.index)
-    alike = inputs.groupby(season, observed=True, dropna=False).ngroup()
-    day = inputs[time[0]].dt.floor("D")
-    table = pd.DataFrame({"_alike": alike, "_day": day, "_value": values.astype("float64")})
+    alike = inputs.groupby(season, observed=True, dropna=False).ngroup().to_numpy()
+    day = inputs[time[0]].dt.floor("D").array
+    table = pd.DataFrame({"_alike": alike, "_day": day, "_value": values.to_numpy(dtype="float64")}, index=inputs.index)
     days = table.groupby(["_alike", "_day"])["_value"].agg(["sum", "count"]).reset_index("_alike")
     window = days.groupby("_alike")[["sum", "count"]].rolling(NAIVE_WINDOW, closed="left").sum()
     means = (window["sum"] / window["count"]).rename("_mean")
@@ -161,7 +161,7 @@ def slice_scores(
     _require_columns(by, list(inputs.columns))
     rows = []
     for name in by:
-        for value, group in scored.groupby(_slice_values(inputs[name]), sort=True):
+        for value, group in scored.groupby(_slice_values(inputs[name]).to_numpy(), sort=True):
             rows.append({"slice": name, "value": value, "rows": len(group)} | compute(metrics, group))
     return pd.DataFrame(rows, columns=["slice", "value", "rows", *(metric.name for metric in metrics)])
 
@@ -290,9 +290,9 @@ class EvaluationsJob(base.Job):
             metrics_.try_out(metrics, targets[chosen])
             model = self.loader.load(registries.model_uri(version))
             when = inputs[schemas.InputsSchema.marked("time")]
-            scored = targets[chosen].join(model.predict(inputs[chosen])).join(when)
+            scored = base.side_by_side(targets[chosen], model.predict(inputs[chosen]), when[chosen])
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
-            naive = targets[chosen].join(naive_forecast(inputs, targets, chosen))
+            naive = base.side_by_side(targets[chosen], naive_forecast(inputs, targets, chosen))
             table = judge(metrics, scored, naive, bootstrap(metrics, scored, _blocks(inputs[chosen]), self.resamples))
             by = schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
             slices = slice_scores(metrics, inputs[chosen], scored, by)
@@ -354,7 +354,7 @@ class EvaluationsJob(base.Job):
         """Tell which rows are scored."""
         if self.rows == "all":
             return np.ones(len(inputs), dtype=bool)
-        unseen = base.unseen_rows(inputs, version.run_id, self.logger)
+        unseen = guards.unseen_rows(inputs, version.run_id, self.logger)
         self.logger.info("Scoring {:,} rows that version {} has not seen", unseen.sum(), version.version)
         return unseen
 

@@ -20,7 +20,7 @@ import pydantic as pdt
 
 from ..core import attributions, errors, metrics, models, schemas
 from ..io import datasets, registries
-from . import base
+from . import base, guards
 from ..utils import figures
 
 
@@ -244,7 +244,7 @@ class ExplanationsJob(base.Job):
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
         if self.rows == "unseen":
-            unseen = base.unseen_rows(inputs, version.run_id, self.logger)
+            unseen = guards.unseen_rows(inputs, version.run_id, self.logger)
             inputs, targets = inputs[unseen], None if targets is None else targets[unseen]
         unknown = [label for label in self.shown if label not in inputs.index]
         if unknown:
@@ -293,14 +293,16 @@ class ExplanationsJob(base.Job):
         scale = found.scale + (f" {found.labels[output]}" if found.labels else "")
         answers = found.answers[:, output]
         order = np.argsort(answers, kind="stable")
-        places = [inputs.index.get_loc(label) for label in self.shown] or order[[0, len(order) // 2, -1]].tolist()
+        shown = [int(place) for label in self.shown for place in np.flatnonzero(inputs.index == label)]
+        places = shown or order[[0, len(order) // 2, -1]].tolist()
         drawn = {
             "importances": figures.importances(importances, scale),
             "beeswarm": figures.beeswarm(of_one, inputs, scale),
             "dependence": figures.dependence(of_one, inputs, scale),
         }
         for place in dict.fromkeys(places):
-            drawn[f"sample_{inputs.index[place]}"] = figures.waterfall(
+            label = f"{inputs.index[place]}" + ("" if inputs.index.is_unique else f"_{place + 1}")  # labels may repeat
+            drawn[f"sample_{label}"] = figures.waterfall(
                 of_one.iloc[place], inputs.iloc[place], float(found.base[output]), float(answers[place]), scale
             )
         return drawn

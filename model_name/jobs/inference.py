@@ -160,13 +160,15 @@ class InferenceJob(base.Job):
 
         unique, inputs_print, outputs_print = _UniqueLabels(self._labels), base.Fingerprint(), base.Fingerprint()
         sample = _EvenSample()
+        labels_name_rows = schemas.InputsSchema.has_unique_labels() or schemas.OutputsSchema.has_unique_labels()
         with (
             self.outputs.open() as sink,
             tqdm(desc="Scoring", unit="row", unit_scale=True, delay=2, leave=False) as bar,
         ):
             for batch in self.inputs.batches(self.batch_size):
                 inputs = schemas.InputsSchema.check(batch)
-                unique.add(inputs.index)
+                if labels_name_rows:
+                    unique.add(inputs.index)
                 outputs = model.predict(inputs).assign(model_version=version)
                 sink.write(outputs)
                 inputs_print.update(inputs)

@@ -17,7 +17,7 @@ import pydantic as pdt
 from ..core import errors, models, schemas
 from ..core import metrics as metrics_
 from ..io import datasets, registries
-from . import base, tuning
+from . import base, guards, tuning
 from ..utils import figures, signers, splitters
 
 
@@ -87,17 +87,17 @@ class TrainingJob(base.Job):
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             train, test = self._split(inputs, targets)
             metrics_.try_out(self.metrics, targets.iloc[test])
-            chosen, tuned_run = self._choose(recorder, inputs.iloc[test])
+            chosen, tuned_run = self._choose(recorder, inputs.iloc[train], inputs.iloc[test])
             recorder.parameters(model=chosen.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
             model, seconds = self._fit(chosen, inputs.iloc[train], targets.iloc[train])
             when = inputs[schemas.InputsSchema.marked("time")]
-            scored = targets.iloc[test].join(model.predict(inputs.iloc[test])).join(when)
+            scored = base.side_by_side(targets.iloc[test], model.predict(inputs.iloc[test]), when.iloc[test])
             values = {metric.name: metric.value(scored, scored) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
             drawn = self._draw(scored)
             recorder.figures(drawn)
-            base.keep_seen_rows(inputs.iloc[train])
+            guards.keep_seen_rows(inputs.iloc[train])
             version = self._register(model, inputs.iloc[train])
             recorder.version(version, made=True)
         result = TrainingResult(
@@ -134,7 +134,9 @@ class TrainingJob(base.Job):
         base.require_variety(targets.iloc[train], "training")
         return train, test
 
-    def _choose(self, recorder: base.Recorder, test: schemas.Inputs) -> tuple[models.Model, str | None]:
+    def _choose(
+        self, recorder: base.Recorder, train: schemas.Inputs, test: schemas.Inputs
+    ) -> tuple[models.Model, str | None]:
         """Return the model to fit, and the tuning run that its parameters are from; record which one."""
         found = tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name) if self.tuned else None
         if self.tuned and found is None:
@@ -146,7 +148,7 @@ class TrainingJob(base.Job):
             return self.model, None
         run_id, tuned = found
         self.logger.info("Taking the parameters of the tuning run {} ({} {:,.4g})", run_id, tuned.metric, tuned.value)
-        _require_other_rows(test, run_id)
+        _require_other_rows(train, test, run_id)
         try:
             return tuned.apply(self.model, self.logger), run_id
         except errors.ConfigError as error:
@@ -195,9 +197,10 @@ def _require_no_tuning(required: bool, experiment: str) -> None:
         )
 
 
-def _require_other_rows(test: schemas.Inputs, run_id: str) -> None:
+def _require_other_rows(train: schemas.Inputs, test: schemas.Inputs, run_id: str) -> None:
     """Refuse parameters that were chosen by rows of the test."""
-    seen = int(base.seen_rows(test, run_id).sum())
+    both = pd.concat([train, test])  # of equal rows, the search saw those that training sees
+    seen = int(guards.seen_rows(both, run_id)[len(train) :].sum())
     if seen:
         raise errors.DataError(
             f"the tuning run {run_id} has chosen its parameters by {seen:,} of the {len(test):,} test rows of this "

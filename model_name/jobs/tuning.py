@@ -17,7 +17,7 @@ import pydantic as pdt
 from ..core import errors, models, schemas
 from ..core import metrics as metrics_
 from ..io import datasets, osvariables
-from . import base
+from . import base, guards
 from ..utils import figures, searchers, splitters
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class TuningJob(base.Job):
             recorder.output("trials", _comparable(trials))
             drawn = self._draw(trials, details)
             recorder.figures(drawn)
-            base.keep_seen_rows(inputs)
+            guards.keep_seen_rows(inputs)
             self._hand_on(recorder, Tuned.of(self.model, params, self.metric.name, value))
         gain = "" if before is None else f", {before:,.4g} as configured"
         result = TuningResult(

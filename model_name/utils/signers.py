@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, schemas
+from ..core import conversions, errors, schemas
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -51,7 +51,7 @@ def to_signature_types(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A new table with the same rows, index and columns: numbers as float64, booleans as bool (as object with `None`
-        where some are missing), dates as datetime64[ns] without a time zone (UTC), texts as str.
+        where some are missing), dates as datetime64[ns] ([us] beyond 2262) without a time zone, texts as str.
 
     Raises:
         errors.DataError: when a column holds something else.
@@ -72,7 +72,7 @@ def _convert(values: pd.Series) -> pd.Series:
             return values.astype("object").where(values.notna(), None) if values.hasnans else values.astype("bool")
         case "datetime":
             dates = values if pd.api.types.is_datetime64_any_dtype(values.dtype) else values.astype("object")
-            return pd.to_datetime(dates, utc=True).dt.tz_localize(None).astype("datetime64[ns]")
+            return conversions.to_date(pd.to_datetime(dates, utc=True).dt.tz_localize(None))[0]
 
 
 # %% ../../nbs/utils/signers.ipynb #ce5d0e93

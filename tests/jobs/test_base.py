@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_name.core import errors, schemas
-from model_name.io import datasets, services
+from model_name.core import errors
+from model_name.io import services
 from model_name.jobs import base
 
 
@@ -136,47 +136,3 @@ def test_services_stop_in_the_opposite_order_also_when_one_does_not_start(monkey
 def test_what_was_asked_for_is_what_differs_from_the_defaults() -> None:
     job = CountingJob(fails=True, mlflow_service=services.MlflowService(registry_name="bikes"))
     assert job.asked_for() == {"KIND": "CountingJob", "fails": True, "mlflow_service": {"registry_name": "bikes"}}
-
-
-# ------------------------------------------------------------------------------------- rows that training has seen
-def test_rows_are_recognised_wherever_they_are(store: services.MlflowService, hours: datasets.SimulatedReader) -> None:
-    inputs = schemas.InputsSchema.check(hours.read())
-    store.start()
-    with store.run_context(store.RunConfig(name="Training")) as run:
-        base.keep_seen_rows(inputs.iloc[:100])
-    warned: list[str] = []
-    logger = services.LoggerService().logger()
-    handler = logger.add(lambda message: warned.append(message.record["message"]), level="WARNING")
-    try:
-        shuffled = inputs.iloc[:150].sample(frac=1, random_state=1)
-        unseen = base.unseen_rows(shuffled, run.info.run_id, logger)
-        assert sorted(shuffled.index[unseen]) == inputs.index[100:150].tolist()
-        assert warned == []
-        corrected = inputs.iloc[:150].copy()
-        corrected.loc[corrected.index[:3], "temp"] = 0.99
-        unseen = base.unseen_rows(corrected, run.info.run_id, logger)
-        assert corrected.index[unseen].tolist() == [*inputs.index[:3], *inputs.index[100:150]]
-        assert warned == ["3 rows have the label of a training row and other values; they count as unseen"]
-    finally:
-        logger.remove(handler)
-    with pytest.raises(errors.DataError, match="all of the 100 rows were training rows of this version"):
-        base.unseen_rows(inputs.iloc[:100], run.info.run_id, logger)
-
-
-@pytest.mark.parametrize("damage", ["absent", "half", "text"])
-def test_a_run_whose_rows_cannot_be_read(
-    damage: str, store: services.MlflowService, hours: datasets.SimulatedReader
-) -> None:
-    inputs = schemas.InputsSchema.check(hours.read().head(50))
-    store.start()
-    with store.run_context(store.RunConfig(name="Training")) as run:
-        base.keep_seen_rows(inputs)
-    file = Path(run.info.artifact_uri.removeprefix("file://"), "training", "seen_rows.npy")
-    if damage == "absent":
-        file.unlink()
-    else:
-        file.write_bytes(file.read_bytes()[:200] if damage == "half" else b"these are no numbers")
-    with pytest.raises(
-        errors.DataError, match=f"the training run {run.info.run_id} did not keep its rows.*job.rows=all"
-    ):
-        base.unseen_rows(inputs, run.info.run_id, services.LoggerService().logger())
