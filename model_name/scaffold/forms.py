@@ -526,7 +526,7 @@ def _iso_dates(words: pa.Array, context: Context) -> Form | None:
         return form
     if offsets.isna().any():
         return form._replace(
-            notes=(*form.notes, "Some of its times have an offset and others none; these count as UTC.")
+            notes=(*form.notes, "Some of its times have an offset and others none: all are taken as they are written.")
         )
     zone, note = find_zone(instants[within], offsets.map(_minutes), context.zone)
     return form._replace(zone=zone, notes=(*form.notes, note))
@@ -559,7 +559,7 @@ def find_zone(instants: pd.Series, minutes: pd.Series, asked: str | None = None)
         if (local.dt.total_seconds() / 60 == minutes).all():
             break
     else:
-        return None, f"Its offsets ({written}) are those of no single zone, so its times are read in UTC."
+        return None, f"Its offsets ({written}) are those of no single zone, so its times are taken as they are written."
     if zone == "UTC":
         return None, "Its times are in UTC; where people live by another clock, say so with `--zone`."
     only = "" if minutes.nunique() > 1 else ", as far as it shows: another zone can be named with `--zone`"

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic as pdt
 
-from ..core import columns, errors
+from ..core import columns, conversions, errors
 from ..io import datasets, readings
 from . import forms, leaks
 from .forms import Kind as Kind
@@ -271,9 +271,10 @@ def _ends_of_time(values: pa.ChunkedArray) -> list[str]:
 
 def _with_zone(form: forms.Form, values: pa.ChunkedArray, context: forms.Context) -> forms.Form:
     """Name the zone of a column that has one."""
-    zone = context.zone or (None if values.type.tz in ("UTC", "Etc/UTC", "Z", "+00:00") else values.type.tz)
+    own = values.type.tz
+    zone = context.zone or (own if "/" in own and own != "Etc/UTC" else None)
     if zone is None:
-        note = "Its times are in UTC; where people live by another clock, say so with `--zone`."
+        note = f"Its times are those of {own}; where people live by another clock, say so with `--zone`."
     else:
         note = f"Its times are read as the clocks of {zone} show them{', as you said' if context.zone else ''}."
     return form._replace(zone=zone, notes=(*form.notes, note))
@@ -331,11 +332,7 @@ def _values(form: forms.Form, read: pd.Series) -> _Values:
 
 def _wall_times(read: pd.Series, zone: str | None) -> pd.Series:
     """Return times as the clocks of a zone show them."""
-    naive = pd.api.types.is_datetime64_dtype(read)
-    dates = read if naive else pd.to_datetime(read, format="ISO8601", utc=True)
-    if not naive:
-        dates = (dates.dt.tz_convert(zone) if zone else dates).dt.tz_localize(None)
-    return dates.astype("datetime64[us]")
+    return conversions.to_date(read, zone)[0]
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #fa69bc6a
