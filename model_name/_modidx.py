@@ -2631,10 +2631,6 @@ d = {
                 "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._as_read": (
-                "scaffold/profiles.html#_as_read",
-                "model_name/scaffold/profiles.py",
-            ),
             "model_name.scaffold.profiles._as_target": (
                 "scaffold/profiles.html#_as_target",
                 "model_name/scaffold/profiles.py",

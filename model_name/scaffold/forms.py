@@ -65,7 +65,9 @@ def find_form(name: str, texts: pa.ChunkedArray, context: Context) -> Form:
     gaps = len(texts) > int(labels.sum())
     own = {} if len(usual) == len(readings.USUAL_MISSING) else {"missing": usual}
     form = _known(name, labels, context, gaps) or _without_words(name, labels, context, usual) or _text(labels, context)
-    note = ("`NA` is one of its labels, since the others are codes of two letters as well.",) if own else ()
+    note: tuple[str, ...] = (
+        ("`NA` is one of its labels, since the others are codes of two letters as well.",) if own else ()
+    )
     nothing = [word for word in readings.USUAL_MISSING if word in counts.index and word and word in usual]
     if form.kind in ("text", "category") and nothing:
         note += (f"In it {_listed(nothing)} stands for a missing value ({int(counts[nothing].sum()):,} rows).",)
@@ -402,7 +404,8 @@ def _date_form(name: str, words: pa.Array, formats: list[str], context: Context)
 def is_beyond(dates: pd.Series) -> pd.Series:
     """Mark the dates that no 64-bit count of nanoseconds reaches."""
     years = dates.dt.year
-    return (years > 2261) | (years < 1678)
+    beyond: pd.Series = (years > 2261) | (years < 1678)
+    return beyond
 
 
 def without_ends(form: Form, outside: list[str]) -> Form:
@@ -421,7 +424,7 @@ def _compact_dates(labels: pd.Series, context: Context) -> Form | None:
     ):
         return None
     array = pa.array(words, pa.string())
-    form = {"kind": "date", "formats": ["%Y%m%d"]}
+    form: dict[str, Any] = {"kind": "date", "formats": ["%Y%m%d"]}
     if not pc.all(readings.fits(array, readings.ColumnForm(**form))).as_py():
         return None
     return Form("date", form, (f"Its dates are written like `{words[0]}`.",))

@@ -10,6 +10,7 @@ import codecs
 import csv
 import datetime
 import itertools
+import json
 import keyword
 import re
 import unicodedata
@@ -83,8 +84,11 @@ class TableProfile(pdt.BaseModel, frozen=True, extra="forbid"):
 
     def reader_of(self, path: str) -> datasets.ParquetReader | datasets.CsvReader:
         """Return the reader of a file of this kind."""
-        kinds = {"CsvReader": datasets.CsvReader, "ParquetReader": datasets.ParquetReader}
-        return kinds[self.reader["KIND"]](**self.reader, path=path)
+        kinds: dict[str, type[datasets.CsvReader | datasets.ParquetReader]] = {
+            "CsvReader": datasets.CsvReader, "ParquetReader": datasets.ParquetReader
+        }  # fmt: skip
+        settings = json.dumps(self.reader | {"path": path})
+        return kinds[self.reader["KIND"]].model_validate_json(settings)
 
     @property
     def time(self) -> ColumnProfile | None:
@@ -560,8 +564,9 @@ def profile(
     shown = {name: _plain_name(name) for name in source.data.column_names}
     names = list(shown.values())
     _require_sound(path, names, source.data.num_rows)
-    target, index = (each and _as_read(source.reader, each) for each in (target, index))
-    for name, what in ((str(target), "the target"), *([(index, "the index")] if index else [])):
+    target = source.reader.column_name(target)
+    index = index and source.reader.column_name(index)
+    for name, what in ((target, "the target"), *([(index, "the index")] if index else [])):
         _require(name, what, names, path)
     today = today or datetime.date.today()
     found = _find_forms(source, str(target), _zone(zone), today)
@@ -598,11 +603,6 @@ def _require_sound(path: Path, names: list[str], rows: int) -> None:
             f"{path.name} has {rows} row{'s' * (rows != 1)}: a model is trained on some rows and tested on others, "
             f"which takes {_LEAST_ROWS} at least"
         )
-
-
-def _as_read(reader: _Reader, name: str) -> str:
-    """Return what a column is called after reading, also if its name comes with blanks."""
-    return reader.column_name(name)
 
 
 def _zone(zone: str | None) -> str | None:
