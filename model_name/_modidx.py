@@ -185,6 +185,10 @@ d = {
                 "core/conversions.html#are_numbers",
                 "model_name/core/conversions.py",
             ),
+            "model_name.core.conversions.declared_categories": (
+                "core/conversions.html#declared_categories",
+                "model_name/core/conversions.py",
+            ),
             "model_name.core.conversions.instants": (
                 "core/conversions.html#instants",
                 "model_name/core/conversions.py",
@@ -292,10 +296,13 @@ d = {
                 "model_name/core/metrics.py",
             ),
             "model_name.core.metrics._arguments": ("core/metrics.html#_arguments", "model_name/core/metrics.py"),
+            "model_name.core.metrics._carried_by": ("core/metrics.html#_carried_by", "model_name/core/metrics.py"),
+            "model_name.core.metrics._closeness": ("core/metrics.html#_closeness", "model_name/core/metrics.py"),
             "model_name.core.metrics._is_surely_a_metric": (
                 "core/metrics.html#_is_surely_a_metric",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics._measure": ("core/metrics.html#_measure", "model_name/core/metrics.py"),
             "model_name.core.metrics._metric_functions": (
                 "core/metrics.html#_metric_functions",
                 "model_name/core/metrics.py",
@@ -317,6 +324,12 @@ d = {
                 "core/metrics.html#default_thresholds",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics.nearly_perfect": (
+                "core/metrics.html#nearly_perfect",
+                "model_name/core/metrics.py",
+            ),
+            "model_name.core.metrics.scores_alone": ("core/metrics.html#scores_alone", "model_name/core/metrics.py"),
+            "model_name.core.metrics.too_good": ("core/metrics.html#too_good", "model_name/core/metrics.py"),
             "model_name.core.metrics.try_out": ("core/metrics.html#try_out", "model_name/core/metrics.py"),
         },
         "model_name.core.models": {
@@ -438,14 +451,19 @@ d = {
             ),
             "model_name.core.models._background": ("core/models.html#_background", "model_name/core/models.py"),
             "model_name.core.models._background_of": ("core/models.html#_background_of", "model_name/core/models.py"),
+            "model_name.core.models._date_columns": ("core/models.html#_date_columns", "model_name/core/models.py"),
+            "model_name.core.models._date_part": ("core/models.html#_date_part", "model_name/core/models.py"),
             "model_name.core.models._encode_dates": ("core/models.html#_encode_dates", "model_name/core/models.py"),
             "model_name.core.models._encode_labels": ("core/models.html#_encode_labels", "model_name/core/models.py"),
             "model_name.core.models._encode_numbers": ("core/models.html#_encode_numbers", "model_name/core/models.py"),
             "model_name.core.models._importances": ("core/models.html#_importances", "model_name/core/models.py"),
             "model_name.core.models._labels": ("core/models.html#_labels", "model_name/core/models.py"),
+            "model_name.core.models._names_out": ("core/models.html#_names_out", "model_name/core/models.py"),
             "model_name.core.models._note_numbers": ("core/models.html#_note_numbers", "model_name/core/models.py"),
+            "model_name.core.models._owners_within": ("core/models.html#_owners_within", "model_name/core/models.py"),
+            "model_name.core.models._parts": ("core/models.html#_parts", "model_name/core/models.py"),
             "model_name.core.models._players": ("core/models.html#_players", "model_name/core/models.py"),
-            "model_name.core.models._widths": ("core/models.html#_widths", "model_name/core/models.py"),
+            "model_name.core.models.column_owners": ("core/models.html#column_owners", "model_name/core/models.py"),
             "model_name.core.models.encoder": ("core/models.html#encoder", "model_name/core/models.py"),
             "model_name.core.models.of_pipeline": ("core/models.html#of_pipeline", "model_name/core/models.py"),
             "model_name.core.models.to_table": ("core/models.html#to_table", "model_name/core/models.py"),
@@ -467,9 +485,16 @@ d = {
             "model_name.core.schemas.target_name": ("core/schemas.html#target_name", "model_name/core/schemas.py"),
             "model_name.core.schemas.task": ("core/schemas.html#task", "model_name/core/schemas.py"),
         },
+        "model_name.core.threads": {
+            "model_name.core.threads._openmp": ("core/threads.html#_openmp", "model_name/core/threads.py"),
+            "model_name.core.threads.count": ("core/threads.html#count", "model_name/core/threads.py"),
+            "model_name.core.threads.free_cores": ("core/threads.html#free_cores", "model_name/core/threads.py"),
+            "model_name.core.threads.limit": ("core/threads.html#limit", "model_name/core/threads.py"),
+        },
         "model_name.io.configs": {
             "model_name.io.configs.Loaded": ("io/configs.html#loaded", "model_name/io/configs.py"),
             "model_name.io.configs.Loaded._nearest": ("io/configs.html#loaded._nearest", "model_name/io/configs.py"),
+            "model_name.io.configs.Loaded._written": ("io/configs.html#loaded._written", "model_name/io/configs.py"),
             "model_name.io.configs.Loaded.origin": ("io/configs.html#loaded.origin", "model_name/io/configs.py"),
             "model_name.io.configs._Origin": ("io/configs.html#_origin", "model_name/io/configs.py"),
             "model_name.io.configs._Origin.__str__": ("io/configs.html#_origin.__str__", "model_name/io/configs.py"),
@@ -486,6 +511,7 @@ d = {
             ),
             "model_name.io.configs._alternatives": ("io/configs.html#_alternatives", "model_name/io/configs.py"),
             "model_name.io.configs._choice": ("io/configs.html#_choice", "model_name/io/configs.py"),
+            "model_name.io.configs._choose_sections": ("io/configs.html#_choose_sections", "model_name/io/configs.py"),
             "model_name.io.configs._describe": ("io/configs.html#_describe", "model_name/io/configs.py"),
             "model_name.io.configs._dotted": ("io/configs.html#_dotted", "model_name/io/configs.py"),
             "model_name.io.configs._escape": ("io/configs.html#_escape", "model_name/io/configs.py"),
@@ -508,6 +534,7 @@ d = {
             "model_name.io.configs._read_bytes": ("io/configs.html#_read_bytes", "model_name/io/configs.py"),
             "model_name.io.configs._read_file": ("io/configs.html#_read_file", "model_name/io/configs.py"),
             "model_name.io.configs._refuse": ("io/configs.html#_refuse", "model_name/io/configs.py"),
+            "model_name.io.configs._rename": ("io/configs.html#_rename", "model_name/io/configs.py"),
             "model_name.io.configs._resolve": ("io/configs.html#_resolve", "model_name/io/configs.py"),
             "model_name.io.configs._shown": ("io/configs.html#_shown", "model_name/io/configs.py"),
             "model_name.io.configs._spot": ("io/configs.html#_spot", "model_name/io/configs.py"),
@@ -527,6 +554,10 @@ d = {
             ),
             "model_name.io.datasets.CsvReader._tables": (
                 "io/datasets.html#csvreader._tables",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.CsvReader.address": (
+                "io/datasets.html#csvreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.CsvReader.location": (
@@ -551,6 +582,10 @@ d = {
                 "io/datasets.html#parquetreader._open",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.ParquetReader.address": (
+                "io/datasets.html#parquetreader.address",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.ParquetReader.location": (
                 "io/datasets.html#parquetreader.location",
                 "model_name/io/datasets.py",
@@ -565,6 +600,7 @@ d = {
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.Reader": ("io/datasets.html#reader", "model_name/io/datasets.py"),
+            "model_name.io.datasets.Reader.address": ("io/datasets.html#reader.address", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.batches": ("io/datasets.html#reader.batches", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.lineage": ("io/datasets.html#reader.lineage", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.location": ("io/datasets.html#reader.location", "model_name/io/datasets.py"),
@@ -591,6 +627,10 @@ d = {
             "model_name.io.datasets.SqlReader._rows": ("io/datasets.html#sqlreader._rows", "model_name/io/datasets.py"),
             "model_name.io.datasets.SqlReader._table_or_query": (
                 "io/datasets.html#sqlreader._table_or_query",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.SqlReader.address": (
+                "io/datasets.html#sqlreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlReader.location": (
@@ -673,15 +713,18 @@ d = {
             "model_name.io.datasets._csv_rules": ("io/datasets.html#_csv_rules", "model_name/io/datasets.py"),
             "model_name.io.datasets._csv_texts": ("io/datasets.html#_csv_texts", "model_name/io/datasets.py"),
             "model_name.io.datasets._database": ("io/datasets.html#_database", "model_name/io/datasets.py"),
+            "model_name.io.datasets._dataset_source": ("io/datasets.html#_dataset_source", "model_name/io/datasets.py"),
             "model_name.io.datasets._declared_text": ("io/datasets.html#_declared_text", "model_name/io/datasets.py"),
             "model_name.io.datasets._drop": ("io/datasets.html#_drop", "model_name/io/datasets.py"),
             "model_name.io.datasets._engine": ("io/datasets.html#_engine", "model_name/io/datasets.py"),
             "model_name.io.datasets._exists": ("io/datasets.html#_exists", "model_name/io/datasets.py"),
             "model_name.io.datasets._explained": ("io/datasets.html#_explained", "model_name/io/datasets.py"),
+            "model_name.io.datasets._file_address": ("io/datasets.html#_file_address", "model_name/io/datasets.py"),
             "model_name.io.datasets._filesystem": ("io/datasets.html#_filesystem", "model_name/io/datasets.py"),
             "model_name.io.datasets._find": ("io/datasets.html#_find", "model_name/io/datasets.py"),
             "model_name.io.datasets._first_fault": ("io/datasets.html#_first_fault", "model_name/io/datasets.py"),
             "model_name.io.datasets._in_seconds": ("io/datasets.html#_in_seconds", "model_name/io/datasets.py"),
+            "model_name.io.datasets._moved": ("io/datasets.html#_moved", "model_name/io/datasets.py"),
             "model_name.io.datasets._parquet_parts": ("io/datasets.html#_parquet_parts", "model_name/io/datasets.py"),
             "model_name.io.datasets._partitions": ("io/datasets.html#_partitions", "model_name/io/datasets.py"),
             "model_name.io.datasets._plain_columns": ("io/datasets.html#_plain_columns", "model_name/io/datasets.py"),
@@ -704,6 +747,13 @@ d = {
             "model_name.io.datasets._unified": ("io/datasets.html#_unified", "model_name/io/datasets.py"),
             "model_name.io.datasets.without_secrets": ("io/datasets.html#without_secrets", "model_name/io/datasets.py"),
             "model_name.io.datasets.write_text": ("io/datasets.html#write_text", "model_name/io/datasets.py"),
+        },
+        "model_name.io.files": {
+            "model_name.io.files.find_target": ("io/files.html#find_target", "model_name/io/files.py"),
+            "model_name.io.files.is_special": ("io/files.html#is_special", "model_name/io/files.py"),
+            "model_name.io.files.publish": ("io/files.html#publish", "model_name/io/files.py"),
+            "model_name.io.files.replacing": ("io/files.html#replacing", "model_name/io/files.py"),
+            "model_name.io.files.reserve": ("io/files.html#reserve", "model_name/io/files.py"),
         },
         "model_name.io.kernels": {
             "model_name.io.kernels.ForkedProcess": ("io/kernels.html#forkedprocess", "model_name/io/kernels.py"),
@@ -913,6 +963,10 @@ d = {
                 "io/notebooks.html#reopen_command",
                 "model_name/io/notebooks.py",
             ),
+            "model_name.io.notebooks.reserve_destination": (
+                "io/notebooks.html#reserve_destination",
+                "model_name/io/notebooks.py",
+            ),
         },
         "model_name.io.osvariables": {
             "model_name.io.osvariables.Env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
@@ -937,10 +991,31 @@ d = {
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables._working_directory": (
+                "io/osvariables.html#_working_directory",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_experiment_name": (
+                "io/osvariables.html#check_experiment_name",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_model_name": (
+                "io/osvariables.html#check_model_name",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_tags": ("io/osvariables.html#check_tags", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.checkout": ("io/osvariables.html#checkout", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env_files": ("io/osvariables.html#env_files", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.package_checkout": (
+                "io/osvariables.html#package_checkout",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.package_folder": (
+                "io/osvariables.html#package_folder",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.project": ("io/osvariables.html#project", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.runs_dir": ("io/osvariables.html#runs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.sounds_secret": (
@@ -949,6 +1024,18 @@ d = {
             ),
             "model_name.io.osvariables.split_secret_addresses": (
                 "io/osvariables.html#split_secret_addresses",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.sqlite_address": (
+                "io/osvariables.html#sqlite_address",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.sqlite_path": (
+                "io/osvariables.html#sqlite_path",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.tolerate_warnings": (
+                "io/osvariables.html#tolerate_warnings",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.workspace": ("io/osvariables.html#workspace", "model_name/io/osvariables.py"),
@@ -1096,19 +1183,22 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._arrow": ("io/provenance.html#_arrow", "model_name/io/provenance.py"),
+            "model_name.io.provenance._ask_git": ("io/provenance.html#_ask_git", "model_name/io/provenance.py"),
             "model_name.io.provenance._can_hide": ("io/provenance.html#_can_hide", "model_name/io/provenance.py"),
             "model_name.io.provenance._canonical": ("io/provenance.html#_canonical", "model_name/io/provenance.py"),
+            "model_name.io.provenance._cells": ("io/provenance.html#_cells", "model_name/io/provenance.py"),
             "model_name.io.provenance._content_bits": (
                 "io/provenance.html#_content_bits",
+                "model_name/io/provenance.py",
+            ),
+            "model_name.io.provenance._differs": ("io/provenance.html#_differs", "model_name/io/provenance.py"),
+            "model_name.io.provenance._explain_refusal": (
+                "io/provenance.html#_explain_refusal",
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._float_bits": ("io/provenance.html#_float_bits", "model_name/io/provenance.py"),
             "model_name.io.provenance._from_root": ("io/provenance.html#_from_root", "model_name/io/provenance.py"),
             "model_name.io.provenance._git": ("io/provenance.html#_git", "model_name/io/provenance.py"),
-            "model_name.io.provenance._git_state_with_patch": (
-                "io/provenance.html#_git_state_with_patch",
-                "model_name/io/provenance.py",
-            ),
             "model_name.io.provenance._hash_files": ("io/provenance.html#_hash_files", "model_name/io/provenance.py"),
             "model_name.io.provenance._hashes": ("io/provenance.html#_hashes", "model_name/io/provenance.py"),
             "model_name.io.provenance._is_left_out": ("io/provenance.html#_is_left_out", "model_name/io/provenance.py"),
@@ -1116,6 +1206,7 @@ d = {
                 "io/provenance.html#_limits_threads",
                 "model_name/io/provenance.py",
             ),
+            "model_name.io.provenance._literal": ("io/provenance.html#_literal", "model_name/io/provenance.py"),
             "model_name.io.provenance._little_endian": (
                 "io/provenance.html#_little_endian",
                 "model_name/io/provenance.py",
@@ -1133,6 +1224,7 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance._row_bits": ("io/provenance.html#_row_bits", "model_name/io/provenance.py"),
+            "model_name.io.provenance._same_cells": ("io/provenance.html#_same_cells", "model_name/io/provenance.py"),
             "model_name.io.provenance._seeds": ("io/provenance.html#_seeds", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256": ("io/provenance.html#_sha256", "model_name/io/provenance.py"),
             "model_name.io.provenance._sha256_of": ("io/provenance.html#_sha256_of", "model_name/io/provenance.py"),
@@ -1149,6 +1241,8 @@ d = {
             ),
             "model_name.io.provenance.begin": ("io/provenance.html#begin", "model_name/io/provenance.py"),
             "model_name.io.provenance.cell_hashes": ("io/provenance.html#cell_hashes", "model_name/io/provenance.py"),
+            "model_name.io.provenance.code_remarks": ("io/provenance.html#code_remarks", "model_name/io/provenance.py"),
+            "model_name.io.provenance.code_state": ("io/provenance.html#code_state", "model_name/io/provenance.py"),
             "model_name.io.provenance.describe_environment": (
                 "io/provenance.html#describe_environment",
                 "model_name/io/provenance.py",
@@ -1263,6 +1357,10 @@ d = {
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Saver": ("io/registries.html#saver", "model_name/io/registries.py"),
+            "model_name.io.registries.Saver._check_path": (
+                "io/registries.html#saver._check_path",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Saver.save": ("io/registries.html#saver.save", "model_name/io/registries.py"),
             "model_name.io.registries.Verdict": ("io/registries.html#verdict", "model_name/io/registries.py"),
             "model_name.io.registries._PyfuncFlavor": (
@@ -1279,7 +1377,12 @@ d = {
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._example": ("io/registries.html#_example", "model_name/io/registries.py"),
+            "model_name.io.registries._kept_example": (
+                "io/registries.html#_kept_example",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._listed": ("io/registries.html#_listed", "model_name/io/registries.py"),
+            "model_name.io.registries._named": ("io/registries.html#_named", "model_name/io/registries.py"),
             "model_name.io.registries._pyfunc": ("io/registries.html#_pyfunc", "model_name/io/registries.py"),
             "model_name.io.registries._quiet": ("io/registries.html#_quiet", "model_name/io/registries.py"),
             "model_name.io.registries._ranges": ("io/registries.html#_ranges", "model_name/io/registries.py"),
@@ -1517,6 +1620,10 @@ d = {
                 "io/services.html#mlflowservice.client",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services.MlflowService.remarks": (
+                "io/services.html#mlflowservice.remarks",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.MlflowService.resolved_experiment_name": (
                 "io/services.html#mlflowservice.resolved_experiment_name",
                 "model_name/io/services.py",
@@ -1550,6 +1657,7 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services._ClientLog.emit": ("io/services.html#_clientlog.emit", "model_name/io/services.py"),
+            "model_name.io.services._bypass_proxy": ("io/services.html#_bypass_proxy", "model_name/io/services.py"),
             "model_name.io.services._check_address": ("io/services.html#_check_address", "model_name/io/services.py"),
             "model_name.io.services._client_logger": ("io/services.html#_client_logger", "model_name/io/services.py"),
             "model_name.io.services._creation_lock": ("io/services.html#_creation_lock", "model_name/io/services.py"),
@@ -1558,11 +1666,19 @@ d = {
                 "model_name/io/services.py",
             ),
             "model_name.io.services._for_side": ("io/services.html#_for_side", "model_name/io/services.py"),
+            "model_name.io.services._own_run": ("io/services.html#_own_run", "model_name/io/services.py"),
             "model_name.io.services._reach": ("io/services.html#_reach", "model_name/io/services.py"),
             "model_name.io.services._reach_database": ("io/services.html#_reach_database", "model_name/io/services.py"),
-            "model_name.io.services._sqlite_path": ("io/services.html#_sqlite_path", "model_name/io/services.py"),
+            "model_name.io.services._refuse_run_of_another_store": (
+                "io/services.html#_refuse_run_of_another_store",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.end_runs": ("io/services.html#end_runs", "model_name/io/services.py"),
             "model_name.io.services.find_runs": ("io/services.html#find_runs", "model_name/io/services.py"),
+            "model_name.io.services.is_on_this_machine": (
+                "io/services.html#is_on_this_machine",
+                "model_name/io/services.py",
+            ),
         },
         "model_name.io.simulators": {
             "model_name.io.simulators._block": ("io/simulators.html#_block", "model_name/io/simulators.py"),
@@ -1839,11 +1955,17 @@ d = {
             "model_name.jobs.base.read_pair": ("jobs/base.html#read_pair", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_values": ("jobs/base.html#require_values", "model_name/jobs/base.py"),
             "model_name.jobs.base.require_variety": ("jobs/base.html#require_variety", "model_name/jobs/base.py"),
+            "model_name.jobs.base.rows_digest": ("jobs/base.html#rows_digest", "model_name/jobs/base.py"),
             "model_name.jobs.base.side_by_side": ("jobs/base.html#side_by_side", "model_name/jobs/base.py"),
+            "model_name.jobs.base.warn": ("jobs/base.html#warn", "model_name/jobs/base.py"),
         },
         "model_name.jobs.evaluations": {
             "model_name.jobs.evaluations.EvaluationsJob": (
                 "jobs/evaluations.html#evaluationsjob",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._check_model_type": (
+                "jobs/evaluations.html#evaluationsjob._check_model_type",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob._check_slices": (
@@ -1887,6 +2009,10 @@ d = {
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._blocks": ("jobs/evaluations.html#_blocks", "model_name/jobs/evaluations.py"),
+            "model_name.jobs.evaluations._comparable": (
+                "jobs/evaluations.html#_comparable",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._draw": ("jobs/evaluations.html#_draw", "model_name/jobs/evaluations.py"),
             "model_name.jobs.evaluations._require_columns": (
                 "jobs/evaluations.html#_require_columns",
@@ -1985,8 +2111,16 @@ d = {
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations._draws": ("jobs/explanations.html#_draws", "model_name/jobs/explanations.py"),
+            "model_name.jobs.explanations._free_name": (
+                "jobs/explanations.html#_free_name",
+                "model_name/jobs/explanations.py",
+            ),
             "model_name.jobs.explanations._scores": (
                 "jobs/explanations.html#_scores",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._stopwatch": (
+                "jobs/explanations.html#_stopwatch",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations.page": ("jobs/explanations.html#page", "model_name/jobs/explanations.py"),
@@ -2272,6 +2406,10 @@ d = {
                 "jobs/promotion.html#promotionjob._current_version",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion.PromotionJob._doubts": (
+                "jobs/promotion.html#promotionjob._doubts",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.PromotionJob._say": (
                 "jobs/promotion.html#promotionjob._say",
                 "model_name/jobs/promotion.py",
@@ -2292,7 +2430,20 @@ d = {
                 "jobs/promotion.html#promotionresult",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion._differences": (
+                "jobs/promotion.html#_differences",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion._doubts": ("jobs/promotion.html#_doubts", "model_name/jobs/promotion.py"),
+            "model_name.jobs.promotion._evaluation": (
+                "jobs/promotion.html#_evaluation",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.compare": ("jobs/promotion.html#compare", "model_name/jobs/promotion.py"),
+            "model_name.jobs.promotion.nearly_perfect": (
+                "jobs/promotion.html#nearly_perfect",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.reasons_to_refuse": (
                 "jobs/promotion.html#reasons_to_refuse",
                 "model_name/jobs/promotion.py",
@@ -2316,8 +2467,24 @@ d = {
                 "jobs/training.html#trainingjob._fit",
                 "model_name/jobs/training.py",
             ),
+            "model_name.jobs.training.TrainingJob._name_what_is_kept": (
+                "jobs/training.html#trainingjob._name_what_is_kept",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob._origin_of_parameters": (
+                "jobs/training.html#trainingjob._origin_of_parameters",
+                "model_name/jobs/training.py",
+            ),
             "model_name.jobs.training.TrainingJob._register": (
                 "jobs/training.html#trainingjob._register",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob._require_use": (
+                "jobs/training.html#trainingjob._require_use",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingJob._sort_parameters": (
+                "jobs/training.html#trainingjob._sort_parameters",
                 "model_name/jobs/training.py",
             ),
             "model_name.jobs.training.TrainingJob._split": (
@@ -2338,6 +2505,10 @@ d = {
             ),
             "model_name.jobs.training.TrainingResult": (
                 "jobs/training.html#trainingresult",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingResult.facts": (
+                "jobs/training.html#trainingresult.facts",
                 "model_name/jobs/training.py",
             ),
             "model_name.jobs.training.TrainingResult.worst": (
@@ -2409,6 +2580,7 @@ d = {
                 "model_name/jobs/tuning.py",
             ),
             "model_name.jobs.tuning.find": ("jobs/tuning.html#find", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning.listed": ("jobs/tuning.html#listed", "model_name/jobs/tuning.py"),
             "model_name.jobs.tuning.tidy": ("jobs/tuning.html#tidy", "model_name/jobs/tuning.py"),
         },
         "model_name.scaffold.declarations": {
@@ -2917,10 +3089,13 @@ d = {
             "model_name.scripts.Step": ("scripts.html#step", "model_name/scripts.py"),
             "model_name.scripts.Step.job": ("scripts.html#step.job", "model_name/scripts.py"),
             "model_name.scripts._again": ("scripts.html#_again", "model_name/scripts.py"),
+            "model_name.scripts._ambiguous": ("scripts.html#_ambiguous", "model_name/scripts.py"),
+            "model_name.scripts._ambiguous_overrides": ("scripts.html#_ambiguous_overrides", "model_name/scripts.py"),
+            "model_name.scripts._ambiguous_sections": ("scripts.html#_ambiguous_sections", "model_name/scripts.py"),
             "model_name.scripts._check": ("scripts.html#_check", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
+            "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
-            "model_name.scripts._headline": ("scripts.html#_headline", "model_name/scripts.py"),
             "model_name.scripts._hidden": ("scripts.html#_hidden", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
@@ -2935,6 +3110,7 @@ d = {
             "model_name.scripts._overrides_of": ("scripts.html#_overrides_of", "model_name/scripts.py"),
             "model_name.scripts._plan": ("scripts.html#_plan", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
+            "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
             "model_name.scripts._store_of": ("scripts.html#_store_of", "model_name/scripts.py"),
             "model_name.scripts._stores": ("scripts.html#_stores", "model_name/scripts.py"),
@@ -2952,6 +3128,7 @@ d = {
             "model_name.scripts.open_job": ("scripts.html#open_job", "model_name/scripts.py"),
             "model_name.scripts.render": ("scripts.html#render", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
+            "model_name.scripts.require_no_faults": ("scripts.html#require_no_faults", "model_name/scripts.py"),
             "model_name.scripts.run": ("scripts.html#run", "model_name/scripts.py"),
             "model_name.scripts.run_and_exit": ("scripts.html#run_and_exit", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
@@ -2967,8 +3144,30 @@ d = {
                 "settings.html#mainsettings._share_data",
                 "model_name/settings.py",
             ),
+            "model_name.settings._contradictions": ("settings.html#_contradictions", "model_name/settings.py"),
+            "model_name.settings._contradictory": ("settings.html#_contradictory", "model_name/settings.py"),
+            "model_name.settings._example_targets": ("settings.html#_example_targets", "model_name/settings.py"),
+            "model_name.settings._expect_samples_alone": (
+                "settings.html#_expect_samples_alone",
+                "model_name/settings.py",
+            ),
             "model_name.settings._hand_over": ("settings.html#_hand_over", "model_name/settings.py"),
+            "model_name.settings._local": ("settings.html#_local", "model_name/settings.py"),
+            "model_name.settings._misnamed": ("settings.html#_misnamed", "model_name/settings.py"),
+            "model_name.settings._one_sided": ("settings.html#_one_sided", "model_name/settings.py"),
+            "model_name.settings._outputs": ("settings.html#_outputs", "model_name/settings.py"),
+            "model_name.settings._parts": ("settings.html#_parts", "model_name/settings.py"),
+            "model_name.settings._row_count": ("settings.html#_row_count", "model_name/settings.py"),
+            "model_name.settings._seen_test_rows": ("settings.html#_seen_test_rows", "model_name/settings.py"),
+            "model_name.settings._test_rows": ("settings.html#_test_rows", "model_name/settings.py"),
+            "model_name.settings._tuned_in_vain": ("settings.html#_tuned_in_vain", "model_name/settings.py"),
+            "model_name.settings._unreadable": ("settings.html#_unreadable", "model_name/settings.py"),
+            "model_name.settings._unsuitable": ("settings.html#_unsuitable", "model_name/settings.py"),
+            "model_name.settings._unwritable": ("settings.html#_unwritable", "model_name/settings.py"),
+            "model_name.settings.ambiguous": ("settings.html#ambiguous", "model_name/settings.py"),
             "model_name.settings.kinds": ("settings.html#kinds", "model_name/settings.py"),
+            "model_name.settings.known_faults": ("settings.html#known_faults", "model_name/settings.py"),
+            "model_name.settings.synonyms": ("settings.html#synonyms", "model_name/settings.py"),
             "model_name.settings.verbs": ("settings.html#verbs", "model_name/settings.py"),
         },
         "model_name.utils.figures": {

@@ -7,6 +7,7 @@ __all__ = [
     "Step",
     "load_steps",
     "data_overrides",
+    "require_no_faults",
     "open_job",
     "Outcome",
     "cli",
@@ -90,10 +91,40 @@ def _plan(words: Sequence[str]) -> tuple[list[tuple[str | None, list[str]]], lis
             own = [file for file, kind in kinds.items() if kind in (None, named[word])]
             steps.append((word, [str(osvariables.confs_dir() / f"{word}.yaml"), *own]))
         elif kinds.get(word) is not None and kinds[word] not in named.values():
-            steps.append((None, [word, *(file for file, kind in kinds.items() if kind is None)]))
+            verb = next((verb for verb, job in verbs.items() if job.__name__ == kinds[word]), None)
+            steps.append((verb, [word, *(file for file, kind in kinds.items() if kind is None)]))
     if not (steps or faults):
         faults.append(f"no job was named: name one of {', '.join(verbs)}, or a YAML file with a job in it")
-    return steps, faults
+    shared = [file for file, kind in kinds.items() if kind is None]
+    return steps, faults + _ambiguous_sections(shared, [verb for verb, _ in steps if verb])
+
+
+def _ambiguous_sections(files: Sequence[str], verbs_run: Sequence[str]) -> list[str]:
+    """Say which keys of files for all jobs would change several jobs, each in a meaning of its own."""
+    from model_name.io import configs
+
+    sections = [(file, configs.read(file).get("job")) for file in files]
+    named = [(f"{file}: job.{key}", key) for file, job in sections if isinstance(job, dict) for key in job]
+    return _ambiguous(named, verbs_run, "in a file")
+
+
+def _ambiguous_overrides(overrides: Sequence[str], verbs_run: Sequence[str]) -> list[str]:
+    """Say which overrides for all jobs would change several jobs, each in a meaning of its own."""
+    keys = [text.partition("=")[0].strip() for text in overrides]
+    named = [(f"-s {key}", re.split(r"[.\[]", key)[1]) for key in keys if key.startswith("job.")]
+    return _ambiguous(named, verbs_run, "in -s")
+
+
+def _ambiguous(named: Sequence[tuple[str, str]], verbs_run: Sequence[str], place: str) -> list[str]:
+    from model_name import settings
+
+    found = settings.ambiguous([key for _, key in named], verbs_run)
+    return [
+        f"{shown}: {key} means something else in each of {', '.join(found[key])}; say which one is meant: "
+        f"{found[key][-1]}.{key} {place}"
+        for shown, key in named
+        if key in found
+    ]
 
 
 def _kinds(files: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
@@ -117,7 +148,9 @@ def _check(verb: str | None, files: Sequence[str], overrides: Sequence[str]) -> 
     from model_name.io import configs
 
     overrides = [*_kept_reading(files, overrides), *overrides]
-    loaded = configs.load(files, overrides, {verb: "job"} if verb else None)
+    aliases = {other: "job" if other == verb else None for other in settings.verbs()}
+    kind = settings.verbs()[verb].__name__ if verb else None
+    loaded = configs.load(files, overrides, aliases, settings.synonyms(kind))
     try:
         return settings.MainSettings.model_validate_json(configs.to_json(loaded.data))
     except pdt.ValidationError as error:
@@ -168,10 +201,12 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
         ConfigError: with everything that is wrong in any of them.
     """
     from model_name import settings
+    from model_name.io import osvariables
 
     of_kind = {job.model_fields["KIND"].default: verb for verb, job in settings.verbs().items()}
     plan, faults = _plan(words)
-    faults += _misplaced(overrides, [*words, *(verb for verb, _ in plan)], settings.verbs())
+    verbs_run = [verb for verb, _ in plan if verb]
+    faults += _misplaced(overrides, verbs_run, settings.verbs()) + _ambiguous_overrides(overrides, verbs_run)
     steps = []
     for verb, files in plan:
         try:
@@ -179,6 +214,10 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
             steps.append(Step(verb or of_kind[checked.job.KIND], checked))
         except errors.ConfigError as error:
             faults += [line for line in str(error).splitlines() if line not in faults]
+    try:
+        osvariables.env()  # names and addresses that cannot be used, before anything runs
+    except errors.ConfigError as error:
+        faults += str(error).splitlines()
     if faults:
         raise errors.ConfigError("\n".join(faults))
     return steps
@@ -205,6 +244,19 @@ def data_overrides(address: str) -> list[str]:
     return [f"data.table.KIND={kind}", f"data.table.path={json.dumps(address)}"]
 
 
+# %% ../nbs/scripts.ipynb #9950eff0
+def require_no_faults(steps: Sequence[Step]) -> None:
+    """Refuse to start what would fail later, as files, schema and configurations tell already.
+
+    Raises:
+        ConfigError: with everything that is known to fail.
+    """
+    from model_name import settings
+
+    if faults := settings.known_faults([(step.verb, step.job) for step in steps]):
+        raise errors.ConfigError("\n".join(faults))
+
+
 # %% ../nbs/scripts.ipynb #0fc644f7
 def open_job(verb: str, config: str | None = None) -> Any:
     """Make the job of a job notebook.
@@ -216,13 +268,14 @@ def open_job(verb: str, config: str | None = None) -> Any:
     Returns:
         The job, to be entered and run.
     """
+    from model_name.io import osvariables
+
+    osvariables.tolerate_warnings()
     if config is not None:
         from model_name import settings
         from model_name.io import secrets
 
         return settings.MainSettings.model_validate_json(secrets.unseal(config)).job
-    from model_name.io import osvariables
-
     os.chdir(osvariables.workspace())
     return load_steps([verb])[0].job
 
@@ -237,7 +290,7 @@ class Outcome:
     result: dict[str, Any] | None = None
     notebook: Path | None = None
     run_ids: tuple[str, ...] = ()
-    error: Exception | None = None
+    error: BaseException | None = None
     unchanged: str = ""
 
     def lines(self) -> Iterator[str]:
@@ -250,9 +303,10 @@ class Outcome:
             yield result["summary"]
         if result.get("metrics"):
             yield ", ".join(f"{name} {value:,.4g}" for name, value in result["metrics"].items() if value is not None)
+        for warning in result.get("warnings") or ():
+            yield f"warning: {warning}"
         if self.error is not None:
-            refused = isinstance(self.error, errors.GateError)
-            yield f"{'refused' if refused else 'failed'}: {_headline(self.error)}"
+            yield _ending(self.error)
         elif not result:
             yield "done"
         if self.notebook is not None:
@@ -261,10 +315,14 @@ class Outcome:
             yield f"MLflow run  {run_id}"
 
 
-def _headline(error: Exception) -> str:
-    """Return the first line of what an error says; an unexpected one says its type, too."""
+def _ending(error: BaseException) -> str:
+    """Say how a step ended, with the first line of its error; an unexpected one says its type, too."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     first = str(error).partition("\n")[0]
-    return first if isinstance(error, errors.ProjectError) else f"{type(error).__name__}: {first}"
+    if not isinstance(error, errors.ProjectError):
+        return f"failed: {type(error).__name__}: {first}"
+    return f"{'refused' if isinstance(error, errors.GateError) else 'failed'}: {first}"
 
 
 def _short(path: Path) -> str:
@@ -278,11 +336,10 @@ def _in_notebook(step: Step, folder: Path, isolated: bool = False) -> Outcome:
     from model_name.io import notebooks, osvariables, secrets
 
     source = osvariables.runs_dir() / f"{step.verb}.ipynb"
-    destination = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{step.verb}.ipynb"
     sealed = secrets.seal(step.settings)
-    done = notebooks.PapermillExecutor(isolated=isolated).execute(
-        source, {"config": sealed.text}, destination.absolute(), step.job.mlflow_service, sealed.variables
-    )
+    executor = notebooks.PapermillExecutor(isolated=isolated)
+    with notebooks.reserve_destination(folder, step.verb) as destination:
+        done = executor.execute(source, {"config": sealed.text}, destination, step.job.mlflow_service, sealed.variables)
     return Outcome(step.verb, done.seconds, done.result, done.notebook, done.run_ids, done.error)
 
 
@@ -346,6 +403,24 @@ def _unchanged(step: Step) -> str:
     return f"unchanged since {record.started:%Y-%m-%d %H:%M} UTC (MLflow run {record.run_id}): not run again"
 
 
+def _run_step(step: Step, resume: bool, folder: Path | None, isolated: bool) -> Outcome:
+    """Run a step in whichever way, and tell how it ended, also where nobody expected that it could.
+
+    Args:
+        step: the step.
+        resume: whether it may be skipped where nothing has changed.
+        folder: where executed notebooks are kept; none runs the job in this process.
+        isolated: whether a notebook gets an interpreter of its own.
+    """
+    start = time.perf_counter()
+    try:
+        if resume and (since := _unchanged(step)):
+            return Outcome(step.verb, unchanged=since)
+        return _in_process(step) if folder is None else _in_notebook(step, folder, isolated)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 (raised again, below the table)
+        return Outcome(step.verb, time.perf_counter() - start, error=error)
+
+
 # %% ../nbs/scripts.ipynb #186b55b6
 def _report(outcomes: Sequence[Outcome], skipped: Sequence[str], tracking_uri: str) -> str:
     """Put the outcomes of all steps into a table."""
@@ -361,7 +436,7 @@ def _report(outcomes: Sequence[Outcome], skipped: Sequence[str], tracking_uri: s
 
 def _how_to_see(tracking_uri: str) -> str:
     """Say how to see a tracking store in the browser, without the password that its address may hold."""
-    if tracking_uri.startswith("sqlite:"):
+    if tracking_uri.startswith("sqlite"):
         return f"mlflow ui --backend-store-uri {tracking_uri}"
     if tracking_uri.startswith(("http:", "https:")):
         return re.sub(r"://[^/]*@", "://", tracking_uri)
@@ -434,28 +509,23 @@ def run(
 ) -> None:
     """Run jobs in the given order: train, evaluate, promote, infer, or a YAML file.
 
-    A YAML file that names no job is merged into all of them. All are checked before the first one runs.
+    A YAML file that names no job is merged into all of them; what it has under a verb is for that job only. All are
+    checked before the first one runs, against each other and against the files that they read and write.
     """
     _warm_up(in_process or isolated)
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
     _learn_secrets(steps)
+    require_no_faults(steps)
     outcomes: list[Outcome] = []
     try:
         for step in steps:
             resume = resume and bool(not outcomes or outcomes[-1].unchanged)  # what follows a step depends on it
-            if resume and (since := _unchanged(step)):
-                outcomes.append(Outcome(step.verb, unchanged=since))
-                continue
-            outcomes.append(_in_process(step) if in_process else _in_notebook(step, folder, isolated))
+            outcomes.append(_run_step(step, resume, None if in_process else folder, isolated))
             if outcomes[-1].error is not None:
-                break
+                raise outcomes[-1].error
     finally:
-        if outcomes:
-            service = steps[0].job.mlflow_service
-            left = [step.verb for step in steps[len(outcomes) :]]
-            click.echo(_without_secrets(_report(outcomes, left, service.resolved_tracking_uri)))
-    if outcomes[-1].error is not None:
-        raise outcomes[-1].error
+        left = [step.verb for step in steps[len(outcomes) :]]
+        click.echo(_without_secrets(_report(outcomes, left, steps[0].job.mlflow_service.resolved_tracking_uri)))
 
 
 # %% ../nbs/scripts.ipynb #3c4dc21a
@@ -464,8 +534,10 @@ def run(
 @_OVERRIDES
 @_DATA
 def check(words: Sequence[str], overrides: Sequence[str], data: str | None) -> None:
-    """Check jobs and YAML files; run nothing."""
-    for step in load_steps(words, [*(data_overrides(data) if data else []), *overrides]):
+    """Check jobs and YAML files, against each other and against the files that they name; run nothing."""
+    steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
+    require_no_faults(steps)
+    for step in steps:
         click.echo(f"{step.verb}: {step.job.KIND} is valid")
 
 
@@ -535,7 +607,7 @@ def _again(record: Any, service: Any, outputs: Path) -> Step:
 def _stores(service: Any) -> dict[str, str | None]:
     """Return addresses that mean the same in every working directory; others stay in the environment."""
     uris = {"tracking_uri": service.resolved_tracking_uri, "registry_uri": service.resolved_registry_uri}
-    return {name: uri if uri.startswith("sqlite:") else None for name, uri in uris.items()}
+    return {name: uri if uri.startswith("sqlite") else None for name, uri in uris.items()}
 
 
 def _hidden(value: Any, place: str) -> list[str]:
@@ -697,6 +769,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
+        from model_name.io import osvariables
+
+        osvariables.tolerate_warnings()
         cli.main(arguments, prog_name="model_name", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -3,7 +3,7 @@
 from invoke import Context, task
 
 from tasks import diagrams, docs
-from tasks.notebooks import clean, notebooks
+from tasks.notebooks import ROOT, clean, look_modified, notebooks, refresh
 
 
 @task
@@ -27,6 +27,16 @@ def outputs(_c: Context) -> None:
         if after != before:
             path.write_text(after, encoding="utf-8")
             print(f"cleaned {path}")
+
+
+@task
+def status(_c: Context) -> None:
+    """Let git see that saved notebooks are what it has: they stay as they are, and git pull --rebase goes on.
+
+    JupyterLab of `make lab` does it by itself; other editors and JupyterLabs do not.
+    """
+    for name in refresh(ROOT, look_modified(ROOT)):
+        print(f"{name} differs from what git has")
 
 
 @task

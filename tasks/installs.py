@@ -27,6 +27,14 @@ GIT = {
     "merge.nbexport.name": "export generated files again instead of merging them",
     "merge.nbexport.driver": f"{PYTHON} -I tasks/hooks.py merge-generated %O %A %B %P",
 }
+JUPYTER = Path(".venv/etc/jupyter/jupyter_server_config.py")
+JUPYTER_MARK = "# Installed by `inv installs.git`:"
+JUPYTER_CONFIG = """\
+{mark} git learns at once that a saved notebook is, once cleaned, what it has already.
+import runpy
+
+c.FileContentsManager.post_save_hook = runpy.run_path({file!r})["after_save"]
+"""
 MARK = "# Installed by `inv installs.hooks`; `inv installs.hooks --remove` takes it away."
 SHIM = """#!/bin/sh
 {mark}
@@ -65,12 +73,24 @@ def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
 
 @task
 def git(c: Context) -> None:
-    """Tell git how to clean and merge notebooks in this clone (.gitattributes names the drivers)."""
+    """Tell git how to clean and merge notebooks in this clone (.gitattributes names the drivers), and JupyterLab of it."""
     if not Path(".git").exists():
         print("Not a git checkout: no notebook filter to register.")
         return
     for key, value in GIT.items():
         c.run(f"git config --local {key} {shlex.quote(value)}", echo=False)
+    if Path(".venv").is_dir():
+        _configure_jupyter(JUPYTER)
+
+
+def _configure_jupyter(path: Path) -> None:
+    """Let the JupyterLab of .venv tell git of notebooks that it saves, unless a person configured it."""
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(JUPYTER_MARK):
+        print(f"{path} is your own and stays as it is: after saving notebooks, inv formats.status tells git of them.")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = JUPYTER_CONFIG.format(mark=JUPYTER_MARK, file=str(Path("tasks/notebooks.py").resolve()))
+    path.write_text(text, encoding="utf-8")
 
 
 @task(name="hooks", help={"remove": "take the hooks away again"})

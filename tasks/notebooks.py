@@ -3,11 +3,16 @@
 Saving a notebook in JupyterLab changes what no reader cares about: counters, timings, the name of the kernel.
 As a filter this file reads a notebook from stdin and writes it to stdout the way it is committed, so that none of it
 reaches `git diff`. With `serve` as its argument it does so for every notebook that a command of git comes across.
+
+`git status` and `git pull --rebase` look no further than the size of a file, and call such a notebook modified. So
+JupyterLab tells git of every notebook that it saves (`after_save`), and `inv formats.status` does it for other editors.
 """
 
 import contextlib
 import json
+import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +77,35 @@ def stored(content: bytes) -> bytes:
     except Exception as error:  # noqa: BLE001 - a filter that fails must never lose what a person wrote
         print(f"A notebook was stored as it is, without cleaning: {error!r}", file=sys.stderr)
         return content
+
+
+# ----------------------------------------------------------------------------------- what git status says of a notebook
+def refresh(root: Path, names: list[str]) -> list[str]:
+    """Let git note the size of notebooks that are, once cleaned, what it has already; return those that differ."""
+    different = []
+    for name in names:
+        same = subprocess.run(["git", "diff", "--quiet", "--", name], cwd=root, capture_output=True, check=False)
+        if same.returncode == 0:  # --update leaves a file alone that git does not know
+            subprocess.run(["git", "add", "--update", "--", name], cwd=root, capture_output=True, check=False)
+        else:
+            different.append(name)
+    return different
+
+
+def look_modified(root: Path) -> list[str]:
+    """Return the notebooks of which git says that they were modified, by their size."""
+    command = ["git", "diff-files", "-z", "--name-only", "--diff-filter=M", "--", "*.ipynb"]
+    done = subprocess.run(command, cwd=root, capture_output=True, check=True)
+    return [name for name in done.stdout.decode(errors="surrogateescape").split("\0") if name]
+
+
+def after_save(os_path: str, **_: Any) -> threading.Thread:
+    """Let git look at a notebook that JupyterLab has saved; JupyterLab does not wait for it."""
+    file = Path(os_path)
+    names = [file.name] if file.suffix == ".ipynb" else []
+    looking = threading.Thread(target=refresh, args=(file.parent, names))
+    looking.start()
+    return looking
 
 
 # ------------------------------------------------------------------- git's protocol for filters that serve many files

@@ -39,13 +39,15 @@ def sqlite_path(address: str) -> Path:
     Raises:
         StoreError: it is another kind of address, or there is no such file.
     """
-    if not address.startswith("sqlite:///"):
+    from model_name.io import osvariables
+
+    path = osvariables.sqlite_path(address)
+    if path is None:
         kind = address.partition(":")[0]
         raise StoreError(
             f"MLflow's address here is of kind {kind}, not SQLite: use the tools of that data base "
             "(for PostgreSQL, pg_dump and pg_restore), or set MLFLOW_TRACKING_URI to sqlite:///mlflow.db"
         )
-    path = Path(address.removeprefix("sqlite:///")).absolute()
     if not path.is_file():
         raise StoreError(f"There is no store at {path} yet: the first run makes it (make run).")
     return path

@@ -103,9 +103,11 @@ def backup(_c: Context, to: str = "") -> None:
 )
 def restore(_c: Context, file: str, to: str = "", replace: bool = False) -> None:
     """Put a backup back: checked to the last byte, with the addresses of its artifacts set to the new place."""
+    from model_name.io import osvariables
+
     address = _address()
-    path = Path(to or address.removeprefix("sqlite:///")).absolute()
-    if not to and not address.startswith("sqlite:"):
+    path = Path(to).absolute() if to else osvariables.sqlite_path(address)
+    if path is None:
         raise Exit("MLFLOW_TRACKING_URI is not a SQLite file: name one with --to mlflow.db")
     with _explained():
         count = stores.restore(Path(file), path, replace)

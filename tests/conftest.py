@@ -1,13 +1,22 @@
 """What all tests share."""
 
 import contextlib
+import faulthandler
+import functools
 import os
 import shutil
+import signal
 import sqlite3
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+import pytest_timeout
+import tqdm
 
 from model_name.core import models
 from model_name.io import datasets, services
@@ -18,6 +27,50 @@ from tasks import brokers
 ROOT = Path(__file__).parent.parent
 
 
+# ------------------------------------------------------------------------------------------- signals, and what hangs
+def pytest_configure() -> None:
+    """Take signals as a terminal sends them: `nohup ... &` and some CI systems start programs with SIGINT ignored.
+
+    A program that a test starts inherits what is ignored, and nothing else: it gets the system's defaults again.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
+    """Let a test that hangs end in the way below; pytest-timeout itself would leave its children behind."""
+    timer = threading.Timer(settings.timeout, _end_hanging, (item, settings.timeout))
+    timer.daemon = True
+    item.cancel_timeout = timer.cancel  # type: ignore[attr-defined]  # what pytest-timeout calls in the end
+    timer.start()
+    return True
+
+
+def _end_hanging(item: pytest.Item, seconds: float) -> None:
+    """Write what the test has printed and where each thread stands, end all its children, and end the process.
+
+    With xdist the process is a worker: the test counts as failed, and another worker goes on with the rest.
+    """
+    if pytest_timeout.is_debugging():
+        return
+    capture = item.config.pluginmanager.getplugin("capturemanager")
+    printed = ("", "")
+    if capture is not None:
+        capture.suspend_global_capture(item)
+        printed = capture.read_global_capture()
+    print(
+        f"\n+++ {item.nodeid} hangs: not done after {seconds:g} s +++", *printed, sep="\n", file=sys.stderr, flush=True
+    )
+    faulthandler.dump_traceback(file=2, all_threads=True)
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(1)
+
+
 @pytest.fixture(scope="session")
 def bike_table() -> Path:
     """Path of the real table of hourly bike rentals, which the repository does not hold."""
@@ -26,6 +79,12 @@ def bike_table() -> Path:
     if not path.is_file():
         pytest.skip(f"the real bike table is not at {path}: set BIKE_SHARING_CSV to the path of hour.csv")
     return path
+
+
+@pytest.fixture
+def no_progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep progress bars out of what is compared: one appears after two seconds, so on a busy machine any can."""
+    monkeypatch.setattr(tqdm.tqdm, "__init__", functools.partialmethod(tqdm.tqdm.__init__, disable=True))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -71,7 +71,7 @@ def there(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+def tell(capsys: pytest.CaptureFixture[str], no_progress_bars: None) -> Tell:
     """Run the command line; return its exit code and what it wrote to both streams."""
 
     def tell(*arguments: str) -> tuple[int, str, str]:

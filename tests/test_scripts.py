@@ -69,7 +69,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def tell(capsys: pytest.CaptureFixture[str], no_progress_bars: None) -> Callable[..., tuple[int, str, str]]:
     """Run the command line; return its exit code and what it wrote to both streams."""
 
     def tell(*arguments: str) -> tuple[int, str, str]:
@@ -98,7 +98,7 @@ before_anything_runs = pytest.mark.usefixtures("nothing_runs")
         (["trian"], ["there is no job 'trian'; did you mean 'train'?", "jobs: tune, train, evaluate, promote, infer"]),
         (["mine.yaml"], ["mine.yaml: no such file"]),
         (["train", "-s", "job.model.max_dept=3"], ["-s job.model.max_dept=3", "did you mean 'max_depth'"]),
-        (["train", "-s", "train.modle=3"], ["job.modle: unknown key; did you mean 'model'"]),
+        (["train", "-s", "train.modle=3"], ["-s train.modle=3: train.modle: unknown key; did you mean 'model'"]),
         (
             ["train", "-s", "job.model.max_iter=many"],
             ["-s job.model.max_iter=many: job.model.max_iter: 'many' is not an integer"],
@@ -149,7 +149,7 @@ def test_everything_that_is_wrong_is_told_at_once(tell: Any) -> None:
         "broken.yaml:2:1: not YAML",
         "absent.yaml: no such file",
         "there is no job 'promot'; did you mean 'promote'",
-        "-s infer.batch_size=0: job.batch_size: 0 is not allowed",
+        "-s infer.batch_size=0: infer.batch_size: 0 is not allowed",
     ):
         assert part in err, part
     assert "Traceback" not in err
@@ -209,8 +209,8 @@ def test_the_data_option_names_a_table_for_all(address: str, kind: str) -> None:
         assert (job.inputs.KIND, job.inputs.path) == (kind, address)
 
 
-def test_check_says_what_is_valid(tell: Any, nothing_runs: None) -> None:
-    code, out, _ = tell("check", "train", "evaluate", "promote", "infer", "--data", "bikes.csv")
+def test_check_says_what_is_valid(tell: Any, table: Path, nothing_runs: None) -> None:
+    code, out, _ = tell("check", "train", "evaluate", "promote", "infer", "--data", str(table))
     assert (code, out) == (
         0,
         (
@@ -268,13 +268,14 @@ def test_a_gate_that_refuses_ends_with_3_and_the_rest_is_not_run(stocked: Path, 
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_job_that_fails_ends_with_1(debug: bool, stocked: Path, tell: Any) -> None:
+    Path("words.csv").write_text("a,b\n1,2\n")
     code, out, err = tell(
-        "run", "train", "infer", "--in-process", "--data", "absent.csv", *QUIET, *(["--debug"] if debug else [])
+        "run", "train", "infer", "--in-process", "--data", "words.csv", *QUIET, *(["--debug"] if debug else [])
     )
     assert code == 1
-    assert "failed: absent.csv: no such file" in out
+    assert "failed: " in out
     assert [line.split() for line in out.splitlines() if "not run" in line] == [["infer", "not", "run"]]
-    assert ("error: absent.csv: no such file" in err, "Traceback" in err) == (True, debug)
+    assert (err.count("error: "), "Traceback" in err) == (1, debug)
     assert ("training.py" in err) == debug
 
 
@@ -312,7 +313,7 @@ def test_an_interruption_ends_with_130_and_says_what_was_done(
     code, out, err = tell("run", "train", "evaluate", "--in-process", "--data", str(table), *SMALL, *QUIET)
     assert (code, err.strip()) == (130, "interrupted")
     assert "version 1 of 'model_name'" in out
-    assert [line.split() for line in out.splitlines() if "not run" in line] == [["evaluate", "not", "run"]]
+    assert [line.split()[0] for line in out.splitlines() if line.endswith("interrupted")] == ["evaluate"]
 
 
 def test_the_real_table(bike_table: Path, stocked: Path, tell: Any) -> None:

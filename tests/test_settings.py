@@ -1,7 +1,9 @@
 """What a configuration may say: the shared data section, strictness, and a schema that explains every field."""
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -167,3 +169,95 @@ def test_verbs_and_kinds_name_the_same_jobs() -> None:
     assert list(settings.verbs().values()) == list(settings.kinds().values())
     assert {"train", "evaluate", "promote", "infer"} <= set(settings.verbs())
     assert settings.kinds()["TrainingJob"] is jobs.TrainingJob
+
+
+# ------------------------------------------------------------------------------------------- what can be known before
+DAY, WEEK = ({"KIND": "TrainTestSplitter", "test_size": size} for size in (24, 168))
+SEARCH: dict[str, Any] = {"KIND": "TuningJob", "model": {"KIND": "GradientBoostingModel"}}
+TRAIN: dict[str, Any] = {"KIND": "TrainingJob", "model": {"KIND": "GradientBoostingModel"}, "tuned": "latest"}
+EVALUATE: dict[str, Any] = {"KIND": "EvaluationsJob"}
+INFER: dict[str, Any] = {"KIND": "InferenceJob"}
+SIMULATED = {"KIND": "SimulatedReader", "rows": 1_000}
+
+
+def foreseen(*given: dict[str, Any]) -> list[str]:
+    made = [settings.MainSettings.model_validate_json(json.dumps({"job": job})).job for job in given]
+    return settings.known_faults([(job.VERB, job) for job in made])
+
+
+@pytest.mark.parametrize(
+    ("holdout", "splitter", "seen"),
+    [
+        (WEEK, WEEK, 0),
+        (WEEK, DAY, 0),
+        (DAY, WEEK, 144),
+        (None, DAY, 24),
+        (WEEK, {"KIND": "TimeSeriesSplitter", "test_size": 168, "n_splits": 3}, 0),
+        (DAY, {"KIND": "TimeSeriesSplitter", "test_size": 168, "n_splits": 3}, 144),
+        (WEEK, {"KIND": "TrainTestSplitter", "test_size": 0.1}, 0),  # of a table of 1,000 rows
+        (WEEK, {"KIND": "TrainTestSplitter", "test_size": 0.2}, 32),
+        (WEEK | {"shuffle": True}, WEEK | {"shuffle": True}, 0),
+    ],
+)
+def test_a_search_that_would_look_at_the_test_is_refused_before(holdout: Any, splitter: Any, seen: int) -> None:
+    tables = {"inputs": SIMULATED, "targets": SIMULATED}
+    found = foreseen(SEARCH | tables | {"holdout": holdout}, TRAIN | tables | {"splitter": splitter})
+    if seen:
+        [fault] = found
+        assert fault.startswith(f"the search would choose parameters by {seen} of the test rows of train")
+        assert fault.endswith("make tune.holdout the same as train.splitter")
+    else:
+        assert found == []
+
+
+def test_a_share_of_a_file_is_judged_by_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "hours.parquet"
+    datasets.SimulatedReader(rows=1_000).read().to_parquet(path)
+    tables = {side: {"KIND": "ParquetReader", "path": str(path)} for side in ("inputs", "targets")}
+    share = {"KIND": "TrainTestSplitter", "test_size": 0.2}
+    assert (
+        "by 32 of the test rows"
+        in foreseen(SEARCH | tables | {"holdout": WEEK}, TRAIN | tables | {"splitter": share})[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([SEARCH, TRAIN | {"model": {"KIND": "BaselineSklearnModel"}}], "tune the model that is trained"),
+        ([SEARCH | {"mlflow_service": {"experiment_name": "mine"}}, TRAIN], "records in the experiment 'mine'"),
+        ([EVALUATE | {"rows": "all"}, {"KIND": "PromotionJob"}], "leave evaluate.rows at unseen"),
+        (
+            [TRAIN | {"metrics": [{"KIND": "SklearnMetric", "name": "accuracy_score"}]}],
+            "train.metrics: the metric 'accuracy_score' cannot be computed here",
+        ),
+        ([SEARCH | {"metric": {"KIND": "SklearnMetric", "name": "f1_score"}}], "tune.metric: the metric 'f1_score'"),
+        ([TRAIN | {"mlflow_service": {"registry_name": "a/b"}}], "train.mlflow_service.registry_name: 'a/b' cannot"),
+        ([TRAIN | {"saver": {"KIND": "BuiltinSaver", "flavor": "sklern"}}], "train.saver.flavor: MLflow has no flavor"),
+        ([TRAIN | {"inputs": {"KIND": "CsvReader", "path": "no.csv"}}], "train.targets: comes from the simulator"),
+        (
+            [EVALUATE | {"metrics": [{"KIND": "SklearnMetric", "name": "r2_score", "greater_is_better": False}]}],
+            "evaluate.thresholds.r2_score: greater_is_better is True",
+        ),
+        ([INFER | {"outputs": {"KIND": "ParquetWriter", "path": "."}}], "is a folder; name a file in it"),
+        ([INFER | {"outputs": {"KIND": "CsvWriter", "path": __file__ + "/x.csv"}}], f"{__file__} is a file"),
+        (
+            [{"KIND": "ExplanationsJob", "report": "outputs/shap_values.parquet"}],
+            "explain.report: .*shap_values.parquet is what shap_values names, too",
+        ),
+    ],
+)
+def test_what_fails_later_is_known_before(given: list[dict[str, Any]], told: str) -> None:
+    assert [fault for fault in foreseen(*given) if re.search(told, fault)], foreseen(*given)
+
+
+def test_files_have_to_be_there_unless_an_earlier_job_writes_them(tmp_path: Path) -> None:
+    file = str(tmp_path / "made.parquet")
+    later = EVALUATE | {side: {"KIND": "ParquetReader", "path": file} for side in ("inputs", "targets")}
+    assert foreseen(later) == [f"evaluate.inputs, evaluate.targets: {file}: no such file (files in its folder: none)"]
+    assert foreseen(INFER | {"outputs": {"KIND": "ParquetWriter", "path": file}}, later) == []
+
+
+def test_the_configurations_of_the_project_have_no_known_fault() -> None:
+    kinds = [job.__name__ for job in settings.verbs().values()]
+    assert foreseen(*({"KIND": kind} for kind in kinds)) == []

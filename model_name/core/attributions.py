@@ -183,7 +183,12 @@ def _shares(players: int) -> Numbers:
 
 
 def shapley_values(
-    trees: Trees, players: npt.NDArray[np.int64], samples: Numbers, background: Numbers, threads: int = 1
+    trees: Trees,
+    players: npt.NDArray[np.int64],
+    samples: Numbers,
+    background: Numbers,
+    threads: int = 1,
+    most_players: int = 0,
 ) -> Numbers:
     """Compute the Shapley values of the interventional game, exactly.
 
@@ -193,6 +198,7 @@ def shapley_values(
         samples: encoded rows to explain, samples x columns.
         background: encoded rows to compare with, rows x columns.
         threads: how many pieces of work are done at once.
+        most_players: how many players there are, where some of the last have no column.
 
     Returns:
         Samples x players x outputs.
@@ -202,7 +208,7 @@ def shapley_values(
 
     from model_name.core import kernels
 
-    count, groups = int(players.max(initial=-1)) + 1, -(-len(trees.roots) // _TREES)
+    count, groups = max(int(players.max(initial=-1)) + 1, most_players), -(-len(trees.roots) // _TREES)
     shares, found = _shares(count), []
     chunks = [samples[start : start + _CHUNK] for start in range(0, len(samples), _CHUNK)]
     with tqdm(total=len(chunks) * groups, desc="Explaining", unit="piece", delay=2, leave=False) as bar:
@@ -284,7 +290,7 @@ def explain(
         labels=tuple(classes[1:] if len(classes) == 2 else classes),
         scale=scale,
         method=f"interventional Shapley values of whole features, exact, against {len(background)} background rows",
-        values=shapley_values(trees, whose, samples, rows, threads),
+        values=shapley_values(trees, whose, samples, rows, threads, len(features)),
         base=_own_answers(estimator, background)[1].mean(axis=0),
         answers=answers,
     )

@@ -61,7 +61,7 @@ def _categories(column: pa.Column) -> list[Any] | None:
     """Return the values that a column is declared to be limited to, if it is."""
     for check in column.checks or []:
         if check.name == "isin":
-            return list(check.statistics["allowed_values"])
+            return conversions.declared_categories(list(check.statistics["allowed_values"]))
     return None
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "to_date",
     "to_text",
     "to_category",
+    "declared_categories",
     "are_numbers",
     "without_fraction",
     "advice",
@@ -120,7 +121,7 @@ def to_boolean(values: pd.Series) -> Converted:
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a1000f
-_OFFSET = re.compile(r"(.*[T ]\d{2}.*?)\s*(?:Z|[+-]\d{2}(?::?\d{2})?)", re.IGNORECASE)
+_OFFSET = re.compile(r"(.*[T ]\d{2}.*?)\s*(?:Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)", re.IGNORECASE)
 
 
 def with_offset(values: pd.Series) -> pd.Series:
@@ -226,7 +227,7 @@ def to_text(values: pd.Series) -> Converted:
         whole, faults = to_integer(values)
         return (values.astype("str").where(faults, whole.astype("str")) if faults.any() else whole.astype("str")), none
     if values.dtype == object:
-        values = values.map(_as_label, na_action="ignore")
+        values = pd.Series([_as_label(value) for value in values], index=values.index, name=values.name, dtype="object")
     return values.astype("str"), none
 
 
@@ -245,12 +246,25 @@ def to_category(values: pd.Series, categories: Sequence[Any] | None = None) -> C
     """
     if categories is None:
         return to_text(values)[0].astype("category"), pd.Series(False, index=values.index)
-    declared = [category.item() if isinstance(category, np.generic) else category for category in categories]
+    declared = declared_categories(categories)
     plain = _converter(declared)(values)[0]
     if plain.dtype == "str":
         plain = plain.map({str(category): category for category in declared})
     known = plain.where(plain.isin(declared)).astype(pd.CategoricalDtype(declared))
     return known, _unconverted(values, known)
+
+
+def declared_categories(categories: Sequence[Any]) -> list[Any]:
+    """Return declared categories as plain values, each once.
+
+    Raises:
+        ConfigError: fractions stand beside whole numbers above 2⁵³, which floats do not tell apart.
+    """
+    plain = [category.item() if isinstance(category, np.generic) else category for category in categories]
+    numbers = [category for category in plain if isinstance(category, int | float)]
+    if any(number % 1 for number in numbers) and any(abs(number) > 2**53 for number in numbers):
+        raise errors.ConfigError(f"the categories {plain} are fractions and whole numbers above 2**53: declare texts")
+    return list(dict.fromkeys(plain))
 
 
 def _converter(categories: Sequence[Any]) -> Callable[[pd.Series], Converted]:
@@ -262,10 +276,6 @@ def _converter(categories: Sequence[Any]) -> Callable[[pd.Series], Converted]:
         return to_text
     if all(category % 1 == 0 for category in categories):
         return to_integer
-    if any(abs(category) > 2**53 for category in categories):
-        raise errors.ConfigError(
-            f"the categories {categories} are fractions and whole numbers above 2**53: declare texts"
-        )
     return to_float
 
 

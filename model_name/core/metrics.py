@@ -12,6 +12,9 @@ __all__ = [
     "try_out",
     "Threshold",
     "default_thresholds",
+    "nearly_perfect",
+    "scores_alone",
+    "too_good",
 ]
 
 # %% ../../nbs/core/metrics.ipynb #22e6709c
@@ -20,6 +23,8 @@ import ast
 import functools
 import importlib.util
 import inspect
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -271,3 +276,117 @@ def default_thresholds() -> dict[str, Threshold]:
     if schemas.task() == "classification":
         return {}  # what is good depends on the labels; being better than the naive answer is asked in any case
     return {"r2_score": Threshold(threshold=0.5, greater_is_better=True)}
+
+
+# %% ../../nbs/core/metrics.ipynb #7e7fec02
+_PERFECT_NUMBERS, _PERFECT_LABELS = 0.999, 0.99
+
+
+def _closeness(scored: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Return how close to perfect answers are, 0 for a guess and 1 for perfect, with the limit of each measure."""
+    if scored[schemas.target_name()].nunique() < 2:
+        return {}  # nothing could be told apart
+    if schemas.task() == "regression":
+        truth, answers = (scored[name].astype("float64") for name in (schemas.target_name(), "prediction"))
+        found = {"r2_score": _measure("r2_score", scored), "r2 of the ranks": truth.rank().corr(answers.rank()) ** 2}
+        return {name: (value, _PERFECT_NUMBERS) for name, value in found.items()}
+    accuracy = _measure("balanced_accuracy_score", scored, adjusted=True)
+    gini = 2 * _measure("roc_auc_score", scored) - 1
+    return {
+        "balanced accuracy, adjusted for guessing,": (accuracy, _PERFECT_LABELS),
+        "2 * AUC - 1": (gini, _PERFECT_NUMBERS),
+    }
+
+
+def _measure(name: str, scored: pd.DataFrame, **params: Any) -> float:
+    """Compute a metric; it is not a number where it has no value."""
+    table: Any = scored
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return SklearnMetric(name=name, greater_is_better=True, params=params).value(table, table)
+    except errors.ModelError:
+        return float("nan")
+
+
+# %% ../../nbs/core/metrics.ipynb #7e7fec03
+def nearly_perfect(scored: pd.DataFrame) -> tuple[str, float] | None:
+    """Tell whether answers are so good that one has to ask why.
+
+    Args:
+        scored: targets and outputs of the same rows.
+
+    Returns:
+        The name of the measure and its value; nothing where the answers are not nearly perfect.
+    """
+    reached = ((name, value) for name, (value, limit) in _closeness(scored).items() if value >= limit)
+    return next(reached, None)
+
+
+# %% ../../nbs/core/metrics.ipynb #7e7fec07
+def scores_alone(
+    predict: Callable[[schemas.Inputs], schemas.Outputs], inputs: schemas.Inputs, targets: schemas.Targets, measure: str
+) -> pd.Series:
+    """Measure how much of a nearly perfect score each feature reaches alone.
+
+    Args:
+        predict: the model.
+        inputs: checked inputs; at most 500 of them are used, a random choice.
+        targets: checked targets of the same rows.
+        measure: which one, as `nearly_perfect` names it.
+
+    Returns:
+        The value of the measure for each feature while all others are shuffled, the largest first.
+    """
+    random = np.random.default_rng(42)
+    rows = random.permutation(len(inputs))[:_ROWS_ALONE]
+    own, truth, order, found = inputs.iloc[rows], targets.iloc[rows], random.permutation(len(rows)), {}
+    for feature in schemas.InputsSchema.features():
+        mixed: Any = own.iloc[order].set_axis(own.index)
+        mixed[feature] = own[feature].array
+        answers = predict(mixed).set_axis(truth.index)
+        found[feature] = _closeness(pd.concat([truth, answers], axis=1)).get(measure, (float("nan"), 0))[0]
+    return pd.Series(found, dtype="float64").sort_values(ascending=False, kind="stable")
+
+
+_ROWS_ALONE = 500
+
+
+# %% ../../nbs/core/metrics.ipynb #7e7fec08
+def too_good(
+    predict: Callable[[schemas.Inputs], schemas.Outputs],
+    inputs: schemas.Inputs,
+    targets: schemas.Targets,
+    scored: pd.DataFrame,
+) -> str:
+    """Say in words that a score is nearly perfect, and which feature carries it.
+
+    Args:
+        predict: the model.
+        inputs: checked inputs.
+        targets: checked targets of the same rows.
+        scored: targets and outputs of the same rows.
+
+    Returns:
+        A warning; empty where the score is not nearly perfect.
+    """
+    found = nearly_perfect(scored)
+    if found is None:
+        return ""
+    alone = scores_alone(predict, inputs, targets, found[0]).dropna()
+    return (
+        f"nearly perfect: {found[0]} is {found[1]:.5g} on {len(scored):,} rows (1 is perfect); {_carried_by(alone)}: "
+        "what is not known before the target is has to be declared with metadata={'feature': False} in the schema "
+        "notebook"
+    )
+
+
+def _carried_by(alone: pd.Series) -> str:
+    """Name the features that a score rests on."""
+    strong = alone[alone >= _CARRIES]
+    shown = (strong if len(strong) else alone).head(3)
+    named = " and ".join(f"{name!r} ({value:.3g} while all others are shuffled)" for name, value in shown.items())
+    return f"it is carried by {named}" if len(strong) else f"no feature carries it alone, the most {named}"
+
+
+_CARRIES = 0.5  # of the score that a feature reaches alone

@@ -8,6 +8,7 @@ __all__ = [
     "encoder",
     "to_table",
     "Model",
+    "column_owners",
     "SklearnModel",
     "BaselineSklearnModel",
     "GradientBoostingModel",
@@ -16,25 +17,38 @@ __all__ = [
 
 # %% ../../nbs/core/models.ipynb #5469e814
 import abc
-from collections.abc import Callable, Collection, Sequence
+import copy
+import functools
+from collections.abc import Callable, Collection, Iterable
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from . import attributions, conversions, errors, kinds, schemas
+from . import attributions, conversions, errors, kinds, schemas, threads
 
 # %% ../../nbs/core/models.ipynb #d6f71911
 _DATE_PARTS = ("year", "month", "day", "day_of_week", "hour")
 
 
+def _date_columns(dates: Iterable[str]) -> list[tuple[str, str]]:
+    """Lay out dates: the date and the part of it that each encoded column holds, the parts of all dates first."""
+    names = list(dates)
+    return [(name, part) for name in names for part in _DATE_PARTS] + [(name, "days") for name in names]
+
+
 def _encode_dates(dates: pd.DataFrame) -> pd.DataFrame:
     """Spread each date over the columns `<name>_year`, ... and `<name>_days` (since 1970; missing stays missing)."""
-    parts = {f"{name}_{part}": getattr(dates[name].dt, part) for name in dates for part in _DATE_PARTS}
-    start = np.datetime64("1970-01-01", "us")  # nanoseconds do not reach every date
-    days = {f"{name}_days": (dates[name] - start) / np.timedelta64(1, "D") for name in dates}
-    return pd.DataFrame(parts | days, index=dates.index).astype("float64")
+    columns = {f"{name}_{part}": _date_part(dates[name], part) for name, part in _date_columns(dates)}
+    return pd.DataFrame(columns, index=dates.index).astype("float64")
+
+
+def _date_part(dates: pd.Series, part: str) -> pd.Series:
+    """Return one part of each date."""
+    if part != "days":
+        return getattr(dates.dt, part)
+    return (dates - np.datetime64("1970-01-01", "us")) / np.timedelta64(1, "D")  # nanoseconds do not reach every date
 
 
 def _encode_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -94,13 +108,16 @@ def encoder(categorical: Any = None) -> Any:
 
 # %% ../../nbs/core/models.ipynb #abb32457
 def to_table(found: attributions.Attributions, index: pd.Index) -> schemas.SHAPValues:
-    """Lay out explanations: one column a feature, or a feature and label where there are several labels."""
-    columns = {
-        f"{feature}{label}": found.values[:, place, output]
-        for output, label in enumerate(found.endings)
-        for place, feature in enumerate(found.features)
-    }
-    return schemas.SHAPValuesSchema.check(pd.DataFrame(columns, index=index))
+    """Lay out explanations: one column a feature, or a feature and label where there are several labels.
+
+    Where `<feature>_<label>` would name two columns (`size_1` with label `2`, `size` with label `1_2`), the features
+    are in quotes.
+    """
+    names = [f"{feature}{label}" for label in found.endings for feature in found.features]
+    if len(set(names)) < len(names):
+        names = [f"{feature!r}{label}" for label in found.endings for feature in found.features]
+    values = found.values.transpose(0, 2, 1).reshape(len(index), len(names))
+    return schemas.SHAPValuesSchema.check(pd.DataFrame(values, index=index, columns=names))
 
 
 # %% ../../nbs/core/models.ipynb #655f999c
@@ -198,6 +215,12 @@ class Model(abc.ABC, pdt.BaseModel, strict=True, extra="forbid"):
         return type("Tagged", (kind, BaseEstimator), {})().__sklearn_tags__()
 
 
+# %% ../../nbs/core/models.ipynb #ab26e3ec
+_CELLS_PER_THREAD = 250_000  # of the table, in boosting
+_TREE_CELLS_PER_THREAD = 5_000_000  # of the table, times the trees, in a forest
+_SAMPLES_PER_THREAD = 100  # to explain
+
+
 # %% ../../nbs/core/models.ipynb #f7666ec5
 def _labels(targets: schemas.Targets) -> "np.ndarray[Any, Any]":
     """Return the target as scikit-learn wants it: 64-bit floats to regress, plain labels to classify."""
@@ -236,29 +259,72 @@ def _background_of(pipeline: Any) -> "np.ndarray[Any, Any]":
 
 
 # %% ../../nbs/core/models.ipynb #ece3a820
-def _players(encode: Any) -> tuple[list[str], list[int]]:
-    """Return the features that an encoder was fitted to, and the feature, counted from 0, of each encoded column."""
-    columns: dict[str, list[str]] = {
-        name: list(names) for name, _, names in encode.transformers_ if name != "remainder"
-    }
-    ordered = [name for group in columns.values() for name in group]
-    places = {name: place for place, name in enumerate(schemas.InputsSchema.roles())}
-    features = sorted(ordered, key=lambda name: places.get(name, len(places)))
-    widths = dict.fromkeys(features, 1) | dict.fromkeys(columns["dates"], len(_DATE_PARTS) + 1)
-    if columns["categories"]:
-        widths |= zip(columns["categories"], _widths(encode.named_transformers_["categories"][-1]), strict=True)
-    return features, [features.index(name) for name in ordered for _ in range(widths[name])]
+def column_owners(encode: Any) -> list[str]:
+    """Return the feature that each encoded column comes from, in the order of the columns.
+
+    Args:
+        encode: a fitted encoder, as `encoder` builds it, with any transformers of scikit-learn inside.
+
+    Raises:
+        ModelError: a transformer does not tell where its columns come from.
+    """
+    owners: dict[int, str] = {}
+    for name, transformer, features in _parts(encode):
+        places = encode.output_indices_[name]
+        found = _owners_within(transformer, features) if places.start < places.stop else []
+        if len(found) != places.stop - places.start:
+            raise errors.ModelError(
+                f"the encoder made {places.stop - places.start} columns of {', '.join(features)} ({name}) and tells "
+                f"the feature of {len(found)}: give it transformers with get_feature_names_out"
+            )
+        owners |= zip(range(places.start, places.stop), found, strict=True)
+    return [owners[place] for place in range(len(owners))]
 
 
-def _widths(categorical: Any) -> Sequence[int]:
-    """Return how many columns each categorical feature became."""
-    if not hasattr(categorical, "sparse_output"):  # ordinal: one column each
-        return [1] * len(categorical.categories_)
-    rare = getattr(categorical, "infrequent_categories_", [None] * len(categorical.categories_))
+def _parts(encode: Any) -> list[tuple[str, Any, list[str]]]:
+    """Return the name, the fitted transformer and the features of each part of an encoder."""
+    given = list(encode.feature_names_in_)
     return [
-        len(labels) - (0 if few is None else len(few) - 1)
-        for labels, few in zip(categorical.categories_, rare, strict=True)
+        (name, transformer, [feature if isinstance(feature, str) else given[feature] for feature in chosen])
+        for name, transformer, chosen in encode.transformers_
+        if transformer != "drop"
     ]
+
+
+# %% ../../nbs/core/models.ipynb #ece3a821
+def _owners_within(transformer: Any, features: list[str]) -> list[str]:
+    """Return the feature that each column of one fitted transformer comes from."""
+    names = _names_out(transformer, [str(place) for place in range(len(features))])
+    places = [name.partition("_")[0] for name in names]
+    return [features[int(place)] for place in places if place.isdecimal() and int(place) < len(features)]
+
+
+def _names_out(transformer: Any, names: list[str]) -> list[str]:
+    """Ask a fitted transformer for the names of its columns, had its features been called like this."""
+    function = getattr(transformer, "func", None)
+    if transformer == "passthrough" or function in (_encode_numbers, _encode_labels):
+        return names
+    if function is _encode_dates:
+        return [f"{name}_{part}" for name, part in _date_columns(names)]
+    if hasattr(transformer, "steps"):
+        return functools.reduce(lambda known, step: _names_out(step[1], known), transformer.steps, names)
+    nameless = copy.copy(transformer)
+    vars(nameless).pop("feature_names_in_", None)  # it insists on these where it has them
+    try:
+        return [str(name) for name in nameless.get_feature_names_out(names)]
+    except (AttributeError, ValueError) as error:
+        raise errors.ModelError(
+            f"a {type(transformer).__name__} does not tell which feature its columns come from: {error}"
+        ) from error
+
+
+# %% ../../nbs/core/models.ipynb #ece3a824
+def _players(encode: Any) -> tuple[list[str], list[int]]:
+    """Return the features in the order of the schema, and the feature, counted from 0, of each encoded column."""
+    order = {name: place for place, name in enumerate(schemas.InputsSchema.roles())}
+    used = {feature for _, _, features in _parts(encode) for feature in features}  # also one that became no column
+    features = sorted(used, key=lambda name: (order.get(name, len(order)), name))
+    return features, [features.index(owner) for owner in column_owners(encode)]
 
 
 def _importances(found: attributions.Attributions) -> schemas.FeatureImportances:
@@ -272,7 +338,11 @@ def _importances(found: attributions.Attributions) -> schemas.FeatureImportances
 class SklearnModel(Model):
     """A scikit-learn pipeline: an encoder made from the schema and an estimator made for the task."""
 
-    n_jobs: int | None = pdt.Field(-1, description="Threads used to fit and to explain; -1 is one for each core.")
+    n_jobs: int | None = pdt.Field(
+        None,
+        description="Threads; -1 is one for each core, null as many as the work is worth and are free. "
+        "The answers are the same with any number.",
+    )
     random_state: int = pdt.Field(42, ge=0, description="Seed: the same seed gives the same model.")
 
     _pipeline: Any = pdt.PrivateAttr(default=None)
@@ -286,7 +356,8 @@ class SklearnModel(Model):
         _note_numbers(pipeline["encode"], inputs)
         encoded = pipeline["encode"].fit_transform(inputs)
         self.fit_estimator(pipeline["estimate"], encoded, _labels(targets))
-        pipeline.background_ = _background(pipeline["estimate"], encoded, self.random_state)
+        with threads.limit(None, worth=1):
+            pipeline.background_ = _background(pipeline["estimate"], encoded, self.random_state)
         self._pipeline = pipeline
         return self
 
@@ -299,12 +370,14 @@ class SklearnModel(Model):
 
     def _answer(self, inputs: schemas.Inputs, estimator: Any) -> schemas.Outputs:
         encoded = self.get_internal_model()["encode"].transform(inputs)
-        columns: dict[str, Any] = {"prediction": estimator.predict(encoded)}
-        if schemas.task() == "classification":
-            columns |= {
-                f"probability_{label}": probability
-                for label, probability in zip(estimator.classes_, estimator.predict_proba(encoded).T, strict=True)
-            }
+        with threads.limit(self.n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
+            columns: dict[str, Any] = {"prediction": estimator.predict(encoded)}
+            if schemas.task() == "classification":
+                probabilities = estimator.predict_proba(encoded).T
+                columns |= {
+                    f"probability_{label}": probability
+                    for label, probability in zip(estimator.classes_, probabilities, strict=True)
+                }
         return schemas.OutputsSchema.check(pd.DataFrame(columns, index=inputs.index))
 
     def explain_model(self) -> schemas.FeatureImportances:  # noqa: D102
@@ -317,14 +390,11 @@ class SklearnModel(Model):
 
     def _explain(self, encoded: "np.ndarray[Any, Any]") -> attributions.Attributions:
         """Explain encoded rows."""
-        import joblib
-
         pipeline = self.get_internal_model()
         features, players = _players(pipeline["encode"])
-        threads = joblib.effective_n_jobs(self.n_jobs)
-        return attributions.explain(
-            pipeline["estimate"], features, players, encoded, _background_of(pipeline), threads=threads
-        )
+        background = _background_of(pipeline)
+        with threads.limit(self.n_jobs, worth=len(encoded) / _SAMPLES_PER_THREAD) as count:
+            return attributions.explain(pipeline["estimate"], features, players, encoded, background, threads=count)
 
     def get_internal_model(self) -> Any:  # noqa: D102
         if self._pipeline is None:
@@ -375,11 +445,12 @@ class BaselineSklearnModel(SklearnModel):
             n_estimators=self.n_estimators,
             max_depth=self.max_depth,
             random_state=self.random_state,
-            n_jobs=self.n_jobs,
         )
         return Pipeline([("encode", encoder()), ("estimate", forest)])
 
     def fit_estimator(self, estimator: Any, encoded: Any, labels: Any) -> None:  # noqa: D102
+        trees = encoded.size * self.n_estimators
+        estimator.set_params(n_jobs=threads.count(self.n_jobs, worth=trees / _TREE_CELLS_PER_THREAD))
         _GrowingForest(estimator).fit(encoded, labels)
         estimator.set_params(n_jobs=1)  # from here on it only predicts
 
@@ -432,10 +503,7 @@ class GradientBoostingModel(SklearnModel):
         return Pipeline([("encode", encoder()), ("estimate", boosting)])
 
     def fit_estimator(self, estimator: Any, encoded: Any, labels: Any) -> None:  # noqa: D102
-        from threadpoolctl import threadpool_limits
-
-        limit = None if self.n_jobs is None or self.n_jobs < 1 else self.n_jobs
-        with threadpool_limits(limit, user_api="openmp"):
+        with threads.limit(self.n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
             estimator.fit(encoded, labels)
 
     def predictor(self) -> Callable[[schemas.Inputs], schemas.Outputs]:  # noqa: D102

@@ -209,7 +209,7 @@ def _merge_items(left: _Placed, right: _Placed) -> _Placed:
 _KEY = re.compile(r"[^\s.\[\]=]+(\.[^\s.\[\]=]+|\[\d+\])*")
 
 
-def _parse_override(text: str, aliases: Mapping[str, str]) -> _Placed:
+def _parse_override(text: str, aliases: Mapping[str, str | None]) -> _Placed:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not _KEY.fullmatch(key):
         start = key if equals else text
@@ -217,7 +217,7 @@ def _parse_override(text: str, aliases: Mapping[str, str]) -> _Placed:
     steps = re.findall(r"[^.\[\]]+", key)
     hidden = "***" if any(map(osvariables.sounds_secret, steps)) else "{...}" if value.startswith(("{", "[")) else value
     source = f"-s {key}={hidden}"
-    steps[0] = aliases.get(steps[0], steps[0])
+    steps[0] = aliases.get(steps[0]) or steps[0]
     placed = _parse(value, source, is_override=True) or _Placed(None, _Origin(source))
     for step in reversed(steps):
         placed = _Placed({step: placed}, _Origin(source))
@@ -322,6 +322,31 @@ def _describe(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+# %% ../../nbs/io/configs.ipynb #b7a869d4
+def _choose_sections(tree: _Placed, aliases: Mapping[str, str | None]) -> _Placed:
+    """Take from a file that names no job what is for one of them, e.g. what stands under `job` and under `train`."""
+    job = tree.child("job")
+    if job is not None and job.child("KIND") is not None:
+        return tree
+    chosen = _Placed({key: item for key, item in tree.value.items() if key not in aliases}, tree.origin)
+    for key, item in tree.value.items():
+        if name := aliases.get(key):
+            chosen = _merge(chosen, _Placed({name: item}, item.origin))
+    return chosen
+
+
+def _rename(tree: _Placed, synonyms: Mapping[str, str]) -> _Placed:
+    """Give the keys of the job the names that they have here."""
+    job = tree.child("job")
+    if job is None or not isinstance(job.value, dict):
+        return tree
+    for key, name in synonyms.items():
+        if key in job.value and name in job.value:
+            _refuse(job.value[key].origin, f"{key!r} is another name of {name!r}, which is given too; keep one of them")
+    renamed = {synonyms.get(key, key): item for key, item in job.value.items()}
+    return _Placed(tree.value | {"job": _Placed(renamed, job.origin)}, tree.origin)
+
+
 # %% ../../nbs/io/configs.ipynb #ef779da4
 @dataclass(frozen=True)
 class Loaded:
@@ -333,6 +358,8 @@ class Loaded:
 
     data: dict[str, Any]
     _tree: _Placed = field(repr=False)
+    _aliases: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    _synonyms: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def origin(self, path: Sequence[str | int]) -> str:
         """Tell where a key, or its nearest parent that exists, was last set.
@@ -344,6 +371,12 @@ class Loaded:
             `"confs/train.yaml:7"`, or `"-s job.x=1"` for an override.
         """
         return str(self._nearest(path).origin)
+
+    def _written(self, path: Sequence[str | int], origin: _Origin) -> str:
+        """Write a path as the override did in which it is wrong: `infer.batch_size`, and not `job.batch_size`."""
+        first = origin.source.removeprefix("-s ").partition("=")[0].partition(".")[0]
+        named = path and origin.line == 0 and self._aliases.get(first) == path[0]
+        return _dotted((first, *path[1:]) if named else path)
 
     def _nearest(self, path: Sequence[str | int]) -> _Placed:
         placed = self._tree
@@ -367,7 +400,10 @@ def read(file: Path | str) -> dict[str, Any]:
 
 
 def load(
-    files: Sequence[Path | str], overrides: Sequence[str] = (), aliases: Mapping[str, str] | None = None
+    files: Sequence[Path | str],
+    overrides: Sequence[str] = (),
+    aliases: Mapping[str, str | None] | None = None,
+    synonyms: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Merge YAML files from left to right, then the overrides, and replace the interpolations.
 
@@ -377,8 +413,9 @@ def load(
     Args:
         files: paths, or addresses that fsspec understands.
         overrides: `key=value` texts with dotted keys (`job.metrics.0.name=r2_score`) and YAML values.
-        aliases: what the first key of an override may be called as well, e.g. `{"train": "job"}`. Messages keep to what
-            was written.
+        aliases: what the first key may be called as well, e.g. `{"train": "job"}`, in overrides and in files that name
+            no job; None for a key that is left out, as it is for another job. Messages keep to what was written.
+        synonyms: other names of keys of the job, e.g. `{"inputs_samples": "inputs"}`.
 
     Returns:
         The plain data, which knows the origin of each value.
@@ -387,12 +424,14 @@ def load(
         ConfigError: if a file is missing, unreadable, empty or not YAML, if its top level is not a mapping, if a key
             is given twice in one mapping, if an override is not `key=value`, or if an interpolation has no value.
     """
+    aliases, synonyms = aliases or {}, synonyms or {}
     tree = _Placed({}, _Origin("-s"))
     if files:
-        tree = reduce(_merge, map(_read_file, files))
+        tree = reduce(_merge, (_rename(_choose_sections(_read_file(file), aliases), synonyms) for file in files))
     if overrides:
-        tree = _merge(tree, reduce(_merge, (_parse_override(text, aliases or {}) for text in overrides)))
-    return Loaded(_resolve(tree), tree)
+        parsed = (_rename(_parse_override(text, aliases), synonyms) for text in overrides)
+        tree = _merge(tree, reduce(_merge, parsed))
+    return Loaded(_resolve(tree), tree, aliases, synonyms)
 
 
 # %% ../../nbs/io/configs.ipynb #96a71ab4
@@ -518,7 +557,9 @@ def _words(
         owner = _spot(model, path[:-1], loaded.data).annotation
         parent = reduce(operator.getitem, path[:-1], loaded.data)  # type: ignore[arg-type]  # data is nested
         allowed = dict.fromkeys(name for each in _models(owner, parent) for name in each.model_fields)
-        return _choice("unknown key", path[-1], list(allowed))
+        names = [*allowed, *(loaded._synonyms if len(path) == 2 else ())]
+        hint = errors.nearest(path[-1], names) or "."
+        return f"unknown key{hint} Allowed: {', '.join(allowed)}"
     if kind == "missing":
         return f"this key is required and missing{about}"
     if kind == "union_tag_not_found":
@@ -560,7 +601,7 @@ def explain(error: pdt.ValidationError, loaded: Loaded, model: type[pdt.BaseMode
         origin = loaded._nearest(path).origin
         if origin.line == 0 and _spot(model, path, loaded.data).is_secret:
             origin = _Origin(re.sub(r"=.*", "=***", origin.source, flags=re.DOTALL))
-        line = f"{origin}: {_dotted(path) or 'configuration'}: {_words(details, path, loaded, model)}"
+        line = f"{origin}: {loaded._written(path, origin) or 'configuration'}: {_words(details, path, loaded, model)}"
         found.append((origin.line == 0, origin, line))  # files first, then the overrides
     return errors.ConfigError("\n".join(line for *_, line in sorted(found)))
 

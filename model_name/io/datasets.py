@@ -25,6 +25,7 @@ import abc
 import codecs
 import contextlib
 import csv
+import errno
 import os
 import re
 import tempfile
@@ -40,11 +41,12 @@ import pyarrow as pa
 import pydantic as pdt
 
 from ..core import errors, kinds, schemas
-from . import readings, simulators
+from . import files, readings, simulators
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
     from fsspec import AbstractFileSystem
+    from mlflow.data.dataset_source import DatasetSource
     from mlflow.data.pandas_dataset import PandasDataset
 
 
@@ -66,6 +68,13 @@ def _filesystem(address: str) -> "tuple[AbstractFileSystem, str]":
     except (ImportError, ValueError) as error:  # fsspec names the package to install, or the protocol
         raise errors.DataError(f"{without_secrets(address)}: cannot be opened: {error}") from error
     return files, path
+
+
+def _file_address(path: str) -> str:
+    """Return the complete address of a file, without credentials."""
+    if "://" in path or "::" in path:
+        return without_secrets(path)
+    return Path(path).expanduser().absolute().as_uri()
 
 
 @contextlib.contextmanager
@@ -175,6 +184,22 @@ def _to_frame(table: pa.Table, first: int) -> pd.DataFrame:
 
 
 # %% ../../nbs/io/datasets.ipynb #9fea66c0
+def _dataset_source(reader: "Reader") -> "DatasetSource":
+    """Return the source of a table in MLflow's terms, with the address where there is one."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.exceptions import MlflowException
+
+    address = reader.address()
+    facts = {"location": reader.location, "kind": reader.KIND}
+    if address is None:
+        return CodeDatasetSource(facts)
+    try:
+        return resolve_dataset_source(address)
+    except MlflowException:  # a kind of address that MLflow does not know, such as that of a database
+        return CodeDatasetSource(facts | {"uri": address})
+
+
 class Reader(abc.ABC, pdt.BaseModel):
     """Base class of the sources of tables."""
 
@@ -188,6 +213,10 @@ class Reader(abc.ABC, pdt.BaseModel):
     @abc.abstractmethod
     def location(self) -> str:
         """Where the rows come from, in words for messages and records, without credentials."""
+
+    def address(self) -> str | None:
+        """Return where the rows come from as an address, without credentials; None if there is none."""
+        return None
 
     @abc.abstractmethod
     def batches(self, rows: int = 50_000) -> Iterator[pd.DataFrame]:
@@ -230,10 +259,9 @@ class Reader(abc.ABC, pdt.BaseModel):
         """
         with warnings.catch_warnings():  # on progress bars, and on integers in what is not a signature
             warnings.simplefilter("ignore")
-            from mlflow.data.code_dataset_source import CodeDatasetSource
             from mlflow.data.pandas_dataset import from_pandas
 
-            source = CodeDatasetSource({"location": self.location, "kind": self.KIND})
+            source = _dataset_source(self)
             short = None if digest is None else digest[:36]
             record: PandasDataset = from_pandas(
                 data, source=source, targets=targets, name=name, digest=short, predictions=predictions
@@ -320,6 +348,10 @@ class ParquetReader(_ArrowReader):
     def location(self) -> str:
         """The path, without credentials."""
         return without_secrets(self.path)
+
+    def address(self) -> str:
+        """Return the address of the file, without credentials."""
+        return _file_address(self.path)
 
     def source(self) -> Iterator[pa.Table]:
         """Yield the parts as they are, one after the other."""
@@ -452,6 +484,10 @@ class CsvReader(_ArrowReader):
     def location(self) -> str:
         """The path, without credentials."""
         return without_secrets(self.path)
+
+    def address(self) -> str:
+        """Return the address of the file, without credentials."""
+        return _file_address(self.path)
 
     def source(self) -> Iterator[pa.Table]:
         """Yield the rows as they are: every value is the text that stands in the file."""
@@ -655,6 +691,15 @@ class SqlReader(_ArrowReader):
         """The variable, and the table or query."""
         return f"${self.address_variable}, " + (f"table {self.table}" if self.table else f"query {self.query!r}")
 
+    def address(self) -> str | None:
+        """Return the address of the database, without user and password."""
+        import sqlalchemy as sa
+
+        with contextlib.suppress(errors.DataError):
+            url = _engine(self.address_variable).url
+            return _shown(sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database))
+        return None
+
     def source(self) -> Iterator[pa.Table]:
         """Yield what the database answers."""
         with _explained(self.location, "read"):
@@ -838,29 +883,37 @@ class Writer(abc.ABC, pdt.BaseModel):
 @contextlib.contextmanager
 def _replacing(address: str, compression: str | None) -> Iterator[IO[bytes]]:
     """Open a file that gets its final name, in place of another, when the block ends without an error."""
-    files, path = _filesystem(address)
+    system, path = _filesystem(address)
     location = without_secrets(address)
-    partial = f"{files._parent(path)}/.{PurePosixPath(path).name}.{uuid.uuid4().hex[:8]}.part"
-    with _explained(location, "written"):
-        if files.isdir(path):
-            raise errors.DataError(f"{location}: is a folder; name a file in it")
-        files.makedirs(files._parent(path), exist_ok=True)
-        file = files.open(partial, "wb", compression=compression)
-    try:
-        yield file
+    with contextlib.ExitStack() as stack:
+        with _explained(location, "written"):
+            local = "file" in system.protocol
+            draft = stack.enter_context(files.replacing(Path(path)) if local else _moved(system, path))
+            file = system.open(str(draft), "wb", compression=compression)
+        try:
+            yield file
+        except BaseException:
+            with contextlib.suppress(Exception):
+                file.close()
+            raise
         with _explained(location, "written"):
             file.close()
-            if "file" in files.protocol:
-                with Path(partial).open("rb+") as written:
-                    os.fsync(written.fileno())
-                Path(partial).replace(path)
-            else:
-                files.mv(partial, path)
+            stack.close()  # now it gets its name
+
+
+@contextlib.contextmanager
+def _moved(system: "AbstractFileSystem", path: str) -> Iterator[str]:
+    """Give a name to write to in an object store; what is there is moved when the block ends without an error."""
+    draft = f"{system._parent(path)}/.{PurePosixPath(path).name}.{uuid.uuid4().hex[:8]}.part"
+    if system.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file in it")
+    system.makedirs(system._parent(path), exist_ok=True)
+    try:
+        yield draft
+        system.mv(draft, path)
     except BaseException:
         with contextlib.suppress(Exception):
-            file.close()
-        with contextlib.suppress(Exception):
-            files.rm(partial)
+            system.rm(draft)
         raise
 
 

@@ -8,22 +8,35 @@ __all__ = [
     "checkout",
     "workspace",
     "project",
+    "package_folder",
+    "package_checkout",
     "confs_dir",
     "runs_dir",
     "sounds_secret",
+    "sqlite_address",
+    "sqlite_path",
+    "check_model_name",
+    "check_experiment_name",
+    "check_tags",
     "split_secret_addresses",
     "Env",
     "env_files",
     "env",
+    "tolerate_warnings",
 ]
 
 # %% ../../nbs/io/osvariables.ipynb #efa6180f
 import functools
 import importlib.resources
+import os
+import posixpath
 import re
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import pydantic as pdt
 import pydantic_settings as pdts
@@ -35,9 +48,19 @@ PACKAGE = errors.__name__.partition(".")[0]
 """Name of this package. It is taken from an imported module, because in a notebook `__name__` is `__main__`."""
 
 
+def _working_directory() -> Path:
+    """Return the working directory, which somebody can have deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise errors.ConfigError(
+            "the working directory does not exist any more: change to a folder that exists (cd), and start again"
+        ) from None
+
+
 def checkout() -> Path | None:
     """Return the root of the checkout of this project that the working directory is in, None outside of one."""
-    folder = Path.cwd()
+    folder = _working_directory()
     return next((each for each in (folder, *folder.parents) if _is_checkout(each)), None)
 
 
@@ -50,6 +73,20 @@ def project() -> Path:
     """Return the folder of the code that runs: the checkout, also when an editable one is used from elsewhere."""
     package = Path(str(importlib.resources.files(PACKAGE)))
     return checkout() or (package.parent if _is_checkout(package.parent) else Path.cwd())
+
+
+def package_folder() -> Path:
+    """Return the folder that this package was imported from."""
+    return Path(str(importlib.resources.files(PACKAGE))).resolve()
+
+
+def package_checkout() -> Path | None:
+    """Return the root of the checkout that this package was imported from, None for an installed copy.
+
+    It need not be the checkout that the working directory is in: an editable installation is used from everywhere.
+    """
+    folder = package_folder().parent
+    return folder if _is_checkout(folder) else None
 
 
 def _is_checkout(folder: Path) -> bool:
@@ -105,6 +142,93 @@ def sounds_secret(name: object) -> bool:
     return whole or any(word.endswith(_SECRET_ENDS) for word in words)  # PGPASSWORD, dbpassword
 
 
+# %% ../../nbs/io/osvariables.ipynb #ccddea50
+def sqlite_address(path: Path) -> str:
+    """Return the address of a SQLite file, for MLflow and SQLAlchemy.
+
+    Args:
+        path: the file. A `?`, `%` or `#` in it is written in the way that an address needs.
+    """
+    name = path.as_posix()
+    coded = name.replace("%", "%25").replace("?", "%3F")
+    # MLflow makes the folder of an address that begins with sqlite:/// without decoding its name
+    return f"sqlite:///{name}" if coded == name else f"sqlite+pysqlite:///{coded}"
+
+
+def sqlite_path(address: str) -> Path | None:
+    """Return the file of a SQLite address, None for other addresses and for a database in memory."""
+    if not address.startswith("sqlite"):
+        return None
+    import sqlalchemy as sa
+
+    url = sa.make_url(address)
+    name = url.database or ""
+    if url.get_backend_name() != "sqlite" or not name or ":memory:" in name or url.query.get("mode") == "memory":
+        return None
+    if name.startswith("file:"):  # SQLite's own form of an address
+        name = unquote(urlsplit(name).path)
+    return Path(name).absolute()
+
+
+# %% ../../nbs/io/osvariables.ipynb #1075127c
+_MODEL_NAME_LENGTH = 240  # MLflow's tables have 256, and versions of reproductions carry a suffix
+
+
+def check_model_name(name: str) -> str:
+    """Return a name for a registered model, if MLflow can store it and find it again.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    found = [character for character in dict.fromkeys(name) if character in "/:?@\\" or character < " "]
+    if not name.strip():
+        fault = "it is empty"
+    elif found:
+        fault = f"it has {' and '.join(map(repr, found))} in it"
+    elif name == "." or name.startswith(".."):
+        fault = "it looks like a folder"
+    elif "'" in name and '"' in name:
+        fault = "it has both kinds of quotes in it"
+    elif len(name) > _MODEL_NAME_LENGTH:
+        fault = f"it has {len(name)} characters, and {_MODEL_NAME_LENGTH} are allowed"
+    else:
+        return name
+    raise ValueError(
+        f"{name[:60]!r} cannot be the name of a registered model: {fault}. Use letters, digits, spaces, - _ . "
+        "and one kind of quotes, for instance 'demand-hourly'"
+    )
+
+
+# %% ../../nbs/io/osvariables.ipynb #793988de
+_EXPERIMENT_NAME_LENGTH = 500
+
+
+def check_experiment_name(name: str) -> str:
+    """Return a name for an experiment, if MLflow can store it.
+
+    Raises:
+        ValueError: it is empty, or too long.
+    """
+    if not name.strip():
+        raise ValueError("the name of an experiment is empty: name one, or leave the key out for the default")
+    if len(name) > _EXPERIMENT_NAME_LENGTH:
+        raise ValueError(f"the name of an experiment has {len(name)} characters: {_EXPERIMENT_NAME_LENGTH} are allowed")
+    return name
+
+
+def check_tags(tags: Any) -> Any:
+    """Return tags of an MLflow run or version, if MLflow takes their names.
+
+    Raises:
+        ValueError: it does not take one.
+    """
+    for name in tags or {}:
+        unclear = posixpath.normpath(name) != name or name.startswith(("..", "/"))
+        if unclear or len(name) > 250 or not re.fullmatch(r"[/\w.\- :]+", name):
+            raise ValueError(f"{name!r} cannot be the name of a tag: use letters, digits, spaces and _ - . : /")
+    return tags
+
+
 # %% ../../nbs/io/osvariables.ipynb #beee30d2
 def _split_addresses(value: Any) -> Any:
     """Split a text into addresses, at commas or spaces before the next `scheme://`."""
@@ -119,7 +243,7 @@ def split_secret_addresses(value: str) -> tuple[pdt.SecretStr, ...]:
 
 
 def _tracking_uri() -> str:
-    return f"sqlite:///{(workspace() / 'mlflow.db').as_posix()}"
+    return sqlite_address(workspace() / "mlflow.db")
 
 
 def _registry_uri(data: dict[str, Any]) -> str:
@@ -149,8 +273,12 @@ class Env(pdts.BaseSettings):
     mlflow_registry_uri: str = pdt.Field(
         default_factory=_registry_uri, description="Address of the model registry; the same as the tracking server."
     )
-    mlflow_experiment_name: str = pdt.Field(PACKAGE, description="Experiment that runs are recorded in.")
-    mlflow_registered_model_name: str = pdt.Field(PACKAGE, description="Name of the model in the registry.")
+    mlflow_experiment_name: Annotated[str, pdt.AfterValidator(check_experiment_name)] = pdt.Field(
+        PACKAGE, description="Experiment that runs are recorded in."
+    )
+    mlflow_registered_model_name: Annotated[str, pdt.AfterValidator(check_model_name)] = pdt.Field(
+        PACKAGE, description="Name of the model in the registry."
+    )
     kafka_bootstrap_servers: str | None = pdt.Field(
         None, description="Brokers as host:port, separated by commas; without any, a broker inside the process."
     )
@@ -185,3 +313,16 @@ def env() -> Env:
         raise errors.ConfigError("\n".join(f"environment variable {line}" for line in lines)) from None
     except UnicodeDecodeError:
         raise errors.ConfigError("the file .env is not UTF-8; save it as UTF-8") from None
+
+
+# %% ../../nbs/io/osvariables.ipynb #a7d7bdbb
+def tolerate_warnings() -> None:
+    """Let libraries warn, also where Python was told to make errors of warnings; say so on the error stream."""
+    if not any(option.startswith("error") for option in sys.warnoptions):
+        return
+    sys.warnoptions.clear()
+    os.environ.pop("PYTHONWARNINGS", None)  # for kernels and other processes of this one
+    warnings.resetwarnings()
+    for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", kind)
+    sys.stderr.write("PYTHONWARNINGS=error is not followed: a warning of a library does not end a run\n")

@@ -13,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import files
+
 if TYPE_CHECKING:
     from nbconvert.exporters import HTMLExporter
 
@@ -71,12 +73,11 @@ def write(notebook: Path, page: Path) -> None:
         warnings.filterwarnings("ignore", message="Your element with mimetype")  # records, which are for machines
         body, resources = exporter().from_notebook_node(cells, resources={"metadata": {"path": str(notebook.parent)}})
     colours = "\n".join(resources["inlining"]["css"])
-    draft = page.with_name(f".{page.name}")
-    draft.write_text(
+    text = (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(notebook.stem)}</title>\n'
-        f"<style>{colours}{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n",
-        encoding="utf-8",
+        f"<style>{colours}{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
-    draft.replace(page)
+    with files.replacing(page) as draft:
+        draft.write_text(text, encoding="utf-8")

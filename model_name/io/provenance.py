@@ -18,6 +18,8 @@ __all__ = [
     "module_hashes",
     "SourceNotebook",
     "source_notebook",
+    "code_state",
+    "code_remarks",
     "Environment",
     "describe_environment",
     "installed_distributions",
@@ -36,11 +38,11 @@ import base64
 import datetime as dt
 import hashlib
 import importlib.metadata
-import importlib.resources
 import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -58,7 +60,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_jsonable_python
 
 from ..core import conversions, errors
-from . import osvariables, secrets
+from . import files, osvariables, secrets
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -513,23 +515,46 @@ class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
 
     commit: str | None = pdt.Field(None, description="Full hash of the commit.")
     branch: str | None = pdt.Field(None, description="Name of the branch; None on a detached commit.")
-    dirty: bool | None = pdt.Field(None, description="Whether files were changed or added since the commit.")
+    dirty: bool | None = pdt.Field(
+        None, description="Whether files were changed or added since the commit; outputs of notebooks do not count."
+    )
     patch: str | None = pdt.Field(None, description="What was changed or added, for git apply; secrets masked.")
     left_out: list[str] = pdt.Field([], description="Changed files that the patch leaves out: large ones, and .env.")
+    reason: str | None = pdt.Field(None, description="Why the commit is unknown.")
 
 
-def _git(
+# Where a repository is, is decided by the folder. git sets these for its hooks, which can start runs, too.
+_OTHER_REPOSITORY = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+)  # fmt: skip
+
+
+def _ask_git(
     folder: Path | str, *arguments: str, given: bytes | None = None, variables: Mapping[str, str] | None = None
-) -> bytes | None:
-    """Ask git, which is given 10 seconds; None if it is not there or refuses."""
+) -> "tuple[bytes | None, str]":
+    """Ask git, which is given 10 seconds; return its answer, None if there is none, and why there is none."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
-    environment = {**os.environ, **(variables or {})}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OTHER_REPOSITORY}
+    environment = {**inherited, "LC_ALL": "C", **(variables or {})}  # messages in English: they are read here
     try:
-        done = subprocess.run(command, capture_output=True, timeout=10, check=True, env=environment, **stdin)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return bytes(done.stdout)
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False, env=environment, **stdin)
+    except FileNotFoundError:
+        return None, "git is not installed here"
+    except subprocess.TimeoutExpired:
+        return None, "git did not answer within 10 seconds"
+    except OSError as error:
+        return None, f"git cannot be started ({error.strerror})"
+    if done.returncode == 0:
+        return bytes(done.stdout), ""
+    complaint = done.stderr.decode(errors="replace").strip().partition("\n")[0].removeprefix("fatal: ")
+    return None, complaint or f"git ended with code {done.returncode}"
+
+
+def _git(folder: Path | str, *arguments: str, **options: Any) -> bytes | None:
+    """Ask git; None if it is not there or refuses."""
+    return _ask_git(folder, *arguments, **options)[0]
 
 
 def has_commit(folder: Path | str, commit: str) -> bool:
@@ -537,23 +562,71 @@ def has_commit(folder: Path | str, commit: str) -> bool:
     return _git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
+# %% ../../nbs/io/provenance.ipynb #27303c59
 def git_state(folder: Path | str) -> GitState:
     """Return the commit, the branch and whether there are uncommitted changes.
 
     Args:
         folder: any folder of the checkout. git is given 10 seconds.
     """
-    status = _git(folder, "status", "--porcelain=v2", "--branch")
+    status, complaint = _ask_git(folder, "status", "--porcelain=v2", "--branch", "-z")
     if status is None:
-        return GitState()
-    lines = status.decode(errors="replace").splitlines()
+        return GitState(reason=_explain_refusal(folder, complaint))
+    lines = status.decode(errors="surrogateescape").split("\0")
     header = dict(line[2:].split(" ", maxsplit=1) for line in lines if line.startswith("# branch."))
     commit, branch = header.get("branch.oid"), header.get("branch.head")
+    born = commit != "(initial)"
     return GitState(
-        commit=None if commit == "(initial)" else commit,
+        commit=commit if born else None,
         branch=None if branch == "(detached)" else branch,
-        dirty=any(not line.startswith("#") for line in lines),
+        dirty=_differs(folder, [line for line in lines if line and not line.startswith("# ")]),
+        reason=None if born else "nothing was committed yet",
     )
+
+
+def _explain_refusal(folder: Path | str, complaint: str) -> str:
+    """Say why git does not tell the state of a folder, and what helps."""
+    if "dubious ownership" in complaint:
+        return (
+            f"git does not read {folder}, which belongs to another user: "
+            f"git config --global --add safe.directory {shlex.quote(str(folder))}"
+        )
+    return f"{folder} is not in a git repository" if "not a git repository" in complaint else complaint
+
+
+def _differs(folder: Path | str, entries: list[str]) -> bool:
+    """Tell whether entries of `git status --porcelain=v2 -z` stand for a change of content."""
+    modified = [entry.split(" ", maxsplit=8)[8] for entry in entries if re.match(r"1 [.M][.M] ", entry)]
+    if len(modified) < len(entries):
+        return True  # files were added, removed or renamed, or are in a conflict
+    root = (_git(folder, "rev-parse", "--show-toplevel") or b"").decode(errors="surrogateescape").rstrip("\n")
+    others = [name for name in modified if not _same_cells(root, name)]
+    return bool(
+        others and _git(root, "diff", "--name-only", "--no-ext-diff", "HEAD", "--", *map(_literal, others)) != b""
+    )
+
+
+def _literal(name: str) -> str:
+    """Return a pattern of git's that stands for one file."""
+    return f":(literal){name}"
+
+
+def _same_cells(root: str, name: str) -> bool:
+    """Tell whether a file is a notebook with the cells that are committed."""
+    if not name.endswith(".ipynb"):
+        return False
+    try:
+        return _cells(_git(root, "cat-file", "blob", f"HEAD:{name}") or b"") == _cells(Path(root, name).read_bytes())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # it is gone, or not a notebook
+
+
+def _cells(content: bytes) -> list[Any]:
+    """Return what a person wrote in a notebook."""
+    return [
+        (cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", []))
+        for cell in json.loads(content)["cells"]
+    ]
 
 
 # %% ../../nbs/io/provenance.ipynb #c1a2b3d4
@@ -575,6 +648,7 @@ def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
     if listed is None:
         return None, []
     names = [entry[3:] for entry in listed.split(b"\0") if entry and not entry.endswith(b"/")]
+    names = [name for name in names if not _same_cells(root, os.fsdecode(name))]
     left_out = [name for name in names if _is_left_out(Path(root, os.fsdecode(name)))]
     kept = b"".join(name + b"\0" for name in names if name not in left_out)
     with tempfile.TemporaryDirectory() as own:
@@ -614,7 +688,7 @@ def _is_left_out(path: Path) -> bool:
 # %% ../../nbs/io/provenance.ipynb #c1a2b3d8
 def module_hashes() -> dict[str, str]:
     """Return the SHA-256 of each module of the package, by its path in it; how lines end makes no difference."""
-    package = Path(str(importlib.resources.files(osvariables.PACKAGE)))
+    package = osvariables.package_folder()
     modules = sorted(path for path in package.rglob("*.py") if path.name != "_modidx.py")  # an index for the site
     return {path.relative_to(package).as_posix(): _sha256(path.read_bytes()) for path in modules}
 
@@ -647,6 +721,37 @@ def source_notebook(verb: str) -> SourceNotebook | None:
     return SourceNotebook(
         name=file.name, sha256=digest, code="\n\n".join(text for kind, text in sources if kind == "code")
     )
+
+
+# %% ../../nbs/io/provenance.ipynb #d758fc16
+def code_state() -> GitState:
+    """Return the state of the checkout that this package was imported from, with what is not committed."""
+    root = osvariables.package_checkout()
+    if root is None:
+        return GitState(reason=f"the package is installed in {osvariables.package_folder()}, not in a checkout")
+    state = git_state(root)
+    if not state.dirty:
+        return state
+    patch, left_out = git_patch(root)
+    return state.model_copy(update={"patch": patch, "left_out": left_out})
+
+
+def code_remarks(state: GitState) -> list[str]:
+    """Say what a reader of a record has to know about the code.
+
+    Args:
+        state: what `code_state` returned.
+    """
+    here, code = osvariables.checkout(), osvariables.package_checkout()
+    remarks = []
+    if here is not None and here.resolve() != code:
+        remarks.append(
+            f"the code that runs is in {osvariables.package_folder()}, not in {here}, where this was started: the "
+            f"record names the code that runs. To run that of {here}, use an environment of its own (make install)"
+        )
+    if code is not None and state.reason is not None:
+        remarks.append(f"the commit of the code is unknown: {state.reason}")
+    return remarks
 
 
 # %% ../../nbs/io/provenance.ipynb #e398eae2
@@ -708,7 +813,10 @@ class Provenance(pdt.BaseModel, strict=True, frozen=True, extra="ignore", ser_js
     distributions: Mapping[str, str] = pdt.Field({}, description="Version of everything that was installed.")
     threads: Mapping[str, str] = pdt.Field({}, description="Cores, and variables that limit threads.")
     seeds: Mapping[str, int] = pdt.Field({}, description="Seeds, by their key in the configuration.")
-    git: GitState = pdt.Field(GitState(), description="State of the checkout.")
+    git: GitState = pdt.Field(GitState(), description="State of the checkout that the package was imported from.")
+    remarks: list[str] = pdt.Field(
+        [], description="What is unusual: code from another folder, an unknown commit, variables that are ignored."
+    )
     modules: Mapping[str, str] = pdt.Field({}, description="SHA-256 of each module of the package.")
     source: SourceNotebook | None = pdt.Field(None, description="The notebook of the job, before its execution.")
     notebook: str | None = pdt.Field(None, description="The executed notebook; None for a run in process.")
@@ -827,14 +935,15 @@ def begin(
         started: an aware time, by default now.
         verb: what the job is called on the command line.
     """
-    masked = mask(configuration)
+    masked, git = mask(configuration), code_state()
     return Provenance(
         **describe_environment()._asdict(),
         verb=verb,
         distributions=installed_distributions(),
         threads=threads(),
         seeds=_seeds(masked),
-        git=_git_state_with_patch(osvariables.project()),
+        git=git,
+        remarks=code_remarks(git),
         modules=module_hashes(),
         source=None if verb is None else source_notebook(verb),
         directory=_from_root(Path.cwd()),
@@ -844,17 +953,9 @@ def begin(
     )
 
 
-def _git_state_with_patch(folder: Path) -> GitState:
-    state = git_state(folder)
-    if not state.dirty:
-        return state
-    patch, left_out = git_patch(folder)
-    return state.model_copy(update={"patch": patch, "left_out": left_out})
-
-
 def _from_root(path: Path) -> str:
     """Write a path from the root of the checkout, if it is in there: another checkout has other roots."""
-    root = osvariables.checkout()
+    root = osvariables.package_checkout()
     return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()
 
 
@@ -919,9 +1020,8 @@ def embed(notebook: Path, records: Sequence[str]) -> None:
     """
     content = json.loads(notebook.read_text(encoding="utf-8"))
     content["metadata"][osvariables.PACKAGE] = {"records": [_plain(record) for record in records]}
-    draft = notebook.with_name(f".{notebook.name}.part")
-    draft.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    draft.replace(notebook)
+    with files.replacing(notebook) as draft:
+        draft.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _plain(record: str) -> Any:

@@ -40,6 +40,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors, kinds, models, schemas
+from . import osvariables
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ class Saver(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     KIND: str
 
     path: str = pdt.Field("model", description="Name of the model within its run.")
+
+    @pdt.field_validator("path")
+    @classmethod
+    def _check_path(cls, path: str) -> str:
+        found = [character for character in dict.fromkeys(path) if character in "/:.%'\""]
+        if found or not path.strip():
+            fault = f"it has {' and '.join(map(repr, found))} in it" if found else "it is empty"
+            raise ValueError(f"{path!r} cannot be the name of a model within its run: {fault}; use e.g. 'model'")
+        return path
 
     @abc.abstractmethod
     def save(self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs) -> "ModelInfo":
@@ -165,7 +175,7 @@ class CustomSaver(Saver):
     ) -> "ModelInfo":
         from mlflow.models import Model
 
-        wrapped, example = _pyfunc(model), _example(input_example)
+        wrapped, example = _pyfunc(model), _kept_example(input_example)
         _try_out(wrapped, example, signature)
         saved = Model.log(
             artifact_path=None,
@@ -204,7 +214,7 @@ class BuiltinSaver(Saver):
                 model.get_internal_model(),
                 name=self.path,
                 signature=signature,
-                input_example=_example(input_example),
+                input_example=_kept_example(input_example),
                 pip_requirements=pip_requirements(model),
                 code_paths=_code_paths(model),
                 **pickled,
@@ -218,6 +228,15 @@ SaverKind = Annotated[CustomSaver | BuiltinSaver, pdt.Field(discriminator="KIND"
 def _example(inputs: schemas.Inputs) -> pd.DataFrame:
     """Return rows as a caller would send them: features only, in the types of the signature."""
     return signers.to_signature_types(inputs[schemas.InputsSchema.features()])
+
+
+def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
+    """Return the rows that MLflow keeps as an example, far dates as the nearest that it can count."""
+    example = _example(inputs)
+    low, high = pd.Timestamp("1678-01-01"), pd.Timestamp("2261-12-31")
+    far = example.select_dtypes("datetime64[us]")
+    near = {name: dates.clip(low, high).astype("datetime64[ns]") for name, dates in far.items()}
+    return pd.DataFrame({name: near.get(name, values) for name, values in example.items()}, index=example.index)
 
 
 # %% ../../nbs/io/registries.ipynb #4060628e
@@ -343,7 +362,9 @@ class Register(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
 
     KIND: str
 
-    tags: dict[str, Any] = pdt.Field({}, description="Tags of the registered version.")
+    tags: Annotated[dict[str, Any], pdt.AfterValidator(osvariables.check_tags)] = pdt.Field(
+        {}, description="Tags of the registered version."
+    )
 
     @abc.abstractmethod
     def register(self, name: str, model_uri: str) -> "ModelVersion":
@@ -387,6 +408,12 @@ def _quiet() -> Any:
 LATEST = "latest"
 
 
+def _named(name: str) -> str:
+    """Return the condition of a search for the versions of a model; its name has one kind of quotes at most."""
+    quote = '"' if "'" in name else "'"
+    return f"name={quote}{name}{quote}"
+
+
 def find_version(client: "MlflowClient", name: str, alias_or_version: str | int) -> "ModelVersion":
     """Find a registered version.
 
@@ -412,14 +439,14 @@ def find_version(client: "MlflowClient", name: str, alias_or_version: str | int)
             "The train job registers one."
         ) from error
     if alias_or_version == LATEST:
-        found = client.search_model_versions(f"name='{name}'", order_by=["version_number DESC"], max_results=1)
+        found = client.search_model_versions(_named(name), order_by=["version_number DESC"], max_results=1)
         if found:
             return found[0]
     number = aliases.get(str(alias_or_version), str(alias_or_version))
     try:
         return client.get_model_version(name, number)
     except MlflowException as error:
-        versions = sorted(int(found.version) for found in client.search_model_versions(f"name='{name}'"))
+        versions = sorted(int(found.version) for found in client.search_model_versions(_named(name)))
         raise errors.RegistryError(
             f"the model {name!r} has no version or alias {alias_or_version!r}"
             f"{errors.nearest(alias_or_version, aliases)} (it has {_listed(_ranges(versions), 'the versions ')} and "

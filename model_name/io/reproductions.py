@@ -61,7 +61,7 @@ def _record_in_mlflow(run_id: str, service: services.MlflowService) -> provenanc
 
     place = provenance.mask(service.resolved_tracking_uri)
     try:
-        file = services._sqlite_path(service.resolved_tracking_uri)
+        file = osvariables.sqlite_path(service.resolved_tracking_uri)
         if file is not None and not file.exists():  # opening it would make it
             raise mlflow.MlflowException("there is no such file")
         client = service.client()
@@ -122,7 +122,7 @@ def compare_code(record: provenance.Provenance) -> list[Difference]:
 
 def _way_back(git: provenance.GitState) -> str:
     """Say where the code of a record is."""
-    short, folder = str(git.commit)[:12], osvariables.project()
+    short, folder = str(git.commit)[:12], osvariables.package_checkout() or osvariables.project()
     if not provenance.has_commit(folder, str(git.commit)):
         return f"the commit {short} of the record is not in this clone: git fetch may bring it"
     patch = ", with changes, which are in the record as git.patch" if git.dirty else ""
@@ -153,7 +153,7 @@ def _system(platform: str) -> str:
 # %% ../../nbs/io/reproductions.ipynb #e2a61f46
 def notes(record: provenance.Provenance) -> list[str]:
     """Say what is different and need not make a difference."""
-    here = provenance.git_state(osvariables.project())
+    here = provenance.git_state(osvariables.package_checkout() or osvariables.project())
     said = []
     if record.git.commit and record.git.commit != here.commit:
         said.append(f"another commit ({record.git.commit[:12]} then, {str(here.commit)[:12]} now)")

@@ -81,7 +81,11 @@ def from_files() -> dict[str, str]:
     from dotenv import dotenv_values
 
     found: dict[str, str] = {}
-    for file in osvariables.env_files():
+    try:
+        places = osvariables.env_files()
+    except errors.ConfigError:  # the working directory is gone, and what says so comes here, too
+        return found
+    for file in places:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             found |= {name: value for name, value in dotenv_values(file, encoding="utf-8").items() if value}
     return found

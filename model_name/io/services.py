@@ -13,6 +13,7 @@ __all__ = [
     "Service",
     "LoggerService",
     "AlertsService",
+    "is_on_this_machine",
     "MlflowRunConfig",
     "find_runs",
     "end_runs",
@@ -24,6 +25,7 @@ __all__ = [
 import abc
 import contextlib
 import http.client
+import ipaddress
 import logging
 import os
 import socket
@@ -35,7 +37,7 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TextIO
 from urllib.parse import urlsplit
 
 import loguru
@@ -114,6 +116,8 @@ class LoggerService(Service):
 
     def _in_colours(self) -> bool:
         """Tell whether the sink shows colours: terminals do, and notebooks."""
+        if os.environ.get("NO_COLOR"):  # https://no-color.org
+            return False
         stream = _STREAMS[self.sink]() if self.sink in _STREAMS else None
         return stream is not None and (stream.isatty() or type(stream).__module__ == "ipykernel.iostream")
 
@@ -166,8 +170,28 @@ class AlertsService(Service):
 _CONNECT_SECONDS = 5.0
 
 
+def is_on_this_machine(host: str | None) -> bool:
+    """Tell whether the host of an address is the machine itself."""
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return host == "localhost" or (host or "").endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def _bypass_proxy(uri: str) -> None:
+    """Let a server on this machine be asked directly, by everybody in this process: a proxy cannot reach it."""
+    host = urlsplit(uri).hostname
+    if not is_on_this_machine(host) or not urllib.request.getproxies() or urllib.request.proxy_bypass(str(host)):
+        return
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [known, str(host), f"[{host}]"]))
+    loguru.logger.info("The MLflow server at {} is on this machine and is asked without the proxy", host)
+
+
 def _reach(uri: str) -> None:
     """Fail within seconds when nothing answers at an http(s) address; any answer will do, a refusal too."""
+    _bypass_proxy(uri)
     scheme, place, path, *_ = urlsplit(uri)
     place = place.rpartition("@")[2]  # without user and password
     try:
@@ -204,9 +228,8 @@ def _reach_database(uri: str) -> None:
         ) from error
 
 
-def _sqlite_path(uri: str) -> Path | None:
-    """Return the file of a SQLite address, or nothing for other addresses."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+# What SQLite and its Python driver understand after the question mark of an address.
+_SQLITE_OPTIONS = {"uri", "mode", "cache", "timeout", "check_same_thread", "isolation_level", "immutable", "nolock"}
 
 
 def _check_address(uri: str) -> None:
@@ -216,13 +239,21 @@ def _check_address(uri: str) -> None:
             f"MLflow keeps runs in a data base or on a server, not in the folder {uri!r}: "
             "use e.g. sqlite:///mlflow.db or http://127.0.0.1:5000"
         )
+    before, mark, query = uri.partition("?")
+    names = {option.partition("=")[0] for option in query.split("&")}
+    if mark and uri.startswith("sqlite") and not names <= _SQLITE_OPTIONS:
+        meant = uri.removeprefix("sqlite:///")
+        raise errors.ServiceError(
+            f"a question mark ends the path of an address, so MLflow would keep its data in {before!r}: if the file is "
+            f"{meant!r}, its address is {osvariables.sqlite_address(Path(meant))!r}"
+        )
 
 
 # %% ../../nbs/io/services.ipynb #eaa5475b
 @contextlib.contextmanager
 def _creation_lock(uri: str) -> Iterator[None]:
     """Let one process at a time open a SQLite store, so that one creates its tables and the others find them."""
-    path = _sqlite_path(uri)
+    path = osvariables.sqlite_path(uri)
     if path is None:
         yield
         return
@@ -258,8 +289,13 @@ class MlflowRunConfig(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
     name: str = pdt.Field(description="Name of the run.")
     description: str | None = pdt.Field(None, description="What the run is for, shown in the MLflow interface.")
-    tags: dict[str, Any] | None = pdt.Field(None, description="Tags of the run.")
-    log_system_metrics: bool | None = pdt.Field(False, description="Sample processor and memory during the run.")
+    tags: Annotated[dict[str, Any] | None, pdt.AfterValidator(osvariables.check_tags)] = pdt.Field(
+        None, description="Tags of the run."
+    )
+    log_system_metrics: bool | None = pdt.Field(
+        False,
+        description="Sample processor and memory during the run; null reads MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.",
+    )
 
 
 # %% ../../nbs/io/services.ipynb #d7ced920
@@ -315,6 +351,54 @@ def _end_runs_of_the_dead(service: "MlflowService") -> None:
         loguru.logger.warning("Runs of dead processes are not looked for: {}", str(error).partition("\n")[0])
 
 
+# %% ../../nbs/io/services.ipynb #22f6b5a4
+_EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
+_OWN_RUN, _CONFIGURED = "a job starts a run of its own", "the configuration of the job says it"
+_IGNORED = {
+    "MLFLOW_RUN_ID": _OWN_RUN,
+    "_MLFLOW_ENABLE_SGC_RUN_RESUMPTION_FOR_DATABRICKS_JOBS": _OWN_RUN,
+    _EXPERIMENT_ID: "MLFLOW_EXPERIMENT_NAME or mlflow_service.experiment_name chooses the experiment",
+    "MLFLOW_RUN_CONTEXT": f"{_CONFIGURED} (run_config.tags)",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": f"{_CONFIGURED} (run_config.log_system_metrics)",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "what a run has to say is written before it ends",
+    "MLFLOW_ACTIVE_MODEL_ID": "metrics belong to the run and to the model that it makes",
+    "_MLFLOW_ACTIVE_MODEL_ID": "metrics belong to the run and to the model that it makes",
+}
+_experiments_of_jobs: set[str] = set()  # those whose number MLflow has put into the environment for a job of ours
+
+
+@contextlib.contextmanager
+def _own_run(keep: tuple[str, ...]) -> Iterator[None]:
+    """Hide from MLflow what would change a run; afterwards everything is as it was."""
+    import mlflow
+
+    hidden = {name: os.environ.pop(name) for name in _IGNORED if name in os.environ and name not in keep}
+    active_model = mlflow.get_active_model_id()
+    if active_model is not None:
+        mlflow.clear_active_model()
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+        if active_model is not None:
+            with contextlib.suppress(mlflow.MlflowException):  # a variable can name a model that is not there
+                mlflow.set_active_model(model_id=active_model)
+
+
+# %% ../../nbs/io/services.ipynb #d5c71e99
+def _refuse_run_of_another_store(uri: str) -> None:
+    """Refuse to point MLflow to another store while a run is active: that run could not be ended any more."""
+    import mlflow
+
+    active, current = mlflow.active_run(), mlflow.get_tracking_uri()
+    same = current == uri or (osvariables.sqlite_path(current) or current) == osvariables.sqlite_path(uri)
+    if active is not None and not same:
+        raise errors.ServiceError(
+            f"the MLflow run {active.info.run_id} is active in {secrets.scrub(current)}, and the job records in "
+            f"{secrets.scrub(uri)}: end that run first (mlflow.end_run()), or start it in the store of the job"
+        )
+
+
 # %% ../../nbs/io/services.ipynb #4bfd2e85
 class MlflowService(Service):
     """MLflow tracking and the model registry."""
@@ -323,8 +407,12 @@ class MlflowService(Service):
 
     tracking_uri: str | None = pdt.Field(None, description="Tracking store; null reads MLFLOW_TRACKING_URI.")
     registry_uri: str | None = pdt.Field(None, description="Model registry; null reads MLFLOW_REGISTRY_URI.")
-    experiment_name: str | None = pdt.Field(None, description="Experiment; null reads MLFLOW_EXPERIMENT_NAME.")
-    registry_name: str | None = pdt.Field(None, description="Model; null reads MLFLOW_REGISTERED_MODEL_NAME.")
+    experiment_name: Annotated[str, pdt.AfterValidator(osvariables.check_experiment_name)] | None = pdt.Field(
+        None, description="Experiment; null reads MLFLOW_EXPERIMENT_NAME."
+    )
+    registry_name: Annotated[str, pdt.AfterValidator(osvariables.check_model_name)] | None = pdt.Field(
+        None, description="Model; null reads MLFLOW_REGISTERED_MODEL_NAME."
+    )
     autolog_disable: bool = pdt.Field(True, description="No automatic logging: the jobs log what matters themselves.")
     autolog_disable_for_unsupported_versions: bool = pdt.Field(False, description="None for untested versions.")
     autolog_exclusive: bool = pdt.Field(False, description="Log automatically into runs that MLflow starts itself.")
@@ -333,6 +421,8 @@ class MlflowService(Service):
     autolog_log_models: bool = pdt.Field(False, description="Log models automatically.")
     autolog_log_datasets: bool = pdt.Field(False, description="Log data sets automatically.")
     autolog_silent: bool = pdt.Field(False, description="Say nothing about automatic logging.")
+
+    _remarks: list[str] = pdt.PrivateAttr(default_factory=list)
 
     def start(self) -> None:
         """Point MLflow at its stores and the experiment; the first process to come creates what is not there.
@@ -354,6 +444,7 @@ class MlflowService(Service):
 
         for name, level in _LOG_LEVELS.items():
             logging.getLogger(name).setLevel(level)
+        _refuse_run_of_another_store(self.resolved_tracking_uri)
         mlflow.set_tracking_uri(self.resolved_tracking_uri)
         mlflow.set_registry_uri(self.resolved_registry_uri)
         with _creation_lock(self.resolved_tracking_uri):
@@ -386,7 +477,7 @@ class MlflowService(Service):
         try:
             found = mlflow.get_experiment_by_name(name)
             if found is None:
-                store = _sqlite_path(self.resolved_tracking_uri)
+                store = osvariables.sqlite_path(self.resolved_tracking_uri)
                 place = (store.parent / "mlartifacts").as_uri() if store else None
                 mlflow.create_experiment(name, artifact_location=place)
             elif found.lifecycle_stage != "active":
@@ -394,14 +485,21 @@ class MlflowService(Service):
                     f"the MLflow experiment {name!r} was deleted: restore it with `mlflow experiments restore -x "
                     f"{found.experiment_id}`, or choose another name with MLFLOW_EXPERIMENT_NAME"
                 )
-            mlflow.set_experiment(name)
+            chosen = os.environ.get(_EXPERIMENT_ID)
+            number = mlflow.set_experiment(name).experiment_id  # which sets the variable for processes that it starts
+            if chosen not in (None, number, *_experiments_of_jobs):
+                self._remarks.append(f"{_EXPERIMENT_ID}={chosen} is ignored: {_IGNORED[_EXPERIMENT_ID]}")
+            _experiments_of_jobs.add(number)
         except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             reason = str(error).splitlines()[0]
             raise errors.ServiceError(f"MLflow cannot open the experiment {name!r} in its store: {reason}") from error
 
     @contextlib.contextmanager
     def run_context(self, run_config: MlflowRunConfig) -> "Iterator[mlflow.ActiveRun]":
-        """Run something inside an MLflow run, which ends as FAILED when it raises.
+        """Run something inside an MLflow run of its own, which ends as FAILED when it raises.
+
+        Inside a run that is active already, in a notebook say, it is nested in that one. What the environment says
+        about runs is ignored; `remarks` tells it.
 
         Args:
             run_config: name, description and tags of the run.
@@ -414,13 +512,30 @@ class MlflowService(Service):
         tags = processes.ProcessId.own().tags() | secrets.scrubber().everywhere(run_config.tags or {})
         if execution := os.environ.get(EXECUTION_VARIABLE):
             tags[EXECUTION_TAG] = execution
-        with mlflow.start_run(
-            run_name=run_config.name,
-            tags=tags,
-            description=run_config.description,
-            log_system_metrics=run_config.log_system_metrics,
-        ) as run:
+        system_metrics = run_config.log_system_metrics
+        with (
+            _own_run(keep=() if system_metrics is not None else ("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",)),
+            mlflow.start_run(
+                run_name=run_config.name,
+                nested=mlflow.active_run() is not None,
+                tags=tags,
+                description=run_config.description,
+                log_system_metrics=system_metrics,
+            ) as run,
+        ):
             yield run
+
+    def remarks(self, run_config: MlflowRunConfig) -> list[str]:
+        """Say which variables of the environment a run follows or ignores, if somebody would not expect it."""
+        ignored = {name: why for name, why in _IGNORED.items() if name in os.environ and name != _EXPERIMENT_ID}
+        if run_config.log_system_metrics is None:
+            ignored.pop("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", None)
+        followed = [name for name in ("MLFLOW_WORKSPACE",) if name in os.environ]
+        return [
+            *self._remarks,
+            *(f"{name} is set and ignored: {why}" for name, why in ignored.items()),
+            *(f"{name}={os.environ[name]} is followed: runs and models are in this workspace" for name in followed),
+        ]
 
     def client(self) -> "MlflowClient":
         """Return a client of the tracking server and the registry."""

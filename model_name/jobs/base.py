@@ -15,6 +15,8 @@ __all__ = [
     "require_values",
     "require_variety",
     "Recorder",
+    "warn",
+    "rows_digest",
     "Job",
 ]
 
@@ -35,7 +37,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import conversions, errors
-from ..io import provenance, secrets, services
+from ..io import osvariables, provenance, secrets, services
 from ..io.provenance import Fingerprint as Fingerprint
 
 if TYPE_CHECKING:
@@ -59,11 +61,14 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
     experiment: str = pdt.Field(description="MLflow experiment of the run.")
     metrics: dict[str, float] = pdt.Field({}, description="Figures of merit by name.")
     refusals: tuple[str, ...] = pdt.Field((), description="Why a gate says no; none when it does not.")
+    warnings: tuple[str, ...] = pdt.Field((), description="What a person should look at, though nothing was refused.")
     figures: dict[str, Any] = pdt.Field({}, exclude=True, repr=False, description="Matplotlib figures by name.")
 
     def facts(self) -> dict[str, str]:
         """Return what the table in a notebook shows: what was done, and how well; the same on every run."""
-        return {"job": self.job, "done": self.summary} | {name: f"{value:,.4g}" for name, value in self.metrics.items()}
+        warned = {f"warning {number}": text for number, text in enumerate(self.warnings, start=1)}
+        values = {name: f"{value:,.4g}" for name, value in self.metrics.items()}
+        return {"job": self.job, "done": self.summary} | warned | values
 
     def gate(self) -> None:
         """Go on only when there is no reason not to.
@@ -341,6 +346,22 @@ class Recorder:
         mlflow.set_tags(secrets.scrubber().everywhere(values))
 
 
+# %% ../../nbs/jobs/base.ipynb #ba5e0a02
+def warn(recorder: Recorder, **warnings: str) -> tuple[str, ...]:
+    """Log warnings, and tag the run with each under its name; those that are empty are left out."""
+    found = {name: text for name, text in warnings.items() if text}
+    for text in found.values():
+        recorder.logger.warning("{}", text)
+    recorder.tags(**found)
+    return tuple(found.values())
+
+
+def rows_digest(*tables: pd.DataFrame) -> str:
+    """Return a digest of rows that does not depend on their order, e.g. of inputs and targets side by side."""
+    hashes = np.sort(provenance.row_hashes(pd.concat(tables, axis=1)))
+    return hashlib.sha256(hashes.tobytes()).hexdigest()
+
+
 # %% ../../nbs/jobs/base.ipynb #1dae3ff5
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Give the values of nested mappings dotted names."""
@@ -351,6 +372,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 # %% ../../nbs/jobs/base.ipynb #db532aed
+# Without these, MLflow puts in the commit of the repository that the main program happens to be in.
+_NO_COMMIT = dict.fromkeys(("mlflow.source.git.commit", "mlflow.source.git.branch"), "unknown")
+
+
 class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the jobs.
 
@@ -386,6 +411,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
     def __enter__(self) -> Self:
         """Start the services."""
+        osvariables.tolerate_warnings()
         with contextlib.ExitStack() as stack:
             for service in self.started():
                 service.start()
@@ -415,8 +441,12 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
         notebook = os.environ.get(services.NOTEBOOK_VARIABLE)
         begun = provenance.begin({"job": self.described()}, notebook=notebook, verb=self.VERB)
-        begun = begun.model_copy(update={"reproduces": self.reproduces})
-        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}"} | begun.tags() | (run_config.tags or {})
+        remarks = [*begun.remarks, *self.mlflow_service.remarks(run_config)]
+        begun = begun.model_copy(update={"reproduces": self.reproduces, "remarks": remarks})
+        for remark in remarks:
+            self.logger.warning("{}", remark)
+        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}", **_NO_COMMIT} | begun.tags()
+        tags |= run_config.tags or {}
         with contextlib.ExitStack() as stack:
             run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
             recorder = Recorder(run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger)

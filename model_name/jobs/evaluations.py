@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/jobs/evaluations.ipynb #f28b8b9d
+import json
 import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
@@ -246,6 +247,13 @@ def _draw(table: pd.DataFrame, slices: pd.DataFrame, scored: pd.DataFrame) -> di
     return drawn | {"timeline": figures.timeline(scored), "residuals": figures.residuals(scored)}
 
 
+# %% ../../nbs/jobs/evaluations.ipynb #e7a10001
+def _comparable(metrics: metrics_.MetricsKind, inputs: schemas.Inputs, targets: schemas.Targets) -> dict[str, str]:
+    """Return the tags by which promotion compares two versions: which rows were judged, and what is better."""
+    better = {metric.name: metric.greater_is_better for metric in metrics}
+    return {"evaluated_rows": base.rows_digest(inputs, targets), "greater_is_better": json.dumps(better)}
+
+
 # %% ../../nbs/jobs/evaluations.ipynb #c0572f6f
 class EvaluationsJob(base.Job):
     """Judge a registered version."""
@@ -275,6 +283,12 @@ class EvaluationsJob(base.Job):
     beat_naive: bool = pdt.Field(True, description="Refuse a version that is no better than the naive forecast.")
     slices: list[str] | None = pdt.Field(None, description="Columns to slice by; null takes those the schema marks.")
     resamples: int = pdt.Field(500, ge=1, description="Draws of the bootstrap.")
+    model_type: Literal["regressor", "classifier"] | None = pdt.Field(
+        None, description="Kind of the model, as other packages name it. The schema decides; another one is refused."
+    )
+    evaluators: list[Literal["default"]] = pdt.Field(
+        ["default"], description="Evaluators, as other packages name them; there is one."
+    )
 
     def run(self) -> EvaluationsResult:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
@@ -292,6 +306,9 @@ class EvaluationsJob(base.Job):
             when = inputs[schemas.InputsSchema.marked("time")]
             scored = base.side_by_side(targets[chosen], model.predict(inputs[chosen]), when[chosen])
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
+            doubt = metrics_.too_good(model.predict, inputs[chosen], targets[chosen], scored)
+            warned = base.warn(recorder, nearly_perfect=doubt)
+            recorder.tags(**_comparable(metrics, inputs[chosen], targets[chosen]))
             naive = base.side_by_side(targets[chosen], naive_forecast(inputs, targets, chosen))
             table = judge(metrics, scored, naive, bootstrap(metrics, scored, _blocks(inputs[chosen]), self.resamples))
             by = schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
@@ -308,6 +325,7 @@ class EvaluationsJob(base.Job):
             experiment=self.mlflow_service.resolved_experiment_name,
             metrics={str(name): float(value) for name, value in table["model"].items()},
             refusals=refusals,
+            warnings=warned,
             figures=drawn,
             registry_name=name,
             model_version=int(version.version),
@@ -318,7 +336,7 @@ class EvaluationsJob(base.Job):
             slices=slices,
             scored=scored,
         )
-        self.alerts_service.notify("Evaluation finished", "; ".join([result.summary, *refusals]))
+        self.alerts_service.notify("Evaluation finished", "; ".join([result.summary, *refusals, *warned]))
         return result
 
     def all_metrics(self) -> metrics_.MetricsKind:
@@ -334,6 +352,14 @@ class EvaluationsJob(base.Job):
     def _check_thresholds(self) -> "EvaluationsJob":
         self.all_metrics()
         return self
+
+    @pdt.field_validator("model_type")
+    @classmethod
+    def _check_model_type(cls, model_type: str | None) -> str | None:
+        expected = {"regression": "regressor", "classification": "classifier"}[schemas.task()]
+        if model_type not in (None, expected):
+            raise ValueError(f"the target {schemas.target_name()!r} makes this a {schemas.task()}: {expected}, or null")
+        return model_type
 
     @pdt.field_validator("slices")
     @classmethod

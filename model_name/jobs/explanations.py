@@ -10,7 +10,7 @@ import base64
 import html
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -53,7 +53,8 @@ def permutation_importances(
     truth = _scores(metric, targets, model.predict(inputs), draws)
     for feature in tqdm(schemas.InputsSchema.features(), desc="Shuffling", unit="feature", delay=2, leave=False):
         order = random.permutation(len(inputs))
-        shuffled: Any = inputs.assign(**{feature: inputs[feature].array[order]})
+        shuffled: Any = inputs.copy(deep=False)
+        shuffled[feature] = inputs[feature].array[order]
         lost = truth - _scores(metric, targets, model.predict(shuffled), draws)
         low, high = np.nanquantile(lost[1:], [0.025, 0.975])
         rows[feature] = {"permutation": lost[0], "low": low, "high": high}
@@ -113,18 +114,41 @@ def page(title: str, facts: dict[str, str], tables: dict[str, pd.DataFrame], dra
 
 
 # %% ../../nbs/jobs/explanations.ipynb #21a0f6c0
-_PILOT = 8  # samples
+_GROWTH, _PILOT_SHARE = 8, 0.1  # sizes of the pilot: 1, 8, 64, ...; and the share of the time that one of them may take
 _NO_LIMIT = 1e9  # seconds, for a run that reproduces another: it explains as many samples as that one had time for
 
 
-def _affordable(model: models.Model, inputs: schemas.Inputs, budget: float) -> tuple[int, float]:
-    """Explain a few samples; return how many the budget allows for, and how long all would take."""
-    model.explain(inputs.head(1))  # the first explanation compiles or loads code, which says nothing about the others
-    few = inputs.head(_PILOT)
-    start = time.perf_counter()
-    model.explain(few)
-    seconds = (time.perf_counter() - start) / len(few)
-    return max(1, int(budget / seconds)), seconds * len(inputs)
+def _affordable(seconds_of: Callable[[int], float], count: int, budget: float) -> tuple[int, float]:
+    """Return how many samples can be explained in time, and how long all of them would take, both from a pilot.
+
+    Args:
+        seconds_of: explains a number of samples and returns the seconds that it took.
+        count: how many samples there are.
+        budget: seconds.
+    """
+    size, seconds = 1, seconds_of(1)
+    fixed, per_sample = 0.0, seconds  # nothing is known yet about the cost of a call
+    while (most := seconds * count / size) > budget and seconds <= budget:
+        larger = min(size * _GROWTH, count)
+        if larger == size or (size > 1 and fixed + per_sample * larger > budget * _PILOT_SHARE):
+            break
+        before, (size, seconds) = (size, seconds), (larger, seconds_of(larger))
+        per_sample = max(0.0, seconds - before[1]) / (size - before[0])
+        fixed = seconds - per_sample * size
+    if most <= budget or fixed + per_sample * count <= budget:
+        return count, min(most, fixed + per_sample * count)
+    return max(1, int((budget - fixed) / per_sample) if per_sample else 1), fixed + per_sample * count
+
+
+def _stopwatch(model: models.Model, inputs: schemas.Inputs) -> Callable[[int], float]:
+    """Return a function that explains a number of samples, the first ones, and returns the seconds that it took."""
+
+    def seconds_of(count: int) -> float:
+        start = time.perf_counter()
+        model.explain(inputs.head(count))
+        return time.perf_counter() - start
+
+    return seconds_of
 
 
 # %% ../../nbs/jobs/explanations.ipynb #2363f4c9
@@ -181,7 +205,9 @@ class ExplanationsJob(base.Job):
     over_budget: Literal["reduce", "refuse"] = pdt.Field(
         "reduce", description="What to do if they would take longer: explain fewer samples, or refuse."
     )
-    n_jobs: int = pdt.Field(-1, description="Threads; -1 is one for each core.")
+    n_jobs: int | None = pdt.Field(
+        None, description="Threads; -1 is one for each core, null as many as the work is worth and are free."
+    )
     seed: int = pdt.Field(42, ge=0, description="Seed of the choice of rows and of the shuffles.")
 
     def run(self) -> ExplanationsResult:  # noqa: D102
@@ -256,7 +282,9 @@ class ExplanationsJob(base.Job):
 
     def _within_budget(self, model: models.Model, inputs: schemas.Inputs) -> schemas.Inputs:
         """Return as many rows as can be explained in time."""
-        count, seconds = _affordable(model, inputs, self.budget_seconds)
+        seconds_of = _stopwatch(model, inputs)
+        seconds_of(1)  # compiles or loads code
+        count, seconds = _affordable(seconds_of, len(inputs), self.budget_seconds)
         if count >= len(inputs):
             return inputs
         said = f"{len(inputs):,} samples would take {seconds:,.1f} s, more than the {self.budget_seconds:,g} s allowed"
@@ -268,9 +296,10 @@ class ExplanationsJob(base.Job):
     def _table(self, found: attributions.Attributions, inputs: schemas.Inputs) -> pd.DataFrame:
         """Lay out the values of samples with what they add up to."""
         table = models.to_table(found, inputs.index)
+        sums = {"base_value": np.broadcast_to(found.base, found.answers.shape), "explained_value": found.answers}
         for output, label in enumerate(found.endings):
-            table[f"base_value{label}"] = found.base[output]
-            table[f"explained_value{label}"] = found.answers[:, output]
+            for name, values in sums.items():
+                table[_free_name(f"{name}{label}", table)] = values[:, output]
         return table
 
     def _importances(
@@ -363,3 +392,11 @@ class ExplanationsJob(base.Job):
         self.logger.info(
             "Explained {:,} samples in {:.1f} s; sums are off by {:.1e} at most", result.rows, seconds, result.residual
         )
+
+
+# %% ../../nbs/jobs/explanations.ipynb #9023e6af
+def _free_name(name: str, taken: Container[str]) -> str:
+    """Return a name that is not taken yet: with underscores at its end where it is."""
+    while name in taken:
+        name += "_"
+    return name

@@ -31,7 +31,16 @@ class TrainingResult(base.JobResult):
     test_rows: int = pdt.Field(description="Later rows that it was scored on.")
     fit_seconds: float = pdt.Field(description="Seconds that fitting took.")
     tuned_run: str | None = pdt.Field(None, description="Tuning run that the parameters are from.")
+    tuned_parameters: dict[str, Any] = pdt.Field({}, description="Parameters of the model that are from it.")
+    kept_parameters: dict[str, Any] = pdt.Field(
+        {}, description="Parameters that it has found, too, and that stayed as configured."
+    )
     scored: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Test rows: target and outputs.")
+
+    def facts(self) -> dict[str, str]:
+        """Return what the table in a notebook shows."""
+        parts = {"tuned": self.tuned_parameters, "kept as configured": self.kept_parameters}
+        return super().facts() | {name: tuning.listed(params) for name, params in parts.items() if params}
 
     def worst(self, rows: int) -> pd.DataFrame:
         """Return the test rows with the largest errors; of labels, those that were wrong with the most confidence."""
@@ -63,6 +72,12 @@ class TrainingJob(base.Job):
     tuned_required: bool = pdt.Field(
         True, description="Refuse tuned: latest where there is no tuning run; false then trains as configured."
     )
+    keep_configured: list[str] | None = pdt.Field(
+        None,
+        validate_default=True,
+        description="Parameters of the model that stay as configured, whatever was tuned; null means those that the "
+        "configuration names, [] none.",
+    )
     metrics: metrics_.MetricsKind = pdt.Field(
         default_factory=metrics_.default_metrics, description="Metrics of the test rows; the task decides the default."
     )
@@ -81,13 +96,29 @@ class TrainingJob(base.Job):
             raise ValueError(f"give latest, the id of a tuning run (32 digits and letters a-f), or null{near}")
         return tuned
 
+    @pdt.field_validator("keep_configured")
+    @classmethod
+    def _name_what_is_kept(cls, names: list[str] | None, info: pdt.ValidationInfo) -> list[str] | None:
+        model = info.data.get("model")
+        if model is None:  # is wrong itself, which is said where it stands
+            return names
+        parameters = model.get_params()
+        if names is None:
+            return sorted(model.model_fields_set & parameters.keys())
+        for name in names:
+            if name not in parameters:
+                near = errors.nearest(name, parameters) or "."
+                known = ", ".join(sorted(parameters))
+                raise ValueError(f"{model.KIND} has no parameter {name!r}{near} It has {known}")
+        return names
+
     def run(self) -> TrainingResult:  # noqa: D102
         with self.recording(self.run_config) as recorder:
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             train, test = self._split(inputs, targets)
             metrics_.try_out(self.metrics, targets.iloc[test])
-            chosen, tuned_run = self._choose(recorder, inputs.iloc[train], inputs.iloc[test])
+            chosen, tuned_run, tuned_parameters = self._choose(recorder, inputs.iloc[train], inputs.iloc[test])
             recorder.parameters(model=chosen.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
             model, seconds = self._fit(chosen, inputs.iloc[train], targets.iloc[train])
             when = inputs[schemas.InputsSchema.marked("time")]
@@ -95,6 +126,8 @@ class TrainingJob(base.Job):
             values = {metric.name: metric.value(scored, scored) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
+            doubt = metrics_.too_good(model.predict, inputs.iloc[test], targets.iloc[test], scored)
+            warnings = base.warn(recorder, nearly_perfect=doubt)
             drawn = self._draw(scored)
             recorder.figures(drawn)
             guards.keep_seen_rows(inputs.iloc[train])
@@ -103,10 +136,11 @@ class TrainingJob(base.Job):
         result = TrainingResult(
             job=self.KIND,
             summary=f"version {version.version} of {version.name!r}: {self.model.KIND} fitted on {len(train):,} rows, "
-            f"scored on {len(test):,}" + (f", with the parameters of tuning run {tuned_run[:8]}" if tuned_run else ""),
+            f"scored on {len(test):,}{self._origin_of_parameters(tuned_run, tuned_parameters)}",
             run_id=recorder.run_id,
             experiment=self.mlflow_service.resolved_experiment_name,
             metrics=values,
+            warnings=warnings,
             figures=drawn,
             registry_name=version.name,
             model_version=int(version.version),
@@ -114,9 +148,10 @@ class TrainingJob(base.Job):
             test_rows=len(test),
             fit_seconds=seconds,
             tuned_run=tuned_run,
+            **self._sort_parameters(tuned_parameters),
             scored=scored,
         )
-        self.alerts_service.notify("Training finished", result.summary)
+        self.alerts_service.notify("Training finished", "; ".join([result.summary, *warnings]))
         return result
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
@@ -136,8 +171,8 @@ class TrainingJob(base.Job):
 
     def _choose(
         self, recorder: base.Recorder, train: schemas.Inputs, test: schemas.Inputs
-    ) -> tuple[models.Model, str | None]:
-        """Return the model to fit, and the tuning run that its parameters are from; record which one."""
+    ) -> tuple[models.Model, str | None, dict[str, Any]]:
+        """Return the model to fit, the tuning run that was used and what that has found; record which one."""
         found = tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name) if self.tuned else None
         if self.tuned and found is None:
             _require_no_tuning(self.tuned_required, self.mlflow_service.resolved_experiment_name)
@@ -145,16 +180,47 @@ class TrainingJob(base.Job):
         recorder.tags(tuned_run=found[0] if found else "none")
         recorder.pin(tuned=found[0] if found else None)
         if found is None:
-            return self.model, None
+            return self.model, None, {}
         run_id, tuned = found
         self.logger.info("Taking the parameters of the tuning run {} ({} {:,.4g})", run_id, tuned.metric, tuned.value)
         _require_other_rows(train, test, run_id)
+        self._require_use(tuned)
         try:
-            return tuned.apply(self.model, self.logger), run_id
+            return tuned.apply(self.model, self.logger, self.keep_configured or ()), run_id, tuned.params
         except errors.ConfigError as error:
             raise errors.ConfigError(
                 f"the tuning run {run_id} cannot be used: {error}. Tune again, or set job.tuned to another run, or null"
             ) from error
+
+    def _sort_parameters(self, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Sort the parameters that a tuning run has found into those that are used and those that the job keeps."""
+        names, configured = self.keep_configured or (), self.model.get_params()
+        kept = {name: value for name, value in configured.items() if name in names}
+        return {
+            "tuned_parameters": {name: value for name, value in found.items() if name not in kept},
+            "kept_parameters": {name: value for name, value in kept.items() if name in found},
+        }
+
+    def _origin_of_parameters(self, tuned_run: str | None, found: dict[str, Any]) -> str:
+        """Say which parameters are from a tuning run, and which stayed as configured."""
+        if tuned_run is None:
+            return ""
+        parameters = self._sort_parameters(found)
+        kept = tuning.listed(parameters["kept_parameters"])
+        tuned = ", ".join(parameters["tuned_parameters"]) or "nothing"
+        return f", with tuning run {tuned_run[:8]} (tuned: {tuned}{'; kept as configured: ' if kept else ''}{kept})"
+
+    def _require_use(self, tuned: tuning.Tuned) -> None:
+        """Refuse to name a tuning run of which nothing would be used; the newest one may be there by chance."""
+        kept = [name for name in tuned.params if name in (self.keep_configured or ())]
+        if len(kept) < len(tuned.params):
+            return
+        if self.tuned != tuning.LATEST:
+            raise errors.ConfigError(
+                f"the tuning run {self.tuned} has found {', '.join(kept)}, and the configuration gives all of them: "
+                "set job.tuned to null to train as configured, or job.keep_configured to [] to take what was found"
+            )
+        self.logger.warning("Nothing of the tuning run is used: the configuration gives {}", ", ".join(kept))
 
     def _fit(
         self, chosen: models.Model, inputs: schemas.Inputs, targets: schemas.Targets

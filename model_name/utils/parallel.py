@@ -86,9 +86,14 @@ def shared(value: TValue) -> Iterator[Shared[TValue]]:
 
 def _end_workers() -> None:
     """End the processes that joblib keeps for the next call: they would hold memory, and up an exit, for minutes."""
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky import reusable_executor
 
-    get_reusable_executor().shutdown(wait=True)
+    executor = reusable_executor._executor  # loky's own function would put another one in its place
+    if executor is None:
+        return
+    executor.shutdown(wait=True)
+    if hasattr(executor, "terminate"):  # joblib's: it has folders for large arguments, and no worker reads them now
+        executor.terminate(kill_workers=True)
 
 
 # %% ../../nbs/utils/parallel.ipynb #0e3d9b52

@@ -399,3 +399,106 @@ def test_mlflow_knows_the_name_and_the_good_side_of_a_metric() -> None:
         converted = metrics.SklearnMetric(name="max_error", greater_is_better=greater).to_mlflow()
         assert isinstance(converted, mlflow.metrics.EvaluationMetric)
         assert (converted.name, converted.greater_is_better) == ("max_error", greater)
+
+
+# ------------------------------------------------------------------------------------------------ too good to be true
+def scored(monkeypatch: pytest.MonkeyPatch, truth: Any, answers: Any, chances: Any = None) -> pd.DataFrame:
+    """Make a target of numbers, or of labels with the chances of the second, the one to predict; return both."""
+    kind = float if chances is None else int
+    meta = {} if chances is None else {"metadata": {"task": "classification"}}
+    target = {"__annotations__": {"row": Index[int], "y": Series[kind]}, "y": pa.Field(**meta)}
+    monkeypatch.setattr(schemas, "TargetsSchema", type("TargetsSchema", (schemas.Schema,), target))
+    table = pd.DataFrame({"y": truth, "prediction": answers}).rename_axis("row")
+    return table if chances is None else table.assign(probability_0=1 - np.asarray(chances), probability_1=chances)
+
+
+SPREAD = np.random.default_rng(1).lognormal(sigma=2, size=400)
+NOISE = np.random.default_rng(2).normal(size=400)
+
+
+@pytest.mark.parametrize(
+    ("truth", "answers", "measure"),
+    [
+        (SPREAD, SPREAD, "r2_score"),
+        (SPREAD, SPREAD + 0.02 * SPREAD.std() * NOISE, "r2_score"),
+        (SPREAD, np.minimum(SPREAD, 60), "r2 of the ranks"),  # trees never answer more than they have seen
+        (SPREAD, SPREAD + 0.05 * SPREAD.std() * NOISE, None),
+        (NOISE, NOISE[::-1], None),
+        (NOISE, np.zeros(400), None),
+        (np.ones(400), np.ones(400), None),  # says nothing: nothing can be told apart
+        (np.round(SPREAD), np.round(SPREAD) + 0.3 * SPREAD.std() * NOISE, None),
+    ],
+)
+def test_numbers_that_are_nearly_perfect(
+    monkeypatch: pytest.MonkeyPatch, truth: Any, answers: Any, measure: str | None
+) -> None:
+    found = metrics.nearly_perfect(scored(monkeypatch, truth, answers))
+    assert (found and found[0]) == measure
+
+
+def labels(rows: int, positives: int, missed: int = 0, false: int = 0) -> tuple[Any, Any]:
+    """Return labels, and answers with so many positives missed, and so many false alarms."""
+    truth = np.arange(rows) < positives
+    answers = truth.copy()
+    answers[:missed], answers[rows - false :] = False, True
+    return truth.astype(int), answers.astype(int)
+
+
+@pytest.mark.parametrize(
+    ("rows", "positives", "missed", "false", "suspected"),
+    [
+        (400, 200, 0, 0, True),
+        (2_000, 10, 0, 0, True),  # 0.5 % of the rows
+        (2_000, 10, 10, 0, False),  # the majority alone is 99.5 % accurate
+        (2_000, 10, 1, 0, False),
+        (2_000, 1_000, 2, 2, True),
+        (2_000, 1_000, 20, 20, False),
+        (50, 50, 0, 0, False),  # one label only
+    ],
+)
+def test_labels_that_are_nearly_perfect_whatever_the_base_rate(
+    monkeypatch: pytest.MonkeyPatch, rows: int, positives: int, missed: int, false: int, suspected: bool
+) -> None:
+    truth, answers = labels(rows, positives, missed, false)
+    found = metrics.nearly_perfect(scored(monkeypatch, truth, answers, answers.astype(float)))
+    assert (found is not None) == suspected
+
+
+def test_labels_that_are_told_apart_beside_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, _ = labels(400, 8)
+    found = metrics.nearly_perfect(scored(monkeypatch, truth, np.zeros(400, int), 0.1 + 0.2 * truth))
+    assert found == ("2 * AUC - 1", 1.0)
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_the_feature_that_carries_the_score_is_named(monkeypatch: pytest.MonkeyPatch, copies: int) -> None:
+    names = ["age", *["paid_back", "closed"][:copies], "self"]
+    annotations = {"row": Index[int]} | dict.fromkeys(names, Series[float])
+    monkeypatch.setattr(
+        schemas, "InputsSchema", type("InputsSchema", (schemas.Schema,), {"__annotations__": annotations})
+    )
+    inputs: Any = pd.DataFrame(dict.fromkeys(names, NOISE[::-1])).rename_axis("row")
+    inputs[names[1 : 1 + copies]] = np.tile(NOISE[:, None], copies)
+    table = scored(monkeypatch, NOISE, NOISE)
+
+    def predict(given: Any) -> Any:
+        return given[names[1 : 1 + copies]].mean(axis=1).to_frame("prediction")  # as a forest would
+
+    said = metrics.too_good(predict, inputs, table[["y"]], table)
+    assert said.startswith("nearly perfect: r2_score is 1 on 400 rows (1 is perfect); ")
+    assert [f"'{name}'" in said for name in ("paid_back", "closed")] == [True, copies == 2]
+    assert copies == 2 or "it is carried by 'paid_back' (1 while all others are shuffled): what is not known" in said
+    assert metrics.too_good(predict, inputs, table[["y"]], table.assign(prediction=0.0)) == ""
+
+
+def test_a_rule_of_several_features_is_not_blamed_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"part{number}" for number in range(5)]
+    annotations = {"row": Index[int]} | dict.fromkeys(names, Series[float])
+    monkeypatch.setattr(
+        schemas, "InputsSchema", type("InputsSchema", (schemas.Schema,), {"__annotations__": annotations})
+    )
+    inputs: Any = pd.DataFrame(np.random.default_rng(3).normal(size=(300, 5)), columns=names).rename_axis("row")
+    total = inputs.sum(axis=1)
+    table = scored(monkeypatch, total, total)
+    said = metrics.too_good(lambda given: given.sum(axis=1).to_frame("prediction"), inputs, table[["y"]], table)
+    assert "; no feature carries it alone, the most 'part" in said

@@ -451,7 +451,7 @@ def test_gradient_boosting_keeps_to_its_threads(monkeypatch: pytest.MonkeyPatch,
     import sklearn.ensemble  # noqa: F401 (loads the OpenMP library that is limited)
 
     with threadpoolctl.threadpool_limits(2, user_api="openmp"):
-        models.GradientBoostingModel(n_jobs=n_jobs).fit_estimator(Estimator(), [], [])
+        models.GradientBoostingModel(n_jobs=n_jobs).fit_estimator(Estimator(), np.zeros((1, 1)), np.zeros(1))
         assert (seen, openmp()) == ([threads], 2)
 
 

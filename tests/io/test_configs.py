@@ -390,3 +390,38 @@ def test_other_yaml_readers_see_the_same_texts() -> None:
 
     data = {"zip": "007", "no": "no", "day": "2011-01-31", "time": "12:30", "small": "1e-3"}
     assert yaml.safe_load(configs.to_yaml(data)) == data
+
+
+# ----------------------------------------------------------------------- sections, and other names of keys
+ALIASES = {"train": "job", "infer": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("job: {a: 1}\ntrain: {b: 2}\ninfer: {c: 3}\n", {"job": {"a": 1, "b": 2}}),
+        ("train: {a: 2}\njob: {a: 1}\n", {"job": {"a": 2}}),  # what is for one job wins over what is for all
+        ("infer: {c: 3}\ndata: {d: 4}\n", {"data": {"d": 4}}),
+        ("job: {KIND: TrainingJob}\ninfer: {c: 3}\n", {"job": {"KIND": "TrainingJob"}, "infer": {"c": 3}}),
+    ],
+)
+def test_a_file_without_a_job_has_sections_for_several(tmp_path: Path, text: str, data: dict[str, Any]) -> None:
+    file = tmp_path / "shared.yaml"
+    file.write_text(text)
+    assert configs.load([file], aliases=ALIASES).data == data
+
+
+def test_other_names_of_keys_meet_those_that_they_mean(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.yaml", tmp_path / "theirs.yaml"
+    ours.write_text("job:\n  values: {path: ours}\n")
+    theirs.write_text("job:\n  samples: {path: theirs}\n")
+    loaded = configs.load([ours, theirs], ["job.samples.limit=3"], synonyms={"samples": "values"})
+    assert loaded.data == {"job": {"values": {"path": "theirs", "limit": 3}}}
+    assert loaded.origin(["job", "values", "path"]) == f"{theirs}:2"
+
+
+def test_two_names_of_one_key_in_one_file_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "both.yaml"
+    file.write_text("job:\n  values: 1\n  samples: 2\n")
+    with pytest.raises(errors.ConfigError, match="both.yaml:3: 'samples' is another name of 'values'"):
+        configs.load([file], synonyms={"samples": "values"})

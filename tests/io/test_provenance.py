@@ -308,7 +308,9 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def test_the_state_of_git(tmp_path: Path) -> None:
     _git(tmp_path, "init", "-b", "work")
-    assert provenance.git_state(tmp_path) == provenance.GitState(commit=None, branch="work", dirty=False)
+    assert provenance.git_state(tmp_path) == provenance.GitState(
+        commit=None, branch="work", dirty=False, reason="nothing was committed yet"
+    )
     (tmp_path / "a.txt").write_text("1")
     assert provenance.git_state(tmp_path).dirty is True
     _git(tmp_path, "add", ".")
@@ -362,9 +364,10 @@ def test_without_a_commit_there_is_no_patch(tmp_path: Path) -> None:
 
 
 def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert provenance.git_state(tmp_path / "nowhere") == provenance.GitState()
+    nowhere = provenance.git_state(tmp_path / "nowhere")
+    assert (nowhere.commit, nowhere.dirty, "nowhere" in str(nowhere.reason)) == (None, None, True)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance.git_state(tmp_path) == provenance.GitState()
+    assert provenance.git_state(tmp_path) == provenance.GitState(reason="git is not installed here")
 
 
 def test_git_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +375,7 @@ def test_git_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         raise subprocess.TimeoutExpired("git", options["timeout"])
 
     monkeypatch.setattr(provenance.subprocess, "run", hang)
-    assert provenance.git_state(tmp_path) == provenance.GitState()
+    assert provenance.git_state(tmp_path) == provenance.GitState(reason="git did not answer within 10 seconds")
 
 
 # ---------------------------------------------------------------------------------------------- the record

@@ -466,7 +466,7 @@ def test_an_address_where_nobody_answers_is_named(closed_port: int) -> None:
     begun = time.monotonic()
     with pytest.raises(errors.ServiceError, match=f"127.0.0.1:{closed_port} cannot be used .*KAFKA_BOOTSTRAP_SERVERS"):
         service.reach({})
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 55, "librdkafka itself would take a minute"
     with pytest.raises(errors.ServiceError, match="does not tell its topics"):
         service.topics()
 

@@ -120,7 +120,7 @@ class Mock:
         consumer = self.kafka.consumer({"group.id": f"reads-{topic}", "auto.offset.reset": "earliest"})
         consumer.subscribe([topic])
         found: list[Any] = []
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(found) < count and time.monotonic() < deadline:
             found += [each for each in consumer.consume(1_000, 0.2) if each.error() is None]
         found += [each for each in consumer.consume(10, 0.5) if each.error() is None]  # and there is no other one

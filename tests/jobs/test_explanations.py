@@ -159,3 +159,66 @@ def test_a_model_without_explanations_is_refused(
     monkeypatch.setattr(models.SklearnModel, "explain", models.Model.explain)
     with pytest.raises(errors.ModelError, match="a GradientBoostingModel, which does not explain its predictions"):
         explain(trained, hours, tmp_path)
+
+
+# ------------------------------------------------------------------------------------------- how long it will take
+@pytest.mark.parametrize("budget", [1.0, 10.0, 120.0])
+@pytest.mark.parametrize("fixed", [0.0, 0.1, 5.0, 30.0])
+@pytest.mark.parametrize("per_sample", [1e-5, 1e-3, 0.02, 1.0])
+@pytest.mark.parametrize("count", [1, 5, 9, 100, 1_000, 50_000])
+def test_the_pilot_finds_the_cost_of_a_call_and_of_a_sample(
+    budget: float, fixed: float, per_sample: float, count: int
+) -> None:
+    asked = []
+
+    def seconds_of(size: int) -> float:
+        asked.append(size)
+        return fixed + per_sample * size
+
+    rows, seconds = explanations._affordable(seconds_of, count, budget)
+    needed = fixed + per_sample * count
+    assert max(asked) <= count
+    assert sum(fixed + per_sample * size for size in asked[2:]) <= 0.2 * budget, "measuring is cheap"
+    if needed <= budget:
+        assert rows == count, "all of them where all can be explained"
+    elif fixed + per_sample > budget:
+        assert rows == 1
+    else:
+        assert rows == pytest.approx(max(1, (budget - fixed) / per_sample), abs=1, rel=1e-6)
+        assert seconds == pytest.approx(needed)
+
+
+def test_a_cost_that_falls_with_the_size_is_followed() -> None:
+    """The more samples go through a tree together, the less each of them costs."""
+    rows, _ = explanations._affordable(lambda size: 0.5 + 0.02 * size**0.5, 20_000, budget=30)
+    assert rows == 20_000
+
+
+def test_what_the_first_explanation_compiles_is_not_counted(
+    trained: services.MlflowService,
+    hours: datasets.SimulatedReader,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock that only explanations move: 100 s to compile, 2 s a call, 0.01 s a sample."""
+    now, calls, right = [0.0], [], models.SklearnModel.explain
+
+    def slow(self: Any, inputs: Any) -> Any:
+        now[0] += 2 + 0.01 * len(inputs) + (0 if calls else 100)
+        calls.append(len(inputs))
+        return right(self, inputs)
+
+    monkeypatch.setattr(models.SklearnModel, "explain", slow)
+    monkeypatch.setattr(explanations.time, "perf_counter", lambda: now[0])
+    result = explain(trained, hours, tmp_path, samples=240, budget_seconds=10)
+    assert (result.rows, result.asked) == (240, 240), "4.4 s are less than 10"
+    now[0], calls[:] = 0.0, []
+    result = explain(trained, hours, tmp_path, samples=240, budget_seconds=3)
+    assert result.rows == pytest.approx(100, abs=1)
+
+
+# ------------------------------------------------------------------------------------- names that could be taken
+def test_a_feature_may_have_the_name_of_a_sum_or_of_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.DataFrame({"base_value": 0.0, "explained_value": 1.0}, index=[0])
+    assert explanations._free_name("base_value", table) == "base_value_"
+    assert explanations._free_name("base_value_x", table) == "base_value_x"

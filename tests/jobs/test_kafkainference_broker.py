@@ -69,7 +69,7 @@ class Topics:
         )  # fmt: skip
         consumer.subscribe([self.names[topic]])
         found, ended = [], set()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(ended) < 4 and time.monotonic() < deadline:
             for message in consumer.consume(10_000, 0.2):
                 if message.error() is None:
@@ -160,11 +160,11 @@ def streaming(job: kafkainference.KafkaInferenceJob) -> Iterator[Any]:
     finally:
         if "stream" in known:
             known["stream"].stop()
-        thread.join(60)
+        thread.join(120)
         assert not thread.is_alive()
 
 
-def wait_for(truth: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(truth: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not truth():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -424,7 +424,7 @@ def test_wrong_security_settings(topics: Topics, job: Any, monkeypatch: pytest.M
             run(job(topics, kafka_service=service))
     finally:
         osvariables.env.cache_clear()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 55, "librdkafka itself would take a minute"
 
 
 # ------------------------------------------------------------------------------------------------------- stopping
@@ -439,7 +439,7 @@ def test_sigterm_finishes_and_commits(topics: Topics, job: Any) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         wait_for(lambda: sum(each.offset for each in _committed(topics, job)) > 0)
         process.terminate()
-        said, _ = process.communicate(timeout=40)
+        said, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "asked to stop" in said
     assert sum(topics.answered().values()) == sum(each.offset for each in _committed(topics, job))

@@ -1,5 +1,6 @@
 """Promotion: an alias moves on evidence only, and a refusal says why."""
 
+import json
 from typing import Any
 
 import pydantic as pdt
@@ -125,3 +126,92 @@ def test_names_that_can_be_an_alias(alias: str, trained: services.MlflowService)
     judge(trained)
     assert promote(trained, alias=alias).promoted
     assert aliases(trained) == {alias: 1}
+
+
+# ------------------------------------------------------------------------------------- what it replaces, and doubts
+def judge_with(
+    store: services.MlflowService, version: int, rows: str, better: dict[str, bool], values: dict[str, float]
+) -> str:
+    """Leave behind an evaluation with metrics, on rows that a digest stands for."""
+    run_id = judge(store, version=version)
+    client = store.client()
+    client.set_tag(run_id, "evaluated_rows", rows)
+    client.set_tag(run_id, "greater_is_better", json.dumps(better))
+    for name, value in values.items():
+        client.log_metric(run_id, name, value)
+    return run_id
+
+
+WORSE = "version 2 is worse than version 1, which it replaces, on the same rows"
+INCOMPARABLE = (
+    "version 2 cannot be compared with version 1: they were judged on different rows; evaluate both on the same table, "
+    "which neither was trained on"
+)
+BETTER = {"r2_score": True, "mean_absolute_error": False}
+
+
+@pytest.mark.parametrize(
+    ("rows", "values", "warning"),
+    [
+        ("same", {"r2_score": 0.9, "mean_absolute_error": 30.0}, None),
+        ("same", {"r2_score": 0.8, "mean_absolute_error": 40.0}, None),
+        (
+            "same",
+            {"r2_score": 0.7, "mean_absolute_error": 50.0},
+            f"{WORSE}: r2_score 0.7 against 0.8, mean_absolute_error 50 against 40",
+        ),
+        (
+            "same",
+            {"r2_score": 0.9, "mean_absolute_error": 41.0},
+            f"{WORSE}: mean_absolute_error 41 against 40 (better in r2_score)",
+        ),
+        (
+            "other",
+            {"r2_score": 0.9, "mean_absolute_error": 30.0},
+            INCOMPARABLE,
+        ),
+    ],
+)
+def test_a_version_is_compared_with_the_one_that_it_replaces(
+    trained: services.MlflowService,
+    capsys: pytest.CaptureFixture[str],
+    rows: str,
+    values: dict[str, float],
+    warning: str | None,
+) -> None:
+    judge_with(trained, 1, "same", BETTER, {"r2_score": 0.8, "mean_absolute_error": 40.0})
+    assert promote(trained).warnings == ()
+    add_version(trained)
+    judge_with(trained, 2, rows, BETTER, values)
+    capsys.readouterr()
+    result = promote(trained)
+    assert result.promoted, "it is said, and not refused"
+    assert result.warnings == (() if warning is None else (warning,))
+    run = trained.client().get_run(result.run_id)
+    assert run.data.tags.get("compared") == warning
+    assert (warning or "") in capsys.readouterr().out, "the alert"
+    assert result.facts().get("warning 1") == warning
+    assert promote(trained).warnings == (), "the same version again replaces nothing"
+
+
+def test_a_champion_that_was_never_judged_like_this_cannot_be_compared(trained: services.MlflowService) -> None:
+    judge(trained)
+    promote(trained)
+    add_version(trained)
+    judge_with(trained, 2, "same", BETTER, {"r2_score": 0.8})
+    [warning] = promote(trained).warnings
+    assert warning == "version 2 cannot be compared with version 1: version 1 has no evaluation to compare"
+
+
+def test_a_nearly_perfect_score_is_said_again(trained: services.MlflowService) -> None:
+    said = "nearly perfect: r2_score is 1 on 48 rows (1 is perfect); it is carried by 'paid' (0.99 ...)"
+    run_id = judge(trained)
+    trained.client().set_tag(run_id, "nearly_perfect", said)
+    result = promote(trained)
+    assert result.promoted
+    assert result.warnings == (f"the score of version 1 is {said}",)
+    assert trained.client().get_run(result.run_id).data.tags["nearly_perfect"] == result.warnings[0]
+    judge(trained)  # a newer evaluation has nothing to say, but the training has
+    training_run = registries.find_version(trained.client(), "model_name", 1).run_id
+    trained.client().set_tag(training_run, "nearly_perfect", said)
+    assert promote(trained).warnings == result.warnings

@@ -12,7 +12,7 @@ from mlflow.models import get_model_info
 from model_name.core import errors, models, schemas
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, registries, services
-from model_name.jobs import training
+from model_name.jobs import evaluations, promotion, training
 from model_name.utils import splitters
 
 
@@ -228,3 +228,37 @@ def test_a_table_is_fingerprinted_over_every_value(
     one, other = digests(write(table)), digests(write(changed, "changed"))
     assert one["inputs"] != other["inputs"]
     assert one["targets"] == other["targets"]
+
+
+# ------------------------------------------------------------------------------------------------ too good to be true
+@pytest.mark.parametrize("model", [models.GradientBoostingModel(max_iter=60, learning_rate=0.2)], ids=["boosting"])
+def test_a_leak_is_a_warning_that_names_it_from_training_to_promotion(
+    store: services.MlflowService, write: Any, capsys: pytest.CaptureFixture[str], model: Any
+) -> None:
+    """The felt temperature is the target in another unit."""
+    leaking = datasets.SimulatedReader(rows=24 * 40).read()
+    leaking["cnt"] = leaking["cnt"] % 200
+    leaking["atemp"] = leaking["cnt"] / 400
+    reader = write(leaking)
+    result = train(store, reader, model=model, splitter=splitters.TrainTestSplitter(test_size=240, shuffle=True))
+    [warning] = result.warnings
+    assert warning.startswith("nearly perfect: ")
+    assert " on 240 rows (1 is perfect); it is carried by 'atemp' (" in warning
+    assert store.client().get_run(result.run_id).data.tags["nearly_perfect"] == warning
+    assert result.facts()["warning 1"] == warning
+    assert warning in capsys.readouterr().out, "the alert"
+    quiet = {"mlflow_service": store, "logger_service": services.LoggerService(level="ERROR")}
+    with evaluations.EvaluationsJob(inputs=reader, targets=reader, resamples=5, **quiet) as judge:
+        judged = judge.run()
+    assert judged.warnings == (warning,)
+    run = store.client().get_run(judged.run_id)
+    assert run.data.tags["nearly_perfect"] == warning
+    assert json.loads(run.data.tags["greater_is_better"])["r2_score"] is True
+    with promotion.PromotionJob(**quiet) as promote:
+        assert promote.run().warnings == (f"the score of version 1 is {warning}",)
+
+
+def test_an_honest_score_is_no_warning(store: services.MlflowService, hours: datasets.SimulatedReader) -> None:
+    result = train(store, hours, splitter=splitters.TrainTestSplitter(test_size=240))
+    assert result.warnings == ()
+    assert "nearly_perfect" not in store.client().get_run(result.run_id).data.tags

@@ -1,5 +1,6 @@
 """Tuning: nothing of the test is looked at, the same trials come out whatever happens, and training takes the best."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -336,3 +337,63 @@ def test_the_rows_that_tuning_has_seen_are_kept(
     seen = base.seen_rows(inputs, tuned.run_id)
     assert seen[:-240].all()
     assert not seen[-240:].any()
+
+
+# ------------------------------------------------------------------------------- what is configured, and what is tuned
+def explicit(**parameters: Any) -> dict[str, Any]:
+    return {"KIND": "TrainingJob", "tuned": "latest", "model": {"KIND": "GradientBoostingModel", **parameters}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        (explicit(), []),
+        (explicit(max_iter=800), ["max_iter"]),
+        (explicit(max_iter=300, learning_rate=0.1), ["learning_rate", "max_iter"]),  # also where it is the default
+        (explicit(max_iter=800) | {"keep_configured": []}, []),
+        (explicit() | {"keep_configured": ["max_depth"]}, ["max_depth"]),
+        ({"KIND": "TrainingJob"}, []),
+    ],
+)
+def test_what_the_configuration_names_is_kept_through_every_repetition(
+    settings: dict[str, Any], kept: list[str]
+) -> None:
+    job = training.TrainingJob.model_validate_json(json.dumps(settings))
+    assert job.keep_configured == kept
+    recorded = job.model_dump_json()  # what a notebook gets, and what a record has: every parameter is written there
+    assert training.TrainingJob.model_validate_json(recorded).keep_configured == kept
+
+
+def test_a_parameter_to_keep_has_to_be_one_of_the_model() -> None:
+    with pytest.raises(pdt.ValidationError, match="GradientBoostingModel has no parameter 'max_itr'; did you mean"):
+        training.TrainingJob(model=models.GradientBoostingModel(), keep_configured=["max_itr"])
+
+
+def test_what_the_configuration_names_wins_over_what_was_tuned(
+    store: services.MlflowService, hours: datasets.SimulatedReader, tuned: tuning.TuningResult
+) -> None:
+    result = train(store, hours, model=models.GradientBoostingModel(max_iter=8, max_leaf_nodes=5))
+    rate = tuned.best_params["learning_rate"]
+    assert (result.tuned_parameters, result.kept_parameters) == ({"learning_rate": rate}, {"max_leaf_nodes": 5})
+    assert result.summary.endswith(f"{tuned.run_id[:8]} (tuned: learning_rate; kept as configured: max_leaf_nodes=5)")
+    recorded = store.client().get_run(result.run_id).data.params
+    assert (recorded["model.max_leaf_nodes"], recorded["model.learning_rate"]) == ("5", str(rate))
+    assert result.facts()["kept as configured"] == "max_leaf_nodes=5"
+
+
+def test_a_run_of_which_nothing_would_be_used_is_refused_where_it_is_named(
+    store: services.MlflowService, hours: datasets.SimulatedReader, tuned: tuning.TuningResult
+) -> None:
+    model = models.GradientBoostingModel(max_iter=8, max_leaf_nodes=5, learning_rate=0.3)
+    with pytest.raises(errors.ConfigError, match=r"job.tuned to null .* job.keep_configured to \[\]"):
+        train(store, hours, model=model, tuned=tuned.run_id)
+    newest = train(store, hours, model=model)  # which was there by chance
+    assert (newest.tuned_parameters, newest.kept_parameters["learning_rate"]) == ({}, 0.3)
+
+
+def test_a_metric_that_does_not_suit_the_task_is_refused_before_the_search(
+    store: services.MlflowService, hours: datasets.SimulatedReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searchers.OptunaSearcher, "search", lambda *_, **__: pytest.fail("it was searched"))
+    with pytest.raises(errors.ModelError, match="accuracy_score"):
+        tune(store, hours, metric=metrics.SklearnMetric(name="accuracy_score", greater_is_better=True))
