@@ -6,6 +6,7 @@
 __all__ = [
     "Converted",
     "NUMBERS",
+    "BOOLEANS",
     "DATES",
     "TEXTS",
     "NUMBER",
@@ -44,9 +45,10 @@ from . import errors
 Converted = tuple[pd.Series, pd.Series]
 """A converted column, and a mask of the values that could not be converted."""
 
-NUMBERS = (str, bool, np.bool_, int, np.integer, float, np.floating, decimal.Decimal)
+NUMBERS = (str, int, np.integer, float, np.floating, decimal.Decimal)
+BOOLEANS = (bool, np.bool_)  # bool is an int to Python, and no number to a schema
 DATES = (str, datetime.date, np.datetime64)
-TEXTS = (*NUMBERS, *DATES, uuid.UUID)
+TEXTS = (*NUMBERS, *BOOLEANS, *DATES, uuid.UUID)
 _HELD: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float, "M": datetime.date}  # by numpy's letters
 
 
@@ -63,7 +65,9 @@ def readable(values: pd.Series, types: tuple[type, ...]) -> Converted:
     if categories is not None and not readable(categories.to_series(), types)[1].any():
         return values, none  # a few categories told about millions of rows
     there = values.notna()
-    fits = np.array([isinstance(value, types) and not _is_beyond_floats(value) for value in values], dtype=bool)
+    strange = () if bool in types else BOOLEANS
+    fits = np.array([isinstance(v, types) and not isinstance(v, strange) for v in values], dtype=bool)
+    fits &= ~np.array([_is_beyond_floats(value) for value in values], dtype=bool)
     return values.where(there & fits, None), there & ~fits
 
 
