@@ -564,6 +564,10 @@ d = {
                 "io/datasets.html#csvreader.location",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.CsvReader.source": (
+                "io/datasets.html#csvreader.source",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.CsvWriter": ("io/datasets.html#csvwriter", "model_name/io/datasets.py"),
             "model_name.io.datasets.CsvWriter._arrow_writer": (
                 "io/datasets.html#csvwriter._arrow_writer",
@@ -578,16 +582,16 @@ d = {
                 "io/datasets.html#parquetreader._open",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.ParquetReader._tables": (
-                "io/datasets.html#parquetreader._tables",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.ParquetReader.address": (
                 "io/datasets.html#parquetreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.ParquetReader.location": (
                 "io/datasets.html#parquetreader.location",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetReader.source": (
+                "io/datasets.html#parquetreader.source",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.ParquetWriter": ("io/datasets.html#parquetwriter", "model_name/io/datasets.py"),
@@ -625,16 +629,16 @@ d = {
                 "io/datasets.html#sqlreader._table_or_query",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.SqlReader._tables": (
-                "io/datasets.html#sqlreader._tables",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.SqlReader.address": (
                 "io/datasets.html#sqlreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlReader.location": (
                 "io/datasets.html#sqlreader.location",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.SqlReader.source": (
+                "io/datasets.html#sqlreader.source",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlWriter": ("io/datasets.html#sqlwriter", "model_name/io/datasets.py"),
@@ -673,6 +677,10 @@ d = {
                 "io/datasets.html#_arrowreader.read",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._ArrowReader.source": (
+                "io/datasets.html#_arrowreader.source",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._FileWriter": ("io/datasets.html#_filewriter", "model_name/io/datasets.py"),
             "model_name.io.datasets._FileWriter._arrow_writer": (
                 "io/datasets.html#_filewriter._arrow_writer",
@@ -694,6 +702,7 @@ d = {
                 "io/datasets.html#_filewriter.open",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._as_counted": ("io/datasets.html#_as_counted", "model_name/io/datasets.py"),
             "model_name.io.datasets._cast": ("io/datasets.html#_cast", "model_name/io/datasets.py"),
             "model_name.io.datasets._columns_with_gaps": (
                 "io/datasets.html#_columns_with_gaps",
@@ -701,6 +710,7 @@ d = {
             ),
             "model_name.io.datasets._csv_error": ("io/datasets.html#_csv_error", "model_name/io/datasets.py"),
             "model_name.io.datasets._csv_header": ("io/datasets.html#_csv_header", "model_name/io/datasets.py"),
+            "model_name.io.datasets._csv_rules": ("io/datasets.html#_csv_rules", "model_name/io/datasets.py"),
             "model_name.io.datasets._csv_texts": ("io/datasets.html#_csv_texts", "model_name/io/datasets.py"),
             "model_name.io.datasets._database": ("io/datasets.html#_database", "model_name/io/datasets.py"),
             "model_name.io.datasets._dataset_source": ("io/datasets.html#_dataset_source", "model_name/io/datasets.py"),
@@ -713,19 +723,15 @@ d = {
             "model_name.io.datasets._filesystem": ("io/datasets.html#_filesystem", "model_name/io/datasets.py"),
             "model_name.io.datasets._find": ("io/datasets.html#_find", "model_name/io/datasets.py"),
             "model_name.io.datasets._first_fault": ("io/datasets.html#_first_fault", "model_name/io/datasets.py"),
+            "model_name.io.datasets._in_seconds": ("io/datasets.html#_in_seconds", "model_name/io/datasets.py"),
             "model_name.io.datasets._moved": ("io/datasets.html#_moved", "model_name/io/datasets.py"),
-            "model_name.io.datasets._narrow": ("io/datasets.html#_narrow", "model_name/io/datasets.py"),
             "model_name.io.datasets._parquet_parts": ("io/datasets.html#_parquet_parts", "model_name/io/datasets.py"),
-            "model_name.io.datasets._parse": ("io/datasets.html#_parse", "model_name/io/datasets.py"),
+            "model_name.io.datasets._partitions": ("io/datasets.html#_partitions", "model_name/io/datasets.py"),
             "model_name.io.datasets._plain_columns": ("io/datasets.html#_plain_columns", "model_name/io/datasets.py"),
             "model_name.io.datasets._plain_schema": ("io/datasets.html#_plain_schema", "model_name/io/datasets.py"),
             "model_name.io.datasets._plain_type": ("io/datasets.html#_plain_type", "model_name/io/datasets.py"),
             "model_name.io.datasets._publish": ("io/datasets.html#_publish", "model_name/io/datasets.py"),
             "model_name.io.datasets._refuse_doubled": ("io/datasets.html#_refuse_doubled", "model_name/io/datasets.py"),
-            "model_name.io.datasets._refuse_hexadecimal": (
-                "io/datasets.html#_refuse_hexadecimal",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets._refuse_missing_file": (
                 "io/datasets.html#_refuse_missing_file",
                 "model_name/io/datasets.py",
@@ -1272,6 +1278,39 @@ d = {
                 "model_name/io/provenance.py",
             ),
             "model_name.io.provenance.threads": ("io/provenance.html#threads", "model_name/io/provenance.py"),
+        },
+        "model_name.io.readings": {
+            "model_name.io.readings.ColumnForm": ("io/readings.html#columnform", "model_name/io/readings.py"),
+            "model_name.io.readings.Rules": ("io/readings.html#rules", "model_name/io/readings.py"),
+            "model_name.io.readings.TableForm": ("io/readings.html#tableform", "model_name/io/readings.py"),
+            "model_name.io.readings.TableForm.column_name": (
+                "io/readings.html#tableform.column_name",
+                "model_name/io/readings.py",
+            ),
+            "model_name.io.readings.TableForm.says_nothing": (
+                "io/readings.html#tableform.says_nothing",
+                "model_name/io/readings.py",
+            ),
+            "model_name.io.readings._applied": ("io/readings.html#_applied", "model_name/io/readings.py"),
+            "model_name.io.readings._as_booleans": ("io/readings.html#_as_booleans", "model_name/io/readings.py"),
+            "model_name.io.readings._as_numbers": ("io/readings.html#_as_numbers", "model_name/io/readings.py"),
+            "model_name.io.readings._complete": ("io/readings.html#_complete", "model_name/io/readings.py"),
+            "model_name.io.readings._dates": ("io/readings.html#_dates", "model_name/io/readings.py"),
+            "model_name.io.readings._durations": ("io/readings.html#_durations", "model_name/io/readings.py"),
+            "model_name.io.readings._in_century": ("io/readings.html#_in_century", "model_name/io/readings.py"),
+            "model_name.io.readings._is_plain": ("io/readings.html#_is_plain", "model_name/io/readings.py"),
+            "model_name.io.readings._plain_numbers": ("io/readings.html#_plain_numbers", "model_name/io/readings.py"),
+            "model_name.io.readings._plainly": ("io/readings.html#_plainly", "model_name/io/readings.py"),
+            "model_name.io.readings._spelt": ("io/readings.html#_spelt", "model_name/io/readings.py"),
+            "model_name.io.readings.apply": ("io/readings.html#apply", "model_name/io/readings.py"),
+            "model_name.io.readings.arrow_type": ("io/readings.html#arrow_type", "model_name/io/readings.py"),
+            "model_name.io.readings.candidates": ("io/readings.html#candidates", "model_name/io/readings.py"),
+            "model_name.io.readings.clean": ("io/readings.html#clean", "model_name/io/readings.py"),
+            "model_name.io.readings.finite": ("io/readings.html#finite", "model_name/io/readings.py"),
+            "model_name.io.readings.fits": ("io/readings.html#fits", "model_name/io/readings.py"),
+            "model_name.io.readings.narrow": ("io/readings.html#narrow", "model_name/io/readings.py"),
+            "model_name.io.readings.read": ("io/readings.html#read", "model_name/io/readings.py"),
+            "model_name.io.readings.rules_of": ("io/readings.html#rules_of", "model_name/io/readings.py"),
         },
         "model_name.io.registries": {
             "model_name.io.registries.BuiltinLoader": (
@@ -2663,12 +2702,20 @@ d = {
                 "scaffold/declarations.html#_literal",
                 "model_name/scaffold/declarations.py",
             ),
+            "model_name.scaffold.declarations._never_negative": (
+                "scaffold/declarations.html#_never_negative",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations._number": (
                 "scaffold/declarations.html#_number",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._one_of": (
                 "scaffold/declarations.html#_one_of",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._reading": (
+                "scaffold/declarations.html#_reading",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._seen": (
@@ -2681,6 +2728,10 @@ d = {
             ),
             "model_name.scaffold.declarations._target": (
                 "scaffold/declarations.html#_target",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations.build": (
+                "scaffold/declarations.html#build",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations.classes": (
@@ -2699,6 +2750,10 @@ d = {
                 "scaffold/declarations.html#paragraph",
                 "model_name/scaffold/declarations.py",
             ),
+            "model_name.scaffold.declarations.require_accepted": (
+                "scaffold/declarations.html#require_accepted",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations.wrapped": (
                 "scaffold/declarations.html#wrapped",
                 "model_name/scaffold/declarations.py",
@@ -2706,6 +2761,67 @@ d = {
             "model_name.scaffold.declarations.wrapped_parts": (
                 "scaffold/declarations.html#wrapped_parts",
                 "model_name/scaffold/declarations.py",
+            ),
+        },
+        "model_name.scaffold.forms": {
+            "model_name.scaffold.forms.Context": ("scaffold/forms.html#context", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms.Form": ("scaffold/forms.html#form", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._all_zones": ("scaffold/forms.html#_all_zones", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._are_codes": ("scaffold/forms.html#_are_codes", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._booleans": ("scaffold/forms.html#_booleans", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._compact_dates": (
+                "scaffold/forms.html#_compact_dates",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._date_form": ("scaffold/forms.html#_date_form", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._dates": ("scaffold/forms.html#_dates", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._durations": ("scaffold/forms.html#_durations", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._either_way": (
+                "scaffold/forms.html#_either_way",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._formats": ("scaffold/forms.html#_formats", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._has_format": (
+                "scaffold/forms.html#_has_format",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._iso_dates": ("scaffold/forms.html#_iso_dates", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._known": ("scaffold/forms.html#_known", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._listed": ("scaffold/forms.html#_listed", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._lists": ("scaffold/forms.html#_lists", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._marks": ("scaffold/forms.html#_marks", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._minutes": ("scaffold/forms.html#_minutes", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._mixture": ("scaffold/forms.html#_mixture", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._names": ("scaffold/forms.html#_names", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._number_form": (
+                "scaffold/forms.html#_number_form",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._numbers": ("scaffold/forms.html#_numbers", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._numeric": ("scaffold/forms.html#_numeric", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._ordered_note": (
+                "scaffold/forms.html#_ordered_note",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._shape": ("scaffold/forms.html#_shape", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._spellings": ("scaffold/forms.html#_spellings", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._symbols": ("scaffold/forms.html#_symbols", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._text": ("scaffold/forms.html#_text", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._with": ("scaffold/forms.html#_with", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._without_words": (
+                "scaffold/forms.html#_without_words",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms.find_form": ("scaffold/forms.html#find_form", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms.find_zone": ("scaffold/forms.html#find_zone", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms.is_beyond": ("scaffold/forms.html#is_beyond", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms.settle_order": (
+                "scaffold/forms.html#settle_order",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms.without_ends": (
+                "scaffold/forms.html#without_ends",
+                "model_name/scaffold/forms.py",
             ),
         },
         "model_name.scaffold.leaks": {
@@ -2725,15 +2841,12 @@ d = {
                 "scaffold/leaks.html#_resemblance",
                 "model_name/scaffold/leaks.py",
             ),
+            "model_name.scaffold.leaks._told": ("scaffold/leaks.html#_told", "model_name/scaffold/leaks.py"),
             "model_name.scaffold.leaks.find_leaks": ("scaffold/leaks.html#find_leaks", "model_name/scaffold/leaks.py"),
         },
         "model_name.scaffold.profiles": {
             "model_name.scaffold.profiles.ColumnProfile": (
                 "scaffold/profiles.html#columnprofile",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles.Profiled": (
-                "scaffold/profiles.html#profiled",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles.TableProfile": (
@@ -2748,18 +2861,20 @@ d = {
                 "scaffold/profiles.html#tableprofile.of",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles.TableProfile.reader_of": (
+                "scaffold/profiles.html#tableprofile.reader_of",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles.TableProfile.time": (
                 "scaffold/profiles.html#tableprofile.time",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._Form": ("scaffold/profiles.html#_form", "model_name/scaffold/profiles.py"),
-            "model_name.scaffold.profiles._Table": ("scaffold/profiles.html#_table", "model_name/scaffold/profiles.py"),
-            "model_name.scaffold.profiles._Values": (
-                "scaffold/profiles.html#_values",
+            "model_name.scaffold.profiles._Source": (
+                "scaffold/profiles.html#_source",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._amounts": (
-                "scaffold/profiles.html#_amounts",
+            "model_name.scaffold.profiles._Values": (
+                "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._as_target": (
@@ -2774,21 +2889,32 @@ d = {
                 "scaffold/profiles.html#_choose_index",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._dates": ("scaffold/profiles.html#_dates", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._configured": (
+                "scaffold/profiles.html#_configured",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._decide": (
                 "scaffold/profiles.html#_decide",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._decided": (
+                "scaffold/profiles.html#_decided",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._decimal": (
                 "scaffold/profiles.html#_decimal",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._decodes": (
-                "scaffold/profiles.html#_decodes",
+            "model_name.scaffold.profiles._declared": (
+                "scaffold/profiles.html#_declared",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._describe": (
                 "scaffold/profiles.html#_describe",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._ends_of_time": (
+                "scaffold/profiles.html#_ends_of_time",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._evenness": (
@@ -2799,81 +2925,85 @@ d = {
                 "scaffold/profiles.html#_field_names",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._form": ("scaffold/profiles.html#_form", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._find_forms": (
+                "scaffold/profiles.html#_find_forms",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._is_plain": (
                 "scaffold/profiles.html#_is_plain",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._looked_up": (
-                "scaffold/profiles.html#_looked_up",
+            "model_name.scaffold.profiles._is_utf8": (
+                "scaffold/profiles.html#_is_utf8",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._marked": (
                 "scaffold/profiles.html#_marked",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._mixture": (
-                "scaffold/profiles.html#_mixture",
+            "model_name.scaffold.profiles._names_rows": (
+                "scaffold/profiles.html#_names_rows",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._number_values": (
-                "scaffold/profiles.html#_number_values",
+            "model_name.scaffold.profiles._not_finite": (
+                "scaffold/profiles.html#_not_finite",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._numbers": (
                 "scaffold/profiles.html#_numbers",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._open": ("scaffold/profiles.html#_open", "model_name/scaffold/profiles.py"),
             "model_name.scaffold.profiles._plain_name": (
                 "scaffold/profiles.html#_plain_name",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._read": ("scaffold/profiles.html#_read", "model_name/scaffold/profiles.py"),
-            "model_name.scaffold.profiles._read_csv": (
-                "scaffold/profiles.html#_read_csv",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._read_text": (
-                "scaffold/profiles.html#_read_text",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._require": (
                 "scaffold/profiles.html#_require",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._require_labels": (
+                "scaffold/profiles.html#_require_labels",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._require_sound": (
+                "scaffold/profiles.html#_require_sound",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._rows": ("scaffold/profiles.html#_rows", "model_name/scaffold/profiles.py"),
-            "model_name.scaffold.profiles._starts_with_zero": (
-                "scaffold/profiles.html#_starts_with_zero",
+            "model_name.scaffold.profiles._text_habits": (
+                "scaffold/profiles.html#_text_habits",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._stored": (
-                "scaffold/profiles.html#_stored",
+            "model_name.scaffold.profiles._text_reader": (
+                "scaffold/profiles.html#_text_reader",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._text_values": (
-                "scaffold/profiles.html#_text_values",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._tracked": (
-                "scaffold/profiles.html#_tracked",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._unreadable": (
-                "scaffold/profiles.html#_unreadable",
+            "model_name.scaffold.profiles._typed_form": (
+                "scaffold/profiles.html#_typed_form",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._values": (
                 "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._wall_times": (
+                "scaffold/profiles.html#_wall_times",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._why_not": (
                 "scaffold/profiles.html#_why_not",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._with_zone": (
+                "scaffold/profiles.html#_with_zone",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._without_leaks": (
                 "scaffold/profiles.html#_without_leaks",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._zone": ("scaffold/profiles.html#_zone", "model_name/scaffold/profiles.py"),
             "model_name.scaffold.profiles.field_name": (
                 "scaffold/profiles.html#field_name",
                 "model_name/scaffold/profiles.py",
@@ -3045,6 +3175,7 @@ d = {
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
             "model_name.scripts._in_process": ("scripts.html#_in_process", "model_name/scripts.py"),
             "model_name.scripts._is_file": ("scripts.html#_is_file", "model_name/scripts.py"),
+            "model_name.scripts._kept_reading": ("scripts.html#_kept_reading", "model_name/scripts.py"),
             "model_name.scripts._kind": ("scripts.html#_kind", "model_name/scripts.py"),
             "model_name.scripts._kinds": ("scripts.html#_kinds", "model_name/scripts.py"),
             "model_name.scripts._kinds_allowed": ("scripts.html#_kinds_allowed", "model_name/scripts.py"),

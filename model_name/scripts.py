@@ -147,6 +147,7 @@ def _check(verb: str | None, files: Sequence[str], overrides: Sequence[str]) -> 
     from model_name import settings
     from model_name.io import configs
 
+    overrides = [*_kept_reading(files, overrides), *overrides]
     aliases = {other: "job" if other == verb else None for other in settings.verbs()}
     kind = settings.verbs()[verb].__name__ if verb else None
     loaded = configs.load(files, overrides, aliases, settings.synonyms(kind))
@@ -154,6 +155,23 @@ def _check(verb: str | None, files: Sequence[str], overrides: Sequence[str]) -> 
         return settings.MainSettings.model_validate_json(configs.to_json(loaded.data))
     except pdt.ValidationError as error:
         raise configs.explain(error, loaded, settings.MainSettings) from None
+
+
+def _kept_reading(files: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return overrides that keep what is declared about texts when `--data` names another kind of file."""
+    from loguru import logger
+
+    from model_name.io import configs, readings
+
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("data.table.KIND=")]
+    table = (configs.load(files).data.get("data") or {}).get("table") if chosen and files else None
+    if not isinstance(table, dict) or table.get("KIND") not in _KINDS_OF_FILES or table["KIND"] == chosen[-1]:
+        return []
+    shared = [*readings.TableForm.model_fields, "limit"]
+    lost = [name for name in table if name not in ("KIND", "path", *shared)]
+    if lost:
+        logger.info("Not used, being settings of a {}: {}", table["KIND"], ", ".join(lost))
+    return [f"data.table.{name}={json.dumps(table[name])}" for name in shared if name in table]
 
 
 def _overrides_of(verb: str | None, overrides: Sequence[str], verbs: Collection[str]) -> list[str]:
@@ -205,8 +223,13 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
     return steps
 
 
+_KINDS_OF_FILES = ("CsvReader", "ParquetReader")
+
+
 def data_overrides(address: str) -> list[str]:
     """Turn the address of a table into the overrides that make every job read it.
+
+    Whatever else the configuration says about reading the table stays: words for nothing, dates, names of columns.
 
     Raises:
         ConfigError: the address does not end like a kind of file that is known.
@@ -695,11 +718,25 @@ def reproduce(word: str, allow: list[str], in_process: bool, isolated: bool, fol
 @click.option("--index", metavar="COLUMN", help="Column that names the rows; by default one is looked for.")
 @click.option("--task", type=click.Choice(["regression", "classification"]), help="By default the target decides.")
 @click.option(
+    "--date-order",
+    type=click.Choice(["day-first", "month-first"]),
+    help="How dates such as 3/4/2024 are read, where nothing in the table says it.",
+)
+@click.option("--zone", metavar="ZONE", help="Zone whose clocks show times with an offset, e.g. Europe/Berlin.")
+@click.option(
     "--into", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the project; by default ./NAME."
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def new(
-    name: str, data: Path | None, target: str | None, index: str | None, task: Any, into: Path | None, debug: bool
+    name: str,
+    data: Path | None,
+    target: str | None,
+    index: str | None,
+    task: Any,
+    date_order: Any,
+    zone: str | None,
+    into: Path | None,
+    debug: bool,
 ) -> None:
     """Make a project of your own: about a table, or about the worked example.
 
@@ -708,7 +745,9 @@ def new(
     """
     from model_name.scaffold import projects
 
-    folder = projects.create(name, into=into, data=data, target=target, index=index, task=task)
+    folder = projects.create(
+        name, into=into, data=data, target=target, index=index, task=task, date_order=date_order, zone=zone
+    )
     for line in projects.summary(folder):
         click.echo(line)
 

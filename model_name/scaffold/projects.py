@@ -389,7 +389,7 @@ _FIRST_THRESHOLD: Final = """\
 """
 
 
-def _configured(text: str, reader: dict[str, str], profile: profiles.TableProfile) -> str:
+def _configured(text: str, reader: dict[str, Any], profile: profiles.TableProfile) -> str:
     """Bring a job's configuration to another table."""
     lines = text.splitlines(keepends=True)
     head = sum(1 for _ in _while(lines, lambda line: line.startswith("#")))
@@ -540,6 +540,8 @@ def create(
     target: str | None = None,
     index: str | None = None,
     task: profiles.Task | None = None,
+    date_order: profiles.Order | None = None,
+    zone: str | None = None,
 ) -> Path:
     """Make a project.
 
@@ -550,6 +552,8 @@ def create(
         target: the column to predict.
         index: the column that names the rows; by default one is looked for.
         task: regression or classification; by default the target decides.
+        date_order: how dates such as 3/4/2024 are read where nothing in the table says it.
+        zone: the zone whose clocks show the times that have an offset.
 
     Returns:
         The folder.
@@ -565,16 +569,15 @@ def create(
         raise errors.ConfigError("--target, --index and --task say something about a table: name it with --data")
     if data is not None and target is None:
         raise errors.ConfigError("--data needs --target: the name of the column to predict")
-    table = None
     record = Record(version=_version(), name=name)
     if data is not None:
-        described, table = profiles.profile(data, str(target), index, task)
-        place = f"data/{data.stem if table is not None else data.name}{'.parquet' if table is not None else ''}"
-        record = Record(version=_version(), name=name, profile=described, path=place)
+        described = profiles.profile(data, str(target), index, task, date_order, zone)
+        declarations.require_accepted(described, str(data))
+        record = Record(version=_version(), name=name, profile=described, path=f"data/{data.name}")
     files = render(template(), record)
     _write(files, folder)
     if data is not None:
-        _keep_table(folder / str(record.path), data, table)
+        _keep_table(folder / str(record.path), data)
     _settle(folder, name)
     _commit(folder, record)
     return folder
@@ -594,9 +597,7 @@ def summary(folder: Path) -> Iterator[str]:
         if others:
             shown = ", ".join(others[:8]) + (", ..." if others[8:] else "")
             yield f"left out {len(others):,} column(s) of no use: {shown}"
-        for said in profile.converted:
-            yield f"{record.path} is a converted copy: {said}"
-        yield f"read and mend {place}/nbs/core/schemas.ipynb, which says what each column holds"
+        yield f"read and correct {place}/nbs/core/schemas.ipynb, which says what each column holds"
     yield f"next: cd {place} && make run"
 
 
@@ -657,12 +658,10 @@ def _write(files: Files, folder: Path) -> None:
         raise errors.ConfigError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
-def _keep_table(place: Path, data: Path, table: Any) -> None:
-    """Give the project its copy of the table, converted where its readers could not read it."""
+def _keep_table(place: Path, data: Path) -> None:
+    """Give the project its copy of the table."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    if table is not None:
-        table.to_parquet(place, index=False)
-    elif data.is_dir():
+    if data.is_dir():
         shutil.copytree(data, place)
     else:
         shutil.copyfile(data, place)

@@ -42,7 +42,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rendered(table: Path) -> projects.Files:
-    profile = profiles.profile(table, "returns").profile
+    profile = profiles.profile(table, "returns")
     record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/visits.csv")
     return projects.render(projects.template(), record)
 
@@ -170,7 +170,8 @@ def test_the_schema_says_what_was_seen(rendered: projects.Files) -> None:
         assert f"**`{column}`" in prose
     assert "**`verdict` gives the answer away**: each of its values" in prose
     assert "Missing in" in prose.partition("**`class`**")[2].partition("\n\n")[0]
-    assert 'class_: Series[pd.CategoricalDtype] = pa.Field(isin=["first", "second"], nullable=True' in code
+    assert 'class_: Series[pd.CategoricalDtype] = pa.Field(nullable=True, metadata={"slice": True' in code
+    assert '"seen": ["first", "second"]}' in code, "a new text of a feature is no reason to refuse a row"
     assert 'age_years: Series[int] = pa.Field(ge=0, metadata={"seen": (18, 89)}, alias="age (years)"' in code
     assert code.count("guest_id: Index[str]") == 3
     assert 'returns: Series[str] = pa.Field(isin=["no", "yes"]' in code
@@ -182,7 +183,7 @@ def test_columns_called_like_those_of_the_example_are_described_too(tmp_path: Pa
     own = visits().rename(columns={"class": "casual", "2nd": "rental", "verdict": "cnt"})
     own["month"] = [k % 12 + 1 for k in range(len(own))]
     own.to_csv(tmp_path / "bikes.csv", index=False)
-    profile = profiles.profile(tmp_path / "bikes.csv", "returns").profile
+    profile = profiles.profile(tmp_path / "bikes.csv", "returns")
     record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/bikes.csv")
     cells = json.loads(text(projects.render(projects.template(), record), "nbs/core/schemas.ipynb"))["cells"]
     prose = " ".join(" ".join("".join(cell["source"]).split()) for cell in cells if cell["cell_type"] == "markdown")
@@ -193,12 +194,15 @@ def test_columns_called_like_those_of_the_example_are_described_too(tmp_path: Pa
         "**`cnt` gives",
     ):
         assert said in prose
-    assert "Declared with both ends, since every number between" in prose
+    assert "12 different whole numbers from 1 to 12" in prose
+    assert "Declared with both ends" not in prose, "limits never come from what was seen"
     assert all("any-schema" not in cell["metadata"].get("tags", []) for cell in cells)
 
 
 def test_configurations_read_the_table(rendered: projects.Files) -> None:
-    assert 'KIND: CsvReader\n    path: "data/visits.csv"' in text(rendered, "confs/train.yaml")
+    configured = text(rendered, "confs/train.yaml")
+    assert 'KIND: CsvReader\n    trim: true\n    missing: ["", "NA", ' in configured
+    assert '    path: "data/visits.csv"' in configured
     assert "shuffle: true\n    stratify: true\n    test_size: 0.2" in text(rendered, "confs/train.yaml")
     assert "data:" not in text(rendered, "confs/promote.yaml")
     assert "/data/" in text(rendered, ".gitignore")
@@ -206,7 +210,7 @@ def test_configurations_read_the_table(rendered: projects.Files) -> None:
 
 def test_the_first_threshold_is_the_answer_that_knows_nothing(rendered: projects.Files, table: Path) -> None:
     assert "thresholds" not in text(rendered, "confs/evaluate.yaml"), "a classification has to beat the naive answer"
-    profile = profiles.profile(table, "2nd").profile
+    profile = profiles.profile(table, "2nd")
     record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/visits.csv")
     configured = text(projects.render(projects.template(), record), "confs/evaluate.yaml")
     assert "    r2_score: {threshold: 0.0, greater_is_better: true}" in configured
