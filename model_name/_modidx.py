@@ -1091,6 +1091,14 @@ d = {
                 "io/notebooks.html#_kernel._leave_place",
                 "model_name/io/notebooks.py",
             ),
+            "model_name.io.notebooks._Kernel._see_it_stop": (
+                "io/notebooks.html#_kernel._see_it_stop",
+                "model_name/io/notebooks.py",
+            ),
+            "model_name.io.notebooks._Kernel.ask_to_stop": (
+                "io/notebooks.html#_kernel.ask_to_stop",
+                "model_name/io/notebooks.py",
+            ),
             "model_name.io.notebooks._Kernel.connect": (
                 "io/notebooks.html#_kernel.connect",
                 "model_name/io/notebooks.py",
@@ -1813,12 +1821,20 @@ d = {
                 "io/services.html#kafkaservice.committed",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services.KafkaService.complaint": (
+                "io/services.html#kafkaservice.complaint",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.KafkaService.consumer": (
                 "io/services.html#kafkaservice.consumer",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.KafkaService.embedded": (
                 "io/services.html#kafkaservice.embedded",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.limits": (
+                "io/services.html#kafkaservice.limits",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.KafkaService.producer": (
@@ -1993,6 +2009,7 @@ d = {
                 "io/streams.html#delivery.__init__",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams.Delivery._flush": ("io/streams.html#delivery._flush", "model_name/io/streams.py"),
             "model_name.io.streams.Delivery._heard": ("io/streams.html#delivery._heard", "model_name/io/streams.py"),
             "model_name.io.streams.Delivery._judge": ("io/streams.html#delivery._judge", "model_name/io/streams.py"),
             "model_name.io.streams.Delivery._produce": (
@@ -2054,6 +2071,15 @@ d = {
             ),
             "model_name.io.streams.Message.value": ("io/streams.html#message.value", "model_name/io/streams.py"),
             "model_name.io.streams.Outgoing": ("io/streams.html#outgoing", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience": ("io/streams.html#patience", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience.__init__": (
+                "io/streams.html#patience.__init__",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Patience.kept": ("io/streams.html#patience.kept", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience.left": ("io/streams.html#patience.left", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience.renew": ("io/streams.html#patience.renew", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience.stop": ("io/streams.html#patience.stop", "model_name/io/streams.py"),
             "model_name.io.streams.Plan": ("io/streams.html#plan", "model_name/io/streams.py"),
             "model_name.io.streams.Refused": ("io/streams.html#refused", "model_name/io/streams.py"),
             "model_name.io.streams.Stream": ("io/streams.html#stream", "model_name/io/streams.py"),
@@ -2073,10 +2099,7 @@ d = {
                 "io/streams.html#stream._is_answered",
                 "model_name/io/streams.py",
             ),
-            "model_name.io.streams.Stream._is_reachable": (
-                "io/streams.html#stream._is_reachable",
-                "model_name/io/streams.py",
-            ),
+            "model_name.io.streams.Stream._leave": ("io/streams.html#stream._leave", "model_name/io/streams.py"),
             "model_name.io.streams.Stream._look_around": (
                 "io/streams.html#stream._look_around",
                 "model_name/io/streams.py",
@@ -2093,12 +2116,36 @@ d = {
             "model_name.io.streams.Stream._revoked": ("io/streams.html#stream._revoked", "model_name/io/streams.py"),
             "model_name.io.streams.Stream._room": ("io/streams.html#stream._room", "model_name/io/streams.py"),
             "model_name.io.streams.Stream._take": ("io/streams.html#stream._take", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._trouble": ("io/streams.html#stream._trouble", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._wait": ("io/streams.html#stream._wait", "model_name/io/streams.py"),
             "model_name.io.streams.Stream._wait_for_answers": (
                 "io/streams.html#stream._wait_for_answers",
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams.Stream.run": ("io/streams.html#stream.run", "model_name/io/streams.py"),
             "model_name.io.streams.Stream.stop": ("io/streams.html#stream.stop", "model_name/io/streams.py"),
+            "model_name.io.streams.TopicWatch": ("io/streams.html#topicwatch", "model_name/io/streams.py"),
+            "model_name.io.streams.TopicWatch.__init__": (
+                "io/streams.html#topicwatch.__init__",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch._description": (
+                "io/streams.html#topicwatch._description",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch._failure": (
+                "io/streams.html#topicwatch._failure",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch._take_in": (
+                "io/streams.html#topicwatch._take_in",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch.is_answered": (
+                "io/streams.html#topicwatch.is_answered",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch.look": ("io/streams.html#topicwatch.look", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets": ("io/streams.html#_offsets", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.__init__": (
                 "io/streams.html#_offsets.__init__",
@@ -2108,6 +2155,7 @@ d = {
                 "io/streams.html#_offsets._committed",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams._Offsets._jump": ("io/streams.html#_offsets._jump", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets._seek": ("io/streams.html#_offsets._seek", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.ask": ("io/streams.html#_offsets.ask", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.begin": ("io/streams.html#_offsets.begin", "model_name/io/streams.py"),
@@ -2130,22 +2178,32 @@ d = {
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams._RefusalRate.add": ("io/streams.html#_refusalrate.add", "model_name/io/streams.py"),
+            "model_name.io.streams._TimeIsUp": ("io/streams.html#_timeisup", "model_name/io/streams.py"),
             "model_name.io.streams._Worker": ("io/streams.html#_worker", "model_name/io/streams.py"),
             "model_name.io.streams._Worker.__init__": ("io/streams.html#_worker.__init__", "model_name/io/streams.py"),
             "model_name.io.streams._Worker._work": ("io/streams.html#_worker._work", "model_name/io/streams.py"),
             "model_name.io.streams._Worker.close": ("io/streams.html#_worker.close", "model_name/io/streams.py"),
             "model_name.io.streams._Worker.submit": ("io/streams.html#_worker.submit", "model_name/io/streams.py"),
             "model_name.io.streams._columns": ("io/streams.html#_columns", "model_name/io/streams.py"),
+            "model_name.io.streams._constant": ("io/streams.html#_constant", "model_name/io/streams.py"),
+            "model_name.io.streams._dead_letter": ("io/streams.html#_dead_letter", "model_name/io/streams.py"),
+            "model_name.io.streams._deleted": ("io/streams.html#_deleted", "model_name/io/streams.py"),
+            "model_name.io.streams._go_on": ("io/streams.html#_go_on", "model_name/io/streams.py"),
             "model_name.io.streams._is_fenced": ("io/streams.html#_is_fenced", "model_name/io/streams.py"),
             "model_name.io.streams._is_final": ("io/streams.html#_is_final", "model_name/io/streams.py"),
+            "model_name.io.streams._length": ("io/streams.html#_length", "model_name/io/streams.py"),
             "model_name.io.streams._origin": ("io/streams.html#_origin", "model_name/io/streams.py"),
             "model_name.io.streams._outgoing": ("io/streams.html#_outgoing", "model_name/io/streams.py"),
             "model_name.io.streams._parse": ("io/streams.html#_parse", "model_name/io/streams.py"),
+            "model_name.io.streams._parse_json": ("io/streams.html#_parse_json", "model_name/io/streams.py"),
             "model_name.io.streams._parse_together": ("io/streams.html#_parse_together", "model_name/io/streams.py"),
             "model_name.io.streams._plainly": ("io/streams.html#_plainly", "model_name/io/streams.py"),
             "model_name.io.streams._quoted": ("io/streams.html#_quoted", "model_name/io/streams.py"),
             "model_name.io.streams._text": ("io/streams.html#_text", "model_name/io/streams.py"),
+            "model_name.io.streams._text_of": ("io/streams.html#_text_of", "model_name/io/streams.py"),
             "model_name.io.streams._texts": ("io/streams.html#_texts", "model_name/io/streams.py"),
+            "model_name.io.streams._unique_names": ("io/streams.html#_unique_names", "model_name/io/streams.py"),
+            "model_name.io.streams._unreadable": ("io/streams.html#_unreadable", "model_name/io/streams.py"),
             "model_name.io.streams._within": ("io/streams.html#_within", "model_name/io/streams.py"),
         },
         "model_name.jobs.base": {
@@ -2165,6 +2223,10 @@ d = {
                 "model_name/jobs/base.py",
             ),
             "model_name.jobs.base.Job.run": ("jobs/base.html#job.run", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.shutdown_seconds": (
+                "jobs/base.html#job.shutdown_seconds",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base.Job.standing": ("jobs/base.html#job.standing", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.started": ("jobs/base.html#job.started", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.step_key": ("jobs/base.html#job.step_key", "model_name/jobs/base.py"),
@@ -2559,6 +2621,10 @@ d = {
                 "jobs/kafkainference.html#kafkainferencejob.run",
                 "model_name/jobs/kafkainference.py",
             ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob.shutdown_seconds": (
+                "jobs/kafkainference.html#kafkainferencejob.shutdown_seconds",
+                "model_name/jobs/kafkainference.py",
+            ),
             "model_name.jobs.kafkainference.KafkaInferenceJob.started": (
                 "jobs/kafkainference.html#kafkainferencejob.started",
                 "model_name/jobs/kafkainference.py",
@@ -2577,6 +2643,10 @@ d = {
             ),
             "model_name.jobs.kafkainference.Scorer.__init__": (
                 "jobs/kafkainference.html#scorer.__init__",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Scorer._answer": (
+                "jobs/kafkainference.html#scorer._answer",
                 "model_name/jobs/kafkainference.py",
             ),
             "model_name.jobs.kafkainference.Scorer._predict": (
@@ -2629,6 +2699,10 @@ d = {
             ),
             "model_name.jobs.kafkainference._check_cluster": (
                 "jobs/kafkainference.html#_check_cluster",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._check_limits": (
+                "jobs/kafkainference.html#_check_limits",
                 "model_name/jobs/kafkainference.py",
             ),
             "model_name.jobs.kafkainference._client_settings": (
@@ -2989,6 +3063,10 @@ d = {
                 "model_name/scaffold/forms.py",
             ),
             "model_name.scaffold.forms._formats": ("scaffold/forms.html#_formats", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._has_format": (
+                "scaffold/forms.html#_has_format",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._iso_dates": ("scaffold/forms.html#_iso_dates", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._known": ("scaffold/forms.html#_known", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._listed": ("scaffold/forms.html#_listed", "model_name/scaffold/forms.py"),
@@ -3007,6 +3085,7 @@ d = {
                 "scaffold/forms.html#_ordered_note",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._shape": ("scaffold/forms.html#_shape", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._spellings": ("scaffold/forms.html#_spellings", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._symbols": ("scaffold/forms.html#_symbols", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._text": ("scaffold/forms.html#_text", "model_name/scaffold/forms.py"),
@@ -3186,10 +3265,6 @@ d = {
             ),
             "model_name.scaffold.profiles._Values": (
                 "scaffold/profiles.html#_values",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._as_read": (
-                "scaffold/profiles.html#_as_read",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._as_target": (

@@ -340,7 +340,14 @@ def _in_notebook(step: Step, folder: Path, isolated: bool = False) -> Outcome:
     sealed = secrets.seal(step.settings)
     executor = notebooks.PapermillExecutor(isolated=isolated)
     with notebooks.reserve_destination(folder, step.verb) as destination:
-        done = executor.execute(source, {"config": sealed.text}, destination, step.job.mlflow_service, sealed.variables)
+        done = executor.execute(
+            source,
+            {"config": sealed.text},
+            destination,
+            step.job.mlflow_service,
+            sealed.variables,
+            step.job.shutdown_seconds(),
+        )
     return Outcome(step.verb, done.seconds, done.result, done.notebook, done.run_ids, done.error)
 
 

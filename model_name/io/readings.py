@@ -69,8 +69,8 @@ class TableForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     )
     missing: list[str] | None = pdt.Field(
         None,
-        description="Words for nothing, in every column. Null: the usual ones in a CSV file, but not in columns that the "
-        "schema declares as text; none elsewhere.",
+        description="Words for nothing, in every column. Null: the usual ones in a CSV file, but not in columns that "
+        "the schema declares as text; none elsewhere.",
     )
     infinite: Literal["keep", "missing"] = pdt.Field(
         "keep", description="What to do with numbers that are not finite: keep them, or take them for missing."
@@ -191,7 +191,10 @@ def _in_century(dates: pd.Series, latest: int | None) -> pd.Series:
 
 
 # %% ../../nbs/io/readings.ipynb #bb80d14a
-_DURATION: Final = r"^(?P<sign>-?)(?:(?P<days>\d+) days?,? ?)?(?:(?P<hours>\d+):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:\.\d+)?))?)?$"
+_DURATION: Final = (
+    r"^(?P<sign>-?)(?:(?P<days>\d+) days?,? ?)?"
+    r"(?:(?P<hours>\d+):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:\.\d+)?))?)?$"
+)
 
 
 def _durations(texts: Any) -> Any:

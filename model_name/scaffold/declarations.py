@@ -127,8 +127,8 @@ def _limits(column: profiles.ColumnProfile) -> dict[str, str]:
 RULES: Final = (
     "What follows says of each column what was seen in the table. Three rules made declarations of it. A number is "
     "limited only where its name says what it is, such as a count, which is never negative; what happened to be there "
-    "is noted as `seen`, which no check uses. A text of a feature may be new: models take it for a missing one. What was "
-    "never missing may not be missing: add `nullable=True` where it may."
+    "is noted as `seen`, which no check uses. A text of a feature may be new: models take it for a missing one. What "
+    "was never missing may not be missing: add `nullable=True` where it may."
 )
 
 # %% ../../nbs/scaffold/declarations.ipynb #a76a7626
@@ -218,7 +218,8 @@ def _target(profile: profiles.TableProfile, name: str | None = None) -> str:
 
 
 _SIGNED: Final = re.compile(
-    "temp|balance|delta|diff|change|profit|loss|return|lat|lon|net|gain|dev|error|resid|elev|margin|trend", re.I
+    "temp|balance|delta|diff|change|profit|loss|return|lat|lon|net|gain|dev|error|resid|elev|margin|trend",
+    re.IGNORECASE,
 )
 
 
@@ -299,8 +300,8 @@ def introduction(profile: profiles.TableProfile) -> str:
         ),
         (
             "This notebook was written from what the table holds, and is yours from here on: a file cannot say what a "
-            "column means, so read what was seen, correct what was misunderstood, and write better descriptions. Then run "
-            "`make export`; nothing else has to change."
+            "column means, so read what was seen, correct what was misunderstood, and write better descriptions. Then "
+            "run `make export`; nothing else has to change."
         ),
     ]
     if (said := _reading(profile)) is not None:
@@ -321,8 +322,8 @@ def _reading(profile: profiles.TableProfile) -> str | None:
     if not parts:
         return None
     return (
-        f"The file is read as the configurations in `confs` say, under `data.table`: {'; '.join(parts)}. The same holds "
-        "for every file that comes later, so newer rows come as this file came."
+        f"The file is read as the configurations in `confs` say, under `data.table`: {'; '.join(parts)}. The same "
+        "holds for every file that comes later, so newer rows come as this file came."
     )
 
 

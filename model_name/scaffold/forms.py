@@ -29,7 +29,7 @@ class Form(NamedTuple):
     """How a column is written."""
 
     kind: Kind
-    reading: dict[str, Any] = {}
+    reading: dict[str, Any] = {}  # noqa: RUF012 (never changed)
     notes: tuple[str, ...] = ()
     zone: str | None = None
     infinite: bool = False  # whether some numbers are not finite
@@ -65,7 +65,9 @@ def find_form(name: str, texts: pa.ChunkedArray, context: Context) -> Form:
     gaps = len(texts) > int(labels.sum())
     own = {} if len(usual) == len(readings.USUAL_MISSING) else {"missing": usual}
     form = _known(name, labels, context, gaps) or _without_words(name, labels, context, usual) or _text(labels, context)
-    note = ("`NA` is one of its labels, since the others are codes of two letters as well.",) if own else ()
+    note: tuple[str, ...] = (
+        ("`NA` is one of its labels, since the others are codes of two letters as well.",) if own else ()
+    )
     nothing = [word for word in readings.USUAL_MISSING if word in counts.index and word and word in usual]
     if form.kind in ("text", "category") and nothing:
         note += (f"In it {_listed(nothing)} stands for a missing value ({int(counts[nothing].sum()):,} rows).",)
@@ -86,11 +88,70 @@ def _listed(words: Sequence[str]) -> str:
 
 # %% ../../nbs/scaffold/forms.ipynb #58941b38
 _NOTHING: Final = frozenset(
-    "? - -- --- . .. ... * #nv #n/v #wert! #value! #div/0! #ref! #bezug! #name? #num! #zahl! #null! n.a. n.a k.a. k.a na n/a nan "
-    "null none nil nd n.d. n/d s/d (null) <na> <null> <none> \\n unknown unbekannt inconnu desconocido sconosciuto onbekend "
-    "missing fehlt undefined unspecified unavailable blank empty (blank) (empty) tbd tba 0000-00-00 00.00.0000 00/00/0000".split()
+    [
+        "?",
+        "-",
+        "--",
+        "---",
+        ".",
+        "..",
+        "...",
+        "*",
+        "#nv",
+        "#n/v",
+        "#wert!",
+        "#value!",
+        "#div/0!",
+        "#ref!",
+        "#bezug!",
+        "#name?",
+        "#num!",
+        "#zahl!",
+        "#null!",
+        "n.a.",
+        "n.a",
+        "k.a.",
+        "k.a",
+        "na",
+        "n/a",
+        "nan",
+        "null",
+        "none",
+        "nil",
+        "nd",
+        "n.d.",
+        "n/d",
+        "s/d",
+        "(null)",
+        "<na>",
+        "<null>",
+        "<none>",
+        "\\n",
+        "unknown",
+        "unbekannt",
+        "inconnu",
+        "desconocido",
+        "sconosciuto",
+        "onbekend",
+        "missing",
+        "fehlt",
+        "undefined",
+        "unspecified",
+        "unavailable",
+        "blank",
+        "empty",
+        "(blank)",
+        "(empty)",
+        "tbd",
+        "tba",
+        "0000-00-00",
+        "00.00.0000",
+        "00/00/0000",
+    ]
 ) | {"not available", "not applicable", "no data", "not known", "not recorded", "keine angabe", "0000-00-00 00:00:00"}
-_SIGNS: Final = frozenset("? - -- #NV #N/V #VALUE! #DIV/0! #REF! \\N <NA> (null)".split())  # nothing even among texts
+_SIGNS: Final = frozenset(
+    ["?", "-", "--", "#NV", "#N/V", "#VALUE!", "#DIV/0!", "#REF!", "\\N", "<NA>", "(null)"]
+)  # nothing even among texts
 
 
 def _known(name: str, labels: pd.Series, context: Context, gaps: bool) -> Form | None:
@@ -158,10 +219,12 @@ _CURRENCIES: Final = {
     "zł": "PLN", "Kč": "CZK", "Ft": "HUF", "Fr.": "CHF", "R$": "BRL", "A$": "AUD", "C$": "CAD", "kr": "kr", "kr.": "kr",
 } | {
     code: code
-    for code in (
-        "USD EUR GBP JPY INR RUB TRY KRW PLN CZK HUF CHF BRL AUD CAD NZD SEK NOK DKK CNY HKD SGD MXN ZAR ILS THB AED "
-        "SAR RON BGN UAH IDR MYR PHP VND EGP ARS CLP COP PEN KES NGN PKR BDT TWD ISK RSD MAD QAR KWD"
-    ).split()
+    for code in [
+        "USD", "EUR", "GBP", "JPY", "INR", "RUB", "TRY", "KRW", "PLN", "CZK", "HUF", "CHF", "BRL", "AUD", "CAD",
+        "NZD", "SEK", "NOK", "DKK", "CNY", "HKD", "SGD", "MXN", "ZAR", "ILS", "THB", "AED", "SAR", "RON", "BGN",
+        "UAH", "IDR", "MYR", "PHP", "VND", "EGP", "ARS", "CLP", "COP", "PEN", "KES", "NGN", "PKR", "BDT", "TWD",
+        "ISK", "RSD", "MAD", "QAR", "KWD",
+    ]
 }  # fmt: skip
 _PARTS: Final = re.compile(
     r"[(+-]*\s*(?P<before>[^\d\s().,+'’-][^\d\s(),+'’-]*)?\s*[+-]?[\d.,][\d.,\s'’]*(?<=[\d.,\s])"
@@ -226,7 +289,7 @@ def _symbols(words: Sequence[str]) -> list[str]:
     return sorted(behind) if unit else []
 
 
-# %% ../../nbs/scaffold/forms.ipynb #3be404e4
+# %% ../../nbs/scaffold/forms.ipynb #6830cda4
 _TIMES: Final = (
     "",
     " %H:%M",
@@ -243,7 +306,8 @@ _ORDERED: Final[dict[Order, tuple[str, ...]]] = {
 }  # fmt: skip
 _UNORDERED: Final = (
     "%Y/%m/%d", "%Y.%m.%d", "%d %b %Y", "%d %B %Y", "%d. %B %Y", "%d-%b-%Y", "%d-%b-%y", "%d-%B-%Y", "%d/%b/%Y",
-    "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%b %Y", "%B %Y", "%d %b %y", "%Y-%b-%d",
+    "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%b %Y", "%B %Y",
+    "%d %b %y", "%Y-%b-%d",
 )  # fmt: skip
 _BIRTH: Final = re.compile("birth|born|dob|geburt|naissance|nacimiento", re.IGNORECASE)
 _ENDS: Final = re.compile("end|due|until|expir|matur|valid|bis|faellig|fällig", re.IGNORECASE)
@@ -277,15 +341,39 @@ def _dates(name: str, words: pa.Array, context: Context) -> Form | None:
 
 def _formats(words: pa.Array, days: Sequence[str]) -> list[str] | None:
     """Choose the formats of a family that read every text, as few as it takes."""
-    first = words.slice(0, 200)
-    chosen: list[str] = []
-    for format_ in (f"{day}{time}" for day in days for time in _TIMES):
-        there = readings.fits(first, readings.ColumnForm(kind="date", formats=[format_]))
-        if pc.any(there).as_py():
-            chosen.append(format_)
+    shapes: dict[str, list[str]] = {}
+    for word in words.slice(0, 200).to_pylist():
+        shapes.setdefault(re.sub(r"\d", "9", word), []).append(word)
+    some = [word for alike in shapes.values() for word in alike[:3]][:50]
+    every = (f"{day}{time}" for day in days for time in _TIMES)
+    chosen = [format_ for format_ in every if any(_has_format(word, format_) for word in some)]
     if not chosen:
         return None
     return chosen if pc.all(readings.fits(words, readings.ColumnForm(kind="date", formats=chosen))).as_py() else None
+
+
+_DIRECTIVES: Final = {
+    "d": r"\d\d?", "m": r"\d\d?", "Y": r"\d{4}", "y": r"\d\d", "H": r"\d\d?", "I": r"\d\d?",
+    "M": r"\d\d?", "S": r"\d\d?", "f": r"\d{1,6}", "p": "[AaPp][Mm]", "b": r"[^\W\d]+", "B": r"[^\W\d]+",
+}  # fmt: skip
+
+
+@functools.cache
+def _shape(format_: str) -> "re.Pattern[str]":
+    """Return what texts of a format look like."""
+    parts = (_DIRECTIVES[part[1]] if part[0] == "%" else re.escape(part) for part in re.findall("%.|[^%]", format_))
+    return re.compile("".join(parts))
+
+
+def _has_format(word: str, format_: str) -> bool:
+    """Tell whether a text is a date of a format."""
+    if not _shape(format_).fullmatch(word):
+        return False
+    try:
+        datetime.datetime.strptime(word, format_)
+    except ValueError:
+        return False
+    return True
 
 
 def _ordered_note(order: Order, words: pa.Array) -> str:
@@ -316,7 +404,8 @@ def _date_form(name: str, words: pa.Array, formats: list[str], context: Context)
 def is_beyond(dates: pd.Series) -> pd.Series:
     """Mark the dates that no 64-bit count of nanoseconds reaches."""
     years = dates.dt.year
-    return (years > 2261) | (years < 1678)
+    beyond: pd.Series = (years > 2261) | (years < 1678)
+    return beyond
 
 
 def without_ends(form: Form, outside: list[str]) -> Form:
@@ -335,7 +424,7 @@ def _compact_dates(labels: pd.Series, context: Context) -> Form | None:
     ):
         return None
     array = pa.array(words, pa.string())
-    form = {"kind": "date", "formats": ["%Y%m%d"]}
+    form: dict[str, Any] = {"kind": "date", "formats": ["%Y%m%d"]}
     if not pc.all(readings.fits(array, readings.ColumnForm(**form))).as_py():
         return None
     return Form("date", form, (f"Its dates are written like `{words[0]}`.",))
@@ -383,14 +472,48 @@ def settle_order(forms: dict[str, Form], asked: Order | None) -> tuple[dict[str,
 
 
 # %% ../../nbs/scaffold/forms.ipynb #1ba522ae
-_ZONES: Final = (
-    "UTC Europe/Berlin Europe/London Europe/Helsinki Europe/Moscow America/New_York America/Chicago America/Denver "
-    "America/Los_Angeles America/Phoenix America/Anchorage America/Halifax America/St_Johns America/Sao_Paulo "
-    "America/Argentina/Buenos_Aires America/Bogota America/Mexico_City America/Santiago Pacific/Honolulu Australia/Sydney "
-    "Australia/Brisbane Australia/Adelaide Australia/Darwin Australia/Perth Pacific/Auckland Asia/Tokyo Asia/Shanghai "
-    "Asia/Kolkata Asia/Karachi Asia/Dhaka Asia/Bangkok Asia/Dubai Asia/Tehran Asia/Kathmandu Asia/Jerusalem Africa/Cairo "
-    "Africa/Johannesburg Africa/Lagos Africa/Nairobi Atlantic/Azores"
-).split()
+_ZONES: Final = [
+    "UTC",
+    "Europe/Berlin",
+    "Europe/London",
+    "Europe/Helsinki",
+    "Europe/Moscow",
+    "America/New_York",
+    "America/Chicago",
+    "America/Denver",
+    "America/Los_Angeles",
+    "America/Phoenix",
+    "America/Anchorage",
+    "America/Halifax",
+    "America/St_Johns",
+    "America/Sao_Paulo",
+    "America/Argentina/Buenos_Aires",
+    "America/Bogota",
+    "America/Mexico_City",
+    "America/Santiago",
+    "Pacific/Honolulu",
+    "Australia/Sydney",
+    "Australia/Brisbane",
+    "Australia/Adelaide",
+    "Australia/Darwin",
+    "Australia/Perth",
+    "Pacific/Auckland",
+    "Asia/Tokyo",
+    "Asia/Shanghai",
+    "Asia/Kolkata",
+    "Asia/Karachi",
+    "Asia/Dhaka",
+    "Asia/Bangkok",
+    "Asia/Dubai",
+    "Asia/Tehran",
+    "Asia/Kathmandu",
+    "Asia/Jerusalem",
+    "Africa/Cairo",
+    "Africa/Johannesburg",
+    "Africa/Lagos",
+    "Africa/Nairobi",
+    "Atlantic/Azores",
+]
 
 
 def _iso_dates(words: pa.Array, context: Context) -> Form | None:
@@ -406,7 +529,7 @@ def _iso_dates(words: pa.Array, context: Context) -> Form | None:
         return form
     if offsets.isna().any():
         return form._replace(
-            notes=(*form.notes, "Some of its times have an offset and others none; these count as UTC.")
+            notes=(*form.notes, "Some of its times have an offset and others none: all are taken as they are written.")
         )
     zone, note = find_zone(instants[within], offsets.map(_minutes), context.zone)
     return form._replace(zone=zone, notes=(*form.notes, note))
@@ -439,7 +562,7 @@ def find_zone(instants: pd.Series, minutes: pd.Series, asked: str | None = None)
         if (local.dt.total_seconds() / 60 == minutes).all():
             break
     else:
-        return None, f"Its offsets ({written}) are those of no single zone, so its times are read in UTC."
+        return None, f"Its offsets ({written}) are those of no single zone, so its times are taken as they are written."
     if zone == "UTC":
         return None, "Its times are in UTC; where people live by another clock, say so with `--zone`."
     only = "" if minutes.nunique() > 1 else ", as far as it shows: another zone can be named with `--zone`"
@@ -506,7 +629,7 @@ def _spellings(labels: pd.Series) -> tuple[list[str], str]:
     example = next(iter(several.values()))
     return (
         chosen,
-        f"{_listed(example)} are one label, `{example[0]}`: labels that differ in case alone are declared to be the same.",
+        f"{_listed(example)} are one label, `{example[0]}`: labels that differ in nothing but case are the same.",
     )
 
 
@@ -521,7 +644,5 @@ def _mixture(labels: pd.Series, decimal: str) -> list[str]:
     if not 0.05 <= share < 1:
         return []
     shown = _listed(labels.index[~numbers].to_list())
-    return [
-        f"It mixes numbers ({share:.0%} of the values) with other texts, such as {shown}. It stays a text: if these words "
-        "stand for a missing value, declare them with `missing` in the configurations, and a number here."
-    ]
+    said = f"It mixes numbers ({share:.0%} of the values) with other texts, such as {shown}. It stays a text: "
+    return [f"{said}if these words mean that nothing is known, declare them with `missing` in the configurations."]

@@ -10,6 +10,7 @@ import codecs
 import csv
 import datetime
 import itertools
+import json
 import keyword
 import re
 import unicodedata
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic as pdt
 
-from ..core import columns, errors
+from ..core import columns, conversions, errors
 from ..io import datasets, readings
 from . import forms, leaks
 from .forms import Kind as Kind
@@ -83,8 +84,11 @@ class TableProfile(pdt.BaseModel, frozen=True, extra="forbid"):
 
     def reader_of(self, path: str) -> datasets.ParquetReader | datasets.CsvReader:
         """Return the reader of a file of this kind."""
-        kinds = {"CsvReader": datasets.CsvReader, "ParquetReader": datasets.ParquetReader}
-        return kinds[self.reader["KIND"]](**self.reader, path=path)
+        kinds: dict[str, type[datasets.CsvReader | datasets.ParquetReader]] = {
+            "CsvReader": datasets.CsvReader, "ParquetReader": datasets.ParquetReader
+        }  # fmt: skip
+        settings = json.dumps(self.reader | {"path": path})
+        return kinds[self.reader["KIND"]].model_validate_json(settings)
 
     @property
     def time(self) -> ColumnProfile | None:
@@ -94,9 +98,10 @@ class TableProfile(pdt.BaseModel, frozen=True, extra="forbid"):
 
 # %% ../../nbs/scaffold/profiles.ipynb #600a5e90
 _LETTERS: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "Æ": "AE", "Ø": "O", "Ł": "L"})
-_TAKEN: Final = frozenset(dir(columns.Schema)) | set(
-    "l O I Index Series Schema Config Optional pa pd papd self cls int float bool str".split()
-)
+_TAKEN: Final = frozenset(dir(columns.Schema)) | {
+    "l", "O", "I", "Index", "Series", "Schema", "Config", "Optional", "pa", "pd", "papd",
+    "self", "cls", "int", "float", "bool", "str",
+}  # fmt: skip
 
 
 def field_name(name: str, place: int = 1) -> str:
@@ -270,16 +275,17 @@ def _ends_of_time(values: pa.ChunkedArray) -> list[str]:
 
 def _with_zone(form: forms.Form, values: pa.ChunkedArray, context: forms.Context) -> forms.Form:
     """Name the zone of a column that has one."""
-    zone = context.zone or (None if values.type.tz in ("UTC", "Etc/UTC", "Z", "+00:00") else values.type.tz)
+    own = values.type.tz
+    zone = context.zone or (own if "/" in own and own != "Etc/UTC" else None)
     if zone is None:
-        note = "Its times are in UTC; where people live by another clock, say so with `--zone`."
+        note = f"Its times are those of {own}; where people live by another clock, say so with `--zone`."
     else:
         note = f"Its times are read as the clocks of {zone} show them{', as you said' if context.zone else ''}."
     return form._replace(zone=zone, notes=(*form.notes, note))
 
 
 def _decimal(data: pa.Table, separator: str) -> str:
-    """Find out with which mark most columns of numbers are written; where none says it, a semicolon goes with a comma."""
+    """Find out the decimal mark of most columns of numbers; where none says it, a semicolon goes with a comma."""
     votes = {",": 0, ".": 0}
     for column in data.columns:
         if pa.types.is_string(column.type):
@@ -330,11 +336,7 @@ def _values(form: forms.Form, read: pd.Series) -> _Values:
 
 def _wall_times(read: pd.Series, zone: str | None) -> pd.Series:
     """Return times as the clocks of a zone show them."""
-    naive = pd.api.types.is_datetime64_dtype(read)
-    dates = read if naive else pd.to_datetime(read, format="ISO8601", utc=True)
-    if not naive:
-        dates = (dates.dt.tz_convert(zone) if zone else dates).dt.tz_localize(None)
-    return dates.astype("datetime64[us]")
+    return conversions.to_date(read, zone)[0]
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #fa69bc6a
@@ -345,9 +347,8 @@ _IDENTIFIER: Final = re.compile(
 )
 _BIRTH: Final = re.compile("birth|born|dob", re.IGNORECASE)
 _COUNT: Final = re.compile(
-    r"(^|[\W_])(n|no_of|nr_of|num|number_of|count|counts|cnt|qty|quantity|amount|age|price|distance|duration|area|size|"
-    r"length|width|height|weight|visits?|orders?|rooms?|children|items?|units?|calls?|days?|hours?|minutes?|seconds?|"
-    r"rentals?|sales|visitors|guests|people|persons?|claims?|errors?|clicks?|views?)([\W_]|$)",
+    r"(^|[\W_])(n|no_of|nr_of|num|number_of|count|counts|cnt|qty|quantity|age|distance|area|visits?|orders?|rooms?|"
+    r"children|items?|calls?|rentals?|purchases?|visitors?|guests?|people|persons?|claims?|clicks?|views?)([\W_]|$)",
     re.IGNORECASE,
 )
 _SHARE: Final = re.compile(r"(^|[\W_])(share|fraction|proportion|probability)([\W_]|$)", re.IGNORECASE)
@@ -465,9 +466,9 @@ def _as_target(column: ColumnProfile, values: pd.Series, task: str | None) -> tu
         raise errors.DataError(f"{described} holds lists or records: a target is a number, a text or a boolean")
     if column.missing:
         raise errors.DataError(
-            f"{described} has no value in {round(column.missing * rows):,} of {rows:,} rows: remove these rows from the "
-            "table, or fill them in; there is nothing to learn from a row without an answer. "
-            f"(Words such as {', '.join(readings.USUAL_MISSING[1:10:4])} mean that there is none: write a label as another word)"
+            f"{described} has no value in {round(column.missing * rows):,} of {rows:,} rows: remove these rows from "
+            "the table, or fill them in; there is nothing to learn from a row without an answer. "
+            f"({', '.join(readings.USUAL_MISSING[1:])} mean that there is none: write a label as another word)"
         )
     if column.distinct < 2:
         raise errors.DataError(
@@ -496,8 +497,8 @@ def _require_labels(column: ColumnProfile, values: pd.Series, described: str) ->
     if column.kind == "number" or column.distinct > _MOST_LABELS:
         way_out = "--task regression, or put the values into classes" if numeric else "put the texts into groups"
         raise errors.DataError(
-            f"{described} has {column.distinct:,} different values, and labels are at most {_MOST_LABELS} whole numbers or "
-            f"texts: {way_out}"
+            f"{described} has {column.distinct:,} different values, and labels are at most {_MOST_LABELS} whole "
+            f"numbers or texts: {way_out}"
         )
     counts = values.value_counts()
     lone = counts.index[counts < _LEAST_OF_LABEL].tolist()
@@ -570,16 +571,17 @@ def profile(
     shown = {name: _plain_name(name) for name in source.data.column_names}
     names = list(shown.values())
     _require_sound(path, names, source.data.num_rows)
-    target, index = (each and _as_read(source.reader, each) for each in (target, index))
-    for name, what in ((str(target), "the target"), *([(index, "the index")] if index else [])):
+    target = source.reader.column_name(target)
+    index = index and source.reader.column_name(index)
+    for name, what in ((target, "the target"), *([(index, "the index")] if index else [])):
         _require(name, what, names, path)
-    today = today or datetime.date.today()  # noqa: DTZ011 (the day of whoever is here)
+    today = today or datetime.date.today()
     found = _find_forms(source, str(target), _zone(zone), today)
     found, open_ = forms.settle_order(found, date_order)
     if open_:
         raise UnclearDatesError(
-            f"{path.name}: the dates of {', '.join(map(repr, open_))} can be read day first and month first, and nothing in "
-            "the table says which: --date-order day-first, or --date-order month-first"
+            f"{path.name}: the dates of {', '.join(map(repr, open_))} can be read day first and month first, and "
+            "nothing in the table says which: --date-order day-first, or --date-order month-first"
         )
     reader = _configured(source.reader, found, list(found))
     decided, truth, rows, task, rarest = _decided(path, reader, found, shown, str(target), index, task, features)
@@ -608,11 +610,6 @@ def _require_sound(path: Path, names: list[str], rows: int) -> None:
             f"{path.name} has {rows} row{'s' * (rows != 1)}: a model is trained on some rows and tested on others, "
             f"which takes {_LEAST_ROWS} at least"
         )
-
-
-def _as_read(reader: _Reader, name: str) -> str:
-    """Return what a column is called after reading, also if its name comes with blanks."""
-    return reader.column_name(name)
 
 
 def _zone(zone: str | None) -> str | None:
@@ -673,7 +670,7 @@ def _decided(
     asked: Task | None,
     known: Sequence[str],
 ) -> tuple[list[ColumnProfile], str, int, Task, int]:
-    """Read the table and decide about its columns; return them with the target, the rows, the task and the rarest label."""
+    """Read the table and decide about its columns; return them, the target, the rows, the task and the rarest label."""
     table = reader.read()
     rows = len(table)
     values = {shown[name]: _values(form, table[name]) for name, form in found.items()}

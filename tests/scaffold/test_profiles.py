@@ -23,7 +23,7 @@ CSV = {
     "KIND": "CsvReader",
     "trim": True,
     "missing": list(readings.USUAL_MISSING),
-}  # of a file without habits of its own
+}  # of a plain file
 
 
 def people(rows: int = ROWS) -> pd.DataFrame:
@@ -293,13 +293,13 @@ def test_words_that_end_like_a_number_of_the_row_are_amounts(stored: Callable[..
     [
         ("left", None, "classification"), ("city", None, "classification"), ("income", None, "regression"),
         ("age", None, "regression"), ("stars", None, "classification"), ("stars", "regression", "regression"),
-        ("age", "classification", "classification"),
+        ("decade", "classification", "classification"),
     ],
 )  # fmt: skip
 def test_the_task_follows_from_the_target_unless_it_is_said(
     stored: Callable[..., Path], target: str, asked: str | None, task: str
 ) -> None:
-    table = people().assign(stars=[1, 2, 3, 4, 5] * (ROWS // 5))
+    table = people().assign(stars=[1, 2, 3, 4, 5] * (ROWS // 5), decade=[k % 9 + 1 for k in range(ROWS)])
     assert profiles.profile(stored(table), target, task=asked).task == task
 
 
@@ -424,3 +424,77 @@ def test_two_thousand_columns(tmp_path: Path) -> None:
     assert len(found.of("feature")) == 2_000
     assert found.columns[1_999].field == "sensor_1999"
     assert sys.getsizeof(json.dumps(found.model_dump())) < 2_000_000
+
+
+# ------------------------------------------------------------------------------------------------------- one reading
+def test_ambiguous_dates_are_asked_for_or_follow_the_others(stored: Callable[..., Path]) -> None:
+    early = [f"{k % 12 + 1:02d}/{k % 11 + 1:02d}/2005" for k in range(ROWS)]
+    path = stored(people().assign(due=early))
+    assert "--date-order day-first, or --date-order month-first" in refusal(path)
+    assert str(profiles.profile(path, "left", date_order="month-first").named("due").most)[:7] == "2005-12"
+    others = [f"{k % 28 + 1:02d}/03/2005" for k in range(ROWS)]
+    followed = profile(stored(people().assign(due=early, paid=others))).named("due")
+    assert followed.notes[0] == "Its dates are read as day and then month, as in the other dates of the table."
+    monthly = [f"01/{k % 12 + 1:02d}/{2005 + k // 12}" for k in range(ROWS)]
+    months = profile(stored(people().assign(month=monthly))).named("month")
+    assert str(months.most)[:10] == "2014-12-01"
+    assert "Otherwise all would be of one month" in months.notes[0]
+
+
+def test_births_open_ends_and_large_numbers(stored: Callable[..., Path]) -> None:
+    table = people().assign(
+        born=[f"{k % 28 + 1:02d}.12.{k % 80 + 20:02d}" for k in range(ROWS)],
+        until=["31.12.9999" if k % 2 else f"{k % 28 + 1:02d}.06.2024" for k in range(ROWS)],
+        serial=[2**53 + k for k in range(ROWS)],
+    )
+    found = profile(stored(table))
+    assert str(found.named("born").most)[:4] < "2027"
+    assert (found.named("until").missing, str(found.named("until").most)[:4]) == (0.5, "2024")
+    assert "no day but an open end" in found.named("until").notes[1]
+    assert (found.named("serial").distinct, found.named("serial").least) == (ROWS, 2**53)
+
+
+def test_labels_that_differ_in_case_and_blanks_are_one_and_that_is_said(stored: Callable[..., Path]) -> None:
+    path = stored(people().assign(left=["Yes", "yes", "YES ", "No"] * (ROWS // 4)))
+    found = profile(path)
+    assert found.named("left").categories == ("No", "Yes")
+    assert "are one label" in found.named("left").notes[0]
+    assert sorted(found.reader_of(str(path)).read()["left"].unique()) == ["No", "Yes"]
+
+
+def test_numbers_of_the_row_are_known_by_their_values(stored: Callable[..., Path]) -> None:
+    for values in (
+        [f"K{k:04d}" for k in range(ROWS)],
+        [4_000 + k for k in range(ROWS)],
+        [2**60 + 7 * k for k in range(ROWS)],
+    ):
+        found = profile(stored(people().assign(trade=values)))
+        assert found.named("trade").use == "index", values[0]
+
+
+def test_names_of_outputs_are_changed_on_reading(stored: Callable[..., Path]) -> None:
+    path = stored(people().rename(columns={"left": "prediction", "age": "probability_of_age"}))
+    found = profile(path, "prediction")
+    assert (found.target, found.columns[0].name) == ("observed_prediction", "observed_probability_of_age")
+    declarations.require_accepted(found, str(path))
+
+
+def test_a_label_of_one_row_and_advice_that_does_not_go_in_circles(stored: Callable[..., Path]) -> None:
+    table = people()
+    table.loc[5, "left"] = "perhaps"
+    assert "labels that are in a single row: 'perhaps'" in refusal(stored(table))
+    table["left"] = [f"label {k}" for k in range(ROWS)]
+    for task in ("classification", "regression"):
+        assert "put the texts into groups" in refusal(stored(table), task=task)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.005, 0.001])
+def test_what_only_the_rare_label_has_is_a_leak_however_rare_it_is(share: float) -> None:
+    random = np.random.default_rng(4)
+    fraud = pd.Series(np.arange(4_000) % round(1 / share) == 0)
+    when = pd.Series(pd.date_range("2024-01-01", periods=4_000, freq="h"))
+    table = pd.DataFrame(
+        {"chargeback_date": when.where(fraud), "when": when, "gap": when.where(random.random(4_000) > share)}
+    )
+    table["strong"] = random.normal(size=4_000) + 3 * fraud
+    assert set(leaks(table.assign(fraud=fraud), "fraud")) == {"chargeback_date"}
