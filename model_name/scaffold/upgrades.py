@@ -84,8 +84,9 @@ def _ask_for_changes(library: libraries.Library, folder: Path, since: str) -> di
         environment = {**os.environ, "PYTHONPATH": place, "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise errors.ConfigError(f"{library.wheel.name} cannot say what changed: {said[0]}")
+        reason = done.stderr.strip() or "no reason given"
+        reason = reason.splitlines()[-1] if reason.startswith("Traceback") else reason
+        raise errors.ConfigError(f"{library.wheel.name} cannot say what changed: {reason}")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 

@@ -12,13 +12,13 @@ import pytest
 
 from model_name.scaffold import libraries, profiles, projects
 
-QUICK = ("--in-process", "-s", "job.model.max_iter=5", "-s", "job.logger_service.level=ERROR")
+QUICK = ("--in-process", "-s", "job.model.max_iter=60", "-s", "job.logger_service.level=ERROR")
 
 
 def visits(rows: int = 300) -> pd.DataFrame:
     random = np.random.default_rng(4)
     table = pd.DataFrame({"größe": random.integers(150, 200, rows), "stadt": random.choice(["Wien", "Graz"], rows)})
-    return table.assign(returns=np.where(table["größe"] > 175, "yes", "no"))
+    return table.assign(returns=np.where(table["größe"] + random.normal(0, 6, rows) > 175, "yes", "no"))
 
 
 def sales(rows: int = 300) -> pd.DataFrame:

@@ -169,7 +169,7 @@ def test_what_comes_from_the_table_is_written_as_a_literal(files: dict[str, str]
     inputs, targets = module["InputsSchema"], module["TargetsSchema"]
     assert targets.column_names() == [target]
     declared = {*inputs.column_names(), inputs.index_name(), target} - {None}
-    assert declared == set(columns) - {"verdict"}
+    assert declared == {name.strip() for name in columns} - {"verdict"}
 
 
 def _conf(files: dict[str, str], verb: str, folder: Path) -> str:
