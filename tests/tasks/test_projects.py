@@ -71,7 +71,7 @@ def test_a_fork_gets_another_name_and_its_checks_pass(fork: Path) -> None:
     tracked = [path for path in ask(fork, "git", "ls-files").splitlines() if path.endswith((".py", ".ipynb", ".toml"))]
     names = [(path, (fork / path).read_text("utf-8").replace("registered_model_name", "")) for path in tracked]
     assert [path for path, text in names if "model_name" in path + text] == []
-    assert "MLFLOW_REGISTERED_MODEL_NAME" in (fork / "nbs/io/osvariables.ipynb").read_text("utf-8")
+    assert "mlflow_registered_model_name: " in (fork / "nbs/io/osvariables.ipynb").read_text("utf-8")
     invoke(fork, "checks.modules", PYTHONPATH=str(fork))
     ask(fork, sys.executable, "-m", "ruff", "check", ".")
     quick = ["tests/core/test_errors.py", "tests/utils/test_splitters.py", "tests/io/test_osvariables.py"]
