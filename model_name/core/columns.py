@@ -345,7 +345,7 @@ def _without(declared: pa.DataFrameSchema, faults: Collection[str], table: pd.Da
         rest.index = None
     far = [name for name in table if table[name].dtype == _FAR]
     for name in far:  # pandera would count the nanoseconds
-        _declaration(rest.columns, name).dtype = None
+        _declaration(rest.columns, str(name)).dtype = None
     if rest.index is not None and table.index.dtype == _FAR:
         rest.index.dtype = None
     if faults:

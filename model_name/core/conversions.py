@@ -32,7 +32,7 @@ import re
 import uuid
 import zoneinfo
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -175,10 +175,10 @@ def _local(values: pd.Series, zone: str | None) -> pd.Series:
     """Turn times with an offset into local time."""
     if zone:
         moments = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
-        return moments.dt.tz_convert(_zone(zone, str(values.name))).dt.tz_localize(None)
+        return cast(pd.Series, moments.dt.tz_convert(_zone(zone, str(values.name))).dt.tz_localize(None))
     _say_as_written(str(values.name))
     if isinstance(values.dtype, pd.DatetimeTZDtype):
-        return values.dt.tz_localize(None)
+        return cast(pd.Series, values.dt.tz_localize(None))
     written = [_OFFSET.sub(r"\1", value) if isinstance(value, str) else value.replace(tzinfo=None) for value in values]
     return _parse(pd.Series(written, index=values.index, dtype="object"))
 
@@ -196,9 +196,7 @@ def to_date(values: pd.Series, zone: str | None = None) -> Converted:
         dates = _local(values, zone)
     elif aware.any():
         dates = _parse(values.astype("object").where(~aware, None)).astype("datetime64[us]")
-        dates = dates.where(
-            ~aware, _local(values.astype("object")[aware].rename(values.name), zone).astype(dates.dtype)
-        )
+        dates = dates.where(~aware, _local(values.astype("object")[aware], zone).astype(dates.dtype))
     else:
         dates = values.dt.tz_localize(None) if isinstance(values.dtype, pd.DatetimeTZDtype) else _parse(values)
     dates = dates.where(dates.dt.year.between(1, 9999))

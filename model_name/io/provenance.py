@@ -184,8 +184,8 @@ def _float_bits(values: NDArray[np.float64], single: bool) -> NDArray[np.uint64]
             rounded = values.astype(np.float32).astype(np.float64)
         return np.where(np.isfinite(rounded) & ((rounded != 0) | (values == 0)), rounded, values).view(np.uint64)
     bits = values.view(np.uint64)
-    rounded = (bits + np.uint64(1 << 11)) & ~np.uint64((1 << 12) - 1)  # 41 of 53 binary digits are 12 decimal ones
-    return np.where(values == np.rint(values), bits, rounded)
+    coarse = (bits + np.uint64(1 << 11)) & ~np.uint64((1 << 12) - 1)  # 41 of 53 binary digits are 12 decimal ones
+    return np.where(values == np.rint(values), bits, coarse)
 
 
 def _whole_bits(values: NDArray[Any]) -> NDArray[np.uint64]:

@@ -36,6 +36,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
+import numpy as np
 import pandas as pd
 import pydantic as pdt
 
@@ -233,9 +234,12 @@ def _example(inputs: schemas.Inputs) -> pd.DataFrame:
 def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
     """Return the rows that MLflow keeps as an example, far dates as the nearest that it can count."""
     example = _example(inputs)
-    low, high = pd.Timestamp("1678-01-01"), pd.Timestamp("2261-12-31")
+    low, high = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")
     far = example.select_dtypes("datetime64[us]")
-    near = {name: dates.clip(low, high).astype("datetime64[ns]") for name, dates in far.items()}
+    near = {
+        name: pd.Series(np.clip(dates.to_numpy(), low, high).astype("datetime64[ns]"), dates.index)
+        for name, dates in far.items()
+    }
     return pd.DataFrame({name: near.get(name, values) for name, values in example.items()}, index=example.index)
 
 

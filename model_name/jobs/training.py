@@ -91,7 +91,7 @@ class TrainingJob(base.Job):
             recorder.parameters(model=chosen.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
             model, seconds = self._fit(chosen, inputs.iloc[train], targets.iloc[train])
             when = inputs[schemas.InputsSchema.marked("time")]
-            scored = base.side_by_side(targets.iloc[test], model.predict(inputs.iloc[test]), when.iloc[test])
+            scored: Any = base.side_by_side(targets.iloc[test], model.predict(inputs.iloc[test]), when.iloc[test])
             values = {metric.name: metric.value(scored, scored) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
