@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from .core import errors
+from .core import errors, projects
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -519,6 +519,7 @@ def run(
     A YAML file that names no job is merged into all of them; what it has under a verb is for that job only. All are
     checked before the first one runs, against each other and against the files that they read and write.
     """
+    projects.locate()  # before the first process starts that has to work for the same project
     _warm_up(in_process or isolated)
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
     _learn_secrets(steps)

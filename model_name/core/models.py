@@ -26,7 +26,8 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from . import attributions, conversions, errors, kinds, schemas, threads
+from . import attributions, conversions, errors, kinds, projects, schemas, threads
+from . import features as features_
 
 # %% ../../nbs/core/models.ipynb #d6f71911
 _DATE_PARTS = ("year", "month", "day", "day_of_week", "hour")
@@ -70,7 +71,7 @@ def _note_numbers(encode: Any, inputs: schemas.Inputs) -> None:
     """Tell an encoder, before it is fitted, in which columns the labels are numbers."""
     setting = "categories__functiontransformer__kw_args"
     if setting in encode.get_params():
-        names = [name for name, role in schemas.InputsSchema.roles().items() if role == "categorical"]
+        names = [name for name, role in features_.roles().items() if role == "categorical"]
         encode.set_params(**{setting: {"numbers": [name for name in names if conversions.are_numbers(inputs[name])]}})
 
 
@@ -90,7 +91,7 @@ def encoder(categorical: Any = None) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
-    roles = schemas.InputsSchema.roles()
+    roles = features_.roles()
     of = {role: [name for name, its in roles.items() if its == role] for role in set(roles.values())}
     numbers = [name for name, role in roles.items() if role in ("numeric", "boolean")]
     if not roles:
@@ -322,7 +323,7 @@ def _names_out(transformer: Any, names: list[str]) -> list[str]:
 # %% ../../nbs/core/models.ipynb #ece3a824
 def _players(encode: Any) -> tuple[list[str], list[int]]:
     """Return the features in the order of the schema, and the feature, counted from 0, of each encoded column."""
-    order = {name: place for place, name in enumerate(schemas.InputsSchema.roles())}
+    order = {name: place for place, name in enumerate(features_.roles())}
     used = {feature for _, _, features in _parts(encode) for feature in features}  # also one that became no column
     features = sorted(used, key=lambda name: (order.get(name, len(order)), name))
     return features, [features.index(owner) for owner in column_owners(encode)]
@@ -333,6 +334,19 @@ def _importances(found: attributions.Attributions) -> schemas.FeatureImportances
     table = pd.DataFrame({"feature": found.features, "importance": found.importances})
     ranked = table.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
     return schemas.FeatureImportancesSchema.check(ranked)
+
+
+# %% ../../nbs/core/models.ipynb #5fd2a1c7
+def _own_project(pipeline: Any) -> Any:
+    """Work for the project that a pipeline was fitted in; an older one does not know it."""
+    return projects.using(getattr(pipeline, "project_", None))
+
+
+def _encoded(pipeline: Any, inputs: pd.DataFrame) -> "np.ndarray[Any, Any]":
+    """Encode inputs, with the derived columns of the project."""
+    derive = pipeline.named_steps.get("derive")
+    encoded: np.ndarray[Any, Any] = pipeline["encode"].transform(inputs if derive is None else derive.transform(inputs))
+    return encoded
 
 
 # %% ../../nbs/core/models.ipynb #2ec78969
@@ -354,6 +368,10 @@ class SklearnModel(Model):
 
     def fit(self, inputs: schemas.Inputs, targets: schemas.Targets) -> Self:  # noqa: D102
         pipeline = self.build()
+        pipeline.project_ = projects.active()  # it answers by the tables that it was fitted with
+        if features_.declared():
+            pipeline.steps.insert(0, ("derive", features_.Derive(pipeline.project_)))
+            inputs = pipeline["derive"].fit_transform(inputs)
         _note_numbers(pipeline["encode"], inputs)
         encoded = pipeline["encode"].fit_transform(inputs)
         self.fit_estimator(pipeline["estimate"], encoded, _labels(targets))
@@ -370,7 +388,11 @@ class SklearnModel(Model):
         return self._answer(inputs, self.get_internal_model()["estimate"])
 
     def _answer(self, inputs: schemas.Inputs, estimator: Any) -> schemas.Outputs:
-        encoded = self.get_internal_model()["encode"].transform(inputs)
+        pipeline = self.get_internal_model()
+        with _own_project(pipeline):
+            return self._outputs(inputs.index, _encoded(pipeline, inputs), estimator)
+
+    def _outputs(self, index: pd.Index, encoded: "np.ndarray[Any, Any]", estimator: Any) -> schemas.Outputs:
         with threads.limit(self.n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
             columns: dict[str, Any] = {"prediction": estimator.predict(encoded)}
             if schemas.task() == "classification":
@@ -379,15 +401,19 @@ class SklearnModel(Model):
                     f"probability_{label}": probability
                     for label, probability in zip(estimator.classes_, probabilities, strict=True)
                 }
-        return schemas.OutputsSchema.check(pd.DataFrame(columns, index=inputs.index))
+        return schemas.OutputsSchema.check(pd.DataFrame(columns, index=index))
 
     def explain_model(self) -> schemas.FeatureImportances:  # noqa: D102
-        return _importances(self._explain(_background_of(self.get_internal_model())))
+        pipeline = self.get_internal_model()
+        with _own_project(pipeline):
+            return _importances(self._explain(_background_of(pipeline)))
 
     def explain(self, inputs: schemas.Inputs) -> attributions.Attributions:  # noqa: D102
         if inputs.empty:
             raise errors.DataError("there is no sample to explain: the inputs have 0 rows")
-        return self._explain(self.get_internal_model()["encode"].transform(inputs))
+        pipeline = self.get_internal_model()
+        with _own_project(pipeline):
+            return self._explain(_encoded(pipeline, inputs))
 
     def _explain(self, encoded: "np.ndarray[Any, Any]") -> attributions.Attributions:
         """Explain encoded rows."""
@@ -499,7 +525,7 @@ class GradientBoostingModel(SklearnModel):
         loss = {} if classify else {"loss": "poisson" if schemas.is_count() else "squared_error"}
         settings = self.get_params() | {"early_stopping": False} | loss
         del settings["n_jobs"]  # these estimators have no such argument: see fit_estimator
-        categories = [role == "categorical" for role in schemas.InputsSchema.roles().values()]
+        categories = [role == "categorical" for role in features_.roles().values()]
         boosting = kind(categorical_features=list(range(sum(categories))), **settings)
         return Pipeline([("encode", encoder()), ("estimate", boosting)])
 
@@ -537,7 +563,7 @@ def of_pipeline(pipeline: Any) -> SklearnModel:
     steps = dict(getattr(pipeline, "steps", []))
     estimator: Any = steps.get("estimate")
     kind = kinds.get(type(estimator).__name__.removesuffix("Regressor").removesuffix("Classifier"))
-    if kind is None or list(steps) != ["encode", "estimate"]:
+    if kind is None or [name for name in steps if name != "derive"] != ["encode", "estimate"]:
         raise errors.ModelError(
             f"a {type(estimator or pipeline).__name__} from elsewhere does not explain itself; models that can are "
             f"{', '.join(known.__name__ for known in kinds.values())}"

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, kinds, models, schemas
+from ..core import errors, features, kinds, models, projects, schemas
 from . import osvariables
 from ..utils import signers
 
@@ -60,8 +60,13 @@ def pip_requirements(model: models.Model | None = None) -> list[str]:
     Args:
         model: the model; the installed library that its class is from, if it is not this one, is required, too.
     """
-    from_elsewhere = [] if model is None else _distributions(type(model))
+    from_elsewhere = [] if model is None or _is_carried(type(model)) else _distributions(type(model))
     return [f"{name}=={importlib.metadata.version(name)}" for name in (*_REQUIRED, *from_elsewhere)]
+
+
+def _is_carried(cls: type) -> bool:
+    """Tell whether a class is part of the project, whose modules go into the saved model."""
+    return projects.active().owns(cls.__module__)
 
 
 def _top_level(cls: type) -> str:
@@ -79,7 +84,11 @@ def _distributions(cls: type) -> list[str]:
 def _code_paths(model: models.Model) -> list[str]:
     """Return what is stored with a model: this package, and the loose file or package that its class is from."""
     paths, cls = [Path(inspect.getfile(errors)).parents[1]], type(model)
-    loose = _top_level(cls) not in ("__main__", _top_level(errors.ProjectError)) and not _distributions(cls)
+    loose = (
+        not _is_carried(cls)
+        and _top_level(cls) not in ("__main__", _top_level(errors.ProjectError))
+        and not _distributions(cls)
+    )
     if loose:
         file = Path(str(sys.modules[_top_level(cls)].__file__))
         paths.append(file.parent if file.name == "__init__.py" else file)
@@ -129,13 +138,22 @@ def _pyfunc(model: models.Model) -> Any:
         """A project model behind MLflow's interface."""
 
         def __init__(self, model: models.Model) -> None:
-            self.model = model
+            self.model, self.project = model, projects.active()
 
         def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
-            index = schemas.InputsSchema.index_name()
-            if index is not None and index not in model_input.columns:
-                model_input = model_input.rename_axis(index)
-            return self.model.predict(schemas.InputsSchema.check(model_input, only=schemas.InputsSchema.features()))
+            with projects.using(self.project):
+                index = schemas.InputsSchema.index_name()
+                if index is not None and index not in model_input.columns:
+                    model_input = model_input.rename_axis(index)
+                checked = schemas.InputsSchema.check(model_input, only=features.needed_columns())
+                return self.model.predict(features.carry_over(checked, model_input))
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {"packed": projects.Packed(self.project, self.model)}
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            packed = state.get("packed")  # a model of an earlier release came without a project
+            self.__dict__.update(state if packed is None else {"model": packed.value, "project": packed.project})
 
     return Adapter(model)
 
@@ -226,8 +244,8 @@ SaverKind = Annotated[CustomSaver | BuiltinSaver, pdt.Field(discriminator="KIND"
 
 
 def _example(inputs: schemas.Inputs) -> pd.DataFrame:
-    """Return rows as a caller would send them: features only, in the types of the signature."""
-    return signers.to_signature_types(inputs[schemas.InputsSchema.features()])
+    """Return rows as a caller would send them: what a model needs, in the types of the signature."""
+    return signers.to_signature_types(features.sent_columns(inputs))
 
 
 def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
@@ -242,6 +260,22 @@ def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
     return pd.DataFrame({name: near.get(name, values) for name, values in example.items()}, index=example.index)
 
 
+# %% ../../nbs/io/registries.ipynb #8be11f0c
+def _project_of(model: "PyFuncModel") -> projects.Project | None:
+    """Return the project that a loaded model came with; None for a model of an earlier release or of another tool."""
+    from mlflow.exceptions import MlflowException
+
+    loaded: Any = model
+    try:
+        found = getattr(loaded.unwrap_python_model(), "project", None)
+    except MlflowException:  # a built-in flavor
+        try:
+            found = getattr(loaded.get_raw_model(), "project_", None)
+        except (NotImplementedError, MlflowException):
+            return None
+    return found if isinstance(found, projects.Project) else None
+
+
 # %% ../../nbs/io/registries.ipynb #4060628e
 class ModelAdapter:
     """A loaded model, ready to be asked."""
@@ -249,6 +283,25 @@ class ModelAdapter:
     def __init__(self, model: "PyFuncModel") -> None:
         """Wrap a model that MLflow has loaded."""
         self.model = model
+        self.project = _project_of(model)
+
+    def require_same_tables(self) -> "ModelAdapter":
+        """Refuse to be used by a job whose data mean something else than those that the model was trained with.
+
+        Returns:
+            The adapter itself.
+
+        Raises:
+            ModelError: with each column that differs.
+        """
+        found = [] if self.project is None else schemas.differences(self.project)
+        if found:
+            raise errors.ModelError(
+                "the model was trained with other tables than those of this project:"
+                + "".join(f"\n- {each}" for each in found)
+                + "\nTrain a version with these tables, or work in the project that the model is from"
+            )
+        return self
 
     def predict(self, inputs: schemas.Inputs) -> schemas.Outputs:
         """Predict.
@@ -259,10 +312,11 @@ class ModelAdapter:
         Returns:
             Checked outputs with the index of the inputs.
         """
-        answers = self._ask(_example(inputs))
-        if not isinstance(answers, pd.DataFrame):  # the bare answers of a built-in flavor
-            answers = pd.DataFrame({"prediction": answers})
-        return schemas.OutputsSchema.check(answers.set_axis(inputs.index))
+        with projects.using(self.project):
+            answers = self._ask(_example(inputs))
+            if not isinstance(answers, pd.DataFrame):  # the bare answers of a built-in flavor
+                answers = pd.DataFrame({"prediction": answers})
+            return schemas.OutputsSchema.check(answers.set_axis(inputs.index))
 
     def _ask(self, example: pd.DataFrame) -> Any:
         """Ask the model; where a date lies beyond the nanoseconds that MLflow has, without its check of types."""
@@ -279,6 +333,18 @@ class ModelAdapter:
         Raises:
             ModelError: the signature asks for something that `InputsSchema` does not have.
         """
+        with projects.using(self.project):
+            quick = self._predictor()
+        if self.project is None:
+            return quick
+
+        def answer(inputs: schemas.Inputs) -> schemas.Outputs:
+            with projects.using(self.project):
+                return quick(inputs)
+
+        return answer
+
+    def _predictor(self) -> "Callable[[schemas.Inputs], schemas.Outputs]":
         from mlflow.exceptions import MlflowException
         from mlflow.models import validate_schema
 

@@ -17,6 +17,9 @@ __all__ = [
     "Recorder",
     "warn",
     "rows_digest",
+    "read_history",
+    "look_back",
+    "history_tables",
     "Job",
 ]
 
@@ -36,7 +39,7 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import conversions, errors
+from ..core import conversions, errors, features
 from ..io import osvariables, provenance, secrets, services
 from ..io.provenance import Fingerprint as Fingerprint
 
@@ -360,6 +363,39 @@ def rows_digest(*tables: pd.DataFrame) -> str:
     """Return a digest of rows that does not depend on their order, e.g. of inputs and targets side by side."""
     hashes = np.sort(provenance.row_hashes(pd.concat(tables, axis=1)))
     return hashlib.sha256(hashes.tobytes()).hexdigest()
+
+
+# %% ../../nbs/jobs/base.ipynb #7be04c02
+def read_history(recorder: Recorder, reader: "datasets.Reader | None") -> pd.DataFrame | None:
+    """Read the rows that happened before, if there is a feature that looks back, and note them."""
+    if reader is None or not features.looking_back():
+        return None
+    history: pd.DataFrame = recorder.note("history", reader, reader.read())
+    return history
+
+
+def look_back(
+    recorder: Recorder, reader: "datasets.Reader | None", inputs: Any, targets: Any = None, fitting: bool = False
+) -> Any:
+    """Add the features that look back to checked inputs.
+
+    Args:
+        recorder: notes what was read.
+        reader: where rows that happened before come from, or None.
+        inputs: checked inputs in order of time.
+        targets: their targets, if they are known.
+        fitting: whether a model is fitted to them; the first rows may then be without a past.
+
+    Returns:
+        The inputs, with a column more for each feature that looks back.
+    """
+    return features.look_back(inputs, targets, read_history(recorder, reader), fitting)
+
+
+def history_tables(reader: "datasets.Reader | None") -> "Iterator[tuple[str, pd.DataFrame]]":
+    """Read the history as `read_history` does, for who wants to know what a run would read."""
+    if reader is not None and features.looking_back():
+        yield "history", reader.read()
 
 
 # %% ../../nbs/jobs/base.ipynb #1dae3ff5

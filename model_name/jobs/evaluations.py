@@ -267,6 +267,9 @@ class EvaluationsJob(base.Job):
     targets: datasets.ReaderKind = pdt.Field(
         datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
     )
+    history: datasets.ReaderKind | None = pdt.Field(
+        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+    )
     rows: Literal["unseen", "all"] = pdt.Field(
         "unseen", description="Which rows count: those that training has not seen, or all."
     )
@@ -302,9 +305,10 @@ class EvaluationsJob(base.Job):
             chosen = self._choose(version, inputs)
             metrics = self.all_metrics()
             metrics_.try_out(metrics, targets[chosen])
-            model = self.loader.load(registries.model_uri(version))
+            model = self.loader.load(registries.model_uri(version)).require_same_tables()
+            rows = base.look_back(recorder, self.history, inputs, targets)
             when = inputs[schemas.InputsSchema.marked("time")]
-            scored = base.side_by_side(targets[chosen], model.predict(inputs[chosen]), when[chosen])
+            scored = base.side_by_side(targets[chosen], model.predict(rows[chosen]), when[chosen])
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
             doubt = metrics_.too_good(model.predict, inputs[chosen], targets[chosen], scored)
             warned = base.warn(recorder, nearly_perfect=doubt)
@@ -370,6 +374,7 @@ class EvaluationsJob(base.Job):
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
         checks = (schemas.InputsSchema, schemas.TargetsSchema)
         yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+        yield from base.history_tables(self.history)
 
     def pins(self) -> dict[str, Any]:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name

@@ -181,6 +181,9 @@ class ExplanationsJob(base.Job):
         datasets.SimulatedReader(),
         description="Where the targets come from; null if there are none, and then nothing is shuffled.",
     )
+    history: datasets.ReaderKind | None = pdt.Field(
+        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+    )
     rows: Literal["unseen", "all"] = pdt.Field(
         "unseen", description="Which rows are explained: those that training has not seen, or all."
     )
@@ -237,6 +240,7 @@ class ExplanationsJob(base.Job):
             yield "inputs", schemas.InputsSchema.check(self.inputs.read())
         else:
             yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+        yield from base.history_tables(self.history)
 
     def pins(self) -> dict[str, Any]:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
@@ -253,7 +257,7 @@ class ExplanationsJob(base.Job):
 
     def _load(self, version: Any) -> models.Model:
         """Load the project's model of a version, and refuse one that does not explain itself."""
-        model = self.loader.load(registries.model_uri(version)).unwrap()
+        model = self.loader.load(registries.model_uri(version)).require_same_tables().unwrap()
         if type(model).explain is models.Model.explain:
             raise errors.ModelError(
                 f"version {version.version} of {version.name!r} is a {model.KIND}, which does not explain its "
@@ -269,16 +273,18 @@ class ExplanationsJob(base.Job):
         else:
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
+        rows = base.look_back(recorder, self.history, inputs, targets)
         if self.rows == "unseen":
             unseen = guards.unseen_rows(inputs, version.run_id, self.logger)
-            inputs, targets = inputs[unseen], None if targets is None else targets[unseen]
+            inputs, rows = inputs[unseen], rows[unseen]
+            targets = None if targets is None else targets[unseen]
         unknown = [label for label in self.shown if label not in inputs.index]
         if unknown:
             raise errors.ConfigError(f"job.shown: no row that can be explained has the index label {unknown[0]!r}")
         random = np.random.default_rng(self.seed).permutation(len(inputs))
         first = np.flatnonzero(inputs.index.isin(self.shown))  # these are explained in any case
         order = np.concatenate([first, random[~np.isin(random, first)]])[: max(self.samples, len(first))]
-        return inputs.iloc[order], None if targets is None else targets.iloc[order]
+        return rows.iloc[order], None if targets is None else targets.iloc[order]
 
     def _within_budget(self, model: models.Model, inputs: schemas.Inputs) -> schemas.Inputs:
         """Return as many rows as can be explained in time."""

@@ -16,7 +16,7 @@ import pandas as pd
 import pydantic as pdt
 from numpy.typing import NDArray
 
-from ..core import errors, schemas
+from ..core import errors, features, schemas
 from ..io import datasets, registries
 from . import base
 from ..utils import figures
@@ -100,6 +100,9 @@ class InferenceJob(base.Job):
 
     run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Inference"), description="The MLflow run.")
     inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
+    history: datasets.ReaderKind | None = pdt.Field(
+        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+    )
     outputs: datasets.WriterKind = pdt.Field(
         datasets.ParquetWriter(path="outputs/predictions.parquet"), description="Where the predictions go."
     )
@@ -119,8 +122,9 @@ class InferenceJob(base.Job):
             )
             recorder.version(version)
             recorder.pin(alias_or_version=int(version.version))
-            model = self.loader.load(registries.model_uri(version))
-            rows, sample = self._score(recorder, model, int(version.version))
+            model = self.loader.load(registries.model_uri(version)).require_same_tables()
+            past = features.Past(base.read_history(recorder, self.history))
+            rows, sample = self._score(recorder, model, int(version.version), past)
             drawn = {"predictions": figures.distribution(sample["prediction"])}
             recorder.figures(drawn)
             recorder.metrics({"rows": float(rows)})
@@ -142,6 +146,7 @@ class InferenceJob(base.Job):
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
         for batch in self.inputs.batches(self.batch_size):
             yield "inputs", schemas.InputsSchema.check(batch)
+        yield from base.history_tables(self.history)
 
     def pins(self) -> dict[str, Any]:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
@@ -154,7 +159,9 @@ class InferenceJob(base.Job):
     def elsewhere(self, folder: Path) -> dict[str, Any]:  # noqa: D102
         return {"outputs": datasets.ParquetWriter(path=str(folder / "predictions.parquet"))}
 
-    def _score(self, recorder: base.Recorder, model: registries.ModelAdapter, version: int) -> tuple[int, pd.DataFrame]:
+    def _score(
+        self, recorder: base.Recorder, model: registries.ModelAdapter, version: int, past: features.Past
+    ) -> tuple[int, pd.DataFrame]:
         """Score batch by batch; return the number of rows and some of the predictions."""
         from tqdm import tqdm
 
@@ -169,7 +176,7 @@ class InferenceJob(base.Job):
                 inputs = schemas.InputsSchema.check(batch)
                 if labels_name_rows:
                     unique.add(inputs.index)
-                outputs = model.predict(inputs).assign(model_version=version)
+                outputs = model.predict(past.add_to(inputs)).assign(model_version=version)
                 sink.write(outputs)
                 inputs_print.update(inputs)
                 outputs_print.update(outputs)

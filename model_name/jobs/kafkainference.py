@@ -22,7 +22,7 @@ import pandas as pd
 import pydantic as pdt
 import threadpoolctl
 
-from ..core import errors, schemas
+from ..core import errors, features, schemas
 from ..io import datasets, osvariables, registries, services, streams
 from . import base
 from ..utils import figures
@@ -56,6 +56,8 @@ class Scorer:
         self.index = index if index is not None and declared.index.unique else None
         self.required = [*([] if index is None else [index]), *(n for n, c in declared.columns.items() if c.required)]
         self.optional = [name for name, column in declared.columns.items() if not column.required]
+        self.past = [each.name for each in features.looking_back()]  # a record brings it along
+        self.required += self.past
         self.limits: Any = None
         self.example: schemas.Inputs | None = None  # of the inputs, for who wants to try out a model
 
@@ -68,7 +70,7 @@ class Scorer:
         places = [place for place, answer in enumerate(answers) if answer is None]
         decoded = self.decoder.decode([values[place] for place in places], self.required, self.optional)
         for number, reason in decoded.refused.items():
-            answers[places[number]] = streams.Refused(reason)
+            answers[places[number]] = streams.Refused(features.explain_missing(reason))
         places = [place for number, place in enumerate(places) if number not in decoded.refused]
         for place, answer in zip(places, self._answer(served, decoded.columns, len(places)), strict=True):
             answers[place] = answer
@@ -102,10 +104,11 @@ class Scorer:
 
     def _score(self, served: Served, table: pd.DataFrame) -> list[streams.Answer]:
         """Score decoded records."""
-        inputs, refused = schemas.InputsSchema.sift(table)
+        inputs, refused = schemas.InputsSchema.sift(table.drop(columns=self.past))
         answers: list[streams.Answer] = [streams.Refused(refused.get(place, "")) for place in range(len(table))]
         good = [place for place in range(len(table)) if place not in refused]
         if good:
+            inputs = features.carry_over(inputs, table.iloc[good])
             self.example = inputs.iloc[:1]
             for place, answer in zip(good, self._predict(served, inputs), strict=True):
                 answers[place] = answer
@@ -167,7 +170,7 @@ class Champion:
         self.versions = [self.current.version]
 
     def _load(self, version: Any) -> Served:
-        adapter = self.loader.load(registries.model_uri(version))
+        adapter = self.loader.load(registries.model_uri(version)).require_same_tables()
         return Served(self.name, int(version.version), adapter.predictor())
 
     def watch(self, seconds: float, logger: "Logger") -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, models, schemas
+from ..core import errors, features, models, schemas
 from ..core import metrics as metrics_
 from ..io import datasets, registries
 from . import base, guards, tuning
@@ -64,6 +64,9 @@ class TrainingJob(base.Job):
     inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
     targets: datasets.ReaderKind = pdt.Field(
         datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
+    )
+    history: datasets.ReaderKind | None = pdt.Field(
+        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
     )
     model: models.ModelKind = pdt.Field(models.BaselineSklearnModel(), description="The model to fit.")
     tuned: str | None = pdt.Field(
@@ -117,22 +120,23 @@ class TrainingJob(base.Job):
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
             inputs, targets = recorder.read_pair((self.inputs, self.targets), checks)
             train, test = self._split(inputs, targets)
+            rows = base.look_back(recorder, self.history, inputs, targets, fitting=True)
             metrics_.try_out(self.metrics, targets.iloc[test])
             chosen, tuned_run, tuned_parameters = self._choose(recorder, inputs.iloc[train], inputs.iloc[test])
             recorder.parameters(model=chosen.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
-            model, seconds = self._fit(chosen, inputs.iloc[train], targets.iloc[train])
+            model, seconds = self._fit(chosen, rows.iloc[train], targets.iloc[train])
             when = inputs[schemas.InputsSchema.marked("time")]
-            outputs = model.predict(inputs.iloc[test])
+            outputs = model.predict(rows.iloc[test])
             scored = base.side_by_side(targets.iloc[test], outputs, when.iloc[test])
             values = {metric.name: metric.value(targets.iloc[test], outputs) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
-            doubt = metrics_.too_good(model.predict, inputs.iloc[test], targets.iloc[test], scored)
+            doubt = metrics_.too_good(model.predict, rows.iloc[test], targets.iloc[test], scored)
             warnings = base.warn(recorder, nearly_perfect=doubt)
             drawn = self._draw(scored)
             recorder.figures(drawn)
             guards.keep_seen_rows(inputs.iloc[train])
-            version = self._register(model, inputs.iloc[train])
+            version = self._register(model, rows.iloc[train])
             recorder.version(version, made=True)
         result = TrainingResult(
             job=self.KIND,
@@ -158,6 +162,7 @@ class TrainingJob(base.Job):
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
         checks = (schemas.InputsSchema, schemas.TargetsSchema)
         yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+        yield from base.history_tables(self.history)
 
     def pins(self) -> dict[str, Any]:  # noqa: D102
         found = tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name) if self.tuned else None
@@ -168,6 +173,7 @@ class TrainingJob(base.Job):
         train, test = list(self.splitter.split(inputs, targets))[-1]
         base.require_values(inputs.iloc[train], schemas.InputsSchema.features())
         base.require_variety(targets.iloc[train], "training")
+        features.require_order(train, test)
         return train, test
 
     def _choose(
@@ -247,7 +253,7 @@ class TrainingJob(base.Job):
     def _register(self, model: models.Model, inputs: schemas.Inputs) -> Any:
         """Save the model with its signature and register it."""
         example = inputs.head(100)
-        signature = self.signer.sign(example[schemas.InputsSchema.features()], model.predict(example))
+        signature = self.signer.sign(features.sent_columns(example), model.predict(example))
         saved = self.saver.save(model, signature, example.head(3))
         version = self.registry.register(self.registered_name(), saved.model_uri)
         self.logger.info("Registered version {} of {!r}", version.version, version.name)

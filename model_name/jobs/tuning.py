@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, models, schemas
+from ..core import errors, features, models, schemas
 from ..core import metrics as metrics_
 from ..io import datasets, osvariables
 from . import base, guards
@@ -260,6 +260,9 @@ class TuningJob(base.Job):
     targets: datasets.ReaderKind = pdt.Field(
         datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
     )
+    history: datasets.ReaderKind | None = pdt.Field(
+        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+    )
     model: models.ModelKind = pdt.Field(
         models.GradientBoostingModel(), description="The model to tune; what is not searched stays as it is."
     )
@@ -290,8 +293,11 @@ class TuningJob(base.Job):
             rows = self._rows(everything, all_targets)
             inputs, targets = everything.iloc[rows], all_targets.iloc[rows]
             metrics_.try_out([self.metric], targets)
+            seen = base.look_back(recorder, self.history, inputs, targets, fitting=True)
+            for train, test in self.splitter.split(inputs, targets) if features.looking_back() else ():
+                features.require_order(train, test)
             recorder.parameters(**self._parameters(), rows=len(inputs))
-            details, score, params = self.searcher.search(self.model, self.metric, inputs, targets, self.splitter)
+            details, score, params = self.searcher.search(self.model, self.metric, seen, targets, self.splitter)
             value = score if self.metric.greater_is_better else -score
             trials, before = tidy(details, self.metric), self._configured_value(details)
             values = self._metrics(trials, value, before)
@@ -325,6 +331,7 @@ class TuningJob(base.Job):
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
         checks = (schemas.InputsSchema, schemas.TargetsSchema)
         yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+        yield from base.history_tables(self.history)
 
     def elsewhere(self, folder: Path) -> dict[str, Any]:  # noqa: D102
         if getattr(self.searcher, "storage", None) is None:

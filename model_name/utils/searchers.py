@@ -52,7 +52,7 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, kinds, metrics, models, schemas
+from ..core import errors, kinds, metrics, models, projects, schemas
 from . import parallel
 
 if TYPE_CHECKING:
@@ -561,7 +561,8 @@ def _digest_code(*objects: Any) -> str:
     """Return a digest of the source of objects' classes, and of the schema."""
     classes = [kind for each in objects for kind in type(each).__mro__ if kind.__module__ not in _FOREIGN]
     return _digest(
-        *dict.fromkeys(_source(kind) for kind in [*classes, schemas.InputsSchema, *schemas.Schema.__mro__[:1]])
+        projects.active().digest,
+        *dict.fromkeys(_source(kind) for kind in [*classes, schemas.InputsSchema, *schemas.Schema.__mro__[:1]]),
     )
 
 

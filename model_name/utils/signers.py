@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import pydantic as pdt
 
-from ..core import conversions, errors, schemas
+from ..core import conversions, errors, features, schemas
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -81,7 +81,7 @@ def _is_nullable(schema: type[schemas.Schema], column: str) -> bool:
     for name, declared in schema.to_schema().columns.items():
         if name == column or (declared.regex and re.fullmatch(name, column)):
             return bool(declared.nullable)
-    return False
+    return column in [each.name for each in features.looking_back()]
 
 
 def _sign(frame: pd.DataFrame, schema: type[schemas.Schema]) -> "MlflowSchema":
