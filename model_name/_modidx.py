@@ -1253,6 +1253,14 @@ d = {
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env_files": ("io/osvariables.html#env_files", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.job_notebooks": (
+                "io/osvariables.html#job_notebooks",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.own_project": (
+                "io/osvariables.html#own_project",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.package_checkout": (
                 "io/osvariables.html#package_checkout",
                 "model_name/io/osvariables.py",
@@ -1262,6 +1270,10 @@ d = {
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.project": ("io/osvariables.html#project", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.project_name": (
+                "io/osvariables.html#project_name",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.runs_dir": ("io/osvariables.html#runs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.sounds_secret": (
                 "io/osvariables.html#sounds_secret",
@@ -1664,6 +1676,7 @@ d = {
             ),
             "model_name.io.reproductions._clip": ("io/reproductions.html#_clip", "model_name/io/reproductions.py"),
             "model_name.io.reproductions._labels": ("io/reproductions.html#_labels", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions._module": ("io/reproductions.html#_module", "model_name/io/reproductions.py"),
             "model_name.io.reproductions._numbers": (
                 "io/reproductions.html#_numbers",
                 "model_name/io/reproductions.py",
@@ -3013,6 +3026,25 @@ d = {
                 "model_name/scaffold/declarations.py",
             ),
         },
+        "model_name.scaffold.exports": {
+            "model_name.scaffold.exports._all": ("scaffold/exports.html#_all", "model_name/scaffold/exports.py"),
+            "model_name.scaffold.exports._brackets": (
+                "scaffold/exports.html#_brackets",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports._fold": ("scaffold/exports.html#_fold", "model_name/scaffold/exports.py"),
+            "model_name.scaffold.exports._is_definition": (
+                "scaffold/exports.html#_is_definition",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports._parts": ("scaffold/exports.html#_parts", "model_name/scaffold/exports.py"),
+            "model_name.scaffold.exports._quoted": ("scaffold/exports.html#_quoted", "model_name/scaffold/exports.py"),
+            "model_name.scaffold.exports.export_module": (
+                "scaffold/exports.html#export_module",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports.lay_out": ("scaffold/exports.html#lay_out", "model_name/scaffold/exports.py"),
+        },
         "model_name.scaffold.forms": {
             "model_name.scaffold.forms.Context": ("scaffold/forms.html#context", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms.Form": ("scaffold/forms.html#form", "model_name/scaffold/forms.py"),
@@ -3094,6 +3126,110 @@ d = {
             "model_name.scaffold.leaks._told": ("scaffold/leaks.html#_told", "model_name/scaffold/leaks.py"),
             "model_name.scaffold.leaks.find_leaks": ("scaffold/leaks.html#find_leaks", "model_name/scaffold/leaks.py"),
         },
+        "model_name.scaffold.libraries": {
+            "model_name.scaffold.libraries.Library": (
+                "scaffold/libraries.html#library",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.Library.requirement": (
+                "scaffold/libraries.html#library.requirement",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._build": (
+                "scaffold/libraries.html#_build",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._cache_folder": (
+                "scaffold/libraries.html#_cache_folder",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._entries": (
+                "scaffold/libraries.html#_entries",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._sources": (
+                "scaffold/libraries.html#_sources",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._write_wheel": (
+                "scaffold/libraries.html#_write_wheel",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.build_wheel": (
+                "scaffold/libraries.html#build_wheel",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.find_library": (
+                "scaffold/libraries.html#find_library",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.open_library": (
+                "scaffold/libraries.html#open_library",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.own_entries": (
+                "scaffold/libraries.html#own_entries",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.package_checkout": (
+                "scaffold/libraries.html#package_checkout",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.package_folder": (
+                "scaffold/libraries.html#package_folder",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.project_lock": (
+                "scaffold/libraries.html#project_lock",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.repack_wheel": (
+                "scaffold/libraries.html#repack_wheel",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.resource": (
+                "scaffold/libraries.html#resource",
+                "model_name/scaffold/libraries.py",
+            ),
+        },
+        "model_name.scaffold.migrations": {
+            "model_name.scaffold.migrations.Migration": (
+                "scaffold/migrations.html#migration",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations._Edit": (
+                "scaffold/migrations.html#_edit",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations._edits": (
+                "scaffold/migrations.html#_edits",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations._mappings": (
+                "scaffold/migrations.html#_mappings",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations._numbers": (
+                "scaffold/migrations.html#_numbers",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations.answer": (
+                "scaffold/migrations.html#answer",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations.between": (
+                "scaffold/migrations.html#between",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations.migrate_folder": (
+                "scaffold/migrations.html#migrate_folder",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations.migrate_text": (
+                "scaffold/migrations.html#migrate_text",
+                "model_name/scaffold/migrations.py",
+            ),
+        },
         "model_name.scaffold.profiles": {
             "model_name.scaffold.profiles.ColumnProfile": (
                 "scaffold/profiles.html#columnprofile",
@@ -3117,6 +3253,10 @@ d = {
             ),
             "model_name.scaffold.profiles.TableProfile.time": (
                 "scaffold/profiles.html#tableprofile.time",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles.UnclearDatesError": (
+                "scaffold/profiles.html#uncleardateserror",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._Source": (
@@ -3264,130 +3404,80 @@ d = {
             ),
         },
         "model_name.scaffold.projects": {
-            "model_name.scaffold.projects.File": ("scaffold/projects.html#file", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects.Record": ("scaffold/projects.html#record", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects._about_table": (
-                "scaffold/projects.html#_about_table",
+            "model_name.scaffold.projects._Writer": (
+                "scaffold/projects.html#_writer",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._cell": ("scaffold/projects.html#_cell", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._as_text": (
+                "scaffold/projects.html#_as_text",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._code": ("scaffold/projects.html#_code", "model_name/scaffold/projects.py"),
             "model_name.scaffold.projects._commit": (
                 "scaffold/projects.html#_commit",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._configured": (
-                "scaffold/projects.html#_configured",
+            "model_name.scaffold.projects._common_files": (
+                "scaffold/projects.html#_common_files",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._described": (
-                "scaffold/projects.html#_described",
+            "model_name.scaffold.projects._copy": ("scaffold/projects.html#_copy", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._data_page": (
+                "scaffold/projects.html#_data_page",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._installed": (
-                "scaffold/projects.html#_installed",
+            "model_name.scaffold.projects._for_task": (
+                "scaffold/projects.html#_for_task",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._is_example": (
-                "scaffold/projects.html#_is_example",
+            "model_name.scaffold.projects._front_page": (
+                "scaffold/projects.html#_front_page",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._is_for_every_table": (
-                "scaffold/projects.html#_is_for_every_table",
+            "model_name.scaffold.projects._git": ("scaffold/projects.html#_git", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._imports": (
+                "scaffold/projects.html#_imports",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._is_written": (
-                "scaffold/projects.html#_is_written",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._keep_table": (
-                "scaffold/projects.html#_keep_table",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._loses_cells": (
-                "scaffold/projects.html#_loses_cells",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._matches": (
-                "scaffold/projects.html#_matches",
+            "model_name.scaffold.projects._limited": (
+                "scaffold/projects.html#_limited",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects._names": ("scaffold/projects.html#_names", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects._names_lost_page": (
-                "scaffold/projects.html#_names_lost_page",
+            "model_name.scaffold.projects._notebook": (
+                "scaffold/projects.html#_notebook",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._rendered": (
-                "scaffold/projects.html#_rendered",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._require_empty": (
-                "scaffold/projects.html#_require_empty",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._run": ("scaffold/projects.html#_run", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects._select": (
-                "scaffold/projects.html#_select",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._settle": (
-                "scaffold/projects.html#_settle",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._speaks_of_example": (
-                "scaffold/projects.html#_speaks_of_example",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._tracked": (
-                "scaffold/projects.html#_tracked",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._unpack": (
-                "scaffold/projects.html#_unpack",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._version": (
-                "scaffold/projects.html#_version",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._while": ("scaffold/projects.html#_while", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects._without_introduction": (
-                "scaffold/projects.html#_without_introduction",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._without_lost_links": (
-                "scaffold/projects.html#_without_lost_links",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._without_marked": (
-                "scaffold/projects.html#_without_marked",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._without_outputs": (
-                "scaffold/projects.html#_without_outputs",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._without_paragraphs": (
-                "scaffold/projects.html#_without_paragraphs",
-                "model_name/scaffold/projects.py",
-            ),
+            "model_name.scaffold.projects._owner": ("scaffold/projects.html#_owner", "model_name/scaffold/projects.py"),
             "model_name.scaffold.projects._write": ("scaffold/projects.html#_write", "model_name/scaffold/projects.py"),
             "model_name.scaffold.projects.check_name": (
                 "scaffold/projects.html#check_name",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects.commit_message": (
-                "scaffold/projects.html#commit_message",
+            "model_name.scaffold.projects.compose": (
+                "scaffold/projects.html#compose",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.configure": (
+                "scaffold/projects.html#configure",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects.create": ("scaffold/projects.html#create", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects.identity": (
-                "scaffold/projects.html#identity",
+            "model_name.scaffold.projects.digest_table": (
+                "scaffold/projects.html#digest_table",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects.rename": ("scaffold/projects.html#rename", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects.render": ("scaffold/projects.html#render", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects.render_again": (
-                "scaffold/projects.html#render_again",
+            "model_name.scaffold.projects.example_table": (
+                "scaffold/projects.html#example_table",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.next_steps": (
+                "scaffold/projects.html#next_steps",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.readme": ("scaffold/projects.html#readme", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects.require_empty": (
+                "scaffold/projects.html#require_empty",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects.schema_notebook": (
@@ -3398,13 +3488,79 @@ d = {
                 "scaffold/projects.html#summary",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects.template": (
-                "scaffold/projects.html#template",
-                "model_name/scaffold/projects.py",
+        },
+        "model_name.scaffold.questions": {
+            "model_name.scaffold.questions.Known": (
+                "scaffold/questions.html#known",
+                "model_name/scaffold/questions.py",
             ),
-            "model_name.scaffold.projects.without_example": (
-                "scaffold/projects.html#without_example",
-                "model_name/scaffold/projects.py",
+            "model_name.scaffold.questions.Question": (
+                "scaffold/questions.html#question",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions._answered": (
+                "scaffold/questions.html#_answered",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions._profile": (
+                "scaffold/questions.html#_profile",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.answer": (
+                "scaffold/questions.html#answer",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.ask_about_columns": (
+                "scaffold/questions.html#ask_about_columns",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.ask_about_task": (
+                "scaffold/questions.html#ask_about_task",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.doubts": (
+                "scaffold/questions.html#doubts",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.settle": (
+                "scaffold/questions.html#settle",
+                "model_name/scaffold/questions.py",
+            ),
+        },
+        "model_name.scaffold.upgrades": {
+            "model_name.scaffold.upgrades._ask_for_changes": (
+                "scaffold/upgrades.html#_ask_for_changes",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._current": (
+                "scaffold/upgrades.html#_current",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._member": (
+                "scaffold/upgrades.html#_member",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._numbers": (
+                "scaffold/upgrades.html#_numbers",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._own_notebooks": (
+                "scaffold/upgrades.html#_own_notebooks",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._replace": (
+                "scaffold/upgrades.html#_replace",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._required_project": (
+                "scaffold/upgrades.html#_required_project",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._take": ("scaffold/upgrades.html#_take", "model_name/scaffold/upgrades.py"),
+            "model_name.scaffold.upgrades.eject": ("scaffold/upgrades.html#eject", "model_name/scaffold/upgrades.py"),
+            "model_name.scaffold.upgrades.upgrade": (
+                "scaffold/upgrades.html#upgrade",
+                "model_name/scaffold/upgrades.py",
             ),
         },
         "model_name.scripts": {
@@ -3417,13 +3573,16 @@ d = {
             "model_name.scripts._ambiguous_overrides": ("scripts.html#_ambiguous_overrides", "model_name/scripts.py"),
             "model_name.scripts._ambiguous_sections": ("scripts.html#_ambiguous_sections", "model_name/scripts.py"),
             "model_name.scripts._check": ("scripts.html#_check", "model_name/scripts.py"),
+            "model_name.scripts._checked_rows": ("scripts.html#_checked_rows", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
+            "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
             "model_name.scripts._hidden": ("scripts.html#_hidden", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
             "model_name.scripts._in_process": ("scripts.html#_in_process", "model_name/scripts.py"),
+            "model_name.scripts._in_project": ("scripts.html#_in_project", "model_name/scripts.py"),
             "model_name.scripts._is_file": ("scripts.html#_is_file", "model_name/scripts.py"),
             "model_name.scripts._kept_reading": ("scripts.html#_kept_reading", "model_name/scripts.py"),
             "model_name.scripts._kind": ("scripts.html#_kind", "model_name/scripts.py"),
@@ -3433,6 +3592,7 @@ d = {
             "model_name.scripts._misplaced": ("scripts.html#_misplaced", "model_name/scripts.py"),
             "model_name.scripts._overrides_of": ("scripts.html#_overrides_of", "model_name/scripts.py"),
             "model_name.scripts._plan": ("scripts.html#_plan", "model_name/scripts.py"),
+            "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
@@ -3446,16 +3606,17 @@ d = {
             "model_name.scripts.cli": ("scripts.html#cli", "model_name/scripts.py"),
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),
             "model_name.scripts.data_overrides": ("scripts.html#data_overrides", "model_name/scripts.py"),
+            "model_name.scripts.eject": ("scripts.html#eject", "model_name/scripts.py"),
             "model_name.scripts.load_steps": ("scripts.html#load_steps", "model_name/scripts.py"),
             "model_name.scripts.main": ("scripts.html#main", "model_name/scripts.py"),
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.open_job": ("scripts.html#open_job", "model_name/scripts.py"),
-            "model_name.scripts.render": ("scripts.html#render", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
             "model_name.scripts.require_no_faults": ("scripts.html#require_no_faults", "model_name/scripts.py"),
             "model_name.scripts.run": ("scripts.html#run", "model_name/scripts.py"),
             "model_name.scripts.run_and_exit": ("scripts.html#run_and_exit", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
+            "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },
         "model_name.settings": {
             "model_name.settings.DataSettings": ("settings.html#datasettings", "model_name/settings.py"),

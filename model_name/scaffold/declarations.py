@@ -301,7 +301,7 @@ def introduction(profile: profiles.TableProfile) -> str:
         (
             "This notebook was written from what the table holds, and is yours from here on: a file cannot say what a "
             "column means, so read what was seen, correct what was misunderstood, and write better descriptions. Then "
-            "run `inv formats.all`; nothing else has to change."
+            "run `make export`; nothing else has to change."
         ),
     ]
     if (said := _reading(profile)) is not None:
