@@ -31,7 +31,7 @@ def pages() -> dict[str, str]:
     found = {}
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         match = re.search(r'"#\|\s*default_exp\s+([\w.]+)', path.read_text(encoding="utf-8"))
-        if match and ".ipynb_checkpoints" not in path.parts:
+        if match and not any(part.startswith(("_", ".")) for part in path.relative_to(ROOT).parts):
             module = match[1].removesuffix("__init__").rstrip(".")
             found[f"{PACKAGE}.{module}".rstrip(".")] = path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
     return found
