@@ -131,7 +131,7 @@ class TrainingJob(base.Job):
             values = {metric.name: metric.value(targets.iloc[test], outputs) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
-            doubt = metrics_.too_good(model.predict, inputs.iloc[test], targets.iloc[test], scored)
+            doubt = metrics_.too_good(model.predict, rows.iloc[test], targets.iloc[test], scored)
             warnings = base.warn(recorder, nearly_perfect=doubt)
             drawn = self._draw(scored)
             recorder.figures(drawn)
