@@ -2,8 +2,6 @@
 
 import configparser
 import shutil
-import subprocess  # template: only here
-import zipfile  # template: only here
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -12,55 +10,31 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 
 # What travels in the wheel although it lives outside the package. A checkout uses its own files.
-RESOURCES = {"confs": ("confs", "*.yaml"), "runs": ("nbs/runs", "*.ipynb")}
+RESOURCES = [
+    ("confs", "confs", "*.yaml"),
+    ("runs", "nbs/runs", "*.ipynb"),
+    ("project", "nbs/scaffold/_project", "**/*"),  # the files of a new project
+    ("", "", "requirements.lock"),
+    ("", "", "settings.ini"),
+]
+BYPRODUCTS = {"__pycache__", ".ipynb_checkpoints", ".ruff_cache"}
 
 
 class BuildWithResources(build_py):
-    """Copy configurations and job notebooks into the built package; an editable install needs no copy."""
+    """Copy what projects are made of and what jobs run into the built package; an editable install needs no copy."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
-        for name, (folder, pattern) in RESOURCES.items():
-            place = Path(self.build_lib, "model_name", "_resources", name)
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
+        resources = Path(self.build_lib, "model_name", "_resources")
+        shutil.rmtree(resources, ignore_errors=True)
+        for name, folder, pattern in RESOURCES:
             for source in sorted((ROOT / folder).glob(pattern)):
-                shutil.copyfile(source, place / source.name)
-        archive_template(Path(self.build_lib, "model_name", "_resources", "template.zip"))  # template: only here
-
-
-# template: from here
-# Left in the folder by tools, if the sources are not a git checkout: an unpacked sdist, or a copy.
-BYPRODUCTS = {".venv", "build", "dist", "data", "outputs", "__pycache__", "PKG-INFO", "setup.cfg", "mlflow.db"}
-
-
-def template_files() -> list[str]:
-    """Name the files that new projects are made of: those that git knows, or all that an sdist holds."""
-    if (ROOT / ".git").exists():
-        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-        return sorted(name for name in names if name and (ROOT / name).is_file())
-    paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
-    return sorted(
-        path.as_posix()
-        for path in paths
-        if not BYPRODUCTS & set(path.parts) and not any(part.endswith((".egg-info", "_cache")) for part in path.parts)
-    )
-
-
-def archive_template(place: Path) -> None:
-    """Pack what `model_name new` copies; the same files give the same bytes."""
-    with zipfile.ZipFile(place, "w") as archive:
-        for name in template_files():
-            entry = zipfile.ZipInfo(name)  # dated 1980, the first year that archives know
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o755 if (ROOT / name).stat().st_mode & 0o100 else 0o644) << 16
-            archive.writestr(entry, (ROOT / name).read_bytes())
-
-
-# template: to here
+                place = resources / name / source.relative_to(ROOT / folder)
+                if source.is_file() and not BYPRODUCTS & set(source.parts):
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, place)
 
 
 def lines(text: str) -> list[str]:

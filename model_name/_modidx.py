@@ -801,6 +801,10 @@ d = {
                 "io/datasets.html#csvreader.location",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.CsvReader.source": (
+                "io/datasets.html#csvreader.source",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.CsvWriter": ("io/datasets.html#csvwriter", "model_name/io/datasets.py"),
             "model_name.io.datasets.CsvWriter._arrow_writer": (
                 "io/datasets.html#csvwriter._arrow_writer",
@@ -815,16 +819,16 @@ d = {
                 "io/datasets.html#parquetreader._open",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.ParquetReader._tables": (
-                "io/datasets.html#parquetreader._tables",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.ParquetReader.address": (
                 "io/datasets.html#parquetreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.ParquetReader.location": (
                 "io/datasets.html#parquetreader.location",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetReader.source": (
+                "io/datasets.html#parquetreader.source",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.ParquetWriter": ("io/datasets.html#parquetwriter", "model_name/io/datasets.py"),
@@ -862,16 +866,16 @@ d = {
                 "io/datasets.html#sqlreader._table_or_query",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.SqlReader._tables": (
-                "io/datasets.html#sqlreader._tables",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.SqlReader.address": (
                 "io/datasets.html#sqlreader.address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlReader.location": (
                 "io/datasets.html#sqlreader.location",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.SqlReader.source": (
+                "io/datasets.html#sqlreader.source",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlWriter": ("io/datasets.html#sqlwriter", "model_name/io/datasets.py"),
@@ -910,6 +914,10 @@ d = {
                 "io/datasets.html#_arrowreader.read",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._ArrowReader.source": (
+                "io/datasets.html#_arrowreader.source",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._FileWriter": ("io/datasets.html#_filewriter", "model_name/io/datasets.py"),
             "model_name.io.datasets._FileWriter._arrow_writer": (
                 "io/datasets.html#_filewriter._arrow_writer",
@@ -931,6 +939,7 @@ d = {
                 "io/datasets.html#_filewriter.open",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._as_counted": ("io/datasets.html#_as_counted", "model_name/io/datasets.py"),
             "model_name.io.datasets._cast": ("io/datasets.html#_cast", "model_name/io/datasets.py"),
             "model_name.io.datasets._columns_with_gaps": (
                 "io/datasets.html#_columns_with_gaps",
@@ -938,6 +947,7 @@ d = {
             ),
             "model_name.io.datasets._csv_error": ("io/datasets.html#_csv_error", "model_name/io/datasets.py"),
             "model_name.io.datasets._csv_header": ("io/datasets.html#_csv_header", "model_name/io/datasets.py"),
+            "model_name.io.datasets._csv_rules": ("io/datasets.html#_csv_rules", "model_name/io/datasets.py"),
             "model_name.io.datasets._csv_texts": ("io/datasets.html#_csv_texts", "model_name/io/datasets.py"),
             "model_name.io.datasets._database": ("io/datasets.html#_database", "model_name/io/datasets.py"),
             "model_name.io.datasets._dataset_source": ("io/datasets.html#_dataset_source", "model_name/io/datasets.py"),
@@ -950,19 +960,15 @@ d = {
             "model_name.io.datasets._filesystem": ("io/datasets.html#_filesystem", "model_name/io/datasets.py"),
             "model_name.io.datasets._find": ("io/datasets.html#_find", "model_name/io/datasets.py"),
             "model_name.io.datasets._first_fault": ("io/datasets.html#_first_fault", "model_name/io/datasets.py"),
+            "model_name.io.datasets._in_seconds": ("io/datasets.html#_in_seconds", "model_name/io/datasets.py"),
             "model_name.io.datasets._moved": ("io/datasets.html#_moved", "model_name/io/datasets.py"),
-            "model_name.io.datasets._narrow": ("io/datasets.html#_narrow", "model_name/io/datasets.py"),
             "model_name.io.datasets._parquet_parts": ("io/datasets.html#_parquet_parts", "model_name/io/datasets.py"),
-            "model_name.io.datasets._parse": ("io/datasets.html#_parse", "model_name/io/datasets.py"),
+            "model_name.io.datasets._partitions": ("io/datasets.html#_partitions", "model_name/io/datasets.py"),
             "model_name.io.datasets._plain_columns": ("io/datasets.html#_plain_columns", "model_name/io/datasets.py"),
             "model_name.io.datasets._plain_schema": ("io/datasets.html#_plain_schema", "model_name/io/datasets.py"),
             "model_name.io.datasets._plain_type": ("io/datasets.html#_plain_type", "model_name/io/datasets.py"),
             "model_name.io.datasets._publish": ("io/datasets.html#_publish", "model_name/io/datasets.py"),
             "model_name.io.datasets._refuse_doubled": ("io/datasets.html#_refuse_doubled", "model_name/io/datasets.py"),
-            "model_name.io.datasets._refuse_hexadecimal": (
-                "io/datasets.html#_refuse_hexadecimal",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets._refuse_missing_file": (
                 "io/datasets.html#_refuse_missing_file",
                 "model_name/io/datasets.py",
@@ -1083,6 +1089,14 @@ d = {
             ),
             "model_name.io.notebooks._Kernel._leave_place": (
                 "io/notebooks.html#_kernel._leave_place",
+                "model_name/io/notebooks.py",
+            ),
+            "model_name.io.notebooks._Kernel._see_it_stop": (
+                "io/notebooks.html#_kernel._see_it_stop",
+                "model_name/io/notebooks.py",
+            ),
+            "model_name.io.notebooks._Kernel.ask_to_stop": (
+                "io/notebooks.html#_kernel.ask_to_stop",
                 "model_name/io/notebooks.py",
             ),
             "model_name.io.notebooks._Kernel.connect": (
@@ -1239,6 +1253,14 @@ d = {
             "model_name.io.osvariables.confs_dir": ("io/osvariables.html#confs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env": ("io/osvariables.html#env", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.env_files": ("io/osvariables.html#env_files", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.job_notebooks": (
+                "io/osvariables.html#job_notebooks",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.own_project": (
+                "io/osvariables.html#own_project",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.package_checkout": (
                 "io/osvariables.html#package_checkout",
                 "model_name/io/osvariables.py",
@@ -1248,6 +1270,10 @@ d = {
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.project": ("io/osvariables.html#project", "model_name/io/osvariables.py"),
+            "model_name.io.osvariables.project_name": (
+                "io/osvariables.html#project_name",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.runs_dir": ("io/osvariables.html#runs_dir", "model_name/io/osvariables.py"),
             "model_name.io.osvariables.sounds_secret": (
                 "io/osvariables.html#sounds_secret",
@@ -1502,6 +1528,39 @@ d = {
             ),
             "model_name.io.provenance.threads": ("io/provenance.html#threads", "model_name/io/provenance.py"),
         },
+        "model_name.io.readings": {
+            "model_name.io.readings.ColumnForm": ("io/readings.html#columnform", "model_name/io/readings.py"),
+            "model_name.io.readings.Rules": ("io/readings.html#rules", "model_name/io/readings.py"),
+            "model_name.io.readings.TableForm": ("io/readings.html#tableform", "model_name/io/readings.py"),
+            "model_name.io.readings.TableForm.column_name": (
+                "io/readings.html#tableform.column_name",
+                "model_name/io/readings.py",
+            ),
+            "model_name.io.readings.TableForm.says_nothing": (
+                "io/readings.html#tableform.says_nothing",
+                "model_name/io/readings.py",
+            ),
+            "model_name.io.readings._applied": ("io/readings.html#_applied", "model_name/io/readings.py"),
+            "model_name.io.readings._as_booleans": ("io/readings.html#_as_booleans", "model_name/io/readings.py"),
+            "model_name.io.readings._as_numbers": ("io/readings.html#_as_numbers", "model_name/io/readings.py"),
+            "model_name.io.readings._complete": ("io/readings.html#_complete", "model_name/io/readings.py"),
+            "model_name.io.readings._dates": ("io/readings.html#_dates", "model_name/io/readings.py"),
+            "model_name.io.readings._durations": ("io/readings.html#_durations", "model_name/io/readings.py"),
+            "model_name.io.readings._in_century": ("io/readings.html#_in_century", "model_name/io/readings.py"),
+            "model_name.io.readings._is_plain": ("io/readings.html#_is_plain", "model_name/io/readings.py"),
+            "model_name.io.readings._plain_numbers": ("io/readings.html#_plain_numbers", "model_name/io/readings.py"),
+            "model_name.io.readings._plainly": ("io/readings.html#_plainly", "model_name/io/readings.py"),
+            "model_name.io.readings._spelt": ("io/readings.html#_spelt", "model_name/io/readings.py"),
+            "model_name.io.readings.apply": ("io/readings.html#apply", "model_name/io/readings.py"),
+            "model_name.io.readings.arrow_type": ("io/readings.html#arrow_type", "model_name/io/readings.py"),
+            "model_name.io.readings.candidates": ("io/readings.html#candidates", "model_name/io/readings.py"),
+            "model_name.io.readings.clean": ("io/readings.html#clean", "model_name/io/readings.py"),
+            "model_name.io.readings.finite": ("io/readings.html#finite", "model_name/io/readings.py"),
+            "model_name.io.readings.fits": ("io/readings.html#fits", "model_name/io/readings.py"),
+            "model_name.io.readings.narrow": ("io/readings.html#narrow", "model_name/io/readings.py"),
+            "model_name.io.readings.read": ("io/readings.html#read", "model_name/io/readings.py"),
+            "model_name.io.readings.rules_of": ("io/readings.html#rules_of", "model_name/io/readings.py"),
+        },
         "model_name.io.registries": {
             "model_name.io.registries.BuiltinLoader": (
                 "io/registries.html#builtinloader",
@@ -1617,6 +1676,7 @@ d = {
             ),
             "model_name.io.reproductions._clip": ("io/reproductions.html#_clip", "model_name/io/reproductions.py"),
             "model_name.io.reproductions._labels": ("io/reproductions.html#_labels", "model_name/io/reproductions.py"),
+            "model_name.io.reproductions._module": ("io/reproductions.html#_module", "model_name/io/reproductions.py"),
             "model_name.io.reproductions._numbers": (
                 "io/reproductions.html#_numbers",
                 "model_name/io/reproductions.py",
@@ -1761,12 +1821,20 @@ d = {
                 "io/services.html#kafkaservice.committed",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services.KafkaService.complaint": (
+                "io/services.html#kafkaservice.complaint",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.KafkaService.consumer": (
                 "io/services.html#kafkaservice.consumer",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.KafkaService.embedded": (
                 "io/services.html#kafkaservice.embedded",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.KafkaService.limits": (
+                "io/services.html#kafkaservice.limits",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.KafkaService.producer": (
@@ -1941,6 +2009,7 @@ d = {
                 "io/streams.html#delivery.__init__",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams.Delivery._flush": ("io/streams.html#delivery._flush", "model_name/io/streams.py"),
             "model_name.io.streams.Delivery._heard": ("io/streams.html#delivery._heard", "model_name/io/streams.py"),
             "model_name.io.streams.Delivery._judge": ("io/streams.html#delivery._judge", "model_name/io/streams.py"),
             "model_name.io.streams.Delivery._produce": (
@@ -2002,6 +2071,15 @@ d = {
             ),
             "model_name.io.streams.Message.value": ("io/streams.html#message.value", "model_name/io/streams.py"),
             "model_name.io.streams.Outgoing": ("io/streams.html#outgoing", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience": ("io/streams.html#patience", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience.__init__": (
+                "io/streams.html#patience.__init__",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.Patience.kept": ("io/streams.html#patience.kept", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience.left": ("io/streams.html#patience.left", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience.renew": ("io/streams.html#patience.renew", "model_name/io/streams.py"),
+            "model_name.io.streams.Patience.stop": ("io/streams.html#patience.stop", "model_name/io/streams.py"),
             "model_name.io.streams.Plan": ("io/streams.html#plan", "model_name/io/streams.py"),
             "model_name.io.streams.Refused": ("io/streams.html#refused", "model_name/io/streams.py"),
             "model_name.io.streams.Stream": ("io/streams.html#stream", "model_name/io/streams.py"),
@@ -2021,10 +2099,7 @@ d = {
                 "io/streams.html#stream._is_answered",
                 "model_name/io/streams.py",
             ),
-            "model_name.io.streams.Stream._is_reachable": (
-                "io/streams.html#stream._is_reachable",
-                "model_name/io/streams.py",
-            ),
+            "model_name.io.streams.Stream._leave": ("io/streams.html#stream._leave", "model_name/io/streams.py"),
             "model_name.io.streams.Stream._look_around": (
                 "io/streams.html#stream._look_around",
                 "model_name/io/streams.py",
@@ -2041,12 +2116,36 @@ d = {
             "model_name.io.streams.Stream._revoked": ("io/streams.html#stream._revoked", "model_name/io/streams.py"),
             "model_name.io.streams.Stream._room": ("io/streams.html#stream._room", "model_name/io/streams.py"),
             "model_name.io.streams.Stream._take": ("io/streams.html#stream._take", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._trouble": ("io/streams.html#stream._trouble", "model_name/io/streams.py"),
+            "model_name.io.streams.Stream._wait": ("io/streams.html#stream._wait", "model_name/io/streams.py"),
             "model_name.io.streams.Stream._wait_for_answers": (
                 "io/streams.html#stream._wait_for_answers",
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams.Stream.run": ("io/streams.html#stream.run", "model_name/io/streams.py"),
             "model_name.io.streams.Stream.stop": ("io/streams.html#stream.stop", "model_name/io/streams.py"),
+            "model_name.io.streams.TopicWatch": ("io/streams.html#topicwatch", "model_name/io/streams.py"),
+            "model_name.io.streams.TopicWatch.__init__": (
+                "io/streams.html#topicwatch.__init__",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch._description": (
+                "io/streams.html#topicwatch._description",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch._failure": (
+                "io/streams.html#topicwatch._failure",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch._take_in": (
+                "io/streams.html#topicwatch._take_in",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch.is_answered": (
+                "io/streams.html#topicwatch.is_answered",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch.look": ("io/streams.html#topicwatch.look", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets": ("io/streams.html#_offsets", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.__init__": (
                 "io/streams.html#_offsets.__init__",
@@ -2056,6 +2155,7 @@ d = {
                 "io/streams.html#_offsets._committed",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams._Offsets._jump": ("io/streams.html#_offsets._jump", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets._seek": ("io/streams.html#_offsets._seek", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.ask": ("io/streams.html#_offsets.ask", "model_name/io/streams.py"),
             "model_name.io.streams._Offsets.begin": ("io/streams.html#_offsets.begin", "model_name/io/streams.py"),
@@ -2078,22 +2178,32 @@ d = {
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams._RefusalRate.add": ("io/streams.html#_refusalrate.add", "model_name/io/streams.py"),
+            "model_name.io.streams._TimeIsUp": ("io/streams.html#_timeisup", "model_name/io/streams.py"),
             "model_name.io.streams._Worker": ("io/streams.html#_worker", "model_name/io/streams.py"),
             "model_name.io.streams._Worker.__init__": ("io/streams.html#_worker.__init__", "model_name/io/streams.py"),
             "model_name.io.streams._Worker._work": ("io/streams.html#_worker._work", "model_name/io/streams.py"),
             "model_name.io.streams._Worker.close": ("io/streams.html#_worker.close", "model_name/io/streams.py"),
             "model_name.io.streams._Worker.submit": ("io/streams.html#_worker.submit", "model_name/io/streams.py"),
             "model_name.io.streams._columns": ("io/streams.html#_columns", "model_name/io/streams.py"),
+            "model_name.io.streams._constant": ("io/streams.html#_constant", "model_name/io/streams.py"),
+            "model_name.io.streams._dead_letter": ("io/streams.html#_dead_letter", "model_name/io/streams.py"),
+            "model_name.io.streams._deleted": ("io/streams.html#_deleted", "model_name/io/streams.py"),
+            "model_name.io.streams._go_on": ("io/streams.html#_go_on", "model_name/io/streams.py"),
             "model_name.io.streams._is_fenced": ("io/streams.html#_is_fenced", "model_name/io/streams.py"),
             "model_name.io.streams._is_final": ("io/streams.html#_is_final", "model_name/io/streams.py"),
+            "model_name.io.streams._length": ("io/streams.html#_length", "model_name/io/streams.py"),
             "model_name.io.streams._origin": ("io/streams.html#_origin", "model_name/io/streams.py"),
             "model_name.io.streams._outgoing": ("io/streams.html#_outgoing", "model_name/io/streams.py"),
             "model_name.io.streams._parse": ("io/streams.html#_parse", "model_name/io/streams.py"),
+            "model_name.io.streams._parse_json": ("io/streams.html#_parse_json", "model_name/io/streams.py"),
             "model_name.io.streams._parse_together": ("io/streams.html#_parse_together", "model_name/io/streams.py"),
             "model_name.io.streams._plainly": ("io/streams.html#_plainly", "model_name/io/streams.py"),
             "model_name.io.streams._quoted": ("io/streams.html#_quoted", "model_name/io/streams.py"),
             "model_name.io.streams._text": ("io/streams.html#_text", "model_name/io/streams.py"),
+            "model_name.io.streams._text_of": ("io/streams.html#_text_of", "model_name/io/streams.py"),
             "model_name.io.streams._texts": ("io/streams.html#_texts", "model_name/io/streams.py"),
+            "model_name.io.streams._unique_names": ("io/streams.html#_unique_names", "model_name/io/streams.py"),
+            "model_name.io.streams._unreadable": ("io/streams.html#_unreadable", "model_name/io/streams.py"),
             "model_name.io.streams._within": ("io/streams.html#_within", "model_name/io/streams.py"),
         },
         "model_name.jobs.base": {
@@ -2113,6 +2223,10 @@ d = {
                 "model_name/jobs/base.py",
             ),
             "model_name.jobs.base.Job.run": ("jobs/base.html#job.run", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Job.shutdown_seconds": (
+                "jobs/base.html#job.shutdown_seconds",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base.Job.standing": ("jobs/base.html#job.standing", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.started": ("jobs/base.html#job.started", "model_name/jobs/base.py"),
             "model_name.jobs.base.Job.step_key": ("jobs/base.html#job.step_key", "model_name/jobs/base.py"),
@@ -2507,6 +2621,10 @@ d = {
                 "jobs/kafkainference.html#kafkainferencejob.run",
                 "model_name/jobs/kafkainference.py",
             ),
+            "model_name.jobs.kafkainference.KafkaInferenceJob.shutdown_seconds": (
+                "jobs/kafkainference.html#kafkainferencejob.shutdown_seconds",
+                "model_name/jobs/kafkainference.py",
+            ),
             "model_name.jobs.kafkainference.KafkaInferenceJob.started": (
                 "jobs/kafkainference.html#kafkainferencejob.started",
                 "model_name/jobs/kafkainference.py",
@@ -2525,6 +2643,10 @@ d = {
             ),
             "model_name.jobs.kafkainference.Scorer.__init__": (
                 "jobs/kafkainference.html#scorer.__init__",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.Scorer._answer": (
+                "jobs/kafkainference.html#scorer._answer",
                 "model_name/jobs/kafkainference.py",
             ),
             "model_name.jobs.kafkainference.Scorer._predict": (
@@ -2577,6 +2699,10 @@ d = {
             ),
             "model_name.jobs.kafkainference._check_cluster": (
                 "jobs/kafkainference.html#_check_cluster",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._check_limits": (
+                "jobs/kafkainference.html#_check_limits",
                 "model_name/jobs/kafkainference.py",
             ),
             "model_name.jobs.kafkainference._client_settings": (
@@ -2839,12 +2965,20 @@ d = {
                 "scaffold/declarations.html#_literal",
                 "model_name/scaffold/declarations.py",
             ),
+            "model_name.scaffold.declarations._never_negative": (
+                "scaffold/declarations.html#_never_negative",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations._number": (
                 "scaffold/declarations.html#_number",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._one_of": (
                 "scaffold/declarations.html#_one_of",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._reading": (
+                "scaffold/declarations.html#_reading",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._seen": (
@@ -2857,6 +2991,10 @@ d = {
             ),
             "model_name.scaffold.declarations._target": (
                 "scaffold/declarations.html#_target",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations.build": (
+                "scaffold/declarations.html#build",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations.classes": (
@@ -2875,6 +3013,10 @@ d = {
                 "scaffold/declarations.html#paragraph",
                 "model_name/scaffold/declarations.py",
             ),
+            "model_name.scaffold.declarations.require_accepted": (
+                "scaffold/declarations.html#require_accepted",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations.wrapped": (
                 "scaffold/declarations.html#wrapped",
                 "model_name/scaffold/declarations.py",
@@ -2882,6 +3024,86 @@ d = {
             "model_name.scaffold.declarations.wrapped_parts": (
                 "scaffold/declarations.html#wrapped_parts",
                 "model_name/scaffold/declarations.py",
+            ),
+        },
+        "model_name.scaffold.exports": {
+            "model_name.scaffold.exports._all": ("scaffold/exports.html#_all", "model_name/scaffold/exports.py"),
+            "model_name.scaffold.exports._brackets": (
+                "scaffold/exports.html#_brackets",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports._fold": ("scaffold/exports.html#_fold", "model_name/scaffold/exports.py"),
+            "model_name.scaffold.exports._is_definition": (
+                "scaffold/exports.html#_is_definition",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports._parts": ("scaffold/exports.html#_parts", "model_name/scaffold/exports.py"),
+            "model_name.scaffold.exports._quoted": ("scaffold/exports.html#_quoted", "model_name/scaffold/exports.py"),
+            "model_name.scaffold.exports.export_module": (
+                "scaffold/exports.html#export_module",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports.lay_out": ("scaffold/exports.html#lay_out", "model_name/scaffold/exports.py"),
+        },
+        "model_name.scaffold.forms": {
+            "model_name.scaffold.forms.Context": ("scaffold/forms.html#context", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms.Form": ("scaffold/forms.html#form", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._all_zones": ("scaffold/forms.html#_all_zones", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._are_codes": ("scaffold/forms.html#_are_codes", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._booleans": ("scaffold/forms.html#_booleans", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._compact_dates": (
+                "scaffold/forms.html#_compact_dates",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._date_form": ("scaffold/forms.html#_date_form", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._dates": ("scaffold/forms.html#_dates", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._durations": ("scaffold/forms.html#_durations", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._either_way": (
+                "scaffold/forms.html#_either_way",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._formats": ("scaffold/forms.html#_formats", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._has_format": (
+                "scaffold/forms.html#_has_format",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._iso_dates": ("scaffold/forms.html#_iso_dates", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._known": ("scaffold/forms.html#_known", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._listed": ("scaffold/forms.html#_listed", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._lists": ("scaffold/forms.html#_lists", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._marks": ("scaffold/forms.html#_marks", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._minutes": ("scaffold/forms.html#_minutes", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._mixture": ("scaffold/forms.html#_mixture", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._names": ("scaffold/forms.html#_names", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._number_form": (
+                "scaffold/forms.html#_number_form",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._numbers": ("scaffold/forms.html#_numbers", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._numeric": ("scaffold/forms.html#_numeric", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._ordered_note": (
+                "scaffold/forms.html#_ordered_note",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._shape": ("scaffold/forms.html#_shape", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._spellings": ("scaffold/forms.html#_spellings", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._symbols": ("scaffold/forms.html#_symbols", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._text": ("scaffold/forms.html#_text", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._with": ("scaffold/forms.html#_with", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._without_words": (
+                "scaffold/forms.html#_without_words",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms.find_form": ("scaffold/forms.html#find_form", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms.find_zone": ("scaffold/forms.html#find_zone", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms.is_beyond": ("scaffold/forms.html#is_beyond", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms.settle_order": (
+                "scaffold/forms.html#settle_order",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms.without_ends": (
+                "scaffold/forms.html#without_ends",
+                "model_name/scaffold/forms.py",
             ),
         },
         "model_name.scaffold.leaks": {
@@ -2901,15 +3123,116 @@ d = {
                 "scaffold/leaks.html#_resemblance",
                 "model_name/scaffold/leaks.py",
             ),
+            "model_name.scaffold.leaks._told": ("scaffold/leaks.html#_told", "model_name/scaffold/leaks.py"),
             "model_name.scaffold.leaks.find_leaks": ("scaffold/leaks.html#find_leaks", "model_name/scaffold/leaks.py"),
+        },
+        "model_name.scaffold.libraries": {
+            "model_name.scaffold.libraries.Library": (
+                "scaffold/libraries.html#library",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.Library.requirement": (
+                "scaffold/libraries.html#library.requirement",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._build": (
+                "scaffold/libraries.html#_build",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._cache_folder": (
+                "scaffold/libraries.html#_cache_folder",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._entries": (
+                "scaffold/libraries.html#_entries",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._sources": (
+                "scaffold/libraries.html#_sources",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._write_wheel": (
+                "scaffold/libraries.html#_write_wheel",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.build_wheel": (
+                "scaffold/libraries.html#build_wheel",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.find_library": (
+                "scaffold/libraries.html#find_library",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.open_library": (
+                "scaffold/libraries.html#open_library",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.own_entries": (
+                "scaffold/libraries.html#own_entries",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.package_checkout": (
+                "scaffold/libraries.html#package_checkout",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.package_folder": (
+                "scaffold/libraries.html#package_folder",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.project_lock": (
+                "scaffold/libraries.html#project_lock",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.repack_wheel": (
+                "scaffold/libraries.html#repack_wheel",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries.resource": (
+                "scaffold/libraries.html#resource",
+                "model_name/scaffold/libraries.py",
+            ),
+        },
+        "model_name.scaffold.migrations": {
+            "model_name.scaffold.migrations.Migration": (
+                "scaffold/migrations.html#migration",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations._Edit": (
+                "scaffold/migrations.html#_edit",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations._edits": (
+                "scaffold/migrations.html#_edits",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations._mappings": (
+                "scaffold/migrations.html#_mappings",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations._numbers": (
+                "scaffold/migrations.html#_numbers",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations.answer": (
+                "scaffold/migrations.html#answer",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations.between": (
+                "scaffold/migrations.html#between",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations.migrate_folder": (
+                "scaffold/migrations.html#migrate_folder",
+                "model_name/scaffold/migrations.py",
+            ),
+            "model_name.scaffold.migrations.migrate_text": (
+                "scaffold/migrations.html#migrate_text",
+                "model_name/scaffold/migrations.py",
+            ),
         },
         "model_name.scaffold.profiles": {
             "model_name.scaffold.profiles.ColumnProfile": (
                 "scaffold/profiles.html#columnprofile",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles.Profiled": (
-                "scaffold/profiles.html#profiled",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles.TableProfile": (
@@ -2924,18 +3247,24 @@ d = {
                 "scaffold/profiles.html#tableprofile.of",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles.TableProfile.reader_of": (
+                "scaffold/profiles.html#tableprofile.reader_of",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles.TableProfile.time": (
                 "scaffold/profiles.html#tableprofile.time",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._Form": ("scaffold/profiles.html#_form", "model_name/scaffold/profiles.py"),
-            "model_name.scaffold.profiles._Table": ("scaffold/profiles.html#_table", "model_name/scaffold/profiles.py"),
-            "model_name.scaffold.profiles._Values": (
-                "scaffold/profiles.html#_values",
+            "model_name.scaffold.profiles.UnclearDatesError": (
+                "scaffold/profiles.html#uncleardateserror",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._amounts": (
-                "scaffold/profiles.html#_amounts",
+            "model_name.scaffold.profiles._Source": (
+                "scaffold/profiles.html#_source",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._Values": (
+                "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._as_target": (
@@ -2950,21 +3279,32 @@ d = {
                 "scaffold/profiles.html#_choose_index",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._dates": ("scaffold/profiles.html#_dates", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._configured": (
+                "scaffold/profiles.html#_configured",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._decide": (
                 "scaffold/profiles.html#_decide",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._decided": (
+                "scaffold/profiles.html#_decided",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._decimal": (
                 "scaffold/profiles.html#_decimal",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._decodes": (
-                "scaffold/profiles.html#_decodes",
+            "model_name.scaffold.profiles._declared": (
+                "scaffold/profiles.html#_declared",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._describe": (
                 "scaffold/profiles.html#_describe",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._ends_of_time": (
+                "scaffold/profiles.html#_ends_of_time",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._evenness": (
@@ -2975,81 +3315,85 @@ d = {
                 "scaffold/profiles.html#_field_names",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._form": ("scaffold/profiles.html#_form", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._find_forms": (
+                "scaffold/profiles.html#_find_forms",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._is_plain": (
                 "scaffold/profiles.html#_is_plain",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._looked_up": (
-                "scaffold/profiles.html#_looked_up",
+            "model_name.scaffold.profiles._is_utf8": (
+                "scaffold/profiles.html#_is_utf8",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._marked": (
                 "scaffold/profiles.html#_marked",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._mixture": (
-                "scaffold/profiles.html#_mixture",
+            "model_name.scaffold.profiles._names_rows": (
+                "scaffold/profiles.html#_names_rows",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._number_values": (
-                "scaffold/profiles.html#_number_values",
+            "model_name.scaffold.profiles._not_finite": (
+                "scaffold/profiles.html#_not_finite",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._numbers": (
                 "scaffold/profiles.html#_numbers",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._open": ("scaffold/profiles.html#_open", "model_name/scaffold/profiles.py"),
             "model_name.scaffold.profiles._plain_name": (
                 "scaffold/profiles.html#_plain_name",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._read": ("scaffold/profiles.html#_read", "model_name/scaffold/profiles.py"),
-            "model_name.scaffold.profiles._read_csv": (
-                "scaffold/profiles.html#_read_csv",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._read_text": (
-                "scaffold/profiles.html#_read_text",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._require": (
                 "scaffold/profiles.html#_require",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._require_labels": (
+                "scaffold/profiles.html#_require_labels",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._require_sound": (
+                "scaffold/profiles.html#_require_sound",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._rows": ("scaffold/profiles.html#_rows", "model_name/scaffold/profiles.py"),
-            "model_name.scaffold.profiles._starts_with_zero": (
-                "scaffold/profiles.html#_starts_with_zero",
+            "model_name.scaffold.profiles._text_habits": (
+                "scaffold/profiles.html#_text_habits",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._stored": (
-                "scaffold/profiles.html#_stored",
+            "model_name.scaffold.profiles._text_reader": (
+                "scaffold/profiles.html#_text_reader",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._text_values": (
-                "scaffold/profiles.html#_text_values",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._tracked": (
-                "scaffold/profiles.html#_tracked",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._unreadable": (
-                "scaffold/profiles.html#_unreadable",
+            "model_name.scaffold.profiles._typed_form": (
+                "scaffold/profiles.html#_typed_form",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._values": (
                 "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._wall_times": (
+                "scaffold/profiles.html#_wall_times",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._why_not": (
                 "scaffold/profiles.html#_why_not",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._with_zone": (
+                "scaffold/profiles.html#_with_zone",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._without_leaks": (
                 "scaffold/profiles.html#_without_leaks",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._zone": ("scaffold/profiles.html#_zone", "model_name/scaffold/profiles.py"),
             "model_name.scaffold.profiles.field_name": (
                 "scaffold/profiles.html#field_name",
                 "model_name/scaffold/profiles.py",
@@ -3060,130 +3404,80 @@ d = {
             ),
         },
         "model_name.scaffold.projects": {
-            "model_name.scaffold.projects.File": ("scaffold/projects.html#file", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects.Record": ("scaffold/projects.html#record", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects._about_table": (
-                "scaffold/projects.html#_about_table",
+            "model_name.scaffold.projects._Writer": (
+                "scaffold/projects.html#_writer",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._cell": ("scaffold/projects.html#_cell", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._as_text": (
+                "scaffold/projects.html#_as_text",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._code": ("scaffold/projects.html#_code", "model_name/scaffold/projects.py"),
             "model_name.scaffold.projects._commit": (
                 "scaffold/projects.html#_commit",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._configured": (
-                "scaffold/projects.html#_configured",
+            "model_name.scaffold.projects._common_files": (
+                "scaffold/projects.html#_common_files",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._described": (
-                "scaffold/projects.html#_described",
+            "model_name.scaffold.projects._copy": ("scaffold/projects.html#_copy", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._data_page": (
+                "scaffold/projects.html#_data_page",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._installed": (
-                "scaffold/projects.html#_installed",
+            "model_name.scaffold.projects._for_task": (
+                "scaffold/projects.html#_for_task",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._is_example": (
-                "scaffold/projects.html#_is_example",
+            "model_name.scaffold.projects._front_page": (
+                "scaffold/projects.html#_front_page",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._is_for_every_table": (
-                "scaffold/projects.html#_is_for_every_table",
+            "model_name.scaffold.projects._git": ("scaffold/projects.html#_git", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects._imports": (
+                "scaffold/projects.html#_imports",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._is_written": (
-                "scaffold/projects.html#_is_written",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._keep_table": (
-                "scaffold/projects.html#_keep_table",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._loses_cells": (
-                "scaffold/projects.html#_loses_cells",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._matches": (
-                "scaffold/projects.html#_matches",
+            "model_name.scaffold.projects._limited": (
+                "scaffold/projects.html#_limited",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects._names": ("scaffold/projects.html#_names", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects._names_lost_page": (
-                "scaffold/projects.html#_names_lost_page",
+            "model_name.scaffold.projects._notebook": (
+                "scaffold/projects.html#_notebook",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._rendered": (
-                "scaffold/projects.html#_rendered",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._require_empty": (
-                "scaffold/projects.html#_require_empty",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._run": ("scaffold/projects.html#_run", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects._select": (
-                "scaffold/projects.html#_select",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._settle": (
-                "scaffold/projects.html#_settle",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._speaks_of_example": (
-                "scaffold/projects.html#_speaks_of_example",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._tracked": (
-                "scaffold/projects.html#_tracked",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._unpack": (
-                "scaffold/projects.html#_unpack",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._version": (
-                "scaffold/projects.html#_version",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._while": ("scaffold/projects.html#_while", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects._without_introduction": (
-                "scaffold/projects.html#_without_introduction",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._without_lost_links": (
-                "scaffold/projects.html#_without_lost_links",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._without_marked": (
-                "scaffold/projects.html#_without_marked",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._without_outputs": (
-                "scaffold/projects.html#_without_outputs",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._without_paragraphs": (
-                "scaffold/projects.html#_without_paragraphs",
-                "model_name/scaffold/projects.py",
-            ),
+            "model_name.scaffold.projects._owner": ("scaffold/projects.html#_owner", "model_name/scaffold/projects.py"),
             "model_name.scaffold.projects._write": ("scaffold/projects.html#_write", "model_name/scaffold/projects.py"),
             "model_name.scaffold.projects.check_name": (
                 "scaffold/projects.html#check_name",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects.commit_message": (
-                "scaffold/projects.html#commit_message",
+            "model_name.scaffold.projects.compose": (
+                "scaffold/projects.html#compose",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.configure": (
+                "scaffold/projects.html#configure",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects.create": ("scaffold/projects.html#create", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects.identity": (
-                "scaffold/projects.html#identity",
+            "model_name.scaffold.projects.digest_table": (
+                "scaffold/projects.html#digest_table",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects.rename": ("scaffold/projects.html#rename", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects.render": ("scaffold/projects.html#render", "model_name/scaffold/projects.py"),
-            "model_name.scaffold.projects.render_again": (
-                "scaffold/projects.html#render_again",
+            "model_name.scaffold.projects.example_table": (
+                "scaffold/projects.html#example_table",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.next_steps": (
+                "scaffold/projects.html#next_steps",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects.readme": ("scaffold/projects.html#readme", "model_name/scaffold/projects.py"),
+            "model_name.scaffold.projects.require_empty": (
+                "scaffold/projects.html#require_empty",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects.schema_notebook": (
@@ -3194,13 +3488,79 @@ d = {
                 "scaffold/projects.html#summary",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects.template": (
-                "scaffold/projects.html#template",
-                "model_name/scaffold/projects.py",
+        },
+        "model_name.scaffold.questions": {
+            "model_name.scaffold.questions.Known": (
+                "scaffold/questions.html#known",
+                "model_name/scaffold/questions.py",
             ),
-            "model_name.scaffold.projects.without_example": (
-                "scaffold/projects.html#without_example",
-                "model_name/scaffold/projects.py",
+            "model_name.scaffold.questions.Question": (
+                "scaffold/questions.html#question",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions._answered": (
+                "scaffold/questions.html#_answered",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions._profile": (
+                "scaffold/questions.html#_profile",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.answer": (
+                "scaffold/questions.html#answer",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.ask_about_columns": (
+                "scaffold/questions.html#ask_about_columns",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.ask_about_task": (
+                "scaffold/questions.html#ask_about_task",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.doubts": (
+                "scaffold/questions.html#doubts",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions.settle": (
+                "scaffold/questions.html#settle",
+                "model_name/scaffold/questions.py",
+            ),
+        },
+        "model_name.scaffold.upgrades": {
+            "model_name.scaffold.upgrades._ask_for_changes": (
+                "scaffold/upgrades.html#_ask_for_changes",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._current": (
+                "scaffold/upgrades.html#_current",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._member": (
+                "scaffold/upgrades.html#_member",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._numbers": (
+                "scaffold/upgrades.html#_numbers",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._own_notebooks": (
+                "scaffold/upgrades.html#_own_notebooks",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._replace": (
+                "scaffold/upgrades.html#_replace",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._required_project": (
+                "scaffold/upgrades.html#_required_project",
+                "model_name/scaffold/upgrades.py",
+            ),
+            "model_name.scaffold.upgrades._take": ("scaffold/upgrades.html#_take", "model_name/scaffold/upgrades.py"),
+            "model_name.scaffold.upgrades.eject": ("scaffold/upgrades.html#eject", "model_name/scaffold/upgrades.py"),
+            "model_name.scaffold.upgrades.upgrade": (
+                "scaffold/upgrades.html#upgrade",
+                "model_name/scaffold/upgrades.py",
             ),
         },
         "model_name.scripts": {
@@ -3213,14 +3573,18 @@ d = {
             "model_name.scripts._ambiguous_overrides": ("scripts.html#_ambiguous_overrides", "model_name/scripts.py"),
             "model_name.scripts._ambiguous_sections": ("scripts.html#_ambiguous_sections", "model_name/scripts.py"),
             "model_name.scripts._check": ("scripts.html#_check", "model_name/scripts.py"),
+            "model_name.scripts._checked_rows": ("scripts.html#_checked_rows", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
+            "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
             "model_name.scripts._hidden": ("scripts.html#_hidden", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": ("scripts.html#_in_notebook", "model_name/scripts.py"),
             "model_name.scripts._in_process": ("scripts.html#_in_process", "model_name/scripts.py"),
+            "model_name.scripts._in_project": ("scripts.html#_in_project", "model_name/scripts.py"),
             "model_name.scripts._is_file": ("scripts.html#_is_file", "model_name/scripts.py"),
+            "model_name.scripts._kept_reading": ("scripts.html#_kept_reading", "model_name/scripts.py"),
             "model_name.scripts._kind": ("scripts.html#_kind", "model_name/scripts.py"),
             "model_name.scripts._kinds": ("scripts.html#_kinds", "model_name/scripts.py"),
             "model_name.scripts._kinds_allowed": ("scripts.html#_kinds_allowed", "model_name/scripts.py"),
@@ -3228,6 +3592,7 @@ d = {
             "model_name.scripts._misplaced": ("scripts.html#_misplaced", "model_name/scripts.py"),
             "model_name.scripts._overrides_of": ("scripts.html#_overrides_of", "model_name/scripts.py"),
             "model_name.scripts._plan": ("scripts.html#_plan", "model_name/scripts.py"),
+            "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
@@ -3241,16 +3606,17 @@ d = {
             "model_name.scripts.cli": ("scripts.html#cli", "model_name/scripts.py"),
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),
             "model_name.scripts.data_overrides": ("scripts.html#data_overrides", "model_name/scripts.py"),
+            "model_name.scripts.eject": ("scripts.html#eject", "model_name/scripts.py"),
             "model_name.scripts.load_steps": ("scripts.html#load_steps", "model_name/scripts.py"),
             "model_name.scripts.main": ("scripts.html#main", "model_name/scripts.py"),
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.open_job": ("scripts.html#open_job", "model_name/scripts.py"),
-            "model_name.scripts.render": ("scripts.html#render", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
             "model_name.scripts.require_no_faults": ("scripts.html#require_no_faults", "model_name/scripts.py"),
             "model_name.scripts.run": ("scripts.html#run", "model_name/scripts.py"),
             "model_name.scripts.run_and_exit": ("scripts.html#run_and_exit", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
+            "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },
         "model_name.settings": {
             "model_name.settings.DataSettings": ("settings.html#datasettings", "model_name/settings.py"),

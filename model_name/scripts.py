@@ -17,7 +17,8 @@ __all__ = [
     "completion",
     "reproduce",
     "new",
-    "render",
+    "eject",
+    "upgrade",
     "main",
     "run_and_exit",
 ]
@@ -147,6 +148,7 @@ def _check(verb: str | None, files: Sequence[str], overrides: Sequence[str]) -> 
     from model_name import settings
     from model_name.io import configs
 
+    overrides = [*_kept_reading(files, overrides), *overrides]
     aliases = {other: "job" if other == verb else None for other in settings.verbs()}
     kind = settings.verbs()[verb].__name__ if verb else None
     loaded = configs.load(files, overrides, aliases, settings.synonyms(kind))
@@ -154,6 +156,23 @@ def _check(verb: str | None, files: Sequence[str], overrides: Sequence[str]) -> 
         return settings.MainSettings.model_validate_json(configs.to_json(loaded.data))
     except pdt.ValidationError as error:
         raise configs.explain(error, loaded, settings.MainSettings) from None
+
+
+def _kept_reading(files: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return overrides that keep what is declared about texts when `--data` names another kind of file."""
+    from loguru import logger
+
+    from model_name.io import configs, readings
+
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("data.table.KIND=")]
+    table = (configs.load(files).data.get("data") or {}).get("table") if chosen and files else None
+    if not isinstance(table, dict) or table.get("KIND") not in _KINDS_OF_FILES or table["KIND"] == chosen[-1]:
+        return []
+    shared = [*readings.TableForm.model_fields, "limit"]
+    lost = [name for name in table if name not in ("KIND", "path", *shared)]
+    if lost:
+        logger.info("Not used, being settings of a {}: {}", table["KIND"], ", ".join(lost))
+    return [f"data.table.{name}={json.dumps(table[name])}" for name in shared if name in table]
 
 
 def _overrides_of(verb: str | None, overrides: Sequence[str], verbs: Collection[str]) -> list[str]:
@@ -205,8 +224,13 @@ def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step
     return steps
 
 
+_KINDS_OF_FILES = ("CsvReader", "ParquetReader")
+
+
 def data_overrides(address: str) -> list[str]:
     """Turn the address of a table into the overrides that make every job read it.
+
+    Whatever else the configuration says about reading the table stays: words for nothing, dates, names of columns.
 
     Raises:
         ConfigError: the address does not end like a kind of file that is known.
@@ -312,11 +336,18 @@ def _in_notebook(step: Step, folder: Path, isolated: bool = False) -> Outcome:
     """Run a step as a notebook."""
     from model_name.io import notebooks, osvariables, secrets
 
-    source = osvariables.runs_dir() / f"{step.verb}.ipynb"
+    source = osvariables.job_notebooks()[step.verb]
     sealed = secrets.seal(step.settings)
     executor = notebooks.PapermillExecutor(isolated=isolated)
     with notebooks.reserve_destination(folder, step.verb) as destination:
-        done = executor.execute(source, {"config": sealed.text}, destination, step.job.mlflow_service, sealed.variables)
+        done = executor.execute(
+            source,
+            {"config": sealed.text},
+            destination,
+            step.job.mlflow_service,
+            sealed.variables,
+            step.job.shutdown_seconds(),
+        )
     return Outcome(step.verb, done.seconds, done.result, done.notebook, done.run_ids, done.error)
 
 
@@ -427,18 +458,30 @@ def cli() -> None:
     """Train, evaluate, promote and serve a model; every run is a notebook that can be read and repeated."""
 
 
+def _from_here(context: click.Context, parameter: click.Parameter, given: Any) -> Any:
+    """Write a path, or each of several, from the folder that the command was started in."""
+    if isinstance(given, tuple):
+        return tuple(_from_here(context, parameter, word) if _is_file(word) else word for word in given)
+    here = context.find_root().obj
+    if given is None or here is None or "://" in str(given) or here == Path.cwd():
+        return given
+    return type(given)(here / given)
+
+
 def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> "list[CompletionItem]":
     """Complete the name of a job, or of a file."""
     from click.shell_completion import CompletionItem
 
     from model_name.io import osvariables
 
-    verbs = sorted(path.stem for path in osvariables.runs_dir().glob("*.ipynb"))
+    verbs = sorted(osvariables.job_notebooks())
     found = [CompletionItem(verb) for verb in verbs if verb.startswith(begun)]
     return found or [CompletionItem(begun, type="file")]
 
 
-_WORDS = click.argument("words", nargs=-1, required=True, metavar="JOB|FILE...", shell_complete=_complete)
+_WORDS = click.argument(
+    "words", nargs=-1, required=True, metavar="JOB|FILE...", shell_complete=_complete, callback=_from_here
+)
 _OVERRIDES = click.option(
     "-s",
     "--set",
@@ -448,7 +491,11 @@ _OVERRIDES = click.option(
     help="Override a key of every job (job.limit=9) or of one (train.model.max_depth=8).",
 )
 _DATA = click.option(
-    "--data", metavar="TABLE", type=click.Path(), help="Table that every job reads: a .csv or .parquet file."
+    "--data",
+    metavar="TABLE",
+    type=click.Path(),
+    callback=_from_here,
+    help="Table that every job reads: a .csv or .parquet file.",
 )
 _IN_PROCESS = click.option("--in-process", is_flag=True, help="Run in this process, without notebooks.")
 _ISOLATED = click.option(
@@ -511,12 +558,23 @@ def run(
 @_WORDS
 @_OVERRIDES
 @_DATA
-def check(words: Sequence[str], overrides: Sequence[str], data: str | None) -> None:
+@click.option("--rows", is_flag=True, help="Read the table, too, and hold every row to the schema.")
+def check(words: Sequence[str], overrides: Sequence[str], data: str | None, rows: bool) -> None:
     """Check jobs and YAML files, against each other and against the files that they name; run nothing."""
     steps = load_steps(words, [*(data_overrides(data) if data else []), *overrides])
     require_no_faults(steps)
     for step in steps:
-        click.echo(f"{step.verb}: {step.job.KIND} is valid")
+        click.echo(f"{step.verb}: {step.job.KIND} is valid" + (_checked_rows(step) if rows else ""))
+
+
+def _checked_rows(step: Step) -> str:
+    """Hold the rows that a job would read to the schema; say how many there are."""
+    from model_name.core import schemas
+
+    readers = {"inputs": schemas.InputsSchema, "targets": schemas.TargetsSchema}
+    found = {side: getattr(step.job, side, None) for side in readers}
+    counts = [len(readers[side].check(reader.read())) for side, reader in found.items() if reader is not None]
+    return f", {counts[0]:,} rows follow the schema" if counts else ""
 
 
 @cli.command()
@@ -631,7 +689,11 @@ def _kinds_allowed(context: click.Context, parameter: click.Parameter, given: st
 
 # %% ../nbs/scripts.ipynb #bdb3a747
 @cli.command()
-@click.argument("word", metavar="RUN")
+@click.argument(
+    "word",
+    metavar="RUN",
+    callback=lambda context, parameter, word: _from_here(context, parameter, word) if word.endswith(".ipynb") else word,
+)
 @click.option(
     "--allow",
     metavar="KINDS",
@@ -682,47 +744,107 @@ def reproduce(word: str, allow: list[str], in_process: bool, isolated: bool, fol
 
 
 # %% ../nbs/scripts.ipynb #5b0c9e12
+def _prompt(question: Any) -> str:
+    """Ask the person at the terminal."""
+    return str(click.prompt(question.text, type=click.Choice(question.choices), default=question.choices[0]))
+
+
 @cli.command()
 @click.argument("name")
-@click.option("--data", metavar="TABLE", type=click.Path(path_type=Path), help="Table that the project is about.")
+@click.option(
+    "--data", metavar="TABLE", type=click.Path(path_type=Path), callback=_from_here, help="Table that it is about."
+)
 @click.option("--target", metavar="COLUMN", help="Column of the table to predict.")
 @click.option("--index", metavar="COLUMN", help="Column that names the rows; by default one is looked for.")
 @click.option("--task", type=click.Choice(["regression", "classification"]), help="By default the target decides.")
 @click.option(
-    "--into", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the project; by default ./NAME."
+    "--date-order",
+    type=click.Choice(["day-first", "month-first"]),
+    help="How dates such as 3/4/2024 are read, where nothing in the table says it.",
 )
+@click.option("--zone", metavar="ZONE", help="Zone whose clocks show times with an offset, e.g. Europe/Berlin.")
+@click.option(
+    "--into",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    callback=_from_here,
+    help="Folder of the project; by default ./NAME.",
+)
+@click.option("--ask", is_flag=True, help="Ask about what the values of the table cannot say for certain.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
 def new(
-    name: str, data: Path | None, target: str | None, index: str | None, task: Any, into: Path | None, debug: bool
+    context: click.Context,
+    name: str,
+    data: Path | None,
+    target: str | None,
+    index: str | None,
+    task: Any,
+    date_order: Any,
+    zone: str | None,
+    into: Path | None,
+    ask: bool,
+    debug: bool,
 ) -> None:
-    """Make a project of your own: about a table, or about the worked example.
+    """Make a project of a few files about a table: its schema, configurations, models, checks.
 
     The table (CSV in any form, or Parquet) is read once: its schema is written for you, with a paragraph on what each
-    column holds, and columns that give the target away are left out.
+    column holds, and columns that give the target away are left out. Without --data it is about the worked example.
     """
-    from model_name.scaffold import projects
+    import tempfile
 
-    folder = projects.create(name, into=into, data=data, target=target, index=index, task=task)
-    for line in projects.summary(folder):
+    from model_name.scaffold import projects as scaffold
+    from model_name.scaffold import questions
+
+    if data is None and (target or index or task or date_order or zone):
+        raise errors.ConfigError("--target, --index and the like say something about a table: name it with --data")
+    if data is not None and target is None:
+        raise errors.ConfigError("--data needs --target: the name of the column to predict")
+    scaffold.check_name(name)
+    place = into or context.find_root().obj / name
+    scaffold.require_empty(place)
+    with tempfile.TemporaryDirectory() as folder:
+        table, column = (data, str(target)) if data else (scaffold.example_table(Path(folder)), "cnt")
+        known = questions.Known(index=index, task=task, date_order=date_order, zone=zone)
+        profile, unsure = questions.settle(table, column, known, _prompt if ask else None)
+        made = scaffold.create(name, profile, table, place)
+    for line in [*scaffold.summary(name, profile), *questions.doubts(unsure), *scaffold.next_steps(made)]:
         click.echo(line)
 
 
-@cli.command(hidden=True)
-@click.argument("record", type=click.Path(path_type=Path, exists=True))
-@click.argument("into", type=click.Path(path_type=Path))
-def render(record: Path, into: Path) -> None:
-    """Write the files of an existing project again, as this version of the template has them."""
-    from model_name.scaffold import projects
+# %% ../nbs/scripts.ipynb #5b0c9e13
+@cli.command()
+@click.argument("verb", metavar="JOB")
+def eject(verb: str) -> None:
+    """Copy the notebook of a job into the project, which uses its copy from then on."""
+    from model_name.scaffold import upgrades
 
-    projects.render_again(record, into)
+    copy = upgrades.eject(verb)
+    click.echo(f"{_short(copy)} is yours now: edit it in JupyterLab; delete it, and the library's is used again")
+
+
+@cli.command()
+@click.argument("library", type=click.Path(path_type=Path, exists=True), callback=_from_here)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def upgrade(library: Path, debug: bool) -> None:
+    """Give the project a newer library: LIBRARY is a checkout of it, or a wheel.
+
+    The lock and the wheel are replaced, and fields of configurations that have other names now get them. Nothing else
+    of the project is touched. `make upgrade` does this and installs the result.
+    """
+    from model_name.scaffold import upgrades
+
+    for line in upgrades.upgrade(library):
+        click.echo(line)
 
 
 # %% ../nbs/scripts.ipynb #a91a7ead
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
+def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
+    """Run the command line, in the folder of the project that one is in, if there is one.
 
     Args:
         argv: the arguments, without the name of the program; by default those of this process.
+        program: the name of the program.
 
     Returns:
         The exit code: 0 done, 1 a job failed, 2 wrong usage or configuration, 3 refused by a gate, 130 interrupted.
@@ -734,7 +856,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from model_name.io import osvariables
 
         osvariables.tolerate_warnings()
-        cli.main(arguments, prog_name="model_name", standalone_mode=False)
+        with _in_project() as here:
+            cli.main(arguments, prog_name=program, standalone_mode=False, obj=here)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
@@ -748,6 +871,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 (the last resort: a person gets a sentence, and --debug the rest)
         return _explain(error, 1, "--debug" in arguments)
     return 0
+
+
+@contextlib.contextmanager
+def _in_project() -> Iterator[Path]:
+    """Work in the folder of the project; give the one that was the working directory before."""
+    here, declaration = Path.cwd(), projects.locate()
+    with contextlib.chdir((declaration and declaration.folder) or here):
+        yield here
 
 
 def _explain(error: Exception, code: int, debug: bool) -> int:

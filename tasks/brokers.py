@@ -73,14 +73,14 @@ def missing() -> str | None:
 class Broker:
     """A broker with its own data; `stop` and `start` restart it with the same data at the same address."""
 
-    def __init__(self, *java: str) -> None:
-        """Format its storage in a temporary folder; `java` are options of the virtual machine."""
+    def __init__(self, *java: str, settings: str = "") -> None:
+        """Format its storage in a temporary folder; `java` are options of its machine, `settings` win over ours."""
         self.folder = tempfile.TemporaryDirectory(prefix="kafka-", ignore_cleanup_errors=True)
         self.java = ["java", "-Xmx512m", "-XX:+UseSerialGC", *java, "-cp", f"{libraries()}{os.sep}*"]
         self.port, controller = _free_ports(2)
         self.settings, self.log = Path(self.folder.name, "server.properties"), Path(self.folder.name, "log")
         data = Path(self.folder.name, "data").as_posix()
-        self.settings.write_text(SETTINGS.format(port=self.port, controller=controller, data=data))
+        self.settings.write_text(SETTINGS.format(port=self.port, controller=controller, data=data) + settings)
         tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", "AAAAAAAAQACAAAAAAAAAAQ"]
         subprocess.run([*self.java, *tool, "-c", str(self.settings)], check=True, capture_output=True)
         self.start()

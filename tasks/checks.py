@@ -1,6 +1,6 @@
 """What has to hold before a change goes in. `make test` runs all of it."""
 
-import os  # template: only here
+import os
 import re
 import shlex
 import sys
@@ -162,17 +162,15 @@ def wheel(c: Context) -> str:
     return _pytest(c, "-m wheel tests/packaging")
 
 
-# template: from here
 @task
 def projects(_c: Context) -> str:
     """Do projects about two tables that differ in every way pass all of their own checks, and promote a model?"""
-    from tasks import templates
+    from tasks import samples
 
     with tempfile.TemporaryDirectory() as folder:
-        return "; ".join(templates.try_all(Path(folder)))
+        return "; ".join(samples.try_all(Path(folder)))
 
 
-# template: to here
 def _pytest(c: Context, arguments: str, env: dict[str, str] | None = None) -> str:
     """Run pytest and give its count of passed and failed tests."""
     result = c.run(f"pytest {arguments}", env=env or {}, warn=True)
@@ -208,10 +206,8 @@ STEPS = [
     tests,
     wheel,
 ]
-# template: from here
 if os.name != "nt":  # the Makefile of a project knows .venv/bin, which is .venv/Scripts there
     STEPS.append(projects)
-# template: to here
 
 
 @task(name="all", default=True)

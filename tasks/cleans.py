@@ -79,8 +79,10 @@ def report(table: str, to: str, rows: int) -> int:
 
     from model_name.core import columns, schemas
 
-    read = _files(table)[0].read()
-    parts = (schemas.InputsSchema, schemas.TargetsSchema)
+    read = _reader(table).read()
+    parts = [schemas.InputsSchema]
+    if schemas.target_name() in read.columns:  # rows whose target is not known yet have none
+        parts.append(schemas.TargetsSchema)
     found = pd.concat([columns.offending(schema, read) for schema in parts]).drop_duplicates().sort_values("row")
     places = found["row"].unique()
     print(f"{table}: {len(read):,} rows, {len(places):,} of them with {len(found):,} value(s) that the schema refuses")
@@ -94,7 +96,7 @@ def report(table: str, to: str, rows: int) -> int:
         if kept.empty:
             raise Exit("No row is left: nothing was written. Is it the right table, and the right schema?")
         clean = pd.concat([schema.check(kept) for schema in parts], axis="columns")
-        _files(to)[1].write(clean)
+        _writer(to).write(clean)
         print(f"{to}: {len(clean):,} rows, in the columns and types that the schema declares")
         if len(found):
             faults = Path(to).with_name(f"{Path(to).stem}-refused.csv")
@@ -103,18 +105,22 @@ def report(table: str, to: str, rows: int) -> int:
     return len(places)
 
 
-def _files(path: str) -> Any:
-    """Choose a reader and a writer by the ending of a file."""
+def _reader(path: str) -> Any:
+    """Read a file as the jobs do: with what their configuration says about its texts."""
+    from model_name import scripts
+
+    return scripts.load_steps(["train"], scripts.data_overrides(path))[0].job.inputs
+
+
+def _writer(path: str) -> Any:
+    """Choose a writer by the ending of a file."""
     from model_name.io import datasets
 
-    kinds = {
-        ".csv": (datasets.CsvReader, datasets.CsvWriter),
-        ".parquet": (datasets.ParquetReader, datasets.ParquetWriter),
-    }
+    kinds = {".csv": datasets.CsvWriter, ".parquet": datasets.ParquetWriter}
     chosen = kinds.get(Path(path).suffix.lower())
     if chosen is None:
         raise Exit(f"{path}: a table ends in {' or '.join(kinds)}")
-    return [kind(path=path) for kind in chosen]
+    return chosen(path=path)
 
 
 @task(name="all")

@@ -11,8 +11,7 @@ from tasks import reference
 from tasks.notebooks import ROOT
 
 PACKAGE = "model_name"
-SUBPACKAGES = ["core", "io", "utils", "jobs"]
-SUBPACKAGES.append("scaffold")  # template: only here
+SUBPACKAGES = ["core", "io", "utils", "jobs", "scaffold"]
 _BEGIN, _END = "<!-- drawn by `inv diagrams.draw` -->", "<!-- drawn until here -->"
 
 

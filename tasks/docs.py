@@ -22,10 +22,23 @@ from tasks.notebooks import ROOT
 README = ROOT / exports.README
 PAGES = ROOT / "_proc"
 SITE = ROOT / "_site"
-QUARTO = "1.8.27"  # what `inv docs.build` installs; 1.4 and newer understand _quarto.yml
+QUARTO = "1.8.27"  # what `inv docs.build` installs; older ones show the dark theme wrong
 NO_QUARTO = f"""Quarto is not there, and it could not be installed.
 Install Quarto {QUARTO} or newer from https://quarto.org/docs/get-started, or name the program in QUARTO_PATH, then run
 `inv docs.build` again. Without Quarto, `inv docs.check` still makes the pages and checks everything in them."""
+NOT_FOUND = """\
+---
+title: Page not found
+description: There is no page at this address.
+repo-actions: false
+search: false
+sidebar: false
+toc: false
+---
+
+Perhaps it has moved: the search at the top of the page knows all pages, and [the front page](index.ipynb) leads to
+the guides and to the reference.
+"""
 _WARNING = re.compile(r"^\s*(\[?WARN(ING)?\b|\[?ERROR\b|Unable to resolve|.*\bunresolved\b)", re.IGNORECASE)
 _ELSEWHERE = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
@@ -50,6 +63,7 @@ def stage() -> Path:
     shutil.rmtree(PAGES, ignore_errors=True)
     proc_nbs(n_workers=0, force=True)
     (PAGES / "changelog.qmd").write_text(_changelog(), encoding="utf-8")
+    (PAGES / "404.qmd").write_text(NOT_FOUND, encoding="utf-8")
     config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
     _complete(config["website"]["sidebar"]["contents"], set(pages()))
     _point_to(repository(), config["website"])
@@ -156,8 +170,8 @@ def show_jobs(c: Context) -> None:
 
 # ------------------------------------------------------------------------------------------------------ the site
 def quarto() -> str | None:
-    """Find Quarto: the one that QUARTO_PATH names, or the one on the path."""
-    return os.environ.get("QUARTO_PATH") or shutil.which("quarto")
+    """Find Quarto: the one that QUARTO_PATH names, the one in this environment, or the one on the path."""
+    return os.environ.get("QUARTO_PATH") or shutil.which("quarto", path=exports.BIN) or shutil.which("quarto")
 
 
 def install_quarto(c: Context) -> str:

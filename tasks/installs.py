@@ -73,7 +73,7 @@ def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
 
 @task
 def git(c: Context) -> None:
-    """Tell git how to clean and merge notebooks in this clone (.gitattributes names the drivers), and JupyterLab of it."""
+    """Tell git how to clean and merge notebooks in this clone (see .gitattributes), and JupyterLab too."""
     if not Path(".git").exists():
         print("Not a git checkout: no notebook filter to register.")
         return

@@ -15,6 +15,7 @@ from tasks.notebooks import PARAMETERS, ROOT
 
 EXPORTED, SHOWN = {"export", "exporti"}, "exports"
 INJECTED = "injected-parameters"  # papermill's tag for the cell that holds what it was given
+_DIAGRAM = re.compile(r"(?m)^```mermaid\n%%\| fig-alt: (?P<words>.+)\n(?P<kind>.+)\n")
 _TITLE = re.compile(r"\A#\s+(\S.*?)\s*\n+((?:>.*(?:\n|\Z))+)\n*")
 
 
@@ -52,7 +53,7 @@ class Page(Processor):
 
     def _made(self, cell: Any) -> Iterator[Any]:
         if cell.cell_type == "markdown":
-            text = re.sub(r"(?m)^```mermaid$", "```{mermaid}", cell.source)  # Quarto's way to say it
+            text = _DIAGRAM.sub(_with_words, cell.source)
             cell.source = reference.links().link_prose(text, self.name, self.module)
             yield cell
         elif cell.cell_type != "code":
@@ -71,7 +72,9 @@ class Page(Processor):
             # The log of a run is for who runs it, with times and the remains of progress bars.
             cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
             _give_words(cell)
+            tables = _without_html(cell)
             yield cell
+            yield from tables
 
     def _reference(self, cell: Any, folded: bool) -> Iterator[Any]:
         """Document what a cell defines; the source of what it is meant to show follows, folded."""
@@ -85,6 +88,41 @@ class Page(Processor):
             cell.source = f'#| code-fold: true\n#| code-summary: "{summary}"\n{source}'
             cell.outputs = []
             yield cell
+
+
+def _with_words(diagram: re.Match[str]) -> str:
+    """Write a diagram in Quarto's way, with its words inside, where screen readers find them."""
+    words = yaml.safe_load(diagram["words"])
+    title = words.partition(".")[0]
+    return (
+        f"```{{mermaid}}\n%%| fig-alt: {diagram['words']}\n{diagram['kind']}\n"
+        f"  accTitle: {title}\n  accDescr: {words}\n"
+    )
+
+
+def _without_html(cell: Any) -> list[Any]:
+    """Take the HTML out of a cell's outputs and return it as raw HTML in Markdown, without scripts.
+
+    Quarto adds scripts from other servers to every page that has an output of the type text/html.
+    """
+    found = [output for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
+    cell["outputs"] = [output for output in cell.get("outputs", []) if output not in found]
+    texts = ["".join(output["data"]["text/html"]) for output in found]
+    texts = [re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL | re.IGNORECASE).strip() for text in texts]
+    texts = [text.replace('border="1" class="dataframe"', 'class="dataframe table table-sm"') for text in texts]
+    return [mk_cell(_RAW_HTML.format(text=text, fence="`" * _fence(text)), "markdown") for text in texts if text]
+
+
+_RAW_HTML = """::: {{.cell-output .cell-output-display}}
+{fence}{{=html}}
+{text}
+{fence}
+:::"""
+
+
+def _fence(text: str) -> int:
+    """Return how many back-quotes a block needs that holds a text."""
+    return max([3, *(len(run) + 1 for run in re.findall("`+", text))])
 
 
 def _name(path: Any) -> str:

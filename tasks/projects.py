@@ -1,27 +1,21 @@
-"""Look after this project: what is broken here, and how it gets what the template has learnt since."""
+"""Look after this repository: what is broken here, and another name for a fork of it."""
 
 import configparser
-import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 from invoke import Context, Exit, UnexpectedExit, task
 
 from tasks import docs, exports
+from tasks.exports import PACKAGE
 from tasks.notebooks import ROOT, clean, notebooks
-
-RECORD = ".template.json"
-MARK = "Template-Version"
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor
@@ -114,7 +108,7 @@ def _kernel() -> Finding:
 
 def _git() -> Finding:
     if not _ask("git", "rev-parse", "--git-dir"):
-        return Finding("git", "not a repository: nothing can be committed or upgraded", "git init && inv installs.git")
+        return Finding("git", "not a repository: nothing can be committed", "git init && inv installs.git")
     missing = [key for key in ("filter.nbclean.clean", "merge.nbmerge.driver") if not _ask("git", "config", key)]
     found = f"{' and '.join(missing)} not set" if missing else "cleans and merges notebooks"
     return Finding("git", found, "inv installs.git" if missing else "")
@@ -251,86 +245,42 @@ def doctor(_c: Context) -> None:
     print("\nNothing that is needed is broken.")
 
 
-# ----------------------------------------------------------------------------------------------------------- upgrade
-@task(help={"template": "the newer template: a checkout of it, or a wheel file"}, positional=["template"])
-def upgrade(c: Context, template: str) -> None:
-    """Bring this project to a newer template: a three-way merge that keeps your edits and marks conflicts.
+# ------------------------------------------------------------------------------------------------------------ rename
+# The name of the package, also after the `\n` of a string or the `\b` of a pattern. MLflow's own word stays.
+_NAME = re.compile(rf"(?:(?<![A-Za-z0-9])|(?<=\\[bnt]))(?<!registered_){PACKAGE}(?![A-Za-z0-9])")
+_DASHED = re.compile(rf"(?<![A-Za-z0-9]){PACKAGE.replace('_', '-')}(?![A-Za-z0-9])")
+_VARIABLE = re.compile(rf"(?<![A-Za-z0-9])(?<!REGISTERED_){PACKAGE.upper()}(?![A-Za-z0-9])")
 
-    The last commit that holds a project as its template gave it is the base; the same project rendered from the newer
-    template is one side, your branch the other. git merges the two, and notebooks cell by cell.
+
+def renamed(text: str, name: str) -> str:
+    """Put a name in the place of this package's, also as the prefix of variables and with dashes."""
+    text = _VARIABLE.sub(name.upper(), _NAME.sub(name, text))
+    return _DASHED.sub(name.replace("_", "-"), text)
+
+
+@task(help={"name": "the new name of the package: lower-case letters, digits and underscores"}, positional=["name"])
+def rename(c: Context, name: str) -> None:
+    """Give a fork of this repository another name: the package, its folder, its command, its settings.
+
+    For those who want to own the machinery. Who wants a project about a table needs no fork: `model_name new`.
     """
-    base = _base()
-    with tempfile.TemporaryDirectory() as folder:
-        source, package = _unpacked(Path(template), Path(folder))
-        tree = Path(folder, "tree")
-        c.run(f"git worktree add --quiet --detach '{tree}' {base}")
-        try:
-            commit = _render(c, source, package, tree)
-        finally:
-            c.run(f"git worktree remove --force '{tree}'", hide=True)
-    if commit is None:
-        print("The project already has everything that this template has.")
-        return
-    merged = c.run(f"git merge --no-ff --no-commit --quiet {commit}", warn=True)
-    conflicts = _ask("git", "diff", "--name-only", "--diff-filter=U").splitlines()
-    if conflicts:
-        listed = "\n".join(f"- {name}" for name in conflicts)
-        raise Exit(
-            f"These changed here and in the template, so both are marked in them:\n{listed}\n"
-            "Mend the notebooks and the texts, then: inv formats.all && git add --all && git commit"
-        )
-    if merged is None or not merged.ok:
-        raise Exit("git could not merge; `git merge --abort` brings everything back")
-    c.run(f"{sys.executable} -m invoke formats.all", hide=True)
-    c.run("git add --all && git commit --quiet --no-edit")
-    print("Merged. `make test` says whether your own changes get along with it.")
-
-
-def _base() -> str:
-    """Find the commit that the template made last; refuse what a merge could lose."""
-    if not (ROOT / RECORD).exists():
-        raise Exit(f"{RECORD} is not here: only projects that were made from a template can be upgraded")
+    if not re.fullmatch("[a-z][a-z0-9_]*[a-z0-9]", name) or name in sys.stdlib_module_names:
+        raise Exit(f"{name!r} cannot be the name of a package: lower-case letters, digits and underscores can be")
     if _ask("git", "status", "--porcelain", "--untracked-files=no"):
-        raise Exit("there are changes that are not committed: commit them first, so that nothing can be lost")
-    base = _ask("git", "log", "-1", "--format=%H", f"--grep=^{MARK}: ")
-    if not base:
-        raise Exit(
-            f"no commit with `{MARK}:` in its message is in the history, so the merge has no base "
-            "(in a shallow clone: git fetch --unshallow)"
-        )
-    return base
-
-
-def _unpacked(template: Path, folder: Path) -> tuple[Path, str]:
-    """Return where the template's package is, and its name."""
-    if template.suffix == ".whl" and template.is_file():
-        with zipfile.ZipFile(template) as wheel:
-            wheel.extractall(folder / "wheel")
-        template = folder / "wheel"
-    found = sorted(template.glob("*/scaffold/projects.py"))
-    if not found:
-        raise Exit(f"{template} is neither a checkout nor a wheel of a template: it has no */scaffold/projects.py")
-    return template.absolute(), found[0].parent.parent.name
-
-
-def _render(c: Context, source: Path, package: str, tree: Path) -> str | None:
-    """Put the project as the newer template has it into a work tree and commit it; None if nothing differs."""
-    git = f"git -C '{tree}' -c filter.nbclean.process= -c filter.nbclean.clean=cat"
-    c.run(f"{git} rm --quiet -r .", hide=True)
-    env = {"PYTHONPATH": str(source)}
-    c.run(f"'{sys.executable}' -m {package} render '{ROOT / RECORD}' '{tree}'", env=env)
-    name = json.loads((ROOT / RECORD).read_text(encoding="utf-8"))["name"]
-    with c.cd(str(tree)):
-        c.run(f"'{sys.executable}' -m invoke formats.modules", hide=True)
-        c.run(f"ruff check --fix --exit-zero --quiet --exclude {name} .", hide=True)
-        c.run(f"'{sys.executable}' -m invoke formats.all", hide=True)
-    c.run(f"{git} add --all", hide=True)
-    if not _ask("git", "-C", str(tree), "diff", "--cached", "--name-only"):
-        return None
-    version = json.loads((tree / RECORD).read_text(encoding="utf-8"))["version"]
-    known = _ask("git", "config", "user.email")
-    who = "" if known else f"-c user.name={name} -c user.email={name}@localhost "
-    message = f"chore: the template's version {version}\n\n{MARK}: {version}\n"
-    (tree.parent / "message").write_text(message, encoding="utf-8")
-    c.run(f"{git} {who}commit --quiet --no-verify --file '{tree.parent / 'message'}'", hide=True)
-    return _ask("git", "-C", str(tree), "rev-parse", "HEAD")
+        raise Exit("there are changes that are not committed: commit them first, so that this can be undone")
+    for path in _ask("git", "ls-files").splitlines():
+        place = ROOT / path
+        if place.is_symlink() or not place.is_file():
+            continue
+        try:
+            before = place.read_bytes().decode()
+        except UnicodeDecodeError:
+            continue  # an image
+        if (after := renamed(before, name)) != before:
+            place.write_bytes(after.encode())
+    c.run(f"git mv {PACKAGE} {name}")
+    c.run(f"ruff check --fix --exit-zero --quiet --exclude {name} .")  # imports are in another order now
+    c.run(f"ruff format --quiet . && nbdev-export && ruff format --quiet {name}")
+    print(
+        f"Now it is {name}: rm -rf .venv && make install && .venv/bin/inv formats.all, then make test, and commit it."
+    )

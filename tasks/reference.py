@@ -31,7 +31,7 @@ def pages() -> dict[str, str]:
     found = {}
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         match = re.search(r'"#\|\s*default_exp\s+([\w.]+)', path.read_text(encoding="utf-8"))
-        if match and ".ipynb_checkpoints" not in path.parts:
+        if match and not any(part.startswith(("_", ".")) for part in path.relative_to(ROOT).parts):
             module = match[1].removesuffix("__init__").rstrip(".")
             found[f"{PACKAGE}.{module}".rstrip(".")] = path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
     return found
@@ -53,8 +53,8 @@ class Links:
         self.short: dict[str, list[str]] = {}  # by any ending of the full name
         for module, page in sorted(pages().items(), key=_layer):
             self._add(module, page)
-            for name, anchor in _symbols(_object(module)):
-                self._add(f"{module}.{name}", f"{page}#{anchor}")
+            for name in _symbols(_object(module)):
+                self._add(f"{module}.{name}", f"{page}#{anchor(module, name)}")
         for module in pages():  # names that a module passes on
             for name, member in _object(module).members.items():
                 if member.is_alias and member.target_path in self.places and not name.startswith("_"):
@@ -74,7 +74,7 @@ class Links:
             return self.places[name]
         candidates = self.short.get(name, [])
         own = [full for full in candidates if module and full.startswith(f"{module}.")]
-        if own and ("." in name or name[0].isupper() or self.places[own[0]].endswith((f"#{name}", f".{name}"))):
+        if own and ("." in name or name[0].isupper() or own[0].endswith(f".{name}")):
             return self.places[own[0]]
         if not candidates or ("." not in name and not name[0].isupper()):
             return None  # a word such as `run` or `core` means many things; `scripts.run` and `core.metrics` one
@@ -137,19 +137,38 @@ def _object(module: str) -> griffe.Object:
     return package()[inner] if inner else package()
 
 
-def _symbols(owner: griffe.Object) -> Iterator[tuple[str, str]]:
-    """List the names that a module defines, with their anchors (nbdev's: lower case)."""
+def anchor(module: str, name: str) -> str:
+    """Return where a page explains a name: its full name, which no heading has and Quarto leaves as it is.
+
+    Some servers and search indexes fold case, so a type that differs from a function by case alone ends in `-type`.
+    A member that has no place of its own is explained with its class.
+    """
+    owner, _, member = name.partition(".")
+    if member and not _is_shown(member, _object(module)[name]):
+        return anchor(module, owner)
+    members = _object(module).members
+    twins = [other for other in members if other != owner and other.lower() == owner.lower()]
+    suffix = "-type" if twins and not members[owner].is_function else ""
+    return f"{module}.{owner}{suffix}" + (f".{member}" if member else "")
+
+
+def _is_shown(name: str, part: Any) -> bool:
+    """Tell whether a member of a class has a heading of its own."""
+    return (_is_method(name, part) and part.has_docstring) or "property" in part.labels
+
+
+def _symbols(owner: griffe.Object) -> Iterator[str]:
+    """List the names that a module defines, those of the members of its classes included."""
     for name, member in owner.members.items():
         if member.is_alias or (name.startswith("_") and name != "__getattr__"):
             continue
         if member.is_class or member.is_function or is_type(name, member):
-            yield name, name.lower()
+            yield name
         if member.is_class:
             for inner, part in member.members.items():
                 if inner.startswith("_") or part.is_alias:
                     continue
-                shown = (part.is_function and part.has_docstring) or "property" in part.labels
-                yield f"{name}.{inner}", f"{name}.{inner}".lower() if shown else name.lower()
+                yield f"{name}.{inner}"
 
 
 def is_type(name: str, member: Any) -> bool:
@@ -183,7 +202,7 @@ class _Writer:
 
     def of_function(self, function: Any, owner: str = "") -> Iterator[str]:
         name = f"{owner}.{function.name}" if owner else function.name
-        yield f"{'####' if owner else '###'} {function.name} {{#{name.lower()} .api-name}}"
+        yield f"{'####' if owner else '###'} {function.name} {{#{anchor(self.module, name)} .api-name}}"
         if "property" in function.labels:
             yield self._signature(f"{function.name}: {function.annotation or function.returns or 'Any'}")
         else:
@@ -193,10 +212,10 @@ class _Writer:
     def of_type(self, symbol: Any) -> str:
         """Show another name of a type; a heading would be more than it is."""
         value = _annotation(str(symbol.value))
-        return f"::: {{#{symbol.name.lower()}}}\n{self._signature(f'{symbol.name} = {value}')}\n:::"
+        return f"::: {{#{anchor(self.module, symbol.name)}}}\n{self._signature(f'{symbol.name} = {value}')}\n:::"
 
     def of_class(self, symbol: Any) -> Iterator[str]:
-        yield f"### {symbol.name} {{#{symbol.name.lower()} .api-name}}"
+        yield f"### {symbol.name} {{#{anchor(self.module, symbol.name)} .api-name}}"
         bases = ", ".join(str(base) for base in symbol.bases)
         yield self._signature(f"class {symbol.name}({bases})" if bases else f"class {symbol.name}")
         documented = {item.name: item.description for item in _section(symbol, "attributes")}

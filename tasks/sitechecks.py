@@ -36,11 +36,14 @@ class PageText:
         """The Markdown outside code blocks."""
         return _FENCE.sub(lambda match: match[3] if match[2] == "{=html}" else "", self.prose)
 
-    def anchors(self) -> set[str]:
-        """List the places that a link can lead to."""
-        given = set(re.findall(r"\{#([\w.:-]+)", self.prose))
-        heads = re.findall(r"(?m)^#{1,6}\s+(.+?)\s*(?:\{[^}]*\})?$", _FENCE.sub("", self.prose))
-        return given | {_slug(head) for head in heads}
+    def anchors(self) -> list[str]:
+        """List the places that a link can lead to, each as often as the page has it."""
+        prose = _FENCE.sub("", self.prose)
+        heads = re.findall(r"(?m)^#{1,6}[ \t]+([^\n]+?)[ \t]*$", prose)
+        plain = [head for head in heads if not re.search(r"\{#[^}]*\}$", head)]  # Pandoc names the others as they say
+        slugs = [_slug(re.sub(r"\s*\{[^}]*\}$", "", head)) for head in plain]
+        numbered = [f"{slug}-{slugs[:place].count(slug)}" for place, slug in enumerate(slugs)]  # as Pandoc does
+        return re.findall(r"\{#([\w.:-]+)", prose) + [name.removesuffix("-0") for name in numbered]
 
 
 def _slug(head: str) -> str:
@@ -76,6 +79,7 @@ def all_faults(pages: list[PageText], folder: Path, config: dict[str, Any], list
     faults += [] if config["project"]["type"] == "website" else ["_quarto.yml: this is no website"]
     for page in pages:
         found = [*titles(page), *links(page, folder, anchors), *pictures(page), *identifiers(page), *blocks(page)]
+        found += [*doubles(page), *scripted(page)]
         faults += [f"{page.name}: {fault}" for fault in found]
     return faults
 
@@ -89,7 +93,7 @@ def titles(page: PageText) -> Iterator[str]:
     )
 
 
-def links(page: PageText, folder: Path, anchors: dict[str, set[str]]) -> Iterator[str]:
+def links(page: PageText, folder: Path, anchors: dict[str, list[str]]) -> Iterator[str]:
     """Find links, images and cross-references that lead nowhere, and images without words."""
     markdown = re.sub(r"(`+).+?\1(?!\{)", "`", page.text)  # in code, brackets are no links
     found = [(bool(image), text, target) for image, text, target in _LINK.findall(markdown)]
@@ -110,6 +114,20 @@ def links(page: PageText, folder: Path, anchors: dict[str, set[str]]) -> Iterato
     yield from (f"the cross-reference {text} leads nowhere" for text in _CROSS.findall(markdown))
 
 
+def doubles(page: PageText) -> Iterator[str]:
+    """Find places with the same name, which also differ by more than case: some servers and search indexes fold it."""
+    folded = [anchor.lower() for anchor in page.anchors()]
+    for anchor in sorted({anchor for anchor in folded if folded.count(anchor) > 1}):
+        yield f"{folded.count(anchor)} places are named #{anchor}: give one of the headings other words"
+
+
+def scripted(page: PageText) -> Iterator[str]:
+    """Find outputs for which Quarto would load scripts from other servers."""
+    for number, cell in enumerate(page.cells):
+        if any("text/html" in output.get("data", {}) for output in cell.get("outputs", [])):
+            yield f"cell {number} has an output of the type text/html, for which Quarto loads scripts from elsewhere"
+
+
 def pictures(page: PageText) -> Iterator[str]:
     """Find figures and diagrams without words for those who cannot see them."""
     from tasks.pages import words
@@ -119,7 +137,7 @@ def pictures(page: PageText) -> Iterator[str]:
             line = next((line for line in cell["source"].splitlines() if not line.startswith("#|")), "")
             yield f"cell {number} ({line[:40]}) shows a figure without words: add `#| fig-alt: ...` to it"
     for _, language, body in _FENCE.findall(page.prose):
-        if language == "{mermaid}" and "fig-alt:" not in body:
+        if language in {"mermaid", "{mermaid}"} and not {"fig-alt:", "accTitle:", "accDescr:"} <= set(body.split()):
             yield f"the diagram {body.strip()[:30]!r} has no words: begin it with `%%| fig-alt: ...`"
 
 
@@ -152,7 +170,8 @@ def blocks(page: PageText) -> Iterator[str]:
     for _, language, body in _FENCE.findall(page.prose):
         if language == "sh":
             for line in body.splitlines():
-                yield from _command(line)
+                for command in line.partition("#")[0].split("&&"):
+                    yield from _command(command.strip())
         elif language == "yaml":
             yield from _configuration(body)
         elif language == "python":
@@ -169,7 +188,8 @@ def _command(line: str) -> Iterator[str]:
     words = shlex.split(line, comments=True)
     program = words[0].rpartition("/")[2] if words else ""
     if program == "make":
-        targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text("utf-8")))
+        files = (ROOT / "Makefile", ROOT / "nbs/scaffold/_project/Makefile")  # this project's, and that of a new one
+        targets = {target for path in files for target in re.findall(r"(?m)^([a-z]+):", path.read_text("utf-8"))}
         yield from (
             f"`{line}`: make has no target {word}" for word in words[1:] if "=" not in word and word not in targets
         )
@@ -215,5 +235,9 @@ def _configuration(body: str) -> Iterator[str]:
             settings.MainSettings.model_validate_json(json.dumps(content))
         elif isinstance(content, dict) and isinstance(content.get("data"), dict):
             settings.DataSettings.model_validate_json(json.dumps(content["data"]))
-    except (yaml.YAMLError, pdt.ValidationError) as error:
+    except pdt.ValidationError as error:
+        # classes of a project that a guide talks about cannot be imported here
+        faults = [fault for fault in error.errors() if "there is no module" not in fault["msg"]]
+        yield from [f"a block of YAML does not hold: {error}"] if faults else []
+    except yaml.YAMLError as error:
         yield f"a block of YAML does not hold: {error}"

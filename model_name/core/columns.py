@@ -83,14 +83,16 @@ def _kind_of(column: pa.Column) -> _Kind:
             return _Kind("a whole number of 64 bits", conversions.NUMBERS, conversions.to_integer)
         return _Kind("a finite number", conversions.NUMBERS, conversions.to_float)
     if role == "boolean":
-        return _Kind("true or false", conversions.NUMBERS, conversions.to_boolean)
+        return _Kind("true or false", (*conversions.NUMBERS, *conversions.BOOLEANS), conversions.to_boolean)
     if role == "date":
         convert = functools.partial(conversions.to_date, zone=_metadata(column).get("zone"))
         return _Kind("a date in ISO 8601, such as 2024-02-29, from the year 1 to 9999", conversions.DATES, convert)
     if str(column.dtype) == "category":
         categories = _categories(column)
         noun = f"one of {', '.join(map(repr, categories))}" if categories else "a category"
-        return _Kind(noun, conversions.TEXTS, functools.partial(conversions.to_category, categories=categories))
+        numbers = categories is not None and {type(category) for category in categories} <= {int, float}
+        reads = conversions.NUMBERS if numbers else conversions.TEXTS
+        return _Kind(noun, reads, functools.partial(conversions.to_category, categories=categories))
     return _Kind("a text", conversions.TEXTS, conversions.to_text)
 
 
@@ -345,7 +347,7 @@ def _without(declared: pa.DataFrameSchema, faults: Collection[str], table: pd.Da
         rest.index = None
     far = [name for name in table if table[name].dtype == _FAR]
     for name in far:  # pandera would count the nanoseconds
-        _declaration(rest.columns, name).dtype = None
+        _declaration(rest.columns, str(name)).dtype = None
     if rest.index is not None and table.index.dtype == _FAR:
         rest.index.dtype = None
     if faults:

@@ -6,6 +6,7 @@
 __all__ = [
     "Converted",
     "NUMBERS",
+    "BOOLEANS",
     "DATES",
     "TEXTS",
     "NUMBER",
@@ -44,9 +45,10 @@ from . import errors
 Converted = tuple[pd.Series, pd.Series]
 """A converted column, and a mask of the values that could not be converted."""
 
-NUMBERS = (str, bool, np.bool_, int, np.integer, float, np.floating, decimal.Decimal)
+NUMBERS = (str, int, np.integer, float, np.floating, decimal.Decimal)
+BOOLEANS = (bool, np.bool_)  # bool is an int to Python, and no number to a schema
 DATES = (str, datetime.date, np.datetime64)
-TEXTS = (*NUMBERS, *DATES, uuid.UUID)
+TEXTS = (*NUMBERS, *BOOLEANS, *DATES, uuid.UUID)
 _HELD: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float, "M": datetime.date}  # by numpy's letters
 
 
@@ -63,7 +65,9 @@ def readable(values: pd.Series, types: tuple[type, ...]) -> Converted:
     if categories is not None and not readable(categories.to_series(), types)[1].any():
         return values, none  # a few categories told about millions of rows
     there = values.notna()
-    fits = np.array([isinstance(value, types) and not _is_beyond_floats(value) for value in values], dtype=bool)
+    strange = () if bool in types else BOOLEANS
+    fits = np.array([isinstance(v, types) and not isinstance(v, strange) for v in values], dtype=bool)
+    fits &= ~np.array([_is_beyond_floats(value) for value in values], dtype=bool)
     return values.where(there & fits, None), there & ~fits
 
 
@@ -175,10 +179,12 @@ def _local(values: pd.Series, zone: str | None) -> pd.Series:
     """Turn times with an offset into local time."""
     if zone:
         moments = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
-        return moments.dt.tz_convert(_zone(zone, str(values.name))).dt.tz_localize(None)
+        local: pd.Series = moments.dt.tz_convert(_zone(zone, str(values.name))).dt.tz_localize(None)
+        return local
     _say_as_written(str(values.name))
     if isinstance(values.dtype, pd.DatetimeTZDtype):
-        return values.dt.tz_localize(None)
+        wall: pd.Series = values.dt.tz_localize(None)
+        return wall
     written = [_OFFSET.sub(r"\1", value) if isinstance(value, str) else value.replace(tzinfo=None) for value in values]
     return _parse(pd.Series(written, index=values.index, dtype="object"))
 
@@ -196,9 +202,7 @@ def to_date(values: pd.Series, zone: str | None = None) -> Converted:
         dates = _local(values, zone)
     elif aware.any():
         dates = _parse(values.astype("object").where(~aware, None)).astype("datetime64[us]")
-        dates = dates.where(
-            ~aware, _local(values.astype("object")[aware].rename(values.name), zone).astype(dates.dtype)
-        )
+        dates = dates.where(~aware, _local(values.astype("object")[aware], zone).astype(dates.dtype))
     else:
         dates = values.dt.tz_localize(None) if isinstance(values.dtype, pd.DatetimeTZDtype) else _parse(values)
     dates = dates.where(dates.dt.year.between(1, 9999))

@@ -41,14 +41,15 @@ def _date_columns(dates: Iterable[str]) -> list[tuple[str, str]]:
 
 def _encode_dates(dates: pd.DataFrame) -> pd.DataFrame:
     """Spread each date over the columns `<name>_year`, ... and `<name>_days` (since 1970; missing stays missing)."""
-    columns = {f"{name}_{part}": _date_part(dates[name], part) for name, part in _date_columns(dates)}
+    columns = {f"{name}_{part}": _date_part(dates[name], part) for name, part in _date_columns(map(str, dates))}
     return pd.DataFrame(columns, index=dates.index).astype("float64")
 
 
 def _date_part(dates: pd.Series, part: str) -> pd.Series:
     """Return one part of each date."""
     if part != "days":
-        return getattr(dates.dt, part)
+        named: pd.Series = getattr(dates.dt, part)
+        return named
     return (dates - np.datetime64("1970-01-01", "us")) / np.timedelta64(1, "D")  # nanoseconds do not reach every date
 
 

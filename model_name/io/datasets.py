@@ -41,7 +41,7 @@ import pyarrow as pa
 import pydantic as pdt
 
 from ..core import errors, kinds, schemas
-from . import files, simulators
+from . import files, readings, simulators
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -117,6 +117,8 @@ def _plain_type(kind: pa.DataType, gaps: bool) -> pa.DataType:
         return _plain_type(kind.value_type, gaps)
     if pa.types.is_decimal(kind) or pa.types.is_null(kind) or (pa.types.is_integer(kind) and gaps):
         return pa.float64()
+    if pa.types.is_duration(kind) or pa.types.is_time(kind):
+        return pa.float64()  # seconds
     if pa.types.is_date(kind):
         return pa.timestamp("s")
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -150,6 +152,9 @@ def _sized(tables: Iterable[pa.Table], rows: int, limit: int | None) -> Iterator
 
 def _cast(location: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Convert a table to its plain schema; refuse to change a number on the way."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_duration(field.type) or pa.types.is_time(field.type):
+            table = table.set_column(place, field.name, _in_seconds(table.column(place)))
     try:
         return table.cast(schema)
     except pa.ArrowInvalid as error:
@@ -157,6 +162,15 @@ def _cast(location: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
             f"{location}: a column of whole numbers misses values and has a number that a float cannot hold: {error}; "
             "fill the gaps, or store the column as text"
         ) from error
+
+
+def _in_seconds(values: Any) -> Any:
+    """Return durations, or times of day, as numbers of seconds."""
+    import pyarrow.compute as pc
+
+    units = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+    whole = pa.int32() if values.type.bit_width == 32 else pa.int64()
+    return pc.divide(pc.cast(pc.cast(values, whole), pa.float64()), float(units[values.type.unit]))
 
 
 def _to_frame(table: pa.Table, first: int) -> pd.DataFrame:
@@ -257,12 +271,19 @@ class Reader(abc.ABC, pdt.BaseModel):
 
 
 # %% ../../nbs/io/datasets.ipynb #e5c8251d
-class _ArrowReader(Reader):
+class _ArrowReader(Reader, readings.TableForm):
     """Base class of readers that read Arrow tables."""
 
     @abc.abstractmethod
+    def source(self) -> Iterator[pa.Table]:
+        """Yield the source as it is, as tables of any size with one plain schema; texts stay as they are written."""
+
     def _tables(self) -> Iterator[pa.Table]:
-        """Yield the source as tables of any size with one plain schema."""
+        """Yield the source, read as it is declared, as tables of any size with one plain schema."""
+        if self.says_nothing():
+            return self.source()
+        tables = _sized(self.source(), 65_536, self.limit)
+        return _spooled(self.location, (readings.apply(table, self) for table in tables))
 
     def batches(self, rows: int = 50_000) -> Iterator[pd.DataFrame]:
         """Read in batches; see `Reader.batches`."""
@@ -332,7 +353,8 @@ class ParquetReader(_ArrowReader):
         """Return the address of the file, without credentials."""
         return _file_address(self.path)
 
-    def _tables(self) -> Iterator[pa.Table]:
+    def source(self) -> Iterator[pa.Table]:
+        """Yield the parts as they are, one after the other."""
         files, path = _find(self.path, folders=True)
         with _explained(self.location, "read as Parquet (is it another format?)"):
             dataset, schema = self._open(files, path)
@@ -351,7 +373,7 @@ class ParquetReader(_ArrowReader):
         with files.open(parts[0], "rb") as file:
             _refuse_doubled(self.location, parquet.read_schema(file).names)
         folder = path if files.isdir(path) else files._parent(path)
-        options = {"filesystem": files, "format": "parquet", "partitioning": "hive", "partition_base_dir": folder}
+        options = {"filesystem": files, "format": "parquet", "partition_base_dir": folder}
         found = ds.dataset(parts, **options)
         footers = [fragment.physical_schema.remove_metadata() for fragment in found.get_fragments()]
         for part, footer in zip(parts, footers, strict=True):
@@ -359,9 +381,33 @@ class ParquetReader(_ArrowReader):
             if absent:
                 raise errors.DataError(f"{self.location}: {PurePosixPath(part).name} lacks columns {sorted(absent)}")
         columns = pa.unify_schemas(footers, promote_options="permissive")
-        in_folders = [field for field in found.schema if field.name not in columns.names]
+        in_folders, gaps = _partitions(parts, folder)
+        in_folders = pa.schema([field for field in in_folders if field.name not in columns.names])
+        options["partitioning"] = ds.HivePartitioning(in_folders, null_fallback=_NULL_PARTITION)
         dataset = ds.dataset(parts, schema=pa.schema([*columns, *in_folders]), **options)
-        return dataset, _plain_schema(dataset.schema, _columns_with_gaps(dataset, dataset.schema.names))
+        gaps |= _columns_with_gaps(dataset, columns.names)
+        return dataset, _plain_schema(dataset.schema, gaps & set(dataset.schema.names))
+
+
+# %% ../../nbs/io/datasets.ipynb #b5797999
+_NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"  # what Hive and Spark write where the value is missing
+
+
+def _partitions(parts: Sequence[str], folder: str) -> tuple[pa.Schema, set[str]]:
+    """Return the columns that stand in the names of folders, and which of them miss a value."""
+    values: dict[str, set[str]] = {}
+    for part in parts:
+        for step in PurePosixPath(part.removeprefix(folder)).parent.parts:
+            name, equals, value = step.partition("=")
+            if equals:
+                values.setdefault(name, set()).add(value)
+    gaps = {name for name, there in values.items() if _NULL_PARTITION in there}
+    fields = []
+    for name, there in values.items():
+        known = there - {_NULL_PARTITION}
+        whole = bool(known) and all(re.fullmatch(r"-?[1-9]\d{0,17}|0", value) for value in known)
+        fields.append(pa.field(name, pa.int64() if whole else pa.string()))
+    return pa.schema(fields), gaps
 
 
 def _parquet_parts(files: "AbstractFileSystem", path: str) -> list[str]:
@@ -369,14 +415,15 @@ def _parquet_parts(files: "AbstractFileSystem", path: str) -> list[str]:
     if not files.isdir(path):
         return [path]
     names = [name for name in files.find(path) if name.endswith((".parquet", ".pq"))]
-    return sorted(name for name in names if not PurePosixPath(name).name.startswith((".", "_")))
+    return sorted((name for name in names if not PurePosixPath(name).name.startswith((".", "_"))), key=_as_counted)
+
+
+def _as_counted(name: str) -> list[Any]:
+    """Return a key that sorts names as a person counts: 2 before 10."""
+    return [(int(part), part) if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 # %% ../../nbs/io/datasets.ipynb #8e9b8576
-_MISSING: Final = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A")
-_CSV_TYPES: Final = (pa.int64(), pa.float64(), pa.bool_())  # from the narrowest; what is left is text
-
-
 def _declared_text() -> set[str]:
     """Return the columns that the project's schemas declare as text, or as categories that are not numbers."""
     names = set()
@@ -389,53 +436,6 @@ def _declared_text() -> set[str]:
             if kind.startswith(("str", "string", "object")) or (kind == "category" and not numbers):
                 names.add(str(column.name))
     return names
-
-
-# %% ../../nbs/io/datasets.ipynb #4b6ca08b
-def _parse(values: Any, kind: pa.DataType, decimal: str) -> Any:
-    """Convert texts to a type, words for nothing to missing values; raise `ArrowInvalid` if a text does not fit."""
-    import pyarrow.compute as pc
-
-    if pa.types.is_string(kind):
-        return pc.if_else(pc.is_in(values, pa.array(_MISSING)), pa.scalar(None, pa.string()), values)
-    if decimal == "." and not pa.types.is_boolean(kind):
-        with contextlib.suppress(pa.ArrowInvalid):  # the fast way, which most columns can go
-            return _refuse_hexadecimal(values, pc.cast(values, kind))
-    values = pc.utf8_trim_whitespace(values)
-    values = pc.if_else(pc.is_in(values, pa.array(_MISSING)), pa.scalar(None, pa.string()), values)
-    if pa.types.is_boolean(kind):
-        values = pc.utf8_lower(values)
-        if not pc.all(pc.is_in(values, pa.array(["true", "false", None]))).as_py():
-            raise pa.ArrowInvalid("not a boolean")
-        return pc.equal(values, "true")
-    if decimal != ".":
-        if pc.any(pc.match_substring(values, ".")).as_py():
-            raise pa.ArrowInvalid("a point where the decimal mark is another")
-        values = pc.replace_substring(values, decimal, ".")
-    return _refuse_hexadecimal(values, pc.cast(values, kind))
-
-
-def _refuse_hexadecimal(texts: Any, numbers: Any) -> Any:
-    """Return the numbers, unless one was read from a text such as `0x1F`, which is rather a name."""
-    import pyarrow.compute as pc
-
-    if pa.types.is_integer(numbers.type) and pc.any(pc.match_substring(texts, "x", ignore_case=True)).as_py():
-        raise pa.ArrowInvalid("a hexadecimal number")
-    return numbers
-
-
-def _narrow(values: Any, types_read: list[pa.DataType], decimal: str) -> Any:
-    """Remove the types that a batch of texts does not fit; return the texts in the narrowest one that is left."""
-    while types_read:
-        try:
-            parsed = _parse(values, types_read[0], decimal)
-        except pa.ArrowInvalid:
-            types_read.pop(0)
-            continue
-        if pa.bool_() in types_read[1:] and parsed.null_count < len(parsed):
-            types_read.remove(pa.bool_())  # there was a number: the column cannot be one of booleans any more
-        return parsed
-    return _parse(values, pa.string(), decimal)
 
 
 # %% ../../nbs/io/datasets.ipynb #80bee790
@@ -489,30 +489,41 @@ class CsvReader(_ArrowReader):
         """Return the address of the file, without credentials."""
         return _file_address(self.path)
 
+    def source(self) -> Iterator[pa.Table]:
+        """Yield the rows as they are: every value is the text that stands in the file."""
+        files, path = _find(self.path)
+        with _explained(self.location, "read as CSV"):
+            header = _csv_header(self, files, path)
+            yield from _csv_texts(self, files, path, header)
+
     def _tables(self) -> Iterator[pa.Table]:
         files, path = _find(self.path)
         with _explained(self.location, "read as CSV"):
             header = _csv_header(self, files, path)
-            text = _declared_text()
-            fitting = {name: [] if name in text else list(_CSV_TYPES) for name in header}
+            rules = _csv_rules(self, header)
+            left = {name: readings.candidates(rule) for name, rule in rules.items()}
             gaps: set[str] = set()
             for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
-                for name, types_read in fitting.items():
-                    values = table[name] if name in text else _narrow(table[name], types_read, self.decimal)
-                    gaps |= {name} if values.null_count else set()
-            types = pa.schema(
-                {name: types_read[0] if types_read else pa.string() for name, types_read in fitting.items()}
-            )
-            schema = _plain_schema(types, gaps)
+                for name, rule in rules.items():
+                    gaps |= {name} if readings.narrow(table[name], left[name], rule).null_count else set()
+            names: dict[str, readings.TypeName] = {name: left[name][0] if left[name] else "text" for name in header}
+            types = pa.schema({name: readings.arrow_type(names[name], rule) for name, rule in rules.items()})
             for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
-                columns = [
-                    table[field.name] if field.name in text else _parse(table[field.name], field.type, self.decimal)
-                    for field in types
-                ]
-                yield _cast(self.location, pa.Table.from_arrays(columns, schema=types), schema)
+                columns = [readings.read(table[name], names[name], rule) for name, rule in rules.items()]
+                yield _cast(self.location, pa.Table.from_arrays(columns, schema=types), _plain_schema(types, gaps))
 
 
 # %% ../../nbs/io/datasets.ipynb #9c5df3cb
+def _csv_rules(reader: CsvReader, header: Sequence[str]) -> dict[str, readings.Rules]:
+    """Return the rules of each column: what is declared, or else what the schemas and the usual words say."""
+    text = _declared_text()
+    rules = {}
+    for name in header:
+        usual = () if name in text else readings.USUAL_MISSING
+        rules[name] = readings.rules_of(reader, name, usual, reader.decimal, guess=name not in text)
+    return rules
+
+
 def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> list[str]:
     """Read the names of the columns, and refuse what cannot be a header."""
     with files.open(path, "rb") as file:
@@ -524,14 +535,16 @@ def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> li
             header = next((row for row in csv.reader(lines, delimiter=reader.separator) if row), [])
     except UnicodeError as error:
         raise _csv_error(reader, files, path, None, error) from error
-    _refuse_doubled(reader.location, header)
     others = [mark for mark in ";,\t|" if mark in "".join(header)]
     if len(header) == 1 and others:
         raise errors.DataError(
             f"{reader.location}: separator {reader.separator!r} makes one column of it, named {header[0]!r}; "
             f"set separator: {others[0]!r}"
         )
-    return header
+    named = [name if name.strip() else f"Unnamed: {place}" for place, name in enumerate(header)]
+    named = [reader.column_name(name) for name in named]
+    _refuse_doubled(reader.location, named)
+    return named
 
 
 def _csv_texts(reader: CsvReader, files: "AbstractFileSystem", path: str, header: list[str]) -> Iterator[pa.Table]:
@@ -544,7 +557,10 @@ def _csv_texts(reader: CsvReader, files: "AbstractFileSystem", path: str, header
     )
     try:
         with files.open(path, "rb", compression="infer") as file:
-            encoded = arrow.ReadOptions(encoding="utf8" if utf8 else reader.encoding, block_size=4 * 2**20)
+            encoding = "utf8" if utf8 else reader.encoding
+            encoded = arrow.ReadOptions(
+                encoding=encoding, block_size=4 * 2**20, column_names=header, skip_rows_after_names=1
+            )
             parsed = arrow.ParseOptions(delimiter=reader.separator, newlines_in_values=True)
             for batch in arrow.open_csv(file, encoded, parsed, text):
                 yield pa.Table.from_batches([batch])
@@ -684,7 +700,8 @@ class SqlReader(_ArrowReader):
             return _shown(sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database))
         return None
 
-    def _tables(self) -> Iterator[pa.Table]:
+    def source(self) -> Iterator[pa.Table]:
+        """Yield what the database answers."""
         with _explained(self.location, "read"):
             yield from _spooled(self.location, self._rows())
 

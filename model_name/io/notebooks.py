@@ -80,6 +80,7 @@ class Executor(abc.ABC):
         destination: Path,
         service: services.MlflowService,
         hidden: Mapping[str, str] | None = None,
+        shutdown_seconds: float = 0.0,
     ) -> Execution:
         """Execute a notebook.
 
@@ -90,6 +91,8 @@ class Executor(abc.ABC):
             service: where the MLflow runs of the notebook are recorded.
             hidden: secrets for the environment of its kernel, by variable. Neither they nor what this process knows to
                 be secret otherwise are in anything that is kept or shown.
+            shutdown_seconds: how long a cell may take to end by itself after an interruption; then the notebook goes on
+                to its end. Nought ends it with the interruption.
 
         Returns:
             What became of it, also when a cell failed.
@@ -97,7 +100,7 @@ class Executor(abc.ABC):
         Raises:
             ConfigError: the source is not a notebook, or does not have such parameters. No kernel was started.
             NotebookError: the kernel did not start, or the destination cannot be written.
-            KeyboardInterrupt: somebody pressed Ctrl-C. What ran is kept at the destination.
+            KeyboardInterrupt: somebody pressed Ctrl-C, or SIGTERM arrived. What ran is kept at the destination.
         """
 
 
@@ -270,11 +273,15 @@ _INTERRUPT_SECONDS = (2.0, 3.0, 5.0)  # how long to wait after each interruption
 class _Kernel:
     """The life of one kernel: launched, connected, interrupted, stopped."""
 
-    def __init__(self, environment: dict[str, str], start_timeout: float, isolated: bool = False) -> None:
+    def __init__(
+        self, environment: dict[str, str], start_timeout: float, isolated: bool = False, shutdown_seconds: float = 0.0
+    ) -> None:
         self.environment, self.start_timeout, self.isolated = environment, start_timeout, isolated
+        self.shutdown_seconds = shutdown_seconds
         self.warm: kernels.WarmPython | None = None
         self.place: FileLock | None = None
         self.interrupted = self.connected = self.running = False
+        self.asked_to_stop = self.in_cell = False
         self.language: dict[str, Any] = {}
         self._finished = threading.Event()
 
@@ -335,6 +342,24 @@ class _Kernel:
         if self.interrupted:
             raise KeyboardInterrupt
 
+    def ask_to_stop(self) -> bool:
+        """Let what runs end by itself, if it can: then its notebook goes on to its end. Return whether it was asked.
+
+        It is asked once, and interrupted when it has not ended in the time that it may take. Nothing may wait here.
+        """
+        if self.asked_to_stop or not (self.shutdown_seconds and self.in_cell):
+            return False
+        self.asked_to_stop = True
+        threading.Thread(target=self._see_it_stop, daemon=True).start()
+        return True
+
+    def _see_it_stop(self) -> None:
+        """Interrupt a kernel once, and again with insistence when that was not enough."""
+        if self.manager.provisioner is not None:
+            asyncio.run(self.manager.provisioner.send_signal(signal.SIGINT))
+        if not self._finished.wait(self.shutdown_seconds):
+            self.interrupt()
+
     def interrupt(self) -> None:
         """Interrupt what runs, in the background: called where a signal has just arrived, so nothing may wait here.
 
@@ -381,7 +406,8 @@ def _interrupting(kernel: _Kernel) -> Iterator[None]:
     def arrived(number: int, frame: FrameType | None) -> None:
         if kernel.interrupted:
             raise KeyboardInterrupt
-        kernel.interrupt()
+        if not kernel.ask_to_stop():
+            kernel.interrupt()
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.getsignal(number) for number in numbers}
@@ -526,6 +552,7 @@ def _papermill() -> Any:
                     terminal.cell()
                 try:
                     kernel.refuse_when_interrupted()
+                    kernel.in_cell = True
                     client.execute_cell(cell, index)
                 except KeyboardInterrupt:
                     _scrub_outputs(notebook, terminal.scrub)
@@ -539,6 +566,7 @@ def _papermill() -> Any:
                     nb_man.cell_exception(cell, index, exception=error)
                     break
                 finally:
+                    kernel.in_cell = False
                     _scrub_outputs(notebook, terminal.scrub)
                     nb_man.cell_complete(cell, index)
             client.set_widgets_metadata()
@@ -743,7 +771,7 @@ def _run_cells(
     try:
         papermill.execute_notebook(_brace(source), _brace(draft), parameters, **quiet, **engine, **ours)
     except papermill.PapermillExecutionError as error:
-        if kernel.interrupted:
+        if kernel.interrupted or (kernel.asked_to_stop and error.ename == "KeyboardInterrupt"):
             return KeyboardInterrupt()
         words = terminal.scrub(kernel.last_words())
         return _failure(error.ename, terminal.scrub(error.evalue), error.exec_count, source, words)
@@ -790,6 +818,7 @@ class PapermillExecutor(Executor):
         destination: Path,
         service: services.MlflowService,
         hidden: Mapping[str, str] | None = None,
+        shutdown_seconds: float = 0.0,
     ) -> Execution:
         """Execute a notebook; see `Executor.execute`."""
         begun = time.perf_counter()
@@ -801,7 +830,7 @@ class PapermillExecutor(Executor):
         scrub = secrets.scrubber()
         own = {services.EXECUTION_VARIABLE: execution, services.NOTEBOOK_VARIABLE: str(destination)}
         variables = {**(hidden or {}), **own}
-        kernel = _Kernel(variables, self.start_timeout, self.isolated)
+        kernel = _Kernel(variables, self.start_timeout, self.isolated, shutdown_seconds)
         with _interrupting(kernel):
             try:
                 with _draft(destination, execution) as draft:

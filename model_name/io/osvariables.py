@@ -6,12 +6,15 @@
 __all__ = [
     "PACKAGE",
     "checkout",
+    "own_project",
+    "project_name",
     "workspace",
     "project",
     "package_folder",
     "package_checkout",
     "confs_dir",
     "runs_dir",
+    "job_notebooks",
     "sounds_secret",
     "sqlite_address",
     "sqlite_path",
@@ -41,7 +44,7 @@ from urllib.parse import unquote, urlsplit
 import pydantic as pdt
 import pydantic_settings as pdts
 
-from ..core import errors
+from ..core import errors, projects
 
 # %% ../../nbs/io/osvariables.ipynb #af8caac0
 PACKAGE = errors.__name__.partition(".")[0]
@@ -64,15 +67,27 @@ def checkout() -> Path | None:
     return next((each for each in (folder, *folder.parents) if _is_checkout(each)), None)
 
 
+def own_project() -> Path | None:
+    """Return the folder of the project that this process works for; None where it is the library's example."""
+    declaration = projects.locate()
+    return None if declaration is None else declaration.folder
+
+
+def project_name() -> str:
+    """Return what the project is called: the package that has its schemas; for the example, this package."""
+    declaration = projects.locate()
+    return PACKAGE if declaration is None else declaration.schemas.partition(".")[0]
+
+
 def workspace() -> Path:
-    """Return the folder for what a run leaves behind: the checkout's root, or else the working directory."""
-    return checkout() or Path.cwd()
+    """Return the folder for what a run leaves behind: of the project, the checkout, or else the working directory."""
+    return own_project() or checkout() or Path.cwd()
 
 
 def project() -> Path:
     """Return the folder of the code that runs: the checkout, also when an editable one is used from elsewhere."""
     package = Path(str(importlib.resources.files(PACKAGE)))
-    return checkout() or (package.parent if _is_checkout(package.parent) else Path.cwd())
+    return own_project() or checkout() or (package.parent if _is_checkout(package.parent) else Path.cwd())
 
 
 def package_folder() -> Path:
@@ -95,11 +110,13 @@ def _is_checkout(folder: Path) -> bool:
 
 # %% ../../nbs/io/osvariables.ipynb #f3ea7807
 def confs_dir() -> Path:
-    """Return the folder of the configuration files: the checkout's `confs`, or the installed package's.
+    """Return the folder of the configuration files: those of the project or the checkout, or the installed package's.
 
     Raises:
         ConfigError: if neither exists.
     """
+    if (root := own_project()) is not None:
+        return root / "confs"
     return _resources("confs", "confs")
 
 
@@ -110,6 +127,12 @@ def runs_dir() -> Path:
         ConfigError: if neither exists.
     """
     return _resources("nbs/runs", "runs")
+
+
+def job_notebooks() -> dict[str, Path]:
+    """Return the notebook of each job by what the job is called: the project's where it has one, or the library's."""
+    folders = [runs_dir(), *([root / "nbs" / "runs"] if (root := own_project()) else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
 
 
 def _resources(in_checkout: str, in_package: str) -> Path:
@@ -274,10 +297,10 @@ class Env(pdts.BaseSettings):
         default_factory=_registry_uri, description="Address of the model registry; the same as the tracking server."
     )
     mlflow_experiment_name: Annotated[str, pdt.AfterValidator(check_experiment_name)] = pdt.Field(
-        PACKAGE, description="Experiment that runs are recorded in."
+        default_factory=project_name, description="Experiment that runs are recorded in."
     )
     mlflow_registered_model_name: Annotated[str, pdt.AfterValidator(check_model_name)] = pdt.Field(
-        PACKAGE, description="Name of the model in the registry."
+        default_factory=project_name, description="Name of the model in the registry."
     )
     kafka_bootstrap_servers: str | None = pdt.Field(
         None, description="Brokers as host:port, separated by commas; without any, a broker inside the process."

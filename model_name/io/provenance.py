@@ -184,8 +184,8 @@ def _float_bits(values: NDArray[np.float64], single: bool) -> NDArray[np.uint64]
             rounded = values.astype(np.float32).astype(np.float64)
         return np.where(np.isfinite(rounded) & ((rounded != 0) | (values == 0)), rounded, values).view(np.uint64)
     bits = values.view(np.uint64)
-    rounded = (bits + np.uint64(1 << 11)) & ~np.uint64((1 << 12) - 1)  # 41 of 53 binary digits are 12 decimal ones
-    return np.where(values == np.rint(values), bits, rounded)
+    short = (bits + np.uint64(1 << 11)) & ~np.uint64((1 << 12) - 1)  # 41 of 53 binary digits are 12 decimal ones
+    return np.where(values == np.rint(values), bits, short)
 
 
 def _whole_bits(values: NDArray[Any]) -> NDArray[np.uint64]:
@@ -687,10 +687,17 @@ def _is_left_out(path: Path) -> bool:
 
 # %% ../../nbs/io/provenance.ipynb #c1a2b3d8
 def module_hashes() -> dict[str, str]:
-    """Return the SHA-256 of each module of the package, by its path in it; how lines end makes no difference."""
+    """Return the SHA-256 of each module of the package, by its path in it; how lines end makes no difference.
+
+    The modules of a project are beside the package: `../churn/schemas.py`.
+    """
     package = osvariables.package_folder()
-    modules = sorted(path for path in package.rglob("*.py") if path.name != "_modidx.py")  # an index for the site
-    return {path.relative_to(package).as_posix(): _sha256(path.read_bytes()) for path in modules}
+    found = {path.relative_to(package).as_posix(): path for path in sorted(package.rglob("*.py"))}
+    if (root := osvariables.own_project()) is not None:
+        modules = sorted((root / osvariables.project_name()).rglob("*.py"))
+        found |= {f"../{path.relative_to(root).as_posix()}": path for path in modules}
+    wanted = {name: path for name, path in found.items() if path.name != "_modidx.py"}  # an index for the site
+    return {name: _sha256(path.read_bytes()) for name, path in wanted.items()}
 
 
 def _sha256(content: bytes) -> str:
@@ -712,7 +719,7 @@ def source_notebook(verb: str) -> SourceNotebook | None:
         verb: what the job is called on the command line.
     """
     try:
-        file = osvariables.runs_dir() / f"{verb}.ipynb"
+        file = osvariables.job_notebooks()[verb]
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError, errors.ConfigError):
         return None
@@ -725,8 +732,8 @@ def source_notebook(verb: str) -> SourceNotebook | None:
 
 # %% ../../nbs/io/provenance.ipynb #d758fc16
 def code_state() -> GitState:
-    """Return the state of the checkout that this package was imported from, with what is not committed."""
-    root = osvariables.package_checkout()
+    """Return the state of the project, or of the checkout that this package is from, with what is not committed."""
+    root = osvariables.own_project() or osvariables.package_checkout()
     if root is None:
         return GitState(reason=f"the package is installed in {osvariables.package_folder()}, not in a checkout")
     state = git_state(root)
@@ -954,8 +961,8 @@ def begin(
 
 
 def _from_root(path: Path) -> str:
-    """Write a path from the root of the checkout, if it is in there: another checkout has other roots."""
-    root = osvariables.package_checkout()
+    """Write a path from the root of the project or the checkout, if it is in there: another one has other roots."""
+    root = osvariables.own_project() or osvariables.package_checkout()
     return (path.relative_to(root) if root is not None and path.is_relative_to(root) else path).as_posix()
 
 

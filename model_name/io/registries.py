@@ -253,7 +253,10 @@ def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
     example = _example(inputs)
     low, high = pd.Timestamp("1678-01-01"), pd.Timestamp("2261-12-31")
     far = example.select_dtypes("datetime64[us]")
-    near = {name: dates.clip(low, high).astype("datetime64[ns]") for name, dates in far.items()}
+    near = {
+        name: dates.mask(dates < low, low).mask(dates > high, high).astype("datetime64[ns]")
+        for name, dates in far.items()
+    }
     return pd.DataFrame({name: near.get(name, values) for name, values in example.items()}, index=example.index)
 
 

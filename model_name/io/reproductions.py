@@ -111,13 +111,18 @@ def compare_code(record: provenance.Provenance) -> list[Difference]:
     """Say which modules and which job notebook are not what they were."""
     words = {(True, True): "changed", (True, False): "is not there any more", (False, True): "was not there"}
     changed = [
-        Difference("code", f"{record.package}/{name} {words[bool(then), bool(now)]}")
+        Difference("code", f"{_module(record, name)} {words[bool(then), bool(now)]}")
         for name, then, now in _changed(record.modules, provenance.module_hashes())
     ]
     source = provenance.source_notebook(record.verb or "")
     if record.source is not None and (source is None or source.sha256 != record.source.sha256):
         changed.append(Difference("code", f"the notebook {record.source.name} changed"))
     return [*changed, Difference("code", _way_back(record.git))] if changed and record.git.commit else changed
+
+
+def _module(record: provenance.Provenance, name: str) -> str:
+    """Write the path of a module; those of a project are recorded as lying beside the package."""
+    return name.removeprefix("../") if name.startswith("../") else f"{record.package}/{name}"
 
 
 def _way_back(git: provenance.GitState) -> str:

@@ -575,23 +575,27 @@ def _for_side(config: KafkaConfig, side: str) -> dict[str, Any]:
     return own | {name.removeprefix(side): value for name, value in config.items() if name.startswith(side)}
 
 
+_RECENT_SECONDS = 120.0
+_PASSING = {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE"}  # of a broker that is away for a moment
+
+
 class _ClientLog(logging.Handler):
     """Hands a client's log lines on, and remembers the last complaint."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.complaint = ""
+        self.complaint, self.heard_at = "", 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage().split("]: ", 1)[-1]
         if record.levelno >= logging.ERROR or "FAIL" in record.getMessage():
-            self.complaint = line
+            self.complaint, self.heard_at = line, time.monotonic()
         loguru.logger.debug("Kafka: {}", line)
 
 
-def _client_logger() -> tuple[logging.Logger, _ClientLog]:
+def _client_logger(handler: _ClientLog | None = None) -> tuple[logging.Logger, _ClientLog]:
     """Make a logger for a client; it belongs to nobody else, so its lines appear once."""
-    handler = _ClientLog()
+    handler = handler or _ClientLog()
     logger = logging.Logger(f"{osvariables.PACKAGE}.kafka")  # noqa: LOG001
     logger.addHandler(handler)
     return logger, handler
@@ -607,6 +611,7 @@ class KafkaService(Service):
     timeout: float = pdt.Field(10.0, gt=0, description="Seconds within which the cluster has to answer.")
 
     _mock: list[Any] = pdt.PrivateAttr(default_factory=list)
+    _heard: list[_ClientLog] = pdt.PrivateAttr(default_factory=list)  # one, as soon as there is a client
 
     def start(self) -> None:
         """Start the broker inside the process, unless there is an address."""
@@ -680,49 +685,99 @@ class KafkaService(Service):
 
         return self._client(AdminClient, _for_side(config, "admin."))
 
-    def topics(self) -> list[str]:
+    def topics(self, config: KafkaConfig | None = None) -> list[str]:
         """Return the names of the topics of the cluster.
 
-        Raises:
-            ServiceError: the cluster does not say.
-        """
-        return list(self._ask(lambda admin: admin.list_topics(timeout=self.timeout).topics))
-
-    def committed(self, group: str) -> "list[confluent_kafka.TopicPartition]":
-        """Return what a consumer group has committed, of all its topics.
+        Args:
+            config: settings of librdkafka, as for `admin`.
 
         Raises:
             ServiceError: the cluster does not say.
         """
-        from confluent_kafka import ConsumerGroupTopicPartitions
+        admin = self.admin(config or {})
+        return list(self._ask("its topics", lambda: admin.list_topics(timeout=self.timeout).topics))
 
-        def ask(admin: Any) -> Any:
-            asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-            return asked[group].result(timeout=self.timeout).topic_partitions
+    def committed(self, group: str, config: KafkaConfig | None = None) -> "list[confluent_kafka.TopicPartition]":
+        """Return what a consumer group has committed, of all topics that are there.
 
-        return [each for each in self._ask(ask) if each.offset >= 0]
+        A consumer is asked: an admin client that asks for the offsets of a group ends the process (librdkafka has a
+        segmentation fault there) on a cluster that has never had a group.
 
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
-        """Ask the cluster, again as long as it says that it is not ready yet."""
+        Args:
+            group: the consumer group.
+            config: settings of librdkafka, as for `consumer`.
+
+        Raises:
+            ServiceError: the cluster does not say.
+        """
+        from confluent_kafka import TopicPartition
+
+        consumer = self.consumer({**(config or {}), "group.id": group, "enable.auto.commit": False})
+
+        def ask() -> Any:
+            topics = consumer.list_topics(timeout=self.timeout).topics.values()
+            places = [TopicPartition(topic.topic, partition) for topic in topics for partition in topic.partitions]
+            return consumer.committed(places, timeout=self.timeout)
+
+        try:
+            return [each for each in self._ask(f"what the group {group!r} has committed", ask) if each.offset >= 0]
+        finally:
+            consumer.close()
+
+    def limits(self, topics: list[str], config: KafkaConfig | None = None) -> dict[str, int]:
+        """Return the bytes of the largest record that each topic takes, as far as the cluster tells them.
+
+        Args:
+            topics: names of topics that are there.
+            config: settings of librdkafka, as for `admin`.
+        """
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs leave them out
+            ConfigResource,
+            ResourceType,
+        )
+
+        admin = self.admin(config or {})
+        asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in topics])
+        limits: dict[str, int] = {}
+        for resource, answer in asked.items():
+            try:
+                limits[resource.name] = int(answer.result(timeout=self.timeout)["max.message.bytes"].value)
+            except (KafkaException, TimeoutError) as error:
+                reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
+                loguru.logger.warning("The cluster does not tell the settings of {!r}: {}", resource.name, reason)
+        return limits
+
+    def _ask(self, subject: str, question: Callable[[], Any]) -> Any:
+        """Ask the cluster, again as long as asking again can help."""
         from confluent_kafka import KafkaException
 
-        admin, deadline = self.admin({}), time.monotonic() + self.timeout
+        deadline = time.monotonic() + self.timeout
         while True:
             try:
-                return question(admin)
+                return question()
             except KafkaException as error:
                 reason = error.args[0]
-                if time.monotonic() > deadline or not (reason.retriable() or "COORDINATOR" in reason.name()):
+                passing = reason.retriable() or "COORDINATOR" in reason.name() or reason.name() in _PASSING
+                if time.monotonic() > deadline or not passing:
                     raise errors.ServiceError(
-                        f"the cluster does not tell its topics and groups: {reason.str()}"
+                        f"the Kafka cluster at {self.address} does not tell {subject} ({reason.str()}): see to it that "
+                        "its brokers run and that this user may ask, then start again"
                     ) from error
                 time.sleep(0.2)
+
+    @property
+    def complaint(self) -> str:
+        """What a client of this service complained about lately, in librdkafka's words; empty if none did."""
+        lately = time.monotonic() - _RECENT_SECONDS
+        return next((heard.complaint for heard in self._heard if heard.heard_at > lately), "")
 
     def _client(self, kind: Any, config: dict[str, Any]) -> Any:
         from confluent_kafka import KafkaException
 
+        self._heard[:] = self._heard or [_ClientLog()]
         try:
-            return kind(self.settings() | config, logger=_client_logger()[0])
+            return kind(self.settings() | config, logger=_client_logger(self._heard[0])[0])
         except (KafkaException, TypeError, ValueError) as error:
             reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             raise errors.ConfigError(

@@ -8,6 +8,7 @@ __all__ = [
     "EncoderKind",
     "Answer",
     "Answering",
+    "Headers",
     "Decoded",
     "Decoder",
     "JsonDecoder",
@@ -23,14 +24,20 @@ __all__ = [
     "Batch",
     "Plan",
     "Delivered",
+    "Patience",
+    "TopicWatch",
     "Stream",
 ]
 
 # %% ../../nbs/io/streams.ipynb #c92657c8
 import abc
+import codecs
 import contextlib
+import functools
+import hashlib
 import json
 import queue
+import re
 import secrets
 import threading
 import time
@@ -46,7 +53,10 @@ import pydantic as pdt
 from ..core import errors
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaException, Producer
+    from concurrent.futures import Future
+
+    from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+    from confluent_kafka.admin import AdminClient
     from loguru import Logger
     from numpy.typing import NDArray
 
@@ -80,9 +90,46 @@ class Decoder(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """
 
 
+# %% ../../nbs/io/streams.ipynb #6e1d2c8b
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that needs, or is, the other half of a character
+
+
+def _unique_names(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its members; refuse a name that is there twice."""
+    made = dict(members)
+    if len(made) < len(members):
+        (name, _), *_ = Counter(name for name, _ in members).most_common(1)
+        raise ValueError(f"the name {name[:80]!r} is there more than once")
+    return made
+
+
+def _constant(word: str) -> float:
+    if word != "NaN":
+        raise ValueError(f"{word} is not a number")
+    return float("nan")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_constant)
+
+
+def _text_of(value: bytes) -> str:
+    """Return the text of a record."""
+    if value.startswith(codecs.BOM_UTF8):
+        raise ValueError("not JSON in UTF-8: it begins with a byte-order mark")
+    if b"\0" in value:
+        raise ValueError("not JSON in UTF-8: it has zero bytes, as UTF-16 has")
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not JSON in UTF-8: {error.reason} at byte {error.start:,}") from None
+
+
 # %% ../../nbs/io/streams.ipynb #c98162cb
 class JsonDecoder(Decoder):
-    """Read JSON objects in UTF-8; `NaN` and `null` are missing values."""
+    """Read JSON objects in UTF-8; `NaN` and `null` are missing values.
+
+    What other programs read in another way, or not at all, is refused: see the table above.
+    """
 
     KIND: Literal["JsonDecoder"] = "JsonDecoder"
 
@@ -111,7 +158,10 @@ def _parse_together(values: Sequence[bytes | None]) -> list[dict[str, Any]]:
     """Parse documents as one array; raise when they are not all good documents."""
     if not values:
         return []
-    parsed = json.loads(b"[%b]" % (b",%d," % _MARK).join(values))  # type: ignore[arg-type]  # None raises TypeError
+    text = (b"[%b]" % (b",%d," % _MARK).join(values)).decode()  # type: ignore[arg-type]  # None raises TypeError
+    if _SURROGATE.search(text):
+        raise ValueError("whose half a character is can be told one by one")
+    parsed = _JSON.decode(text)
     documents: list[dict[str, Any]] = parsed[::2]
     if len(documents) != len(values) or parsed[1::2] != [_MARK] * (len(values) - 1):
         raise ValueError("the documents are not what they seem")
@@ -122,16 +172,29 @@ def _parse(value: bytes | None, required: Sequence[str]) -> dict[str, Any]:
     """Parse one document; raise `ValueError` with the reason when it cannot be used."""
     if value is None:
         raise ValueError("the record has no value (null)")
-    try:
-        document = json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
+    document = _parse_json(_text_of(value))
     if not isinstance(document, dict):
         raise ValueError(f"not a JSON object but a {type(document).__name__}")
     for name in required:
         if name not in document:
             raise ValueError(f"the field {name!r} is missing{errors.nearest(name, document)}")
     return document
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        document = _JSON.decode(text)
+        if _SURROGATE.search(text):
+            json.dumps(document, ensure_ascii=False).encode()  # fails for half a character
+        return document
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    except UnicodeEncodeError:
+        raise ValueError("not JSON that can be read: it has half a character (a lone surrogate)") from None
+    except RecursionError:
+        raise ValueError("not JSON that can be read: it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON that can be read: {str(error).partition('; use sys.')[0]}") from None
 
 
 def _columns(documents: list[dict[str, Any]], required: Sequence[str], optional: Sequence[str]) -> dict[str, list[Any]]:
@@ -227,6 +290,13 @@ _REFUSALS = {
 _FENCED = {"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "FENCED_INSTANCE_ID"}
 
 
+_SLICE = 0.2  # seconds that a client may keep us from hearing anything else
+
+
+def _go_on() -> None:
+    """Wait for as long as it takes."""
+
+
 class Delivery(abc.ABC):
     """Base class of the ways to deliver a batch."""
 
@@ -234,30 +304,46 @@ class Delivery(abc.ABC):
         """Deliver with these clients; the broker has so many seconds for each answer."""
         self.producer, self.consumer, self.timeout = producer, consumer, timeout
         self.failures: list[tuple[str, str, str]] = []
+        self.topics: set[str] = set()  # that the batch goes to
 
     @abc.abstractmethod
-    def deliver(self, records: Iterable[Outgoing], offsets: Mapping[int, int], topic: str) -> None:
+    def deliver(
+        self, records: Iterable[Outgoing], offsets: Mapping[int, int], topic: str, wait: Callable[[], object] = _go_on
+    ) -> None:
         """Deliver a batch.
 
         Args:
             records: what is to be produced.
             offsets: for each partition, the offset after the last record that the batch is about.
             topic: topic of these partitions.
+            wait: called several times a second while the broker does not answer; may raise.
 
         Raises:
             GivenUp: nothing was delivered for good; the batch can be done again.
             ServiceError: it will not get better.
         """
 
-    def _produce(self, records: Iterable[Outgoing]) -> None:
+    def _produce(self, records: Iterable[Outgoing], wait: Callable[[], object]) -> None:
         self.failures.clear()
+        self.topics.clear()
         for topic, key, value, headers in records:
+            self.topics.add(topic)
             while True:
                 try:
                     self.producer.produce(topic, value, key, headers=headers, on_delivery=self._heard)
                     break
                 except BufferError:  # the queue is full: let some of it go
                     _plainly(self.producer.poll, 0.1)
+                    wait()
+
+    def _flush(self, seconds: float, wait: Callable[[], object]) -> int:
+        """Wait until everything is confirmed, for so many seconds at most; return how much is not."""
+        deadline = time.monotonic() + seconds
+        while left := int(_plainly(self.producer.flush, min(_SLICE, seconds))):
+            wait()
+            if time.monotonic() > deadline:
+                break
+        return left
 
     def _heard(self, error: Any, message: Any) -> None:
         """Remember a record that could not be delivered (those that were purged are a consequence, not a cause)."""
@@ -274,7 +360,8 @@ class Delivery(abc.ABC):
             if name in _REFUSALS:
                 raise errors.ServiceError(
                     f"the topic {topic!r} refuses records: {reason}. The batch was not delivered, and its input is not "
-                    "committed: correct the topic's settings or access rights, then start the job again"
+                    "committed: create the topic if it was deleted, or correct its settings or access rights, then "
+                    "start the job again"
                 )
         if error is not None and _is_fenced(error):
             raise errors.ServiceError(
@@ -282,7 +369,11 @@ class Delivery(abc.ABC):
                 "Nothing of this job's last batch counts; give every job its own `instance`"
             )
         if error is not None and _is_final(error):
-            raise errors.ServiceError(f"the batch cannot be delivered: {error.str()}")
+            raise errors.ServiceError(
+                f"the batch for {' and '.join(map(repr, sorted(self.topics)))} cannot be delivered: {error.str()}. "
+                "Its input is not committed: correct what the message names (access rights of this user to these "
+                "topics, the group and the transactional id), then start the job again"
+            )
 
 
 def _is_fenced(error: Any) -> bool:
@@ -308,28 +399,34 @@ def _plainly(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 # %% ../../nbs/io/streams.ipynb #ddfdc695
-def _within(seconds: float, call: Callable[..., Any], *arguments: Any) -> None:
-    """Call something that has a time limit of its own and does not always keep it.
+def _within(seconds: float, call: Callable[..., Any], *arguments: Any, wait: Callable[[], object] = _go_on) -> Any:
+    """Call something that has a time limit of its own and does not always keep it, and return what it returns.
 
     Raises:
         TimeoutError: it did not come back; the thread that waits for it is left behind.
     """
-    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            _plainly(call, *arguments)
-            outcome.put(None)
+            outcome.put((_plainly(call, *arguments), None))
         except BaseException as error:  # noqa: BLE001 (raised below, in the thread that asked)
-            outcome.put(error)
+            outcome.put((None, error))
 
-    threading.Thread(target=work, name="transaction", daemon=True).start()
-    try:
-        error = outcome.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"{call.__name__} did not come back within {seconds:g} seconds") from None
+    threading.Thread(target=work, name="broker", daemon=True).start()
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            result, error = outcome.get(timeout=min(_SLICE, seconds))
+            break
+        except queue.Empty:
+            wait()
+            if time.monotonic() > deadline:
+                name = getattr(call, "__name__", "the call")
+                raise TimeoutError(f"{name} did not come back within {seconds:g} seconds") from None
     if error is not None:
         raise error
+    return result
 
 
 # %% ../../nbs/io/streams.ipynb #5a042963
@@ -349,96 +446,112 @@ class ExactlyOnce(Delivery):
         super().__init__(make(), consumer, timeout)
         self.make = make
         self.stuck: list[Producer] = []
-        self._introduce()
+        if (reason := self._introduce(_go_on)) is not None:
+            raise errors.ServiceError(
+                f"the cluster does not start transactions ({reason}): see to it that the brokers run and that this "
+                "user may use the transactional id, or set delivery to at_least_once"
+            )
 
-    def _introduce(self) -> None:
+    def _introduce(self, wait: Callable[[], object]) -> str | None:
+        """Introduce the producer; return why the cluster does not know it, or nothing."""
         from confluent_kafka import KafkaException
 
         try:
-            self._insist(self.producer.init_transactions, 3 * self.timeout)
-        except (KafkaException, TimeoutError) as error:
-            raise errors.ServiceError(
-                f"the cluster does not start transactions ({error}): mend it, or set delivery to at_least_once"
-            ) from error
+            self._insist(self.producer.init_transactions, self.timeout, wait=wait)
+        except KafkaException as error:
+            self._judge(error.args[0])
+            return str(error.args[0].str())
+        except TimeoutError as error:
+            return str(error)
+        return None
 
-    def deliver(self, records: Iterable[Outgoing], offsets: Mapping[int, int], topic: str) -> None:  # noqa: D102
+    def deliver(  # noqa: D102
+        self, records: Iterable[Outgoing], offsets: Mapping[int, int], topic: str, wait: Callable[[], object] = _go_on
+    ) -> None:
         from confluent_kafka import KafkaException, TopicPartition
 
         done = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
         try:
             self.producer.begin_transaction()
-            self._produce(records)
-            if left := _plainly(self.producer.flush, 2 * self.timeout):  # a commit would wait for these without an end
-                self._replace(f"{left:,} records were not confirmed in time")
+            self._produce(records, wait)
+            if left := self._flush(2 * self.timeout, wait):  # a commit would wait for these without an end
+                self._replace(f"{left:,} records were not confirmed in time", wait)
             group = self.consumer.consumer_group_metadata()
-            self._insist(self.producer.send_offsets_to_transaction, done, group, self.timeout)
-            self._insist(self.producer.commit_transaction, self.timeout)
+            self._insist(self.producer.send_offsets_to_transaction, done, group, self.timeout, wait=wait)
+            self._insist(self.producer.commit_transaction, self.timeout, wait=wait)
         except KafkaException as error:
-            self._abort(error)
+            self._abort(error, wait)
         except TimeoutError as error:
-            self._replace(str(error))
+            self._replace(str(error), wait)
 
-    def _insist(self, call: Callable[..., Any], *arguments: Any) -> None:
+    def _insist(self, call: Callable[..., Any], *arguments: Any, wait: Callable[[], object]) -> None:
         """Ask again as long as the error says that this can help."""
         from confluent_kafka import KafkaException
 
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                _within(arguments[-1] + 5.0, call, *arguments)
+                _within(arguments[-1] + 5.0, call, *arguments, wait=wait)
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or attempt == _ATTEMPTS:
                     raise
                 time.sleep(0.1 * attempt)
 
-    def _abort(self, error: "KafkaException") -> None:
+    def _abort(self, error: "KafkaException", wait: Callable[[], object]) -> None:
         """Abort the transaction, and say what that means."""
         from confluent_kafka import KafkaException
 
         reason = error.args[0]
-        if _is_fenced(reason) or reason.fatal():
+        if _is_fenced(reason) or reason.fatal() or reason.name().endswith("AUTHORIZATION_FAILED"):
             self._judge(reason)
         if reason.retriable():
-            self._replace(reason.str())
+            self._replace(reason.str(), wait)
         try:
-            self._insist(self.producer.abort_transaction, self.timeout)
+            self._insist(self.producer.abort_transaction, self.timeout, wait=wait)
         except KafkaException as worse:
             self._judge(worse.args[0])
-            self._replace(worse.args[0].str())
+            self._replace(worse.args[0].str(), wait)
         except TimeoutError as worse:
-            self._replace(str(worse))
+            self._replace(str(worse), wait)
         self._judge(None if reason.txn_requires_abort() else reason)
         raise GivenUp(reason.str()) from error
 
-    def _replace(self, reason: str) -> NoReturn:
-        """Let another producer take the place of one that is stuck."""
+    def _replace(self, reason: str, wait: Callable[[], object]) -> NoReturn:
+        """Let another producer take the place of one that is stuck, as soon as the cluster lets it."""
         self._judge(None)
-        self.stuck.append(self.producer)  # to destroy it would wait for what it waits for
-        self.producer = self.make()
-        self._introduce()
-        raise GivenUp(reason, unsure=True)
+        while True:
+            self.stuck.append(self.producer)  # to destroy it would wait for what it waits for
+            self.producer = self.make()
+            if self._introduce(wait) is None:
+                raise GivenUp(reason, unsure=True)
+            wait()
 
 
 # %% ../../nbs/io/streams.ipynb #7ec43c0c
 class AtLeastOnce(Delivery):
     """Answers first, then offsets."""
 
-    def deliver(self, records: Iterable[Outgoing], offsets: Mapping[int, int], topic: str) -> None:  # noqa: D102
+    def deliver(  # noqa: D102
+        self, records: Iterable[Outgoing], offsets: Mapping[int, int], topic: str, wait: Callable[[], object] = _go_on
+    ) -> None:
         from confluent_kafka import KafkaException, TopicPartition
 
         try:
-            self._produce(records)
-            left = _plainly(self.producer.flush, self.timeout)
+            self._produce(records, wait)
+            left = self._flush(self.timeout, wait)
             if left or self.failures:
                 self.producer.purge()
                 self.producer.flush(1.0)
                 self._judge(None)
                 raise GivenUp(self.failures[0][2] if self.failures else f"{left:,} records were not confirmed in time")
             done = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-            self.consumer.commit(offsets=done, asynchronous=False)
+            commit = functools.partial(self.consumer.commit, offsets=done, asynchronous=False)
+            _within(2 * self.timeout, commit, wait=wait)
         except KafkaException as error:
             self._judge(error.args[0])
             raise GivenUp(error.args[0].str()) from error
+        except TimeoutError as error:
+            raise GivenUp("the offsets were not committed in time") from error
 
 
 # %% ../../nbs/io/streams.ipynb #4aca7607
@@ -548,12 +661,14 @@ class Plan:
         batch_size: most records of a batch.
         batch_wait: seconds for which a batch waits for more records.
         max_messages: stop after so many records; None for never.
-        idle_time: stop after so many seconds without a record; None for never.
+        idle_time: stop after so many seconds without a record, while partitions are assigned; None for never.
         max_refused_rate: largest share of records without an answer, over the last 1,000.
         stall_time: seconds without progress, while records wait, after which the stream fails.
         shutdown_time: seconds that it may take to finish what is in flight.
         poll_interval: seconds after which the broker evicts a consumer that does not poll.
         tick: seconds between looks at the lag.
+        output_limit: bytes of the largest record that the output topic takes; None does not look.
+        dead_letter_limit: the same of the dead-letter topic.
     """
 
     input_topic: str
@@ -568,6 +683,8 @@ class Plan:
     shutdown_time: float = 20.0
     poll_interval: float = 300.0
     tick: float = 1.0
+    output_limit: int | None = None
+    dead_letter_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -580,32 +697,166 @@ class Delivered:
     latencies: "NDArray[np.float64]"  # seconds from a record's time stamp to its delivery
 
 
+# %% ../../nbs/io/streams.ipynb #2e7d8c4b
+class Patience:
+    """How long a stream waits for its broker."""
+
+    def __init__(self, stall_time: float, shutdown_time: float) -> None:
+        """Wait for `stall_time` without progress, and for `shutdown_time` once told to stop."""
+        self.stall_time, self.shutdown_time = stall_time, shutdown_time
+        self.progress = time.monotonic()
+        self.told: float | None = None
+
+    def renew(self, moment: float | None = None) -> None:
+        """Count from a moment, by default from now: something moved, or there was nothing to do."""
+        self.progress = max(self.progress, time.monotonic() if moment is None else moment)
+
+    def stop(self) -> None:
+        """Count from now what a shutdown may take; only the first time counts."""
+        self.told = self.told or time.monotonic()
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        if self.told is None:
+            return self.progress + self.stall_time - time.monotonic()
+        return self.told + self.shutdown_time - self.kept() - time.monotonic()
+
+    def kept(self) -> float:
+        """Return the seconds of a shutdown that are kept for leaving the group."""
+        return min(5.0, self.shutdown_time / 4)
+
+
+# %% ../../nbs/io/streams.ipynb #6c1b2a8f
+class TopicWatch:
+    """Looks now and then whether the topics of a stream are still there, and the same."""
+
+    def __init__(self, admin: "AdminClient", topics: Sequence[str], every: float = 5.0) -> None:
+        """Ask for these topics every so many seconds; the first of them is the one that is read."""
+        self.admin, self.topics, self.every = admin, list(topics), every
+        self.asked: dict[str, Future[Any]] = {}
+        self.asked_at, self.answered_at = 0.0, time.monotonic()
+        self.absent: dict[str, float] = {}  # since when
+        self.ids: dict[str, str] = {}
+        self.trouble = ""
+
+    def look(self) -> None:
+        """Take in what was answered and ask again when it is time; wait for nothing.
+
+        Raises:
+            ServiceError: a topic was deleted, or the one that is read is another one.
+        """
+        from confluent_kafka import TopicCollection
+
+        if self.asked and all(answer.done() for answer in self.asked.values()):
+            answers, self.asked = self.asked, {}
+            self._take_in(answers)
+        if not self.asked and time.monotonic() - self.asked_at >= self.every:
+            self.asked_at = time.monotonic()
+            self.asked = self.admin.describe_topics(TopicCollection(self.topics), request_timeout=2 * self.every)
+
+    def is_answered(self) -> bool:
+        """Tell whether a broker has answered lately."""
+        return time.monotonic() - self.answered_at < 4 * self.every
+
+    def _take_in(self, answers: "Mapping[str, Future[Any]]") -> None:
+        troubles = []
+        for topic, answer in answers.items():
+            error = answer.exception()
+            if error is not None:
+                troubles.append(self._failure(topic, error.args[0]))
+            else:
+                troubles.append(self._description(topic, answer.result()))
+        self.trouble = "; ".join(filter(None, troubles))
+
+    def _failure(self, topic: str, error: "KafkaError") -> str:
+        """Say why a topic was not described; raise when that is final."""
+        if not error.name().startswith("_"):  # which is what the client says by itself
+            self.answered_at = time.monotonic()
+        if error.name() != "UNKNOWN_TOPIC_OR_PART":
+            return f"the topic {topic!r} cannot be looked up: {error.str()}"
+        since = self.absent.setdefault(topic, self.answered_at)
+        if self.answered_at - since >= 2 * self.every:  # a cluster that restarts may not know it for a moment
+            raise _deleted(topic)
+        return f"the topic {topic!r} is not there"
+
+    def _description(self, topic: str, found: Any) -> str:
+        """Say what is wrong with a topic that is there; raise when it is not the one that it was."""
+        self.answered_at = time.monotonic()
+        self.absent.pop(topic, None)
+        before = self.ids.setdefault(topic, str(found.topic_id))
+        if before != str(found.topic_id) and topic == self.topics[0]:
+            raise errors.ServiceError(
+                f"the topic {topic!r} was deleted and created again while it was read: offsets of the old one say "
+                "nothing about the new one. Start the job again; if its group has committed offsets of the old one "
+                "(see kafka-consumer-groups.sh --describe), delete them first, or records of the new one are left out"
+            )
+        leaderless = [partition.id for partition in found.partitions if partition.leader is None]
+        if not leaderless:
+            return ""
+        numbers = ", ".join(map(str, leaderless))
+        return f"partition {numbers} of the topic {topic!r} has no leader (is a broker down, or its disk full?)"
+
+
+def _deleted(topic: str) -> errors.ServiceError:
+    return errors.ServiceError(
+        f"the topic {topic!r} does not exist any more: create it again, or name another one in the configuration. "
+        "What was not answered is not committed"
+    )
+
+
 # %% ../../nbs/io/streams.ipynb #6422e27c
 _LARGE = 1_000  # records
+
+
+_ASKED_TO_STOP = "asked to stop"
+
+
+class _TimeIsUp(Exception):  # noqa: N818 (not an error: what is left is read again next time)
+    """A shutdown has taken as long as it may."""
 
 
 class Stream:
     """Records from one topic, answered in batches, into another one."""
 
     def __init__(
-        self, plan: Plan, consumer: "Consumer", delivery: Delivery, answer: Answering, logger: "Logger"
+        self,
+        plan: Plan,
+        consumer: "Consumer",
+        delivery: Delivery,
+        answer: Answering,
+        logger: "Logger",
+        watch: TopicWatch | None = None,
+        complaint: Callable[[], str] = str,
     ) -> None:
-        """Prepare; nothing is read before `run`."""
+        """Prepare; nothing is read before `run`.
+
+        Args:
+            plan: what to do.
+            consumer: reads; it is not subscribed to anything yet, and closed in the end.
+            delivery: delivers.
+            answer: answers the values of a batch, in a thread of its own.
+            logger: is told what happens.
+            watch: looks after the topics; without one nobody does.
+            complaint: returns what the clients complained about last, for the error when nothing moves.
+        """
         self.plan, self.consumer, self.delivery, self.logger = plan, consumer, delivery, logger
+        self.watch, self.complaint = watch, complaint
         self.worker = _Worker(answer)
+        self.patience = Patience(plan.stall_time, plan.shutdown_time)
         self.stopping = threading.Event()
         self.observers: list[Callable[[Delivered], None]] = []
         self.lag: dict[int, int] = {}  # of each partition that is ours, as of the last tick
         self.on_tick: Callable[[], None] = lambda: None
         self.on_assigned: Callable[[], None] = lambda: None
         self.batch_size = plan.batch_size
-        self.offsets = _Offsets(plan.input_topic, consumer)
+        self.offsets = _Offsets(plan.input_topic, consumer, self._wait, logger)
         self.refusals = _RefusalRate(plan.max_refused_rate)
         self.waiting: list[Message] = []
         self.in_flight: Batch | None = None
         self.delivered = self.attempts = self.lost = self.turn = 0
         self.trouble = ""
-        self.last_record = self.last_progress = self.last_tick = self.last_sign = time.monotonic()
+        self.assigned: set[int] = set()
+        self.last_record = self.last_tick = time.monotonic()
 
     def run(self) -> str:
         """Stream until there is a reason to stop.
@@ -617,6 +868,7 @@ class Stream:
             ServiceError: the broker refuses something for good, or nothing moves although records wait.
             DataError: too many records have no answer.
         """
+        self.patience.renew()
         self.consumer.subscribe(
             [self.plan.input_topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
         )
@@ -627,13 +879,24 @@ class Stream:
                 self._look_around()
             self._drain()
             return reason
+        except _TimeIsUp:
+            return _ASKED_TO_STOP
         finally:
-            self.worker.close()
-            self.consumer.close()  # leaves the group, so that the others need not wait for us
+            self._leave()
 
     def stop(self) -> None:
         """Ask the loop to finish what it has and end; may be called from a signal handler."""
+        self.patience.stop()
         self.stopping.set()
+
+    def _leave(self) -> None:
+        """Leave the group, so that the others need not wait for us; a broker that is away is not waited for."""
+        if left := self._outstanding():
+            self.logger.warning("{:,} records were not finished: they are read again next time", left)
+        self.waiting, self.in_flight = [], None
+        self.worker.close()
+        with contextlib.suppress(TimeoutError):
+            _within(self.patience.kept(), self.consumer.close)
 
     # ----------------------------------------------------------------------------------- gather, hand over, deliver
     def _gather(self) -> None:
@@ -686,21 +949,18 @@ class Stream:
         if not kept:
             return
         self._adapt(batch.seconds)
-        refused = [
-            (_origin(self.plan.input_topic, message), answer.reason)
-            for message, answer in kept
-            if type(answer) is Refused
-        ]
+        records, refused = _outgoing(self.plan, kept)
         self.refusals.add(len(kept), [reason for _, reason in refused])
         done = {message.partition(): message.offset() + 1 for message, _ in kept}
         try:
-            self.delivery.deliver(_outgoing(self.plan, kept), done, self.plan.input_topic)
+            self.delivery.deliver(records, done, self.plan.input_topic, self._wait)
         except GivenUp as reason:
             self._go_back(str(reason), reason.unsure)
             return
         self.offsets.deliver(done)
         self.delivered += len(kept)
-        self.attempts, self.trouble, self.last_progress = 0, "", time.monotonic()
+        self.attempts, self.trouble = 0, ""
+        self.patience.renew()
         now = time.time()
         sent = np.array([message.timestamp()[1] for message, _ in kept], dtype="float64") / 1000
         for observe in self.observers:
@@ -719,6 +979,7 @@ class Stream:
             self.offsets.ask()
         self.offsets.rewind()
         self.stopping.wait(min(0.1 * 2 ** min(self.attempts, 5), 2.0))
+        self._wait()
 
     # -------------------------------------------------------------------------------------------------- the consumer
     def _take(self, most: int, timeout: float) -> None:
@@ -736,7 +997,7 @@ class Stream:
             elif error.name() == "_PARTITION_EOF":
                 self.offsets.reach_end(message)
             elif _is_final(error):
-                self.delivery._judge(error)
+                raise _unreadable(self.plan.input_topic, error)
             else:
                 self.trouble = error.str()
                 self.logger.warning("The broker says: {}", error.str())
@@ -762,6 +1023,7 @@ class Stream:
 
     def _assigned(self, _consumer: "Consumer", partitions: "list[Any]") -> None:
         self.offsets.begin(partitions)
+        self.assigned |= {each.partition for each in partitions}
         self.last_record = time.monotonic()  # to wait for partitions is not to be idle
         self.logger.info("Partitions assigned: {}", sorted(each.partition for each in partitions))
         self.on_assigned()
@@ -784,6 +1046,7 @@ class Stream:
     def _forget(self, partitions: set[int]) -> None:
         """Give up the records of partitions that go; the next owner starts where this one has committed."""
         self.turn += 1
+        self.assigned -= partitions
         if self.in_flight is not None:
             self.in_flight.given_up |= partitions
         self.waiting = [message for message in self.waiting if message.partition() not in partitions]
@@ -805,57 +1068,66 @@ class Stream:
             return
         self.last_tick = now
         self.lag = self.offsets.lag()
-        if sum(self.lag.values()) + self._outstanding() == 0 and self._is_reachable(now):
-            self.last_progress = now
+        if sum(self.lag.values()) + self._outstanding() == 0:  # as far as is known: it does not change without a broker
+            self.patience.renew(None if self.watch is None else self.watch.answered_at)
         self.on_tick()
-        if now - self.last_progress > self.plan.stall_time:
-            raise errors.ServiceError(
-                f"no record was delivered for {now - self.last_progress:.0f} seconds, and {sum(self.lag.values()):,} "
-                f"wait (stall_time is {self.plan.stall_time:g}): {self.trouble or 'the model does not answer'}"
-            )
+        self._wait()
 
-    def _is_reachable(self, now: float) -> bool:
-        """Ask a broker for a sign of life, now and then; the lag alone would not change when it is gone."""
-        from confluent_kafka import KafkaException
+    def _wait(self) -> None:
+        """Make sure that there is a reason to wait longer; called while a broker does not answer, too.
 
-        if now - self.last_sign > min(5.0, self.plan.stall_time / 4):
-            try:
-                self.delivery.producer.list_topics(self.plan.output_topic, timeout=1.0)
-            except KafkaException as error:
-                self.trouble = f"the broker does not answer: {error.args[0].str()}"
-                return False
-            self.last_sign = now
-        return True
+        Raises:
+            ServiceError: nothing moves, or a topic is gone.
+        """
+        if self.watch is not None:
+            self.watch.look()
+        if self.patience.left() > 0:
+            return
+        if self.patience.told is not None:
+            raise _TimeIsUp
+        seconds = time.monotonic() - self.patience.progress
+        raise errors.ServiceError(
+            f"no record was delivered for {seconds:.0f} seconds, and {sum(self.lag.values()):,} wait (stall_time is "
+            f"{self.plan.stall_time:g}): {self._trouble()}. What was not answered is not committed"
+        )
+
+    def _trouble(self) -> str:
+        """Say what is known about why nothing moves."""
+        if self.watch is not None and not self.watch.is_answered():
+            return f"the cluster does not answer ({self.complaint() or self.watch.trouble or self.trouble})"
+        known = [self.watch.trouble if self.watch is not None else "", self.trouble, self.complaint()]
+        if not any(known) and self.in_flight is not None:
+            return "the model does not answer"
+        return "; ".join(dict.fromkeys(filter(None, known))) or "the cluster hands out no records"
 
     def _reason_to_stop(self) -> str | None:
         if self.stopping.is_set():
-            return "asked to stop"
+            return _ASKED_TO_STOP
         if self._outstanding():
             return None
         if self.plan.max_messages is not None and self.delivered >= self.plan.max_messages:
             return f"{self.delivered:,} records are done"
-        idle = time.monotonic() - self.last_record
+        idle = time.monotonic() - self.last_record if self.assigned else 0.0
         if self.plan.idle_time is not None and idle > self.plan.idle_time:
             return f"no record came for {self.plan.idle_time:g} seconds"
         return None
 
     def _drain(self) -> None:
         """Finish what was read, within the time that a shutdown may take; what is left is read again next time."""
-        deadline = time.monotonic() + self.plan.shutdown_time
-        while self._outstanding() and time.monotonic() < deadline:
+        self.patience.stop()
+        while self._outstanding():
             if self.in_flight is not None:
-                self.in_flight.done.wait(max(0.0, deadline - time.monotonic()))
+                self.in_flight.done.wait(_SLICE)
             self._hand_over()
-        if left := self._outstanding():
-            self.logger.warning("{:,} records were not finished in time: they are read again next time", left)
+            self._wait()
 
 
 # %% ../../nbs/io/streams.ipynb #9272b7a3
 class _Offsets:
     """What was seen and what was delivered of each partition that is ours."""
 
-    def __init__(self, topic: str, consumer: "Consumer") -> None:
-        self.topic, self.consumer = topic, consumer
+    def __init__(self, topic: str, consumer: "Consumer", wait: Callable[[], object], logger: "Logger") -> None:
+        self.topic, self.consumer, self.wait, self.logger = topic, consumer, wait, logger
         self.next: dict[int, int] = {}  # the first record that is not delivered
         self.seen: dict[int, int] = {}  # the offset after the last record that was read
         self.starts: dict[int, int] = {}  # what was committed when the partition became ours
@@ -863,8 +1135,30 @@ class _Offsets:
 
     def see(self, message: Message) -> None:
         partition, offset = message.partition(), message.offset()
+        expected = self.seen.get(partition, self.starts.get(partition, offset))
+        if offset != expected:
+            self._jump(partition, expected, offset)
         self.next.setdefault(partition, offset)
         self.seen[partition] = offset + 1
+
+    def _jump(self, partition: int, expected: int, offset: int) -> None:
+        """Say what was left out, if it was; markers of transactions and compaction leave gaps as well."""
+        from confluent_kafka import TopicPartition
+
+        place = f"{self.topic}[{partition}]"
+        if offset < expected:
+            self.next[partition] = offset
+            self.logger.warning("{} begins again: offset {:,} was next, and {:,} came", place, expected, offset)
+            return
+        low, _ = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+        if low > expected:
+            self.logger.warning(
+                "{}: {:,} records, from offset {:,} on, were deleted by the broker before they were read: its "
+                "retention is shorter than this job was behind",
+                place,
+                low - expected,
+                expected,
+            )
 
     def reach_end(self, message: Message) -> None:
         self.ends[message.partition()] = message.offset()
@@ -885,30 +1179,24 @@ class _Offsets:
             self.ends.pop(partition, None)
 
     def _seek(self, partition: int, offset: int) -> None:
-        """Go to an offset of a partition, unless it is not ours any more: its next owner knows where to begin.
-
-        Raises:
-            ServiceError: to go on would leave records out.
-        """
+        """Go to an offset of a partition, unless it is not ours any more: its next owner knows where to begin."""
         from confluent_kafka import KafkaException, TopicPartition
 
-        place, deadline = TopicPartition(self.topic, partition, offset), time.monotonic() + 10.0
+        place = TopicPartition(self.topic, partition, offset)
         while place in self.consumer.assignment():
             try:
                 self.consumer.seek(place)
                 return
-            except KafkaException as error:  # it is being started or stopped
-                if time.monotonic() > deadline:
-                    reason = f"cannot read again from {self.topic}[{partition}]@{offset}: {error.args[0].str()}"
-                    raise errors.ServiceError(reason) from error
+            except KafkaException:  # it is being started or stopped
                 time.sleep(0.05)
+                self.wait()
 
     def begin(self, partitions: list[Any]) -> None:
         """Note where partitions begin that have just become ours: their lag is known before their first record."""
         from confluent_kafka import KafkaException
 
         with contextlib.suppress(KafkaException):
-            for each in self.consumer.committed(partitions, timeout=5.0):
+            for each in self.consumer.committed(partitions, timeout=1.0):
                 if each.offset >= 0:
                     self.starts[each.partition] = each.offset
 
@@ -917,13 +1205,17 @@ class _Offsets:
         self.next |= self._committed()
 
     def _committed(self) -> dict[int, int]:
+        """Ask until the broker tells: to go on without its answer would leave records out or answer them twice."""
         from confluent_kafka import KafkaException
 
-        try:
-            committed = self.consumer.committed(self.consumer.assignment(), timeout=30.0)
-        except KafkaException as error:
-            raise errors.ServiceError(f"the broker does not tell what is committed: {error.args[0].str()}") from error
-        return {each.partition: each.offset for each in committed if each.offset >= 0}
+        while True:
+            try:
+                committed = self.consumer.committed(self.consumer.assignment(), timeout=1.0)
+                return {each.partition: each.offset for each in committed if each.offset >= 0}
+            except KafkaException as error:
+                if _is_final(error.args[0]):
+                    raise _unreadable(self.topic, error.args[0]) from error
+                self.wait()
 
     def put_back(self, messages: list[Message]) -> None:
         """Read records again that were handed out and not taken.
@@ -952,6 +1244,22 @@ class _Offsets:
         return lag
 
 
+# %% ../../nbs/io/streams.ipynb #7d2c3b9a
+def _unreadable(topic: str, error: "KafkaError") -> errors.ServiceError:
+    """Say why a topic cannot be read, and what to do."""
+    if error.name() in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC"):
+        return _deleted(topic)
+    if _is_fenced(error):
+        return errors.ServiceError(
+            f"fenced off: another job with the same instance has taken over ({error.str()}). Nothing of this job's "
+            "last batch counts; give every job its own `instance`"
+        )
+    return errors.ServiceError(
+        f"the topic {topic!r} cannot be read: {error.str()}. If this user may not, allow it to read the topic and the "
+        "consumer group, then start the job again"
+    )
+
+
 # %% ../../nbs/io/streams.ipynb #9e00826f
 class _RefusalRate:
     """The share of records without an answer, over about the last thousand."""
@@ -975,35 +1283,79 @@ class _RefusalRate:
             often, count = Counter(refused).most_common(1)[0]
             raise errors.DataError(
                 f"{len(refused):,} of the last {total:,} records have no answer, and at most {self.limit:.1%} may: "
-                f"most often ({count:,} times) because of {often!r}. The last batch is not committed: mend what "
+                f"most often ({count:,} times) because of {often!r}. The last batch is not committed: correct what "
                 "produces the records, or raise max_refused_rate"
             )
 
 
 # %% ../../nbs/io/streams.ipynb #ae676578
+_KAFKA_BYTES = 100  # at most, that a topic needs for a record beside its key, value and headers
+_OWN_BYTES = 300  # at most, for the headers of an answer, without the name of the topic
+_LONGEST_REASON = 1_000
+Headers = list[tuple[str, Any]]
+
+
 def _origin(topic: str, message: Message) -> str:
     return f"{topic}[{message.partition()}]@{message.offset()}"
 
 
-def _outgoing(plan: Plan, answered: Iterable[tuple[Message, Answer]]) -> Iterator[Outgoing]:
-    """Turn answered records into records to produce."""
+def _length(headers: "Headers | None") -> int:
+    """Return how many bytes headers take, at most."""
+    return sum(len(name.encode()) + len(value or b"") + 10 for name, value in headers or ())
+
+
+# %% ../../nbs/io/streams.ipynb #7f2e3d9c
+def _dead_letter(plan: Plan, message: Message, own: Headers) -> Outgoing:
+    """Return what to produce for a record without an answer: the record, cut if the topic would not take it."""
+    key, value, headers = message.key(), message.value(), message.headers() or []
+    size = _KAFKA_BYTES + len(key or b"") + len(value or b"") + _length(headers) + _length(own)
+    if plan.dead_letter_limit is None or size <= plan.dead_letter_limit:
+        return Outgoing(plan.dead_letter_topic, key, value, [*headers, *own])
+    if value is not None:
+        own = [*own, ("dead.bytes", b"%d" % len(value)), ("dead.sha256", hashlib.sha256(value).hexdigest().encode())]
+    room = plan.dead_letter_limit - _KAFKA_BYTES - _length([*own, ("dead.cut", b"value, headers, key")])
+    whole = (value, headers, key)
+    if len(key or b"") + _length(headers) > room:
+        headers = []
+    if key is not None:
+        key = key[:room]
+    if value is not None:
+        value = value[: room - len(key or b"") - _length(headers)]
+    parts = zip(("value", "headers", "key"), whole, (value, headers, key), strict=True)
+    cut = ", ".join(name for name, before, after in parts if after != before)
+    return Outgoing(plan.dead_letter_topic, key, value, [*headers, *own, ("dead.cut", cut.encode())])
+
+
+# %% ../../nbs/io/streams.ipynb #0c5b6a2f
+def _outgoing(plan: Plan, answered: Iterable[tuple[Message, Answer]]) -> tuple[list[Outgoing], list[tuple[str, str]]]:
+    """Turn answered records into records to produce; return also which have no answer (origin and reason)."""
     now = b"%d" % (time.time() * 1000)
     topic = plan.input_topic.encode()
+    room = float("inf") if plan.output_limit is None else plan.output_limit - _KAFKA_BYTES - _OWN_BYTES - len(topic)
     partitions: dict[int, bytes] = {}
-    for message, answer in answered:
-        partition = message.partition()
+    records: list[Outgoing] = []
+    refused: list[tuple[str, str]] = []
+    for message, scored in answered:
+        answer, partition = scored, message.partition()
         if partition not in partitions:
             partitions[partition] = b"%d" % partition
-        headers: list[tuple[str, Any]] = [
-            *(message.headers() or ()),
+        own: Headers = [
             ("source.topic", topic),
             ("source.partition", partitions[partition]),
             ("source.offset", b"%d" % message.offset()),
             ("source.timestamp", b"%d" % message.timestamp()[1]),
             ("scored.timestamp", now),
         ]
-        if isinstance(answer, Refused):
-            headers.append(("dead.reason", answer.reason.encode()))
-            yield Outgoing(plan.dead_letter_topic, message.key(), message.value(), headers)
-        else:
-            yield Outgoing(plan.output_topic, message.key(), answer, headers)
+        if isinstance(answer, bytes):
+            key, headers = message.key(), message.headers()
+            if len(answer) + len(key or b"") + (_length(headers) if headers else 0) <= room:
+                records.append(Outgoing(plan.output_topic, key, answer, [*headers, *own] if headers else own))
+                continue
+            answer = Refused(
+                f"the prediction, with the key and headers of its record, is larger than the {plan.output_limit:,} "
+                f"bytes that the topic {plan.output_topic!r} takes"
+            )
+        reason = answer.reason.encode(errors="backslashreplace")[:_LONGEST_REASON].decode(errors="ignore")
+        refused.append((_origin(plan.input_topic, message), reason))
+        records.append(_dead_letter(plan, message, [*own, ("dead.reason", reason.encode())]))
+    return records, refused

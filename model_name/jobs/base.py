@@ -445,6 +445,10 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Return the services that surround the job, in the order in which they start."""
         return self.logger_service, self.alerts_service, self.mlflow_service
 
+    def shutdown_seconds(self) -> float:
+        """Return how long the job may take to end by itself once it is interrupted; nought if it does not."""
+        return 0.0
+
     def __enter__(self) -> Self:
         """Start the services."""
         osvariables.tolerate_warnings()

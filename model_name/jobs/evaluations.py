@@ -310,7 +310,7 @@ class EvaluationsJob(base.Job):
             when = inputs[schemas.InputsSchema.marked("time")]
             scored = base.side_by_side(targets[chosen], model.predict(rows[chosen]), when[chosen])
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
-            doubt = metrics_.too_good(model.predict, inputs[chosen], targets[chosen], scored)
+            doubt = metrics_.too_good(model.predict, rows[chosen], targets[chosen], scored)
             warned = base.warn(recorder, nearly_perfect=doubt)
             recorder.tags(**_comparable(metrics, inputs[chosen], targets[chosen]))
             naive = base.side_by_side(targets[chosen], naive_forecast(inputs, targets, chosen))

@@ -115,7 +115,8 @@ def _label_hashes(inputs: pd.DataFrame) -> NDArray[np.uint64]:
     """Hash the index labels, if the schema declares them to be unique."""
     if not schemas.InputsSchema.has_unique_labels():
         return np.empty(0, dtype=np.uint64)
-    return provenance.cell_hashes(inputs.index.to_frame(name="label"))[0]
+    hashes: NDArray[np.uint64] = provenance.cell_hashes(inputs.index.to_frame(name="label"))[0]
+    return hashes
 
 
 # %% ../../nbs/jobs/guards.ipynb #9a4d000e

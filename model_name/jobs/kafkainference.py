@@ -72,10 +72,8 @@ class Scorer:
         for number, reason in decoded.refused.items():
             answers[places[number]] = streams.Refused(features.explain_missing(reason))
         places = [place for number, place in enumerate(places) if number not in decoded.refused]
-        table = pd.DataFrame(decoded.columns, index=pd.RangeIndex(len(places)))
-        for rows in _rounds(table, self.index):
-            for row, answer in zip(rows, self._score(served, table.iloc[rows]), strict=True):
-                answers[places[row]] = answer
+        for place, answer in zip(places, self._answer(served, decoded.columns, len(places)), strict=True):
+            answers[place] = answer
         return [streams.Refused("it was not scored") if answer is None else answer for answer in answers]
 
     def _size(self, value: bytes | None) -> streams.Answer | None:
@@ -84,6 +82,25 @@ class Scorer:
         return streams.Refused(
             f"the record is too large: {len(value):,} bytes, and at most {self.most_bytes:,} are read"
         )
+
+    def _answer(self, served: Served, columns: dict[str, list[Any]], count: int) -> list[streams.Answer]:
+        """Answer decoded records; when they cannot be checked together, find those that stand in the way."""
+        try:
+            table = pd.DataFrame(columns, index=pd.RangeIndex(count))
+            answers: list[streams.Answer] = [streams.Refused("it was not scored")] * count
+            for rows in _rounds(table, self.index):
+                for row, answer in zip(rows, self._score(served, table.iloc[rows]), strict=True):
+                    answers[row] = answer
+            return answers
+        except errors.ModelError:
+            raise  # the version is at fault, not the records
+        except Exception as error:  # noqa: BLE001 (values of any kind meet pandas here)
+            if count == 1:
+                return [streams.Refused(f"it cannot be checked ({type(error).__name__}: {error})")]
+            middle = count // 2
+            left = {name: values[:middle] for name, values in columns.items()}
+            right = {name: values[middle:] for name, values in columns.items()}
+            return self._answer(served, left, middle) + self._answer(served, right, count - middle)
 
     def _score(self, served: Served, table: pd.DataFrame) -> list[streams.Answer]:
         """Score decoded records."""
@@ -333,7 +350,10 @@ def _stopping(stream: streams.Stream) -> Iterator[None]:
         stream.stop()
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    previous = {number: signal.signal(number, arrived) for number in numbers}
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:  # a process that nohup started, say
+            signal.signal(number, arrived)
     try:
         yield
     finally:
@@ -454,16 +474,22 @@ class KafkaInferenceJob(base.Job):
     encoder: streams.EncoderKind = pdt.Field(streams.JsonEncoder(), description="How predictions are written.")
     batch_size: int = pdt.Field(5_000, ge=1, le=100_000, description="Most records that are scored together.")
     batch_wait: float = pdt.Field(0.005, ge=0, le=60, description="Seconds for which a batch waits for more records.")
-    max_record_bytes: int = pdt.Field(100_000, ge=1, description="A larger record is a dead letter.")
+    max_record_bytes: int = pdt.Field(
+        100_000, ge=1, description="A larger record is a dead letter, cut if the dead-letter topic does not take it."
+    )
     max_refused_rate: float = pdt.Field(
         0.1, ge=0, le=1, description="Share of dead letters, over the last 1,000 records, above which the job fails."
     )
     max_messages: int | None = pdt.Field(None, ge=1, description="End after so many records; null for never.")
-    idle_time: float | None = pdt.Field(None, gt=0, description="End after so many seconds without a record.")
-    stall_time: float = pdt.Field(
-        120.0, gt=0, description="Fail after so many seconds without progress while records wait."
+    idle_time: float | None = pdt.Field(
+        None, gt=0, description="End after so many seconds without a record, counted while partitions are assigned."
     )
-    shutdown_time: float = pdt.Field(20.0, gt=0, description="Seconds to finish what is in flight when told to stop.")
+    stall_time: float = pdt.Field(
+        120.0, gt=0, description="Fail after so many seconds without progress while records wait or no broker answers."
+    )
+    shutdown_time: float = pdt.Field(
+        20.0, gt=0, description="Seconds in which the job ends when told to stop, whether the broker answers or not."
+    )
     metrics_address: str | None = pdt.Field(
         None, pattern=r"^[^:\s]+:\d{1,5}$", description="host:port to serve Prometheus metrics at, e.g. 127.0.0.1:9464."
     )
@@ -503,7 +529,7 @@ class KafkaInferenceJob(base.Job):
 
     def run(self) -> KafkaInferenceResult:  # noqa: D102
         self.kafka_service.reach(self.kafka_config)
-        _check_cluster(self)
+        limits = _check_cluster(self)
         champion = Champion(
             self.mlflow_service.client(),
             self.mlflow_service.resolved_registry_name,
@@ -519,7 +545,7 @@ class KafkaInferenceJob(base.Job):
                 output_topic=self.output_topic,
                 delivery=self.guarantee,
             )
-            ended, gauges = self._stream(champion)
+            ended, gauges = self._stream(champion, limits)
             drawn = {"flow": figures.flow(gauges.timeline())}
             recorder.figures(drawn)
             recorder.metrics(gauges.metrics())
@@ -538,13 +564,16 @@ class KafkaInferenceJob(base.Job):
         name = self.kafka_config.get("group.id") or self.kafka_config.get("consumer.group.id")
         return str(name or f"{self.mlflow_service.resolved_registry_name}-{self.input_topic}")
 
-    def _stream(self, champion: Champion) -> tuple[str, Gauges]:
+    def shutdown_seconds(self) -> float:  # noqa: D102
+        return self.shutdown_time + 10.0  # which figures and the record may take
+
+    def _stream(self, champion: Champion, limits: dict[str, int] | None = None) -> tuple[str, Gauges]:
         """Let records flow until there is a reason to stop."""
         gauges = Gauges()
         scorer = Scorer(lambda: champion.current, self.decoder, self.encoder, self.max_record_bytes)
         champion.example = lambda: scorer.example
         feed = self._feed()
-        stream = self._open(scorer, len(feed.values) if feed is not None else None)
+        stream = self._open(scorer, len(feed.values) if feed is not None else None, limits or {})
         stream.observers.append(gauges.observe)
         stream.on_tick = _Ticker(self, stream, gauges, champion).tick
         if self.watch_interval is not None:
@@ -572,8 +601,8 @@ class KafkaInferenceJob(base.Job):
             producer.list_topics(topic, timeout=self.kafka_service.timeout)  # which makes it there
         return _Feed(self.inputs, producer, self.input_topic, self.feed_rate, self.max_messages)
 
-    def _open(self, scorer: Scorer, fed: int | None) -> streams.Stream:
-        """Connect to the cluster."""
+    def _open(self, scorer: Scorer, fed: int | None, limits: dict[str, int]) -> streams.Stream:
+        """Connect to the cluster; `limits` are the bytes of the largest record that each topic takes."""
         plan = streams.Plan(
             input_topic=self.input_topic,
             output_topic=self.output_topic,
@@ -587,8 +616,10 @@ class KafkaInferenceJob(base.Job):
             shutdown_time=self.shutdown_time,
             poll_interval=float(self.kafka_config.get("max.poll.interval.ms", 300_000)) / 1000,
             tick=1.0 if fed is None else 0.2,
+            output_limit=limits.get(self.output_topic),
+            dead_letter_limit=limits.get(self.dead_letter_topic),
         )
-        ours, theirs = _client_settings(self), self.kafka_config
+        ours, theirs = _client_settings(self, limits), self.kafka_config
         consumer = self.kafka_service.consumer(ours[0] | theirs)
         self.logger.info("Delivery: {} ({})", self.guarantee, "as asked" if self.delivery else "the broker's best")
 
@@ -600,7 +631,11 @@ class KafkaInferenceJob(base.Job):
             delivery = streams.ExactlyOnce(make, consumer, 10.0)
         else:
             delivery = streams.AtLeastOnce(make(), consumer, 10.0)
-        return streams.Stream(plan, consumer, delivery, scorer, self.logger)
+        topics = (self.input_topic, self.output_topic, self.dead_letter_topic)
+        watch = streams.TopicWatch(self.kafka_service.admin(theirs), topics, min(5.0, self.stall_time / 5))
+        return streams.Stream(
+            plan, consumer, delivery, scorer, self.logger, watch, lambda: self.kafka_service.complaint
+        )
 
     def _result(
         self, recorder: base.Recorder, champion: Champion, gauges: Gauges, ended: str, drawn: dict[str, Any]
@@ -629,11 +664,14 @@ class KafkaInferenceJob(base.Job):
 
 
 # %% ../../nbs/jobs/kafkainference.ipynb #854c43e9
-def _client_settings(job: KafkaInferenceJob) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of a job's consumer and producer."""
+def _client_settings(job: KafkaInferenceJob, limits: dict[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a job's consumer and producer; `limits` as for `KafkaInferenceJob._open`."""
+    largest = max(limits.values(), default=0)
     consumer: dict[str, Any] = {
         "group.id": job.group,
         "auto.offset.reset": "earliest",
+        "receive.message.max.bytes": min(max(100_000_000, 2 * largest), 2_000_000_000),
+        "topic.metadata.refresh.interval.ms": 30_000,  # after which new partitions are read
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
@@ -642,10 +680,12 @@ def _client_settings(job: KafkaInferenceJob) -> tuple[dict[str, Any], dict[str, 
         consumer["fetch.wait.max.ms"] = 10  # it answers a waiting fetch when its time is over, not when a record comes
     if job.kafka_config.get("group.protocol", "classic") == "classic":
         consumer["partition.assignment.strategy"] = "cooperative-sticky"
+    outgoing = limits.keys() & {job.output_topic, job.dead_letter_topic}
     producer: dict[str, Any] = {
         "enable.idempotence": True,
         "linger.ms": 5,
-        "message.max.bytes": 16_000_000,  # the topic decides what is too large
+        "message.max.bytes": min(max(16_000_000, largest), 1_000_000_000),  # the topic decides what is too large
+        "batch.size": min([1_000_000, *(limits[name] for name in outgoing)]),  # a topic judges records by the set
         "delivery.report.only.error": True,
     }
     if job.instance is not None:
@@ -657,27 +697,75 @@ def _client_settings(job: KafkaInferenceJob) -> tuple[dict[str, Any], dict[str, 
 
 
 # %% ../../nbs/jobs/kafkainference.ipynb #ac1dcc08
-def _check_cluster(job: KafkaInferenceJob) -> None:
+_LEAST_BYTES = 4_096  # for an answer or a dead letter: its headers are up to half of that
+
+
+def _check_cluster(job: KafkaInferenceJob) -> dict[str, int]:
     """Refuse to start on a cluster that lacks a topic, or with a group that reads another one.
+
+    Returns:
+        The bytes of the largest record that each topic takes; nothing on the broker in the process, which takes all.
 
     Raises:
         ServiceError: with the way out.
     """
     if job.kafka_service.embedded:
-        return  # where every topic is made at first use, and no group was there before
-    topics = job.kafka_service.topics()
-    for name in (job.input_topic, job.output_topic, job.dead_letter_topic):
+        return {}  # where every topic is made at first use, and no group was there before
+    topics = job.kafka_service.topics(job.kafka_config)
+    names = [job.input_topic, job.output_topic, job.dead_letter_topic]
+    for name in names:
         if name not in topics:
             raise errors.ServiceError(
-                f"the cluster has no topic {name!r}{errors.nearest(name, topics)}: create it, or name another one in "
-                "the configuration"
+                f"the cluster has no topic {name!r} that this user may see{errors.nearest(name, topics)}: create it, "
+                "allow this user to describe it, or name another one in the configuration"
             )
-    others = sorted({each.topic for each in job.kafka_service.committed(job.group)} - {job.input_topic})
+    others = sorted(
+        {each.topic for each in job.kafka_service.committed(job.group, job.kafka_config)} - {job.input_topic}
+    )
     if others:
         raise errors.ServiceError(
             f"the consumer group {job.group!r} already reads {', '.join(map(repr, others))}: two topics in one group "
             "disturb each other; set group.id in kafka_config to a name of its own"
         )
+    return _check_limits(job, job.kafka_service.limits(names, job.kafka_config))
+
+
+# %% ../../nbs/jobs/kafkainference.ipynb #4e8a9b1c
+_USUAL_LIMIT = 1_048_588  # Kafka's own
+
+
+def _check_limits(job: KafkaInferenceJob, told: dict[str, int]) -> dict[str, int]:
+    """Compare what the topics take; return the bytes of the largest record of each.
+
+    Args:
+        job: whose topics.
+        told: what the cluster says about them; it may say nothing to a user who may not ask.
+
+    Raises:
+        ServiceError: a topic takes too little for any answer.
+    """
+    config = job.kafka_config
+    own = int(config.get("producer.message.max.bytes", config.get("message.max.bytes", 0))) or None
+    limits = {job.input_topic: told.get(job.input_topic, _USUAL_LIMIT)}
+    for name in (job.output_topic, job.dead_letter_topic):
+        limits[name] = min(told.get(name, _USUAL_LIMIT), own or told.get(name, _USUAL_LIMIT))
+        if limits[name] < _LEAST_BYTES:
+            raise errors.ServiceError(
+                f"the topic {name!r} takes records of {limits[name]:,} bytes at most, and an answer with its headers "
+                f"can need {_LEAST_BYTES:,}: raise its max.message.bytes (or message.max.bytes in kafka_config)"
+            )
+    largest, fits = limits[job.input_topic], limits[job.dead_letter_topic]
+    if largest > fits:
+        job.logger.warning(
+            "The topic {!r} takes records of {:,} bytes and {!r} of {:,}: dead letters that do not fit are cut, with "
+            "size and hash of the original; raise max.message.bytes of {!r} to keep them whole",
+            job.input_topic,
+            largest,
+            job.dead_letter_topic,
+            fits,
+            job.dead_letter_topic,
+        )
+    return limits
 
 
 # %% ../../nbs/jobs/kafkainference.ipynb #222e1431

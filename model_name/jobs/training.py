@@ -126,11 +126,12 @@ class TrainingJob(base.Job):
             recorder.parameters(model=chosen.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
             model, seconds = self._fit(chosen, rows.iloc[train], targets.iloc[train])
             when = inputs[schemas.InputsSchema.marked("time")]
-            scored = base.side_by_side(targets.iloc[test], model.predict(rows.iloc[test]), when.iloc[test])
-            values = {metric.name: metric.value(scored, scored) for metric in self.metrics}
+            outputs = model.predict(rows.iloc[test])
+            scored = base.side_by_side(targets.iloc[test], outputs, when.iloc[test])
+            values = {metric.name: metric.value(targets.iloc[test], outputs) for metric in self.metrics}
             recorder.metrics(values | {"fit_seconds": seconds})
             recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
-            doubt = metrics_.too_good(model.predict, inputs.iloc[test], targets.iloc[test], scored)
+            doubt = metrics_.too_good(model.predict, rows.iloc[test], targets.iloc[test], scored)
             warnings = base.warn(recorder, nearly_perfect=doubt)
             drawn = self._draw(scored)
             recorder.figures(drawn)

@@ -14,7 +14,6 @@ import pandas as pd
 
 # %% ../../nbs/scaffold/leaks.ipynb #7012e0d7
 _SAMPLE: Final = 50_000
-_CERTAIN: Final = 0.999
 
 
 def find_leaks(data: dict[str, pd.Series], target: pd.Series) -> dict[str, str]:
@@ -59,17 +58,44 @@ def _equal(values: pd.Series, target: pd.Series) -> str:
 
 
 def _determines(values: pd.Series, labels: "np.ndarray[Any, Any]") -> str:
-    """Look whether each value of a column comes with one value of the target."""
+    """Look whether each value of a column, or its being missing, tells a label that most rows do not have."""
     codings = {"its being missing": values.isna().to_numpy() * 1, "each of its values": pd.factorize(values)[0]}
+    counts = np.bincount(labels)
     for what, codes in codings.items():
         groups = np.unique(codes).size
         if not 2 <= groups <= len(labels) / 5:
             continue
-        share = _purity(codes, labels)
-        if share >= _CERTAIN and (np.bincount(labels).max() / len(labels)) < 0.99:
+        of_gaps = what == "its being missing"
+        told = _told(codes, labels, counts, *((2, 0.99) if of_gaps else (5, 0.999)))
+        if told.all():
+            share = _purity(codes, labels)
             often = "always" if share == 1 else f"in {share:.2%} of the rows"
             return f"{what} comes with one and the same value of the target, {often}"
+        rare = told & (counts <= 0.5 * len(labels))  # the most frequent one is told from the others by anything
+        if of_gaps and rare.any() and len(labels) >= 100:
+            return f"{what} tells one value of the target, in {int(counts[rare].min()):,} rows, from all others"
     return ""
+
+
+def _told(
+    codes: "np.ndarray[Any, Any]",
+    labels: "np.ndarray[Any, Any]",
+    counts: "np.ndarray[Any, Any]",
+    fewest: int,
+    certain: float,
+) -> "np.ndarray[Any, Any]":
+    """Tell for each label whether it is nearly alone in the groups that it leads, and in no other.
+
+    What most rows have is right nearly always by itself, so each label is measured by its own rows.
+    """
+    table = pd.crosstab(codes, labels).to_numpy()
+    own = table.argmax(axis=1)
+    told = np.zeros(counts.size, dtype=bool)
+    for label, count in enumerate(counts):
+        groups = table[own == label]
+        hit, size = groups[:, label].sum(), groups.sum()
+        told[label] = count >= fewest and size > 0 and min(hit / count, hit / size) >= certain
+    return told
 
 
 def _purity(codes: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> float:

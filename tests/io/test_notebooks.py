@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -517,6 +518,78 @@ def test_the_second_interruption_is_obeyed_at_once() -> None:
         assert kernel.interrupted
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+STOPS_BY_ITSELF = """
+import signal, sys, threading
+told = threading.Event()
+signal.signal(signal.SIGINT, lambda *_: told.set())
+print("ready", file=sys.stderr)
+{first}told.wait()
+"""
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_that_ends_by_itself_is_only_asked(number: int, service: services.MlflowService, tmp_path: Path) -> None:
+    """Its cell finishes, the cells after it run, and the run is a success."""
+    stops = run_cell(service, "; ".join(STOPS_BY_ITSELF.format(first="").strip().splitlines()))
+    source = write(tmp_path / "train.ipynb", stops, "print('and after')")
+    program = PARENT.replace("Path(destination), service)", "Path(destination), service, shutdown_seconds=60)")
+    command = [sys.executable, "-c", program, str(source), str(tmp_path / "out.ipynb"), str(service.tracking_uri)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(line == "ready\n" for line in process.stderr)
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait() == 0, rest
+    assert all_runs(service)[0].info.status == "FINISHED"
+    assert "and after\n" in text(tmp_path / "out.ipynb")
+
+
+@posix
+def test_a_job_that_does_not_end_by_itself_is_interrupted(
+    elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebooks, "_INTERRUPT_SECONDS", (0.2,))
+    first = f"__import__('os').kill({os.getpid()}, signal.SIGTERM); told.wait(); "
+    source = write(tmp_path / "train.ipynb", STOPS_BY_ITSELF.format(first=first) * 2, "print('never')")
+    with pytest.raises(KeyboardInterrupt):
+        QUIET.execute(source, {}, tmp_path / "out.ipynb", elsewhere, shutdown_seconds=0.5)
+    assert "never\n" not in text(tmp_path / "out.ipynb")
+
+
+@posix
+@pytest.mark.parametrize("isolated", [False, True])
+def test_sigterm_where_sigint_is_ignored(isolated: bool, elsewhere: services.MlflowService, tmp_path: Path) -> None:
+    """As under nohup: the kernel is interrupted all the same, and needs not be killed."""
+    source = write(tmp_path / "train.ipynb", f"import os, time; os.kill({os.getpid()}, 15); time.sleep(600)")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    executor = notebooks.PapermillExecutor(show_log=False, show_progress=False, isolated=isolated)
+    with pytest.raises(KeyboardInterrupt):
+        executor.execute(source, {}, tmp_path / "out.ipynb", elsewhere)
+    assert "KeyboardInterrupt" in [
+        output["ename"] for output in outputs(tmp_path / "out.ipynb") if output["output_type"] == "error"
+    ]
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@posix
+def test_a_signal_in_another_thread_wakes_the_one_that_waits(elsewhere: services.MlflowService, tmp_path: Path) -> None:
+    """The main thread waits for the kernel, and the system hands the signal to a thread that does not."""
+    source = write(
+        tmp_path / "train.ipynb",
+        f"import pathlib, time; pathlib.Path({str(tmp_path / 'here')!r}).touch(); time.sleep(600)",
+    )
+
+    def send() -> None:
+        while not (tmp_path / "here").exists():
+            time.sleep(0.05)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    threading.Thread(target=send, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        QUIET.execute(source, {}, tmp_path / "out.ipynb", elsewhere)
 
 
 @posix

@@ -1,8 +1,11 @@
 """Streams: what is read and written, which errors mean what, and where reading goes on after something went wrong."""
 
+import concurrent.futures
+import hashlib
 import json
 import math
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,6 +65,51 @@ def test_a_missing_value_is_no_reason_to_refuse(value: bytes) -> None:
 
 def test_documents_that_are_too_deep() -> None:
     assert "not JSON" in streams.JsonDecoder().decode([b"[" * 100_000, b'{"a": 1}'], ["a"]).refused[0]
+
+
+STRANGE = [
+    (b'{"a": "\\ud83d"}', "lone surrogate"),
+    (b'{"a": ["\\uDE00", 1]}', "lone surrogate"),
+    (b'{"a": 1, "\\ud83d": 1}', "lone surrogate"),
+    (b'{"a": 1, "other": {"deep": ["\\ud83d\\ud83d"]}}', "lone surrogate"),
+    (b'{"a": "\xed\xa0\xbd"}', "not JSON in UTF-8: invalid continuation byte at byte 7"),
+    (b'{"a": "\xff"}', "not JSON in UTF-8: invalid start byte at byte 7"),
+    (b'\xef\xbb\xbf{"a": 1}', "byte-order mark"),
+    ('{"a": 1}'.encode("utf-16"), "zero bytes, as UTF-16 has"),
+    ('{"a": 1}'.encode("utf-16-le"), "zero bytes, as UTF-16 has"),
+    ('{"a": 1}'.encode("utf-32-be"), "zero bytes, as UTF-16 has"),
+    (b'{"a": 1, "a": 1}', "the name 'a' is there more than once"),
+    (b'{"a": 1, "b": [{"c": 1, "c": 2}]}', "the name 'c' is there more than once"),
+    (b'{"a": 1, "\\u0061": 2}', "the name 'a' is there more than once"),
+    (b'{"a": Infinity}', "Infinity is not a number"),
+    (b'{"a": 1, "b": -Infinity}', "-Infinity is not a number"),
+    (b'{"a": ' + b"9" * 5_000 + b"}", "not JSON that can be read: Exceeds the limit"),
+    (b'{"a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "nested too deeply"),
+    (b"", "not JSON: Expecting value"),
+    (b" ", "not JSON: Expecting value"),
+    (b"null", "not a JSON object but a NoneType"),
+    (b"[]", "not a JSON object but a list"),
+    (b"1", "not a JSON object but a int"),
+    (b'{"a": 1}{"a": 2}', "not JSON: Extra data"),
+    (b'{"a": "\n"}', "not JSON: Invalid control character"),
+    (None, "no value"),
+]
+
+
+@pytest.mark.parametrize(("value", "reason"), STRANGE, ids=[reason for _, reason in STRANGE])
+def test_what_other_programs_read_in_another_way_is_refused(value: bytes | None, reason: str) -> None:
+    """Also among good records, which are not held up."""
+    good = b'{"a": "\\ud83d\\ude00"}'
+    decoded = streams.JsonDecoder().decode([good, value, b'{"a": 2}'], ["a"])
+    assert reason in decoded.refused[1]
+    assert decoded.columns == {"a": ["\N{GRINNING FACE}", 2]}
+    assert list(decoded.refused) == [1]
+
+
+def test_a_backslash_before_what_looks_like_half_a_character() -> None:
+    value = json.dumps({"a": "\\ud83d"}).encode()
+    assert value == b'{"a": "\\\\ud83d"}'
+    assert streams.JsonDecoder().decode([value], ["a"]).columns == {"a": ["\\ud83d"]}
 
 
 # ------------------------------------------------------------------------------------------------------- encoding
@@ -266,6 +314,108 @@ def test_asked_to_stop_it_finishes_what_it_has(mock: Mock) -> None:
     assert len(mock.read(plan.output_topic, stream.delivered)) == stream.delivered
 
 
+# ------------------------------------------------------------------------------------------------------- dead letters
+class Record:
+    """A record that a consumer hands out."""
+
+    def __init__(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]] | None) -> None:
+        self.parts = key, value, headers
+
+    def key(self) -> bytes | None:
+        return self.parts[0]
+
+    def value(self) -> bytes | None:
+        return self.parts[1]
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        return self.parts[2]
+
+    def partition(self) -> int:
+        return 3
+
+    def offset(self) -> int:
+        return 2**62
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 2**60
+
+    def error(self) -> None: ...
+
+
+LENGTHS = st.sampled_from([0, 1, 100, 3_000, 4_000, 4_096, 9_000])
+PARTS = st.none() | LENGTHS.map(lambda length: b"x" * length)
+PAIRS = st.lists(st.tuples(TEXTS, PARTS), max_size=3)
+
+
+@given(PARTS, PARTS, st.none() | PAIRS, st.text(max_size=2_000) | LENGTHS.map(lambda length: b"y" * length))
+def test_nothing_is_larger_than_its_topic_takes(
+    key: bytes | None, value: bytes | None, headers: Any, answer: str | bytes
+) -> None:
+    plan = streams.Plan("i" * 249, "o", "d", output_limit=4_096, dead_letter_limit=4_096)
+    scored: streams.Answer = streams.Refused(answer) if isinstance(answer, str) else answer
+    (record,), refused = streams._outgoing(plan, [(Record(key, value, headers), scored)])
+    size = 61 + 36 + len(record.key or b"") + len(record.value or b"") + streams._length(record.headers)
+    assert size <= 4_096
+    assert len(refused) == (record.topic == "d")
+    own = dict(record.headers)
+    assert own["source.offset"] == b"%d" % 2**62
+    if record.topic == "o":
+        assert (record.key, record.value) == (key, answer)
+        return
+    parts = [name for name in own.get("dead.cut", b"").decode().split(", ") if name]
+    whole = {
+        "value": record.value == value,
+        "key": record.key == key,
+        "headers": record.headers[: len(headers or [])] == (headers or []),
+    }
+    assert all(whole[name] == (name not in parts) for name in whole)
+    if parts and value is not None:
+        assert (own["dead.bytes"], own["dead.sha256"]) == (
+            b"%d" % len(value),
+            hashlib.sha256(value).hexdigest().encode(),
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- topics
+class Admin:
+    """Answers at once, as it is told."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def describe_topics(self, topics: Any, request_timeout: float) -> dict[str, Any]:
+        answer: Any = concurrent.futures.Future()
+        found = self.answers.pop(0)
+        answer.set_exception(found) if isinstance(found, Exception) else answer.set_result(found)
+        return {"t": answer}
+
+
+def described(identity: str, *leaders: object) -> Any:
+    partitions = [types.SimpleNamespace(id=number, leader=leader) for number, leader in enumerate(leaders)]
+    return types.SimpleNamespace(topic_id=identity, partitions=partitions)
+
+
+def test_what_is_wrong_with_a_topic_is_at_hand() -> None:
+    away = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    gone = KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+    admin: Any = Admin(described("1", "a", None, None), away, gone, described("1", "a"), described("2"))
+    watch = streams.TopicWatch(admin, ["t"], 0.0)
+    troubles = []
+    for _ in range(5):
+        watch.look()
+        watch.asked, answers = {}, watch.asked
+        try:
+            watch._take_in(answers)
+            troubles.append(watch.trouble)
+        except errors.ServiceError as error:
+            troubles.append(str(error))
+    assert "partition 1, 2 of the topic 't' has no leader" in troubles[0]
+    assert "'t' cannot be looked up" in troubles[1]
+    assert "'t' does not exist any more" in troubles[2], "which here is after no time at all"
+    assert troubles[3] == ""
+    assert "'t' was deleted and created again" in troubles[4]
+
+
 # ------------------------------------------------------------------------------------------------------- errors
 class Producer:
     """Fails as it is told; what cannot be caused on a broker."""
@@ -336,6 +486,7 @@ def test_abortable_gives_the_batch_up() -> None:
         ({"error": KafkaError._FATAL, "reason": "Static consumer fenced by other consumer"}, "fenced off"),
         ({"error": KafkaError._FATAL, "reason": "out of order", "fatal": True}, "cannot be delivered: out of order"),
         ({"error": KafkaError.TOPIC_AUTHORIZATION_FAILED}, "cannot be delivered"),
+        ({"error": KafkaError.TOPIC_AUTHORIZATION_FAILED, "txn_requires_abort": True}, "access rights"),
     ],
 )
 def test_final_ends_the_job(kind: dict[str, Any], words: str) -> None:

@@ -1,8 +1,13 @@
 """Streaming on the broker inside the process: the same answers as a batch job, bad records, bad settings, versions."""
 
 import json
+import math
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +18,8 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model_name.core import errors, schemas
 from model_name.io import datasets, registries, services, streams
@@ -103,6 +110,14 @@ def scorer(predict: Callable[[pd.DataFrame], pd.DataFrame] = humidity) -> kafkai
     [
         (b"{", "not JSON"),
         (b"\xff\xfe\x00", "not JSON"),
+        (ROWS[0].replace(b"2011-01-01T00:00:00", b"\\ud83d"), "lone surrogate"),
+        (ROWS[0].replace(b'"hr": 0', b'"hr": true'), "hr: True is not a whole number"),
+        (ROWS[0].replace(b'"temp": 0.', b'"temp": true, "other": 0.'), "temp: True is not a finite number"),
+        (ROWS[0].replace(b'"season": 1', b'"season": true'), "season: True is not one of 1, 2, 3, 4"),
+        (ROWS[0].replace(b'"instant": 1', b'"instant": true'), "instant: True is not a whole number"),
+        (ROWS[0].replace(b'"temp": 0.', b'"temp": 1e999, "other": 0.'), "temp: inf is not a finite number"),
+        (ROWS[0].replace(b'"hr": 0', b'"hr": ' + b"9" * 400), "hr: 9+... is not a whole number"),
+        (ROWS[0].replace(b'"hr": 0', b'"hr": ' + b"[" * 200 + b"]" * 200), r"hr: \[+... is not a whole number"),
         (b"[1]", "not a JSON object but a list"),
         (None, r"no value \(null\)"),
         (ROWS[0].replace(b'"temp"', b'"tmp"'), "field 'temp' is missing; did you mean"),
@@ -124,6 +139,85 @@ def test_poison_is_refused_with_the_reason_and_the_others_are_scored(value: byte
         assert list(refused) == [place]
         assert re.search(reason, refused[place].reason), refused[place].reason
         assert [found[n] for n in range(50) if n != place] == [a for n, a in enumerate(scorer()([*ROWS])) if n != place]
+
+
+def spoil(row: bytes, cuts: list[tuple[int, int, bytes]]) -> bytes:
+    """Put other bytes in the place of some."""
+    for start, length, others in cuts:
+        row = row[: start % (len(row) + 1)] + others + row[start % (len(row) + 1) + length :]
+    return row
+
+
+TOKENS = [
+    b"NaN", b"Infinity", b"true", b"null", b'"\\ud83d"', b"\xff", b"\xef\xbb\xbf", b"\0", b"9" * 500, b"1e999",
+    b"-0.0", b"{}", b"[[[[", b'"hr": 1,', b'"instant": "1",', b"\xed\xa0\x80", b"18446744073709551616", b'"\\u0000"',
+    b"1e-400", b"\\",
+]  # fmt: skip
+CUTS = st.lists(
+    st.tuples(st.integers(0, 300), st.integers(0, 12), st.sampled_from(TOKENS) | st.binary(max_size=6)), max_size=3
+)
+FIELDS = st.sampled_from([*json.loads(ROWS[0]), "other"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+RECORDS = (
+    st.none()
+    | st.binary(max_size=60)
+    | st.builds(spoil, st.sampled_from(ROWS), CUTS)
+    | st.builds(
+        lambda row, changes: json.dumps(json.loads(row) | changes, ensure_ascii=True).encode(),
+        st.sampled_from(ROWS),
+        st.dictionaries(FIELDS, JSON, max_size=3),
+    )
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(RECORDS, min_size=1, max_size=6), st.integers(0, 6))
+def test_whatever_its_bytes_are_a_record_ends_as_a_prediction_or_a_dead_letter(
+    values: list[bytes | None], place: int
+) -> None:
+    """And it is answered as if it were alone, and holds up no good one."""
+    batch = [*values[:place], ROWS[9], *values[place:]]
+    found = scorer()(batch)
+    place = min(place, len(values))
+    assert found[place] == scorer()([ROWS[9]])[0]
+    for value, answer in zip(batch, found, strict=True):
+        alone = scorer()([value])[0]
+        if isinstance(answer, bytes):
+            assert math.isfinite(json.loads(answer)["prediction"]) or json.loads(answer)["prediction"] is None
+            assert answer == alone
+        else:
+            assert answer.reason
+            assert isinstance(alone, streams.Refused)
+
+
+def test_values_that_cannot_even_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the schema stumbles over, the record that it stumbles over is told apart."""
+    sift = schemas.InputsSchema.sift
+
+    def stumble(table: pd.DataFrame) -> Any:
+        if (table["hr"] == 5).any():
+            raise RecursionError("too deep")
+        return sift(table)
+
+    monkeypatch.setattr(schemas.InputsSchema, "sift", stumble)
+    found = scorer()([*ROWS])
+    refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, streams.Refused)}
+    assert list(refused) == [number for number, row in enumerate(ROWS) if json.loads(row)["hr"] == 5]
+    assert {answer.reason for answer in refused.values()} == {"it cannot be checked (RecursionError: too deep)"}
+
+
+@pytest.mark.parametrize("column", ["hr", "temp", "season"])
+def test_a_boolean_is_no_number_in_a_batch_either(column: str, tmp_path: Path) -> None:
+    """A table with a column of booleans in the place of numbers is refused, as each of its records is."""
+    table = datasets.SimulatedReader(rows=3).read()
+    table[column] = [True, False, True]
+    table.to_parquet(tmp_path / "booleans.parquet", index=False)
+    with pytest.raises(errors.DataError, match=f"{column}: True is not"):
+        schemas.InputsSchema.check(datasets.ParquetReader(path=str(tmp_path / "booleans.parquet")).read())
 
 
 def test_a_label_may_come_twice() -> None:
@@ -259,3 +353,38 @@ def test_the_table_by_time_stays_small() -> None:
     assert len(gauges.timeline()) <= 2_000
     assert gauges.metrics()["records"] == 50_000
     assert gauges.metrics()["latency_p99_seconds"] == pytest.approx(0.02, rel=0.11)
+
+
+# ------------------------------------------------------------------------------------------------------- stopping
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "SIGINT ignored"])
+@pytest.mark.parametrize("words", [(), ("--in-process",)], ids=["notebook", "in process"])
+def test_sigterm_ends_a_stream_as_a_success(
+    words: tuple[str, ...], ignored: bool, trained: services.MlflowService, tmp_path: Path
+) -> None:
+    """A scheduler ends it, in its notebook as in a process: exit code 0, a summary, a run that is finished."""
+    settings = {"job.alias_or_version": "latest", "job.feed_rate": "50", "job.log_interval": "0.5"}
+    command = [sys.executable, "-m", "model_name", "run", "stream", *words, "--notebooks", str(tmp_path / "notebooks")]
+    for name, value in settings.items():
+        command += ["-s", f"{name}={value}"]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": str(trained.tracking_uri)}
+    environment["MLFLOW_REGISTRY_URI"] = environment["MLFLOW_TRACKING_URI"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    start = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN) and None) if ignored else None
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, preexec_fn=start, **pipes) as process:
+        log = []
+        for line in process.stderr:
+            log.append(line)
+            if re.search(r"[1-9][\d,]* records \(", line):
+                break
+        process.send_signal(signal.SIGTERM)
+        try:
+            printed, rest = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 0, (log, printed, rest)
+    assert "asked to stop" in printed
+    client = trained.client()
+    (experiment,) = client.search_experiments(filter_string="name = 'model_name'")
+    last = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+    assert (last.info.run_name, last.info.status) == ("Streaming", "FINISHED")

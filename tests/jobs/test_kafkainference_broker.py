@@ -1,6 +1,7 @@
 """Streaming on a real broker: what must not be lost or doubled when processes, brokers, versions and topics fail."""
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -32,17 +33,23 @@ ROWS = streams.JsonEncoder().encode(schemas.InputsSchema.check(datasets.Simulate
 class Topics:
     """Three topics of their own, and what goes in and comes out."""
 
-    def __init__(self, broker: brokers.Broker, **settings: str) -> None:
+    def __init__(self, broker: brokers.Broker, **limits: str) -> None:
+        """Make the topics; `limits` are bytes of the largest record of `input`, `output` and `dead`."""
         from confluent_kafka import Producer
         from confluent_kafka.admin import AdminClient, NewTopic
 
         name = uuid.uuid4().hex[:8]
         self.broker, self.names = broker, (f"in-{name}", f"out-{name}", f"dead-{name}")
         self.admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 0})
-        new = [NewTopic(each, 4, 1, config=settings if each.startswith("out") else {}) for each in self.names]
+        new = [
+            NewTopic(name, 4, 1, config={"max.message.bytes": limits[kind]} if kind in limits else {})
+            for kind, name in zip(("input", "output", "dead"), self.names, strict=True)
+        ]
         for made in self.admin.create_topics(new).values():
             made.result(20)
-        settings = {"bootstrap.servers": broker.address, "linger.ms": 5, "log_level": 0}
+        settings = {
+            "bootstrap.servers": broker.address, "linger.ms": 5, "log_level": 0, "message.max.bytes": 8_000_000,
+        }  # fmt: skip
         self.producer = Producer(settings | {"enable.idempotence": True})  # sends nothing twice when a broker restarts
         self.keys: list[bytes] = []
 
@@ -122,8 +129,8 @@ def _keep_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the stream that a thread opens where `streaming` finds it."""
     opened = kafkainference.KafkaInferenceJob._open
 
-    def open_and_keep(self: Any, scorer: Any, fed: Any) -> streams.Stream:
-        stream = opened(self, scorer, fed)
+    def open_and_keep(self: Any, *arguments: Any) -> streams.Stream:
+        stream = opened(self, *arguments)
         _KNOWN.get(threading.get_ident(), {})["stream"] = stream
         return stream
 
@@ -270,8 +277,8 @@ def test_a_member_that_was_evicted_while_it_delivered(
     """It has produced answers, and before it commits its partitions go to somebody else, who answers as well."""
     produce, held, go_on = streams.ExactlyOnce._produce, threading.Event(), threading.Event()
 
-    def produce_and_hold(self: Any, records: Any) -> None:
-        produce(self, records)
+    def produce_and_hold(self: Any, *arguments: Any) -> None:
+        produce(self, *arguments)
         if not held.is_set():
             held.set()
             go_on.wait(60)
@@ -384,9 +391,21 @@ def test_a_topic_that_does_not_exist(topics: Topics, job: Any) -> None:
         run(job(topics, output_topic=topics.names[1] + "x"))
 
 
+def test_topics_that_take_too_little_are_refused_at_the_start(broker: brokers.Broker, job: Any) -> None:
+    refusing = Topics(broker, output="100")
+    refusing.send(20)
+    with pytest.raises(errors.ServiceError, match=r"the topic 'out-.*' takes records of 100 bytes at most"):
+        run(job(refusing))
+    assert _committed(refusing, job) == [], "what was not answered is not done"
+
+
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_a_topic_that_refuses_records(broker: brokers.Broker, job: Any, delivery: str) -> None:
-    refusing = Topics(broker, **{"max.message.bytes": "100"})
+def test_a_topic_that_refuses_records(
+    broker: brokers.Broker, job: Any, delivery: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster that does not tell what its topics take: they are asked for what is usual, and refuse it."""
+    monkeypatch.setattr(services.KafkaService, "limits", lambda *_: {})
+    refusing = Topics(broker, output="100")
     refusing.send(20)
     with pytest.raises(errors.ServiceError, match=r"the topic 'out-.*' refuses records: .*too large"):
         run(job(refusing, delivery=delivery))
@@ -437,9 +456,220 @@ def test_sigterm_finishes_and_commits(topics: Topics, job: Any) -> None:
     )
     command = [sys.executable, "-c", program, f'{{"job": {config}}}']
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: sum(each.offset for each in _committed(topics, job)) > 0)
-        process.terminate()
-        said, _ = process.communicate(timeout=120)
+        try:
+            wait_for(lambda: sum(each.offset for each in _committed(topics, job)) > 0)
+            process.terminate()
+            said, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert "asked to stop" in said
     assert sum(topics.answered().values()) == sum(each.offset for each in _committed(topics, job))
+
+
+# ------------------------------------------------------------------------------------------------------- sizes
+def test_whatever_the_size_of_a_record_it_ends_in_a_topic(broker: brokers.Broker, job: Any) -> None:
+    """The input topic takes more than the others: dead letters are cut, and say what the whole was."""
+    topics = Topics(broker, input="4000000", dead="200000")
+    sizes = [1_048_400, 1_048_588, 3_500_000, 150_000]
+    topics.send(4, lambda number: b"[" + b"1," * (sizes[number] // 2))
+    for key in (b"k" * 1_048_300, b"K" * 3_000_000):
+        topics.producer.produce(topics.names[0], ROWS[0], key, headers=[("trace", b"t")])
+    topics.producer.produce(topics.names[0], ROWS[1], b"h", headers=[("trace", b"t" * 2_000_000)])
+    topics.send(100)
+    assert topics.producer.flush(30) == 0
+    result = run(job(topics, max_refused_rate=1.0))
+    assert (result.records, result.dead_letters) == (107, 7)
+    letters = {(len(message.key()), message.key()[:4]): message for message in topics.read(2)}
+    assert len(letters) == 7
+    for number, size in enumerate(sizes):
+        message, whole = letters[1, b"%d" % number], b"[" + b"1," * (size // 2)
+        headers = dict(message.headers())
+        assert "too large" in headers["dead.reason"].decode()
+        assert headers["source.topic"].decode() == topics.names[0]
+        assert int(headers["source.offset"]) >= 0
+        assert whole.startswith(message.value())
+        if len(whole) > 199_000:
+            assert headers["dead.cut"] == b"value"
+            assert headers["dead.bytes"] == b"%d" % len(whole)
+            assert headers["dead.sha256"].decode() == hashlib.sha256(whole).hexdigest()
+            assert 190_000 < len(message.value()) < 200_000
+        else:
+            assert message.value() == whole
+            assert "dead.cut" not in headers
+    long_keys = [dict(message.headers()) for (length, _), message in letters.items() if length > 100_000]
+    assert [headers["dead.cut"] for headers in long_keys] == [b"value, headers, key"] * 2
+    assert all(b"prediction" in headers["dead.reason"] for headers in long_keys)
+    long_headers = letters[1, b"h"]
+    assert long_headers.value() == ROWS[1]
+    assert dict(long_headers.headers())["dead.cut"] == b"headers"
+
+
+# ------------------------------------------------------------------------------------------------------- topics
+@pytest.mark.parametrize("gone", [0, 1, 2], ids=["input", "output", "dead letters"])
+def test_a_topic_is_deleted_while_the_job_runs(topics: Topics, job: Any, gone: int) -> None:
+    """The operator is told its name, within stall_time, whether records come or not."""
+    topics.send(50)
+    with streaming(job(topics, idle_time=None, stall_time=15.0)) as known:
+        wait_for(lambda: known["stream"].delivered == 50)
+        for deleted in topics.admin.delete_topics([topics.names[gone]]).values():
+            deleted.result(20)
+        begun = time.monotonic()
+        if gone == 1:
+            topics.send(20)
+        wait_for(lambda: "error" in known)
+        assert time.monotonic() - begun < 20.0
+    assert f"'{topics.names[gone]}'" in str(known["error"])
+    assert "create" in str(known["error"])
+
+
+def test_the_input_topic_is_created_again(topics: Topics, job: Any) -> None:
+    """Offsets of the old one say nothing about the new one: the job says so, and the next one begins at the start."""
+    from confluent_kafka.admin import NewTopic
+
+    topics.send(60)
+    with streaming(job(topics, idle_time=None, stall_time=10.0)) as known:
+        wait_for(lambda: known["stream"].delivered == 60)
+        wait_for(lambda: topics.names[0] in known["stream"].watch.ids)
+        topics.admin.delete_topics([topics.names[0]])[topics.names[0]].result(20)
+        wait_for(lambda: topics.names[0] not in topics.admin.list_topics(timeout=10).topics)
+        topics.admin.create_topics([NewTopic(topics.names[0], 4, 1)])[topics.names[0]].result(20)
+        wait_for(lambda: "error" in known)
+    assert f"'{topics.names[0]}' was deleted and created again" in str(known["error"])
+    topics.send(100)
+    run(job(topics))
+    assert topics.answered() == Counter(topics.keys), "nothing of the new topic is left out"
+
+
+def test_partitions_are_added_while_the_job_runs(topics: Topics, job: Any) -> None:
+    from confluent_kafka.admin import NewPartitions
+
+    topics.send(40)
+    soon = {"topic.metadata.refresh.interval.ms": 500}
+    with streaming(job(topics, idle_time=None, kafka_config=soon)) as known:
+        wait_for(lambda: known["stream"].delivered == 40)
+        topics.admin.create_partitions([NewPartitions(topics.names[0], 8)])[topics.names[0]].result(20)
+        for partition in range(8):
+            topics.keys.append(b"%d" % (40 + partition))
+            topics.producer.produce(topics.names[0], ROWS[partition], topics.keys[-1], partition)
+        assert topics.producer.flush(30) == 0
+        wait_for(lambda: known["stream"].delivered == 48)
+    assert topics.answered() == Counter(topics.keys)
+
+
+def test_records_that_were_deleted_before_they_were_read(topics: Topics, job: Any) -> None:
+    """What cannot be read any more is said with its number; reading goes on at the earliest record that there is."""
+    from confluent_kafka import TopicPartition
+    from loguru import logger
+
+    def send(count: int) -> None:
+        for number in range(count):
+            topics.producer.produce(topics.names[0], ROWS[number], b"k", partition=0)
+        assert topics.producer.flush(30) == 0
+
+    send(10)
+    assert run(job(topics)).records == 10
+    send(30)
+    for deleted in topics.admin.delete_records([TopicPartition(topics.names[0], 0, 25)]).values():
+        deleted.result(20)
+    warned: list[str] = []
+    stream_job = job(topics, logger_service=services.LoggerService(level="WARNING"))
+    with stream_job:
+        sink = logger.add(lambda message: warned.append(str(message)), level="WARNING", format="{message}")
+        result = stream_job.run()
+        logger.remove(sink)
+    assert result.records == 15
+    assert any(f"{topics.names[0]}[0]: " in line and "were deleted by the broker" in line for line in warned), warned
+
+
+# ------------------------------------------------------------------------------------------------------- the broker
+def test_told_to_stop_while_the_broker_is_away(topics: Topics, job: Any) -> None:
+    """It ends within shutdown_time, and what was not delivered is answered once when the broker is back."""
+    topics.send(100)
+    with streaming(job(topics, idle_time=None, batch_size=20, shutdown_time=8.0)) as known:
+        wait_for(lambda: known["stream"].delivered == 100)
+        topics.send(400)
+        wait_for(lambda: known["stream"].delivered > 100)
+        topics.broker.stop()
+        begun = time.monotonic()
+        known["stream"].stop()
+        wait_for(lambda: "ended" in known or "error" in known)
+        seconds = time.monotonic() - begun
+    topics.broker.start()
+    assert known["ended"] == "asked to stop"
+    assert seconds < 8.0
+    run(job(topics, idle_time=5.0))
+    assert topics.answered() == Counter(topics.keys)
+
+
+@pytest.mark.parametrize("records_wait", [True, False])
+def test_the_broker_does_not_come_back(topics: Topics, job: Any, records_wait: bool) -> None:
+    topics.send(30)
+    with streaming(job(topics, idle_time=None, stall_time=8.0)) as known:
+        wait_for(lambda: known["stream"].delivered == 30)
+        if records_wait:
+            known["stream"].delivery.producer.list_topics(timeout=10)
+            topics.send(30)
+        topics.broker.stop()
+        begun = time.monotonic()
+        wait_for(lambda: "error" in known)
+        seconds = time.monotonic() - begun
+    topics.broker.start()
+    assert seconds < 2 * 8.0
+    assert "does not answer" in str(known["error"])
+
+
+@pytest.fixture(scope="module")
+def usual() -> Iterator[brokers.Broker]:
+    """A broker that nobody has used yet, with the delay for joining that is usual, and with access rights."""
+    settings = (
+        "group.initial.rebalance.delay.ms=3000\n"
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+        "allow.everyone.if.no.acl.found=true\n"
+    )
+    if reason := brokers.missing():
+        pytest.skip(reason)
+    running = brokers.Broker("-XX:TieredStopAtLevel=1", settings=settings)
+    yield running
+    running.close()
+
+
+def test_a_cluster_that_has_never_had_a_group(usual: brokers.Broker) -> None:
+    """A process of its own: librdkafka once ended it here with a segmentation fault."""
+    program = "import sys; from model_name.io import services\nprint(services.KafkaService().committed('new'))"
+    environment = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": usual.address}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_to_wait_for_partitions_is_not_to_be_idle(usual: brokers.Broker, job: Any) -> None:
+    topics = Topics(usual)
+    topics.send(500)
+    kafka = services.KafkaService(bootstrap_servers=usual.address)
+    assert run(job(topics, kafka_service=kafka, idle_time=1.0)).records == 500
+
+
+@pytest.mark.parametrize(("denied", "operation"), [(0, "READ"), (1, "WRITE"), (2, "WRITE")])
+def test_a_topic_that_the_user_may_not_use(usual: brokers.Broker, job: Any, denied: int, operation: str) -> None:
+    from confluent_kafka.admin import (  # type: ignore[attr-defined]
+        AclBinding,
+        AclOperation,
+        AclPermissionType,
+        ResourcePatternType,
+        ResourceType,
+    )
+
+    topics = Topics(usual)
+    topics.send(20, (lambda _: b"{") if denied == 2 else None)
+    name, who = topics.names[denied], ("User:ANONYMOUS", "*")
+    rules = [
+        AclBinding(ResourceType.TOPIC, name, ResourcePatternType.LITERAL, *who, getattr(AclOperation, verb), permission)
+        for verb, permission in [("ALL", AclPermissionType.ALLOW), (operation, AclPermissionType.DENY)]
+    ]
+    for made in topics.admin.create_acls(rules).values():
+        made.result(20)
+    kafka = services.KafkaService(bootstrap_servers=usual.address)
+    with pytest.raises(errors.ServiceError, match="(?i)authorization failed") as refused:
+        run(job(topics, kafka_service=kafka, idle_time=20.0, stall_time=30.0, max_refused_rate=1.0))
+    assert f"'{name}'" in str(refused.value)
+    assert "access rights" in str(refused.value) or "allow" in str(refused.value)

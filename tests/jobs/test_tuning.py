@@ -14,7 +14,7 @@ import pytest
 
 from model_name.core import errors, metrics, models, schemas
 from model_name.io import datasets, services
-from model_name.jobs import base, training, tuning
+from model_name.jobs import guards, training, tuning
 from model_name.utils import searchers, splitters
 
 QUIET = services.LoggerService(level="ERROR")
@@ -334,7 +334,7 @@ def test_the_rows_that_tuning_has_seen_are_kept(
     store: services.MlflowService, hours: datasets.SimulatedReader, tuned: tuning.TuningResult
 ) -> None:
     inputs = schemas.InputsSchema.check(hours.read())
-    seen = base.seen_rows(inputs, tuned.run_id)
+    seen = guards.seen_rows(inputs, tuned.run_id)
     assert seen[:-240].all()
     assert not seen[-240:].any()
 

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastcore.nbio import mk_cell
 
-from tasks import docs, reference, sitechecks
+from tasks import docs, pages, reference, sitechecks
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,13 +20,15 @@ def page(prose: str, **front: str) -> sitechecks.PageText:
 
 
 def faults(text: sitechecks.PageText, folder: Path = ROOT) -> list[str]:
-    anchors = {text.name: text.anchors(), "core/metrics": {"metric"}}
+    anchors = {text.name: text.anchors(), "core/metrics": ["model_name.core.metrics.Metric"]}
     return [
         *sitechecks.titles(text),
         *sitechecks.links(text, folder, anchors),
         *sitechecks.pictures(text),
         *sitechecks.identifiers(text),
         *sitechecks.blocks(text),
+        *sitechecks.doubles(text),
+        *sitechecks.scripted(text),
     ]
 
 
@@ -33,13 +36,13 @@ def test_fields_are_a_table_with_what_is_inherited() -> None:
     text = reference.describe("model_name.core.metrics", "SklearnMetric", "core/metrics")
     assert "| Name | Type | Default | Description |" in text
     assert "Name of a function in sklearn.metrics." in text
-    assert '(<a href="#metric">Metric</a>)' in text
+    assert '(<a href="#model_name.core.metrics.Metric">Metric</a>)' in text
 
 
 def test_sections_of_a_docstring_become_lists() -> None:
     text = reference.describe("model_name.core.metrics", "try_out", "core/metrics")
     assert "**Arguments**\n\n- `metrics`: the metrics." in text
-    assert '<a href="errors.html#modelerror">ModelError</a>' in text
+    assert '<a href="errors.html#model_name.core.errors.ModelError">ModelError</a>' in text
     assert "Args:" not in text
     assert "Raises:" not in text
 
@@ -47,9 +50,9 @@ def test_sections_of_a_docstring_become_lists() -> None:
 @pytest.mark.parametrize(
     ("name", "from_page", "place"),
     [
-        ("SklearnMetric", "guides/start", "../core/metrics.html#sklearnmetric"),
+        ("SklearnMetric", "guides/start", "../core/metrics.html#model_name.core.metrics.SklearnMetric"),
         ("core.metrics", "index", "core/metrics.html"),
-        ("metrics.Metric.value", "core/metrics", "#metric.value"),
+        ("metrics.Metric.value", "core/metrics", "#model_name.core.metrics.Metric.value"),
         ("run", "index", None),  # an everyday word is no name of ours
         ("NoSuchThing", "index", None),
     ],
@@ -61,7 +64,10 @@ def test_names_lead_to_their_page(name: str, from_page: str, place: str | None) 
 def test_code_headings_and_links_stay_as_they_are() -> None:
     text = "## `Metric`\n\n```python\n`Metric`\n```\n\n[`Metric`](x.ipynb)"
     assert reference.links().link_prose(text, "index") == text
-    assert reference.links().link_prose("a `Metric`", "index") == "a [`Metric`](core/metrics.html#metric)"
+    assert (
+        reference.links().link_prose("a `Metric`", "index")
+        == "a [`Metric`](core/metrics.html#model_name.core.metrics.Metric)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,8 @@ def test_code_headings_and_links_stay_as_they_are() -> None:
         ("```yaml\na: [1\n```", "YAML does not hold"),
         ("```python\nfor\n```", "Python cannot be read"),
         ("```{mermaid}\nflowchart LR\n```", "has no words"),
+        ("## Reader\n\n### Reader {#reader .api-name}", "2 places are named #reader"),
+        ("### Env {#m.Env}\n\n### env {#m.env}", "2 places are named #m.env"),
     ],
 )
 def test_a_fault_of_a_page_is_found(prose: str, fault: str) -> None:
@@ -103,6 +111,46 @@ def test_a_figure_needs_words() -> None:
     assert len(list(sitechecks.pictures(text))) == 1
     image["metadata"] = {"image/png": {"alt": "A line that rises."}}
     assert list(sitechecks.pictures(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "place"),
+    [
+        ("io.osvariables", "env", "model_name.io.osvariables.env"),
+        ("io.osvariables", "Env", "model_name.io.osvariables.Env-type"),  # differs from `env` by case alone
+        ("core.schemas", "Task", "model_name.core.schemas.Task-type"),
+        ("core.metrics", "Metric.value", "model_name.core.metrics.Metric.value"),
+        ("core.metrics", "Threshold.threshold", "model_name.core.metrics.Threshold"),  # a row of the class's table
+    ],
+)
+def test_places_are_full_names_that_differ_by_more_than_case(module: str, name: str, place: str) -> None:
+    assert reference.anchor(f"model_name.{module}", name) == place
+
+
+def test_diagrams_carry_their_words() -> None:
+    diagram = '```mermaid\n%%| fig-alt: "Jobs. And: versions."\nflowchart LR\n  a --> b\n```'
+    made = pages._DIAGRAM.sub(pages._with_words, diagram)
+    assert "  accTitle: Jobs\n  accDescr: Jobs. And: versions.\n  a --> b" in made
+    assert faults(page(made)) == []
+
+
+def test_equal_headings_are_numbered_as_pandoc_does() -> None:
+    assert page("### Added\n\n### Added\n\n## Fixed").anchors() == ["added", "added-1", "fixed"]
+
+
+def test_tables_become_raw_html_without_scripts() -> None:
+    table = (
+        '<table border="1" class="dataframe"><tr><td>`a`</td></tr></table><script src="https://x.org/y.js"></script>'
+    )
+    output = {"output_type": "execute_result", "data": {"text/html": [table], "text/plain": "a"}, "metadata": {}}
+    image = {"output_type": "display_data", "data": {"image/png": ""}, "metadata": {}}
+    cell = mk_cell("table", "code", outputs=[image, output])
+    (made,) = pages._without_html(cell)
+    assert cell["outputs"] == [image]
+    assert made.source.startswith("::: {.cell-output .cell-output-display}\n```{=html}\n<table")
+    assert "script" not in made.source
+    text = sitechecks.PageText("guides/one", {}, "", [{"cell_type": "code", "source": "", "outputs": [output]}])
+    assert "loads scripts from elsewhere" in next(sitechecks.scripted(text))
 
 
 def test_a_page_that_no_list_names_joins_the_section_of_its_folder() -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from nbdev.clean import nbdev_clean
 
 from tasks import installs
-from tasks.notebooks import clean, notebooks
+from tasks.notebooks import clean, look_modified, notebooks, refresh
 
 ROOT = Path(__file__).parents[2]
 FILTER = [sys.executable, "-I", str(ROOT / "tasks" / "notebooks.py")]
@@ -141,3 +142,49 @@ def test_git_goes_on_where_nothing_can_clean(tmp_path: Path) -> None:
     (tmp_path / "a.ipynb").unlink()
     git("checkout", "--", "a.ipynb")
     assert (tmp_path / "a.ipynb").read_bytes() == content
+
+
+def test_saving_in_jupyterlab_leaves_nothing_modified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jupyter_server.services.contents.filemanager import FileContentsManager
+    from traitlets.config.loader import PyFileConfigLoader
+
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        command = ["git", "-C", str(tmp_path / "clone"), *identity, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip()
+
+    monkeypatch.chdir(ROOT)
+    installs._configure_jupyter(tmp_path / "jupyter_server_config.py")
+    config = PyFileConfigLoader("jupyter_server_config.py", path=str(tmp_path)).load_config()
+    place = tmp_path / "clone"
+    place.mkdir()
+    git("init", "--quiet")
+    git("config", "filter.nbclean.clean", " ".join(f"'{part}'" for part in FILTER))
+    original = notebook([])
+    (place / ".gitattributes").write_text("*.ipynb filter=nbclean\n")
+    (place / ".gitignore").write_text(".ipynb_checkpoints/\n")
+    (place / "a.ipynb").write_text(clean(json.dumps(original)))
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    git("clone", "--quiet", "--bare", ".", "../other")
+
+    manager = FileContentsManager(root_dir=str(place), config=config)
+    before = set(threading.enumerate())
+
+    def save(content: dict[str, Any], name: str = "a.ipynb") -> str:
+        manager.save({"type": "notebook", "format": "json", "content": content}, name)
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
+        return git("status", "--porcelain")
+
+    assert save(saved_by_jupyterlab(original)) == ""
+    assert json.loads((place / "a.ipynb").read_text())["cells"][0]["execution_count"] == 7, "the file stays as it is"
+    git("pull", "--quiet", "--rebase", "../other", "HEAD")
+    changed = saved_by_jupyterlab(original)
+    changed["cells"][0]["source"] = ["größe = 2"]
+    assert save(changed) == " M a.ipynb", "and nothing is staged that a person did not stage"
+    assert save(original, "new.ipynb") == " M a.ipynb\n?? new.ipynb"
+
+    (place / "a.ipynb").write_text(json.dumps(saved_by_jupyterlab(original)))  # by another editor
+    assert (look_modified(place), refresh(place, look_modified(place))) == (["a.ipynb"], [])
+    assert git("status", "--porcelain") == "?? new.ipynb"

@@ -14,11 +14,16 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from model_name.core import errors
-from model_name.io import datasets
+from model_name.io import datasets, readings
+from model_name.scaffold import declarations, profiles
 from model_name.scaffold import leaks as searched
-from model_name.scaffold import profiles
 
 ROWS = 120
+CSV = {
+    "KIND": "CsvReader",
+    "trim": True,
+    "missing": list(readings.USUAL_MISSING),
+}  # of a plain file
 
 
 def people(rows: int = ROWS) -> pd.DataFrame:
@@ -44,7 +49,7 @@ def stored(tmp_path: Path) -> Callable[..., Path]:
 
 
 def profile(path: Path, target: str = "left", **options: str) -> profiles.TableProfile:
-    return profiles.profile(path, target, **options).profile
+    return profiles.profile(path, target, **options)
 
 
 # ------------------------------------------------------------------------------------------------------------- forms
@@ -52,7 +57,7 @@ def profile(path: Path, target: str = "left", **options: str) -> profiles.TableP
 def test_any_usual_separator(stored: Callable[..., Path], separator: str) -> None:
     found = profile(stored(people(), sep=separator))
     assert [column.name for column in found.columns] == ["age", "income", "city", "left"]
-    assert found.reader == {"KIND": "CsvReader"} | ({} if separator == "," else {"separator": separator})
+    assert found.reader == CSV | ({} if separator == "," else {"separator": separator})
 
 
 def test_a_byte_order_mark_belongs_to_no_name(stored: Callable[..., Path]) -> None:
@@ -68,15 +73,14 @@ def test_names_that_are_not_ascii_in_any_encoding(stored: Callable[..., Path], e
     path = stored(table, encoding=encoding)
     found = profile(path)
     assert [column.field for column in found.columns] == ["grosse", "income", "citta", "left"]
-    settings = {name: value for name, value in found.reader.items() if name != "KIND"}
-    assert list(datasets.CsvReader(path=str(path), **settings).read()) == list(table)
+    assert list(found.reader_of(str(path)).read()) == list(table)
 
 
 def test_what_is_not_utf8_far_down_is_read_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "people.csv"
     lines = ["name,age", *(f"person {k % 7},{k % 50}" for k in range(40_000)), "Zoë,12", ""]
     path.write_bytes("\n".join(lines).encode("cp1252"))
-    assert profile(path, "age").reader == {"KIND": "CsvReader", "encoding": "cp1252"}
+    assert profile(path, "age").reader == CSV | {"encoding": "cp1252"}
 
 
 def test_a_decimal_comma(stored: Callable[..., Path]) -> None:
@@ -90,12 +94,13 @@ def test_a_decimal_comma(stored: Callable[..., Path]) -> None:
 
 
 def test_comma_and_point_in_one_table_are_brought_together(stored: Callable[..., Path]) -> None:
-    table = people().assign(weight=lambda data: data["income"].map(lambda value: f"{value / 7:.3f}".replace(".", ",")))
-    found, converted = profiles.profile(stored(table), "left")
-    assert found.reader == {"KIND": "ParquetReader"}
-    assert converted is not None
-    np.testing.assert_allclose(converted["weight"], table["income"] / 7, atol=0.001)
-    assert converted["income"].tolist() == table["income"].tolist()
+    table = people().assign(weight=lambda data: data["income"].map(lambda value: f"{value / 7:.4f}".replace(".", ",")))
+    path = stored(table)
+    found = profile(path)
+    assert found.reader["columns"] == {"weight": {"kind": "number", "decimal": ","}}
+    read = found.reader_of(str(path)).read()
+    np.testing.assert_allclose(read["weight"], table["income"] / 7, atol=0.0001)
+    assert read["income"].tolist() == table["income"].tolist()
 
 
 def test_parquet_with_its_own_types(tmp_path: Path) -> None:
@@ -139,25 +144,36 @@ def test_zeros_in_front_make_a_name(stored: Callable[..., Path]) -> None:
 
 
 def test_a_column_that_mixes_numbers_and_words_stays_a_text_and_says_so(stored: Callable[..., Path]) -> None:
-    found = profile(stored(people().assign(size=["12", "14", "unknown"] * (ROWS // 3)))).named("size")
-    assert (found.kind, found.categories) == ("category", ("12", "14", "unknown"))
+    found = profile(stored(people().assign(size=["12", "14", "large"] * (ROWS // 3)))).named("size")
+    assert (found.kind, found.categories) == ("category", ("12", "14", "large"))
     assert "mixes numbers (67% of the values)" in found.notes[0]
-    assert "`unknown`" in found.notes[0]
+    assert "`large`" in found.notes[0]
+
+
+@pytest.mark.parametrize("word", ["unknown", "#NV", "#DIV/0!", "k.A.", "out of order"])
+def test_a_few_words_among_numbers_are_missing_values_and_that_is_said(stored: Callable[..., Path], word: str) -> None:
+    table = people().assign(size=[word if k % 10 == 3 else str(k % 40 + 1) for k in range(ROWS)])
+    path = stored(table)
+    found = profile(path)
+    assert (found.named("size").kind, found.named("size").use) == ("integer", "feature")
+    assert f"In it `{word}` stands for a missing value (12 rows)." in found.named("size").notes
+    assert found.reader_of(str(path)).read()["size"].isna().sum() == 12
 
 
 def test_a_question_mark_among_numbers_is_a_missing_value(stored: Callable[..., Path]) -> None:
     table = people().assign(size=["12", "14", "?", "16"] * (ROWS // 4))
-    found, converted = profiles.profile(stored(table), "left")
+    path = stored(table)
+    found = profile(path)
     assert (found.named("size").kind, found.named("size").missing) == ("integer", 0.25)
-    assert converted is not None
-    assert converted["size"].isna().sum() == ROWS / 4
+    assert found.reader_of(str(path)).read()["size"].isna().sum() == ROWS / 4
 
 
 @pytest.mark.parametrize(
     ("written", "options"),
     [
         ("${:,.2f}", {}), ("{:,.2f}", {}), ("{:.2f} %", {}), ("{:,.2f} €", {}), ("+{:.2f}", {}),
-        ("{:,.2f} €", {"sep": ";", "decimal": ","}),
+        ("{:,.2f} €", {"sep": ";", "decimal": ","}), ("{:,.2f} EUR", {"sep": ";", "decimal": ","}), ("USD {:,.2f}", {}),
+        ("{:,.2f} kg", {}), ("CHF {:.2f}", {}),
     ],
 )  # fmt: skip
 def test_amounts_as_people_write_them(stored: Callable[..., Path], written: str, options: dict[str, str]) -> None:
@@ -165,11 +181,11 @@ def test_amounts_as_people_write_them(stored: Callable[..., Path], written: str,
     texts = pd.Series([written.format(amount) for amount in amounts])
     if options:  # 1.317,75 €
         texts = texts.str.translate(str.maketrans(",.", ".,"))
-    found, converted = profiles.profile(stored(people().assign(paid=texts), **options), "left")
+    path = stored(people().assign(paid=texts), **options)
+    found = profile(path)
     assert (found.named("paid").kind, found.named("paid").use) == ("number", "feature")
-    stored_values = converted["paid"] if converted is not None else amounts
-    np.testing.assert_allclose(stored_values, amounts)
-    assert (converted is None) == (written == "+{:.2f}"), "a plain number is read as it is"
+    np.testing.assert_allclose(found.reader_of(str(path)).read()["paid"], amounts)
+    assert ("paid" in found.reader.get("columns", {})) == (written != "+{:.2f}"), "a plain number is read as it is"
 
 
 def test_words_with_digits_are_no_amounts(stored: Callable[..., Path]) -> None:
@@ -190,13 +206,12 @@ def test_a_column_of_lists_is_left_out(tmp_path: Path, name: str) -> None:
 def test_unnamed_columns_are_left_out(stored: Callable[..., Path], tmp_path: Path) -> None:
     one = profile(stored(people(), index=True))
     assert [column.use for column in one.columns if column.name.startswith("\0")] == ["left out"]
-    assert one.reader == {"KIND": "CsvReader"}
+    assert one.reader == CSV
     path = tmp_path / "two.csv"
     path.write_text("\n".join([",age,,left", *(f"{k},{k % 40},x,{k % 2}" for k in range(60))]), encoding="utf-8")
-    two, converted = profiles.profile(path, "left")
+    two = profile(path)
     assert [column.use for column in two.columns] == ["left out", "feature", "left out", "target"]
-    assert converted is not None
-    assert list(converted) == ["age", "left"], "a reader could not tell the two apart"
+    declarations.require_accepted(two, str(path))
 
 
 def test_a_constant_and_an_empty_column_are_left_out(stored: Callable[..., Path]) -> None:
@@ -218,12 +233,12 @@ def test_prose_and_names_are_kept_and_are_no_features(stored: Callable[..., Path
 )  # fmt: skip
 def test_dates_in_any_usual_form(stored: Callable[..., Path], written: str, first: str) -> None:
     days = pd.date_range(first, periods=ROWS, freq="D")
-    found, converted = profiles.profile(stored(people().assign(day=days.strftime(written))), "left")
+    path = stored(people().assign(day=days.strftime(written)))
+    found = profile(path)
     day = found.named("day")
     assert (day.kind, day.time, str(day.least)[:10]) == ("date", True, first)
-    assert (converted is None) == written.startswith("%Y-"), "ISO 8601 is what the project reads"
-    if converted is not None:
-        assert converted["day"].tolist() == days.tolist()
+    assert ("columns" not in found.reader) == written.startswith("%Y-"), "ISO 8601 is what schemas read"
+    assert declarations.build(found)["Inputs"].check(found.reader_of(str(path)).read())["day"].tolist() == days.tolist()
 
 
 def test_a_birthday_is_no_time(stored: Callable[..., Path]) -> None:
@@ -278,14 +293,14 @@ def test_words_that_end_like_a_number_of_the_row_are_amounts(stored: Callable[..
     [
         ("left", None, "classification"), ("city", None, "classification"), ("income", None, "regression"),
         ("age", None, "regression"), ("stars", None, "classification"), ("stars", "regression", "regression"),
-        ("age", "classification", "classification"),
+        ("decade", "classification", "classification"),
     ],
 )  # fmt: skip
 def test_the_task_follows_from_the_target_unless_it_is_said(
     stored: Callable[..., Path], target: str, asked: str | None, task: str
 ) -> None:
-    table = people().assign(stars=[1, 2, 3, 4, 5] * (ROWS // 5))
-    assert profiles.profile(stored(table), target, task=asked).profile.task == task
+    table = people().assign(stars=[1, 2, 3, 4, 5] * (ROWS // 5), decade=[k % 9 + 1 for k in range(ROWS)])
+    assert profiles.profile(stored(table), target, task=asked).task == task
 
 
 def leaks(table: pd.DataFrame, target: str) -> dict[str, str]:
@@ -409,3 +424,77 @@ def test_two_thousand_columns(tmp_path: Path) -> None:
     assert len(found.of("feature")) == 2_000
     assert found.columns[1_999].field == "sensor_1999"
     assert sys.getsizeof(json.dumps(found.model_dump())) < 2_000_000
+
+
+# ------------------------------------------------------------------------------------------------------- one reading
+def test_ambiguous_dates_are_asked_for_or_follow_the_others(stored: Callable[..., Path]) -> None:
+    early = [f"{k % 12 + 1:02d}/{k % 11 + 1:02d}/2005" for k in range(ROWS)]
+    path = stored(people().assign(due=early))
+    assert "--date-order day-first, or --date-order month-first" in refusal(path)
+    assert str(profiles.profile(path, "left", date_order="month-first").named("due").most)[:7] == "2005-12"
+    others = [f"{k % 28 + 1:02d}/03/2005" for k in range(ROWS)]
+    followed = profile(stored(people().assign(due=early, paid=others))).named("due")
+    assert followed.notes[0] == "Its dates are read as day and then month, as in the other dates of the table."
+    monthly = [f"01/{k % 12 + 1:02d}/{2005 + k // 12}" for k in range(ROWS)]
+    months = profile(stored(people().assign(month=monthly))).named("month")
+    assert str(months.most)[:10] == "2014-12-01"
+    assert "Otherwise all would be of one month" in months.notes[0]
+
+
+def test_births_open_ends_and_large_numbers(stored: Callable[..., Path]) -> None:
+    table = people().assign(
+        born=[f"{k % 28 + 1:02d}.12.{k % 80 + 20:02d}" for k in range(ROWS)],
+        until=["31.12.9999" if k % 2 else f"{k % 28 + 1:02d}.06.2024" for k in range(ROWS)],
+        serial=[2**53 + k for k in range(ROWS)],
+    )
+    found = profile(stored(table))
+    assert str(found.named("born").most)[:4] < "2027"
+    assert (found.named("until").missing, str(found.named("until").most)[:4]) == (0.5, "2024")
+    assert "no day but an open end" in found.named("until").notes[1]
+    assert (found.named("serial").distinct, found.named("serial").least) == (ROWS, 2**53)
+
+
+def test_labels_that_differ_in_case_and_blanks_are_one_and_that_is_said(stored: Callable[..., Path]) -> None:
+    path = stored(people().assign(left=["Yes", "yes", "YES ", "No"] * (ROWS // 4)))
+    found = profile(path)
+    assert found.named("left").categories == ("No", "Yes")
+    assert "are one label" in found.named("left").notes[0]
+    assert sorted(found.reader_of(str(path)).read()["left"].unique()) == ["No", "Yes"]
+
+
+def test_numbers_of_the_row_are_known_by_their_values(stored: Callable[..., Path]) -> None:
+    for values in (
+        [f"K{k:04d}" for k in range(ROWS)],
+        [4_000 + k for k in range(ROWS)],
+        [2**60 + 7 * k for k in range(ROWS)],
+    ):
+        found = profile(stored(people().assign(trade=values)))
+        assert found.named("trade").use == "index", values[0]
+
+
+def test_names_of_outputs_are_changed_on_reading(stored: Callable[..., Path]) -> None:
+    path = stored(people().rename(columns={"left": "prediction", "age": "probability_of_age"}))
+    found = profile(path, "prediction")
+    assert (found.target, found.columns[0].name) == ("observed_prediction", "observed_probability_of_age")
+    declarations.require_accepted(found, str(path))
+
+
+def test_a_label_of_one_row_and_advice_that_does_not_go_in_circles(stored: Callable[..., Path]) -> None:
+    table = people()
+    table.loc[5, "left"] = "perhaps"
+    assert "labels that are in a single row: 'perhaps'" in refusal(stored(table))
+    table["left"] = [f"label {k}" for k in range(ROWS)]
+    for task in ("classification", "regression"):
+        assert "put the texts into groups" in refusal(stored(table), task=task)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.005, 0.001])
+def test_what_only_the_rare_label_has_is_a_leak_however_rare_it_is(share: float) -> None:
+    random = np.random.default_rng(4)
+    fraud = pd.Series(np.arange(4_000) % round(1 / share) == 0)
+    when = pd.Series(pd.date_range("2024-01-01", periods=4_000, freq="h"))
+    table = pd.DataFrame(
+        {"chargeback_date": when.where(fraud), "when": when, "gap": when.where(random.random(4_000) > share)}
+    )
+    table["strong"] = random.normal(size=4_000) + 3 * fraud
+    assert set(leaks(table.assign(fraud=fraud), "fraud")) == {"chargeback_date"}

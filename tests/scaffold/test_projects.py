@@ -1,24 +1,33 @@
-"""New projects: names and folders that cannot be meant, what travels, and that nothing of the example is left."""
+"""New projects: names and folders that cannot be meant, what is written, and that it is what their own checks want."""
 
+import configparser
 import json
-import os
-import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import jsonschema
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from click.testing import CliRunner
 
-from model_name import scripts
+from model_name import scripts, settings
 from model_name.core import errors
-from model_name.scaffold import profiles, projects
+from model_name.io import configs
+from model_name.scaffold import exports, profiles, projects
 
 NAME = "guests"
+BIN = Path(sys.executable).parent
+MARKS = "{{source}} {target} ${HOME} $(PYTHON) %(name)s \\n `x` # 1"
 
 
 def visits(rows: int = 400) -> pd.DataFrame:
+    """Labels, gaps, names that Python does not take, a column that gives the answer away."""
     random = np.random.default_rng(8)
     table = pd.DataFrame(
         {
@@ -33,22 +42,47 @@ def visits(rows: int = 400) -> pd.DataFrame:
     return table.assign(verdict=table["returns"].map({"yes": "+", "no": "-"}))
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("table") / "visits.csv"
-    visits().to_csv(path, index=False)
-    return path
+def quoted(rows: int = 300) -> pd.DataFrame:
+    """Whatever could be taken for code, a mark or the end of a string, in names, labels and the target."""
+    random = np.random.default_rng(9)
+    labels = ["it's", 'a "quoted" one', "both ' and \"", "back\\slash", MARKS, "'''", '"""', "{{name}}", "日本"]
+    columns = {f"{MARKS} {'w' * 9 * width}": random.choice(labels[width:], rows) for width in range(6)}
+    columns |= {"many": random.choice([f"a label with the number {number}" for number in range(20)], rows)}
+    columns |= {"day": pd.date_range("2024-01-01", periods=rows).strftime("%Y-%m-%d"), "n": random.normal(size=rows)}
+    return pd.DataFrame(columns).assign(**{f"target {MARKS}": random.normal(size=rows).round(2)})
+
+
+TABLES = {
+    "visits.csv": (visits, "returns"),
+    f'it\'s "quoted" {MARKS}.csv'.replace("\\n", ""): (quoted, f"target {MARKS}"),
+}
+
+
+@pytest.fixture(scope="module", params=TABLES, ids=["plain", "quoted"])
+def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    make, target = TABLES[request.param]
+    path = tmp_path_factory.mktemp("table") / request.param
+    make().to_csv(path, index=False)
+    return path, target
 
 
 @pytest.fixture(scope="module")
-def rendered(table: Path) -> projects.Files:
-    profile = profiles.profile(table, "returns").profile
-    record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/visits.csv")
-    return projects.render(projects.template(), record)
+def files(table: tuple[Path, str]) -> dict[str, str]:
+    path, target = table
+    return projects.compose(NAME, profiles.profile(path, target), f"data/{path.name}", "0" * 64)
 
 
-def text(files: projects.Files, path: str) -> str:
-    return files[path].content.decode("utf-8")
+@pytest.fixture(scope="module")
+def written(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    projects._write(files, folder)
+    return folder
+
+
+def ask(folder: Path, *command: str | Path) -> str:
+    done = subprocess.run([str(word) for word in command], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 # ------------------------------------------------------------------------------------------------- names and folders
@@ -69,224 +103,177 @@ def text(files: projects.Files, path: str) -> str:
         ("json", "standard library; try my_json"),
         ("pandas", "the installed package pandas"),
         ("sklearn", "the installed package scikit-learn"),
-        ("tests", "the template uses it itself"),
-        ("model_name", "the template uses it itself"),
+        ("tests", "projects use it themselves"),
+        ("wheels", "projects use it themselves"),
+        ("model_name", "projects use it themselves"),
     ],
 )
-def test_names_that_cannot_be_those_of_a_project(name: str, why: str, tmp_path: Path) -> None:
+def test_names_that_cannot_be_those_of_a_project(name: str, why: str) -> None:
     with pytest.raises(errors.ConfigError) as caught:
-        projects.create(name, into=tmp_path / "new")
+        projects.check_name(name)
     assert why in str(caught.value)
-    assert list(tmp_path.iterdir()) == [], "nothing is left"
 
 
 def test_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(errors.ConfigError, match=r"is not empty \(it has notes.txt\)"):
-        projects.create(NAME, into=tmp_path)
+        projects.require_empty(tmp_path)
     with pytest.raises(errors.ConfigError, match="is a file"):
-        projects.create(NAME, into=tmp_path / "notes.txt")
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+        projects.require_empty(tmp_path / "notes.txt")
+    projects.require_empty(tmp_path / "new")
 
 
-def test_arguments_that_belong_together(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    into = ["--into", str(tmp_path / "new")]
-    assert scripts.main(["new", NAME, "--data", str(table), *into]) == 2
+def test_arguments_that_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    visits().to_csv(tmp_path / "visits.csv", index=False)
+    data, into = ["--data", str(tmp_path / "visits.csv")], ["--into", str(tmp_path / "new")]
+    assert scripts.main(["new", NAME, *data, *into]) == 2
     assert "--data needs --target" in capsys.readouterr().err
     assert scripts.main(["new", NAME, "--target", "returns", *into]) == 2
     assert "name it with --data" in capsys.readouterr().err
-    assert scripts.main(["new", NAME, "--data", str(table), "--target", "return", *into]) == 1
+    assert scripts.main(["new", NAME, *data, "--target", "return", *into]) == 1
     assert "did you mean 'returns'?" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert scripts.main(["new", "Guests", *data, "--target", "returns", *into]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["visits.csv"], "nothing is left"
 
 
-# ------------------------------------------------------------------------------------------------------ what travels
-def test_nothing_of_the_template_or_its_example_is_left(rendered: projects.Files) -> None:
-    left = []
-    for path, file in rendered.items():
-        content = file.content.decode("utf-8", "replace")
-        names = content.replace("registered_model_name", "").replace("REGISTERED_MODEL_NAME", "").lower()
-        if "model_name" in names or "model-name" in names or "model_name" in path:
-            left.append(f"{path}: the template's name")
-        if found := projects.EXAMPLE_WORDS.search(content):
-            left.append(
-                f"{path}: {content[max(found.start() - 40, 0) : found.end() + 20]!r}: say it without the "
-                "example, or list the file in OF_THE_EXAMPLE of nbs/scaffold/projects.ipynb"
-            )
-    assert left == []
+# --------------------------------------------------------------------------------------------------- what is written
+def test_a_project_is_small(files: dict[str, str]) -> None:
+    assert len(files) + 1 <= 25, "with the wheel"
+    assert sum(text.count("\n") for text in files.values()) <= 2_500
+    assert not [path for path, text in files.items() if "project_name" in path + text]
 
 
-def test_no_word_of_the_code_is_the_name_of_a_project(rendered: projects.Files) -> None:
-    """What was called `model_name` for another reason than the package would be called after the project."""
-    words = re.compile(rf"(?<![\w.]){NAME}(: str|=(?!=))|\w\.{NAME}\b(?!/)")
-    found = [
-        f"{path}: {line.strip()}"
-        for path, file in rendered.items()
-        if path.endswith((".ipynb", ".py"))
-        for line in file.content.decode("utf-8").splitlines()
-        if words.search(line)
-    ]
-    assert found == []
+def test_every_file_is_one_of_its_language(files: dict[str, str]) -> None:
+    for path, text in files.items():
+        if path.endswith(".toml"):
+            assert tomllib.loads(text)["tool"]["model_name"]["schemas"] == f"{NAME}.schemas"
+        elif path.endswith(".ini"):
+            parser = configparser.ConfigParser(inline_comment_prefixes=("#",), interpolation=None)
+            parser.read_string(text)
+            assert parser["metadata"]["name"] == NAME
+        elif path.endswith((".yaml", ".yml")):
+            assert isinstance(yaml.safe_load(text), dict)
+        elif path.endswith(".ipynb"):
+            nbformat.validate(nbformat.reads(text, as_version=4))
 
 
-def test_what_makes_projects_stays_behind(rendered: projects.Files) -> None:
-    assert not [
-        path for path in rendered if "profiles" in path or path.startswith("template/") or "/projects.ipynb" in path
-    ]
-    assert "def new(" not in text(rendered, "nbs/scripts.ipynb")
-    for path in ("setup.py", "pyproject.toml", "MANIFEST.in", "tasks/checks.py", "tests/packaging/test_wheel.py"):
-        assert "template:" not in text(rendered, path), path
-    assert "scaffold.projects" not in text(rendered, "pyproject.toml")
-    assert {"nbs/runs/train.ipynb", "confs/train.yaml", "Makefile", ".ci/run", "tests/test_project.py"} <= set(rendered)
+def test_what_comes_from_the_table_is_written_as_a_literal(files: dict[str, str], table: tuple[Path, str]) -> None:
+    path, target = table
+    for verb in settings.verbs():
+        loaded = configs.load([_conf(files, verb, path.parent)], [])
+        if verb != "promote":
+            assert loaded.data["data"]["table"]["path"] == f"data/{path.name}"
+    module: dict[str, object] = {}
+    exec(compile(files[f"{NAME}/schemas.py"], "schemas.py", "exec"), module)
+    columns = pd.read_csv(path).columns
+    inputs, targets = module["InputsSchema"], module["TargetsSchema"]
+    assert targets.column_names() == [target]
+    declared = {*inputs.column_names(), inputs.index_name(), target} - {None}
+    assert declared == set(columns) - {"verdict"}
 
 
-def test_every_module_comes_along_whole(rendered: projects.Files) -> None:
-    for path, file in projects.template().items():
-        own = path in ("nbs/core/schemas.ipynb", "nbs/io/simulators.ipynb", "nbs/index.ipynb", "nbs/scripts.ipynb")
-        if (
-            not path.startswith("nbs/")
-            or not path.endswith(".ipynb")
-            or own
-            or path not in rendered
-            or "/guides/" in path
-        ):
-            continue
-        before, after = (
-            [
-                "".join(cell["source"])
-                for cell in json.loads(content)["cells"]
-                if "".join(cell["source"]).startswith("#| exp")
-            ]
-            for content in (file.content, rendered[path].content)
-        )
-        assert [projects.rename(source, NAME) for source in before] == after, path
+def _conf(files: dict[str, str], verb: str, folder: Path) -> str:
+    place = folder / f"{verb}.yaml"
+    place.write_text(files[f"confs/{verb}.yaml"], encoding="utf-8")
+    return str(place)
 
 
-def test_the_schema_says_what_was_seen(rendered: projects.Files) -> None:
-    cells = json.loads(rendered["nbs/core/schemas.ipynb"].content)["cells"]
-    prose = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    for column in visits():
-        assert f"**`{column}`" in prose
-    assert "**`verdict` gives the answer away**: each of its values" in prose
-    assert "Missing in" in prose.partition("**`class`**")[2].partition("\n\n")[0]
-    assert 'class_: Series[pd.CategoricalDtype] = pa.Field(isin=["first", "second"], nullable=True' in code
-    assert 'age_years: Series[int] = pa.Field(ge=0, metadata={"seen": (18, 89)}, alias="age (years)"' in code
-    assert code.count("guest_id: Index[str]") == 3
-    assert 'returns: Series[str] = pa.Field(isin=["no", "yes"]' in code
-    assert "prediction: Series[str]" in code
-    assert "verdict" not in code
+def test_the_project_is_in_the_form_that_its_tools_want(written: Path, tmp_path: Path) -> None:
+    ask(written, BIN / "ruff", "format", "--check", ".")
+    ask(written, BIN / "ruff", "check", ".")
+    shutil.copytree(written / "nbs", tmp_path / "nbs")
+    shutil.copy(written / "pyproject.toml", tmp_path)
+    ask(tmp_path, BIN / "nbdev-export")
+    ask(tmp_path, BIN / "ruff", "format", NAME)
+    for module in ("schemas.py", "models.py"):
+        assert (tmp_path / NAME / module).read_text("utf-8") == (written / NAME / module).read_text("utf-8")
+    ask(tmp_path, BIN / "jupyter", "nbconvert", "--to", "markdown", "--output-dir", ".", "--output", "README",
+        tmp_path / "nbs/index.ipynb")  # fmt: skip
+    assert (tmp_path / "README.md").read_text("utf-8") == (written / "README.md").read_text("utf-8")
 
 
-def test_columns_called_like_those_of_the_example_are_described_too(tmp_path: Path) -> None:
-    own = visits().rename(columns={"class": "casual", "2nd": "rental", "verdict": "cnt"})
-    own["month"] = [k % 12 + 1 for k in range(len(own))]
-    own.to_csv(tmp_path / "bikes.csv", index=False)
-    profile = profiles.profile(tmp_path / "bikes.csv", "returns").profile
-    record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/bikes.csv")
-    cells = json.loads(text(projects.render(projects.template(), record), "nbs/core/schemas.ipynb"))["cells"]
-    prose = " ".join(" ".join("".join(cell["source"]).split()) for cell in cells if cell["cell_type"] == "markdown")
-    for said in (
-        "The table is `bikes.csv`",
-        "**`casual`**: 2 different texts",
-        "**`rental`**: numbers",
-        "**`cnt` gives",
-    ):
-        assert said in prose
-    assert "Declared with both ends, since every number between" in prose
-    assert all("any-schema" not in cell["metadata"].get("tags", []) for cell in cells)
+def test_notebooks_are_clean(written: Path) -> None:
+    before = {path: path.read_text("utf-8") for path in (written / "nbs").glob("*.ipynb")}
+    ask(written, BIN / "nbdev-clean")
+    assert {path: path.read_text("utf-8") for path in before} == before
 
 
-def test_configurations_read_the_table(rendered: projects.Files) -> None:
-    assert 'KIND: CsvReader\n    path: "data/visits.csv"' in text(rendered, "confs/train.yaml")
-    assert "shuffle: true\n    stratify: true\n    test_size: 0.2" in text(rendered, "confs/train.yaml")
-    assert "data:" not in text(rendered, "confs/promote.yaml")
-    assert "/data/" in text(rendered, ".gitignore")
+def test_editors_know_what_may_stand_in_a_configuration(files: dict[str, str]) -> None:
+    schema = settings.MainSettings.model_json_schema()
+    for verb in settings.verbs():
+        text = files[f"confs/{verb}.yaml"]
+        assert text.startswith("# yaml-language-server: $schema=../.schemas/configuration.json\n")
+        data = yaml.safe_load(text)
+        jsonschema.validate(data, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(data | {"job": data["job"] | {"no_such_key": 1}}, schema)
+    assert "/.schemas/" not in files[".gitignore"]
+    assert ".schemas/" in files[".gitignore"]
+    assert ".schemas/configuration.json" in files["Makefile"]
 
 
-def test_the_first_threshold_is_the_answer_that_knows_nothing(rendered: projects.Files, table: Path) -> None:
-    assert "thresholds" not in text(rendered, "confs/evaluate.yaml"), "a classification has to beat the naive answer"
-    profile = profiles.profile(table, "2nd").profile
-    record = projects.Record(version="0.1.0", name=NAME, profile=profile, path="data/visits.csv")
-    configured = text(projects.render(projects.template(), record), "confs/evaluate.yaml")
-    assert "    r2_score: {threshold: 0.0, greater_is_better: true}" in configured
+# ----------------------------------------------------------------------------------------------------- configurations
+def profile_of(tmp_path: Path, table: pd.DataFrame, target: str) -> profiles.TableProfile:
+    table.to_csv(tmp_path / "t.csv", index=False)
+    return profiles.profile(tmp_path / "t.csv", target)
 
 
-def test_pages_that_stay_behind_are_not_linked(rendered: projects.Files) -> None:
-    listed = re.findall(r"(?m)^\s*- (\S+\.ipynb)$", text(rendered, "_quarto.yml"))
-    assert [page for page in listed if f"nbs/{page}" not in rendered] == []
-    assert "guides/start.ipynb" in listed
-    assert "nbs/guides/schedule.ipynb" in rendered
-    assert "nbs/guides/tune.ipynb" not in rendered, "it runs on the rows of the example"
-    files = {"nbs/a.ipynb", "nbs/guides/b.ipynb"}
-    said = "[one](a.ipynb), [two](guides/b.ipynb#part), [three](guides/c.ipynb), ![four](c.ipynb)"
-    kept = projects._without_lost_links("nbs/x.ipynb", said, files)
-    assert kept == "[one](a.ipynb), [two](guides/b.ipynb#part), three, ![four](c.ipynb)"
+def test_rows_without_a_time_are_drawn_with_the_labels_in_their_shares(tmp_path: Path) -> None:
+    files = projects.compose(NAME, profile_of(tmp_path, visits(), "returns"), "data/t.csv", "")
+    tune, train = (yaml.safe_load(files[f"confs/{verb}.yaml"])["job"] for verb in ("tune", "train"))
+    drawn = {"KIND": "TrainTestSplitter", "shuffle": True, "stratify": True, "test_size": 0.2}
+    assert train["splitter"] == tune["holdout"] == tune["splitter"] == drawn
+    assert "thresholds" not in files["confs/evaluate.yaml"], "a classification has to beat the naive answer"
 
 
-def test_without_a_table_it_is_the_example_under_another_name() -> None:
-    files = projects.render(projects.template(), projects.Record(version="0.1.0", name=NAME))
-    assert "class InputsSchema" in text(files, "nbs/core/schemas.ipynb")
-    assert "dteday" in text(files, "nbs/core/schemas.ipynb")
-    assert "tests/jobs/test_training.py" in files
-    assert f"from {NAME}.core import" in text(files, "tests/core/test_models.py")
-    assert not [path for path in files if "model_name" in path]
+def test_rows_with_a_time_are_tested_on_the_latest(tmp_path: Path) -> None:
+    files = projects.compose(NAME, profile_of(tmp_path, quoted(), f"target {MARKS}"), "data/t.csv", "")
+    tune, train = (yaml.safe_load(files[f"confs/{verb}.yaml"])["job"] for verb in ("tune", "train"))
+    assert train["splitter"] == tune["holdout"] == {"KIND": "TrainTestSplitter", "shuffle": False, "test_size": 0.2}
+    assert tune["splitter"] == {"KIND": "TimeSeriesSplitter", "n_splits": 3, "test_size": 0.1}
+    thresholds = yaml.safe_load(files["confs/evaluate.yaml"])["job"]["thresholds"]
+    assert thresholds == {"r2_score": {"threshold": 0.0, "greater_is_better": True}}
 
 
-def test_rendering_again_gives_the_same_files_without_the_table(rendered: projects.Files, tmp_path: Path) -> None:
-    (tmp_path / "record.json").write_bytes(rendered[projects.RECORD].content)
-    projects.render_again(tmp_path / "record.json", tmp_path / "again")
-    again = {
-        path.relative_to(tmp_path / "again").as_posix(): path
-        for path in (tmp_path / "again").rglob("*")
-        if path.is_file()
-    }
-    assert set(again) == set(rendered)
-    assert [name for name, path in again.items() if path.read_bytes() != rendered[name].content] == []
-    (tmp_path / "record.json").write_text("{}")
-    with pytest.raises(errors.ConfigError, match="does not say which template"):
-        projects.render_again(tmp_path / "record.json", tmp_path / "other")
+def test_the_reader_of_the_profile_is_that_of_every_job(tmp_path: Path) -> None:
+    visits().to_csv(tmp_path / "t.csv", index=False, sep=";", decimal=",", encoding="cp1252")
+    profile = profiles.profile(tmp_path / "t.csv", "returns")
+    files = projects.compose(NAME, profile, "data/t.csv", "")
+    for verb in ("tune", "train", "evaluate", "infer", "explain", "stream"):
+        data = yaml.safe_load(files[f"confs/{verb}.yaml"])["data"]
+        assert data == {"table": {**profile.reader, "path": "data/t.csv"}}
+    assert "data" not in yaml.safe_load(files["confs/promote.yaml"])
 
 
-# -------------------------------------------------------------------------------------------------------- from one end
-@pytest.fixture(scope="module")
-def project(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("projects") / NAME
-    said = projects.create(NAME, into=folder, data=table, target="returns")
-    assert said == folder
-    return folder
+# ------------------------------------------------------------------------------------------------------ what is asked
+def test_answers_change_what_is_written(tmp_path: Path) -> None:
+    visits().to_csv(tmp_path / "visits.csv", index=False)
+    words = ["new", NAME, "--data", str(tmp_path / "visits.csv"), "--target", "returns", "--into", str(tmp_path / NAME)]
+    done = CliRunner().invoke(scripts.cli, [*words, "--ask"], input="no\nyes\n", obj=tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "does it name the rows" in done.output
+    assert "is 'verdict' known when the answer is wanted?" in done.output
+    schema = (tmp_path / NAME / NAME / "schemas.py").read_text("utf-8")
+    assert "verdict: Series[" in schema
+    assert "Index[" not in schema
+    assert (tmp_path / NAME / "data/visits.csv").read_bytes() == (tmp_path / "visits.csv").read_bytes()
 
 
-def ask(folder: Path, *command: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=environment | {"PYTHONPATH": str(folder)}
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def test_what_is_said_about_a_new_project_fits_on_a_screen(table: tuple[Path, str]) -> None:
+    path, target = table
+    lines = list(projects.summary(NAME, profiles.profile(path, target)))
+    assert len(lines) <= 20
+    assert lines[0].startswith(f"{NAME}: ")
+    assert repr(target) in lines[0]
 
 
-def test_a_project_is_committed_clean_and_in_form(project: Path) -> None:
-    assert ask(project, "git", "status", "--porcelain") == ""
-    assert ask(project, "git", "log", "--format=%B").count("Template-Version: ") == 1
-    ask(project, sys.executable, "-m", "ruff", "check", ".")
-    ask(project, sys.executable, "-m", "ruff", "format", "--check", ".")
-    assert (project / "data/visits.csv").read_bytes() != b""
-    assert "data/visits.csv" not in ask(project, "git", "ls-files")
-    assert (project / NAME / "core/schemas.py").is_file()
-
-
-def test_the_schema_of_a_project_takes_its_table(project: Path) -> None:
-    code = (
-        f"from {NAME} import scripts; from {NAME}.core import schemas; "
-        "table = scripts.load_steps(['train'])[0].job.inputs.read(); "
-        "print(len(schemas.InputsSchema.check(table)), len(schemas.TargetsSchema.check(table)), schemas.task())"
-    )
-    assert ask(project, sys.executable, "-c", code).split() == ["400", "400", "classification"]
-
-
-def test_what_is_said_about_a_new_project(project: Path) -> None:
-    lines = list(projects.summary(project))
-    assert lines[0] == "guests: classification of 'returns' on 4 features, 400 rows of visits.csv"
-    assert lines[1].startswith("left out 'verdict': each of its values")
-    assert lines[-1].endswith("&& make run")
+# ------------------------------------------------------------------------------------------------- layout, as ruff does
+@pytest.mark.parametrize("length", [1, 30, 60, 90, 130])
+@pytest.mark.parametrize("quotes", ["", "'", '"', "'\""])
+def test_declarations_are_broken_as_ruff_does(length: int, quotes: str, tmp_path: Path) -> None:
+    labels = [f"{'x' * length}{quotes}{number}" for number in range(3)]
+    name = f"a{'b' * length}"
+    said = f"isin={json.dumps(labels)}, nullable=True, description={json.dumps(quotes)}"
+    field = f"    {name}: Series[str] = pa.Field({said})"
+    (tmp_path / "a.py").write_text(f"class A:\n{exports.lay_out(field)}\n")
+    ask(tmp_path, BIN / "ruff", "format", "--check", "--line-length", "120", "--isolated", "a.py")

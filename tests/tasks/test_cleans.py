@@ -61,6 +61,15 @@ def test_table_without_a_column_is_refused_by_name(table: Path) -> None:
         cleans.report(str(table), "", rows=20)
 
 
+def test_rows_whose_target_is_not_known_yet_are_checked_too(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.read_csv(table).drop(columns="cnt").to_csv(table, index=False)
+    assert cleans.report(str(table), str(tmp_path / "clean.csv"), rows=20) == 3
+    assert "10 rows, 3 of them" in capsys.readouterr().out
+    assert "cnt" not in pd.read_csv(tmp_path / "clean.csv")
+
+
 def test_store_is_only_removed_when_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mlflow.db").touch()
