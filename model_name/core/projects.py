@@ -205,7 +205,7 @@ def _make_importable(declaration: Declaration) -> None:
 # %% ../../nbs/core/projects.ipynb #c2ab1587
 def _tables(module: ModuleType) -> Tables:
     """Take the tables out of a project's module."""
-    from model_name.core.columns import Schema
+    from model_name.core.columns import Schema, role_of
 
     place = getattr(module, "__file__", None) or module.__name__
     if sys.modules.get(f"{PACKAGE}.core.schemas") in vars(module).values():
@@ -221,7 +221,8 @@ def _tables(module: ModuleType) -> Tables:
                 f"with from {PACKAGE}.core.columns import Schema"
             )
         try:
-            table.to_schema()
+            for column in table.to_schema().columns.values():
+                role_of(column)
         except errors.ConfigError as error:
             raise errors.ConfigError(f"{place}: {error}") from error
         except Exception as error:

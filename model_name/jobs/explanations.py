@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import attributions, errors, metrics, models, schemas
+from ..core import attributions, errors, features, metrics, models, schemas
 from ..io import datasets, registries
 from . import base, guards
 from ..utils import figures
@@ -323,6 +323,7 @@ class ExplanationsJob(base.Job):
         self, found: attributions.Attributions, values: pd.DataFrame, inputs: pd.DataFrame, importances: pd.DataFrame
     ) -> dict[str, Any]:
         """Draw what people look for; of several labels, the one that the values move most."""
+        inputs = features.derive(inputs)  # a derived column is drawn by its value, too
         output = int(np.abs(found.values).mean(axis=(0, 1)).argmax())
         of_one = pd.DataFrame(found.values[:, :, output], index=inputs.index, columns=list(found.features))
         scale = found.scale + (f" {found.labels[output]}" if found.labels else "")

@@ -16,6 +16,8 @@ from model_name.core import errors, projects
 ROOT = Path(__file__).parents[2]
 
 CHURN = """
+from typing import Optional
+
 import pandas as pd
 import pandera.pandas as pa
 import pandera.typing.pandas as papd
@@ -43,7 +45,7 @@ Targets = papd.DataFrame[TargetsSchema]
 
 class OutputsSchema(Schema):
     prediction: Series[bool] = pa.Field()
-    probability: Series[float] = pa.Field(alias="probability_.+", regex=True, ge=0, le=1)
+    probability: Optional[Series[float]] = pa.Field(alias="probability_.+", regex=True, ge=0, le=1)
 
 
 Outputs = papd.DataFrame[OutputsSchema]
@@ -136,7 +138,7 @@ def test_child_processes_work_for_the_same_project(tmp_path: Path) -> None:
 import subprocess, sys
 from model_name.core import schemas
 schemas.task()
-print(subprocess.run([sys.executable, "-c", {WHO!r}], cwd="/", capture_output=True, text=True).stdout)
+print(subprocess.run([sys.executable, "-c", {WHO!r}], cwd="/", capture_output=True, text=True).stdout, end="")
 """
     assert ask(code, folder) == CHURNS
 
@@ -232,10 +234,10 @@ def test_a_schema_that_imports_what_needs_it_is_told_so(tmp_path: Path) -> None:
 def test_another_package_of_the_name_is_refused(tmp_path: Path) -> None:
     folder = declare(tmp_path / "one")
     other = declare(tmp_path / "two", schemas=CHURN.replace("Exited", "Left"))
-    imported = f"import sys; sys.path.append({str(other)!r}); import churn\n"
+    imported = f"import sys; sys.path.insert(0, {str(other)!r}); import churn\n"
     done = python(imported + "from model_name.core import schemas; schemas.task()", folder)
     assert "this process has imported another 'churn'" in done.stderr
-    not_yet = f"import sys; sys.path.append({str(other)!r})\n"
+    not_yet = f"import sys; sys.path.insert(0, {str(other)!r})\n"
     assert ask(not_yet + WHO, folder) == CHURNS  # the project's own comes before an installed copy
 
 
@@ -366,10 +368,9 @@ except errors.ModelError as error:
     print(json.dumps(str(error).splitlines()))
 """
     lines = run(code, other, store=tmp_path)
-    assert lines[1:3] == [
-        "- InputsSchema: 'Age' is numeric (int64) to the model and numeric (float64) here",
-        "- InputsSchema: 'Country' is categorical (str) to the model and not declared here",
-    ]
+    assert lines[1] == "- InputsSchema: 'Age' is numeric (int64) to the model and numeric (float64) here"
+    assert lines[2].startswith("- InputsSchema: 'Country' is categorical (")
+    assert lines[2].endswith(") to the model and not declared here")
     assert len(lines) == 4
     quiet = f"{code}else:\n    print(json.dumps([]))\n"
     assert run(quiet, folder, store=tmp_path) == []
