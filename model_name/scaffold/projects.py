@@ -238,7 +238,7 @@ make lab     # JupyterLab; `make export` after an edit
 | | |
 | --- | --- |
 | `nbs/schemas.ipynb` | what each column holds, and which of them a model sees: read this first |
-| `nbs/models.ipynb` | models and metrics of your own |
+| `nbs/models.ipynb` | features, models and metrics of your own |
 | `confs/*.yaml` | what each job does, one file for each; editors complete them |
 | `{name}/` | exported from the notebooks: edit those, then `make export` |
 | `data/` | the table, and where it came from |

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from model_name import scripts, settings
-from model_name.core import errors, schemas
+from model_name.core import errors, features, schemas
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "project_name"
@@ -83,6 +83,10 @@ def test_a_missing_column_is_named(table: pd.DataFrame) -> None:
     with pytest.raises(errors.DataError) as caught:
         schemas.InputsSchema.check(table.drop(columns=first))
     assert first in str(caught.value)
+
+
+def test_features_are_of_the_row_unless_they_look_back(checked: pd.DataFrame) -> None:
+    features.check(features.declared(), checked.drop(columns=TARGET))
 
 
 # ----------------------------------------------------------------------------------------------- a moment of every job
