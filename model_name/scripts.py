@@ -853,9 +853,10 @@ def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
-        from model_name.io import osvariables
+        if sys.warnoptions:  # importing this module takes time, and most commands answer at once
+            from model_name.io import osvariables
 
-        osvariables.tolerate_warnings()
+            osvariables.tolerate_warnings()
         with _in_project() as here:
             cli.main(arguments, prog_name=program, standalone_mode=False, obj=here)
     except click.exceptions.Exit as stop:
