@@ -682,6 +682,10 @@ d = {
                 "model_name/core/projects.py",
             ),
             "model_name.core.projects.using": ("core/projects.html#using", "model_name/core/projects.py"),
+            "model_name.core.projects.working_directory": (
+                "core/projects.html#working_directory",
+                "model_name/core/projects.py",
+            ),
         },
         "model_name.core.rentals": {
             "model_name.core.rentals.InputsSchema": ("core/rentals.html#inputsschema", "model_name/core/rentals.py"),
@@ -1234,10 +1238,6 @@ d = {
             ),
             "model_name.io.osvariables._tracking_uri": (
                 "io/osvariables.html#_tracking_uri",
-                "model_name/io/osvariables.py",
-            ),
-            "model_name.io.osvariables._working_directory": (
-                "io/osvariables.html#_working_directory",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.check_experiment_name": (

@@ -877,7 +877,7 @@ def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
 @contextlib.contextmanager
 def _in_project() -> Iterator[Path]:
     """Work in the folder of the project; give the one that was the working directory before."""
-    here, declaration = Path.cwd(), projects.locate()
+    here, declaration = projects.working_directory(), projects.locate()
     with contextlib.chdir((declaration and declaration.folder) or here):
         yield here
 

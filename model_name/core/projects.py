@@ -10,6 +10,7 @@ __all__ = [
     "ALIASES",
     "Declaration",
     "read_declaration",
+    "working_directory",
     "locate",
     "Tables",
     "Project",
@@ -103,6 +104,21 @@ def read_declaration(folder: Path) -> Declaration | None:
     return Declaration(table["schemas"], table.get("features"), folder)
 
 
+# %% ../../nbs/core/projects.ipynb #c0de1001
+def working_directory() -> Path:
+    """Return the working directory, which somebody can have deleted.
+
+    Raises:
+        ConfigError: it does not exist any more.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise errors.ConfigError(
+            "the working directory does not exist any more: change to a folder that exists (cd), and start again"
+        ) from None
+
+
 # %% ../../nbs/core/projects.ipynb #0507b48a
 @functools.cache
 def locate() -> Declaration | None:
@@ -119,7 +135,7 @@ def locate() -> Declaration | None:
                 "name the folder of a project, or remove the variable"
             )
         return declaration
-    here = Path.cwd()
+    here = working_directory()
     for folder in (here, *here.parents):
         if declaration := read_declaration(folder):
             os.environ[VARIABLE] = str(folder)

@@ -51,19 +51,9 @@ PACKAGE = errors.__name__.partition(".")[0]
 """Name of this package. It is taken from an imported module, because in a notebook `__name__` is `__main__`."""
 
 
-def _working_directory() -> Path:
-    """Return the working directory, which somebody can have deleted."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        raise errors.ConfigError(
-            "the working directory does not exist any more: change to a folder that exists (cd), and start again"
-        ) from None
-
-
 def checkout() -> Path | None:
     """Return the root of the checkout of this project that the working directory is in, None outside of one."""
-    folder = _working_directory()
+    folder = projects.working_directory()
     return next((each for each in (folder, *folder.parents) if _is_checkout(each)), None)
 
 
@@ -81,7 +71,7 @@ def project_name() -> str:
 
 def workspace() -> Path:
     """Return the folder for what a run leaves behind: of the project, the checkout, or else the working directory."""
-    return own_project() or checkout() or Path.cwd()
+    return own_project() or checkout() or projects.working_directory()
 
 
 def project() -> Path:
