@@ -121,7 +121,10 @@ def _plain(values: pd.Series) -> "np.ndarray[Any, Any]":
 
 
 def _probabilities(outputs: schemas.Outputs, truth: "np.ndarray[Any, Any]") -> pd.DataFrame:
-    """Return the probabilities of outputs, one column a label in sorted order, named by it in the type of the truth."""
+    """Return the probabilities of outputs, one column per label in sorted order, named by it in the type of the truth.
+
+    A label that the model has never seen has the probability 0: that is what the model says about it.
+    """
     prefix = "probability_"
     labels: dict[str, Any]
     names = {str(name): str(name).removeprefix(prefix) for name in outputs.columns if str(name).startswith(prefix)}
@@ -130,7 +133,9 @@ def _probabilities(outputs: schemas.Outputs, truth: "np.ndarray[Any, Any]") -> p
     else:
         read = str if truth.dtype.kind in "OUST" else truth.dtype.type
         labels = {name: read(label) for name, label in names.items()}
-    return outputs[list(names)].rename(columns=labels).sort_index(axis="columns")
+    known = outputs[list(names)].rename(columns=labels)
+    unseen = [label for label in np.unique(truth) if names and label not in known]
+    return known.reindex(columns=[*known, *unseen], fill_value=0.0).sort_index(axis="columns")
 
 
 def _arguments(wants: set[str], labels: list[Any]) -> dict[str, Any]:

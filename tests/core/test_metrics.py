@@ -502,3 +502,17 @@ def test_a_rule_of_several_features_is_not_blamed_on_one(monkeypatch: pytest.Mon
     table = scored(monkeypatch, total, total)
     said = metrics.too_good(lambda given: given.sum(axis=1).to_frame("prediction"), inputs, table[["y"]], table)
     assert "; no feature carries it alone, the most 'part" in said
+
+
+def test_labels_that_the_model_has_never_seen_have_no_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Targets(schemas.Schema):
+        kind: Series[str] = pa.Field(isin=["a", "b", "late"])
+
+    monkeypatch.setattr(schemas, "TargetsSchema", Targets)
+    targets = pd.DataFrame({"kind": ["a", "b", "late", "late"]})
+    outputs = pd.DataFrame({"prediction": ["a", "b", "b", "b"], "probability_a": [1.0, 0, 0, 0]})
+    outputs["probability_b"] = [0.0, 1, 1, 1]
+    values = {each.name: each.value(targets, outputs) for each in metrics.default_metrics()}
+    assert values["balanced_accuracy_score"] == pytest.approx(2 / 3)
+    assert values["f1_score"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert 10 < values["log_loss"] < 40, "a certain answer that is wrong costs a lot, and not infinitely much"
