@@ -676,6 +676,7 @@ d = {
             "model_name.core.projects._unpack": ("core/projects.html#_unpack", "model_name/core/projects.py"),
             "model_name.core.projects.active": ("core/projects.html#active", "model_name/core/projects.py"),
             "model_name.core.projects.declared": ("core/projects.html#declared", "model_name/core/projects.py"),
+            "model_name.core.projects.forget": ("core/projects.html#forget", "model_name/core/projects.py"),
             "model_name.core.projects.locate": ("core/projects.html#locate", "model_name/core/projects.py"),
             "model_name.core.projects.read_declaration": (
                 "core/projects.html#read_declaration",

@@ -292,7 +292,7 @@ def _artifact(run_id: str, name: str) -> Path:
     return Path(str(uri).removeprefix("file://")) / name
 
 
-@pytest.mark.parametrize("name", ["figures/timeline.png", "training/seen_rows.npy"])
+@pytest.mark.parametrize("name", ["figures/timeline.png", "training/seen_rows.npz"])
 def test_an_artifact_that_was_edited(name: str, there: Path, tell: Tell) -> None:
     file = _artifact(first("train"), name)
     content = file.read_bytes()

@@ -232,7 +232,6 @@ def test_a_share_of_a_file_is_judged_by_its_rows(tmp_path: Path) -> None:
             "train.metrics: the metric 'accuracy_score' cannot be computed here",
         ),
         ([SEARCH | {"metric": {"KIND": "SklearnMetric", "name": "f1_score"}}], "tune.metric: the metric 'f1_score'"),
-        ([TRAIN | {"mlflow_service": {"registry_name": "a/b"}}], "train.mlflow_service.registry_name: 'a/b' cannot"),
         ([TRAIN | {"saver": {"KIND": "BuiltinSaver", "flavor": "sklern"}}], "train.saver.flavor: MLflow has no flavor"),
         ([TRAIN | {"inputs": {"KIND": "CsvReader", "path": "no.csv"}}], "train.targets: comes from the simulator"),
         (

@@ -17,6 +17,7 @@ __all__ = [
     "declared",
     "active",
     "using",
+    "forget",
     "Packed",
 ]
 
@@ -372,6 +373,13 @@ def using(project: Project | None) -> Iterator[None]:
         yield
     finally:
         _at_work.reset(token)
+
+
+# %% ../../nbs/core/projects.ipynb #f0960003
+def forget() -> None:
+    """Decide anew which project this process works for: for tests, and for pages that come one after another."""
+    locate.cache_clear()
+    _declared.cache_clear()
 
 
 # %% ../../nbs/core/projects.ipynb #cddef36c

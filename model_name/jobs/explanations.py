@@ -137,7 +137,8 @@ def _affordable(seconds_of: Callable[[int], float], count: int, budget: float) -
         fixed = seconds - per_sample * size
     if most <= budget or fixed + per_sample * count <= budget:
         return count, min(most, fixed + per_sample * count)
-    return max(1, int((budget - fixed) / per_sample) if per_sample else 1), fixed + per_sample * count
+    fitting = int((budget - fixed) / per_sample + 1e-9) if per_sample else 1  # 550 and not 549.999...
+    return max(1, fitting), fixed + per_sample * count
 
 
 def _stopwatch(model: models.Model, inputs: schemas.Inputs) -> Callable[[int], float]:
