@@ -798,16 +798,16 @@ d = {
                 "io/datasets.html#csvreader._tables",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.CsvReader.address": (
-                "io/datasets.html#csvreader.address",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.CsvReader.location": (
                 "io/datasets.html#csvreader.location",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.CsvReader.source": (
                 "io/datasets.html#csvreader.source",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.CsvReader.source_address": (
+                "io/datasets.html#csvreader.source_address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.CsvWriter": ("io/datasets.html#csvwriter", "model_name/io/datasets.py"),
@@ -824,10 +824,6 @@ d = {
                 "io/datasets.html#parquetreader._open",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.ParquetReader.address": (
-                "io/datasets.html#parquetreader.address",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.ParquetReader.location": (
                 "io/datasets.html#parquetreader.location",
                 "model_name/io/datasets.py",
@@ -836,17 +832,24 @@ d = {
                 "io/datasets.html#parquetreader.source",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.ParquetReader.source_address": (
+                "io/datasets.html#parquetreader.source_address",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.ParquetWriter": ("io/datasets.html#parquetwriter", "model_name/io/datasets.py"),
             "model_name.io.datasets.ParquetWriter._arrow_writer": (
                 "io/datasets.html#parquetwriter._arrow_writer",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.Reader": ("io/datasets.html#reader", "model_name/io/datasets.py"),
-            "model_name.io.datasets.Reader.address": ("io/datasets.html#reader.address", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.batches": ("io/datasets.html#reader.batches", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.lineage": ("io/datasets.html#reader.lineage", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.location": ("io/datasets.html#reader.location", "model_name/io/datasets.py"),
             "model_name.io.datasets.Reader.read": ("io/datasets.html#reader.read", "model_name/io/datasets.py"),
+            "model_name.io.datasets.Reader.source_address": (
+                "io/datasets.html#reader.source_address",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.SimulatedReader": ("io/datasets.html#simulatedreader", "model_name/io/datasets.py"),
             "model_name.io.datasets.SimulatedReader._simulated_hour": (
                 "io/datasets.html#simulatedreader._simulated_hour",
@@ -871,16 +874,16 @@ d = {
                 "io/datasets.html#sqlreader._table_or_query",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.SqlReader.address": (
-                "io/datasets.html#sqlreader.address",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.SqlReader.location": (
                 "io/datasets.html#sqlreader.location",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlReader.source": (
                 "io/datasets.html#sqlreader.source",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.SqlReader.source_address": (
+                "io/datasets.html#sqlreader.source_address",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.SqlWriter": ("io/datasets.html#sqlwriter", "model_name/io/datasets.py"),

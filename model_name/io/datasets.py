@@ -190,7 +190,7 @@ def _dataset_source(reader: "Reader") -> "DatasetSource":
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.exceptions import MlflowException
 
-    address = reader.address()
+    address = reader.source_address()
     facts = {"location": reader.location, "kind": reader.KIND}
     if address is None:
         return CodeDatasetSource(facts)
@@ -214,7 +214,7 @@ class Reader(abc.ABC, pdt.BaseModel):
     def location(self) -> str:
         """Where the rows come from, in words for messages and records, without credentials."""
 
-    def address(self) -> str | None:
+    def source_address(self) -> str | None:
         """Return where the rows come from as an address, without credentials; None if there is none."""
         return None
 
@@ -349,7 +349,7 @@ class ParquetReader(_ArrowReader):
         """The path, without credentials."""
         return without_secrets(self.path)
 
-    def address(self) -> str:
+    def source_address(self) -> str:
         """Return the address of the file, without credentials."""
         return _file_address(self.path)
 
@@ -485,7 +485,7 @@ class CsvReader(_ArrowReader):
         """The path, without credentials."""
         return without_secrets(self.path)
 
-    def address(self) -> str:
+    def source_address(self) -> str:
         """Return the address of the file, without credentials."""
         return _file_address(self.path)
 
@@ -691,7 +691,7 @@ class SqlReader(_ArrowReader):
         """The variable, and the table or query."""
         return f"${self.address_variable}, " + (f"table {self.table}" if self.table else f"query {self.query!r}")
 
-    def address(self) -> str | None:
+    def source_address(self) -> str | None:
         """Return the address of the database, without user and password."""
         import sqlalchemy as sa
 

