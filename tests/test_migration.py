@@ -113,7 +113,7 @@ job:
 
 @pytest.fixture
 def place(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of such a package: inputs and targets of five weeks apart, and one file a job in `confs`."""
+    """A folder of such a package: inputs and targets of five weeks apart, and one file per job in `confs`."""
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.setenv(name, f"sqlite:///{tmp_path.as_posix()}/mlflow.db")

@@ -110,7 +110,7 @@ def encoder(categorical: Any = None) -> Any:
 
 # %% ../../nbs/core/models.ipynb #abb32457
 def to_table(found: attributions.Attributions, index: pd.Index) -> schemas.SHAPValues:
-    """Lay out explanations: one column a feature, or a feature and label where there are several labels.
+    """Lay out explanations: one column per feature, or a feature and label where there are several labels.
 
     Where `<feature>_<label>` would name two columns (`size_1` with label `2`, `size` with label `1_2`), the features
     are in quotes.

@@ -68,7 +68,7 @@ if __name__ != "__main__":  # as in this notebook
 
 # %% ../../nbs/core/schemas.ipynb #79ce5d4c
 class SHAPValuesSchema(Schema):
-    """How much each feature moved each prediction: one column a feature, in the unit of the prediction."""
+    """How much each feature moved each prediction: one column per feature, in the unit of the prediction."""
 
     contribution: Series[float] = pa.Field(alias=".+", regex=True, description="Contribution of the feature.")
 

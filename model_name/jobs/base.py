@@ -393,7 +393,7 @@ def look_back(
 
 
 def history_tables(reader: "datasets.Reader | None") -> "Iterator[tuple[str, pd.DataFrame]]":
-    """Read the history as `read_history` does, for who wants to know what a run would read."""
+    """Read the history as `read_history` does, for callers that want to know what a run would read."""
     if reader is not None and features.looking_back():
         yield "history", reader.read()
 

@@ -59,7 +59,7 @@ class Scorer:
         self.past = [each.name for each in features.looking_back()]  # a record brings it along
         self.required += self.past
         self.limits: Any = None
-        self.example: schemas.Inputs | None = None  # of the inputs, for who wants to try out a model
+        self.example: schemas.Inputs | None = None  # of the inputs, for callers that try out a model
 
     def __call__(self, values: list[bytes | None]) -> list[streams.Answer]:
         """Answer each value: with the value of a record to produce, or with the reason why there is none."""
