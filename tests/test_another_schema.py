@@ -5,6 +5,7 @@ A project is a declaration of three tables over the installed library; what else
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -169,9 +170,11 @@ from model_name.core.columns import Schema
 
 
 def declare(place: Path, tables: dict[str, str]) -> Project:
-    """Write a project: its tables, and where they are."""
+    """Write a project: its tables, where they are, and the library's configuration of each job to begin with."""
     (place / "mine").mkdir(parents=True)
     (place / "confs").mkdir()
+    for verb in VERBS:
+        shutil.copy(ROOT / "confs" / f"{verb}.yaml", place / "confs")
     (place / "mine/__init__.py").write_text("", encoding="utf-8")
     (place / "mine/schemas.py").write_text(HEAD + "\n".join(tables.values()), encoding="utf-8")
     (place / "pyproject.toml").write_text('[tool.model_name]\nschemas = "mine.schemas"\n', encoding="utf-8")

@@ -198,6 +198,18 @@ def test_a_host_that_does_not_exist_and_a_password() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_proxy_that_was_set_before_is_not_used(
+    receiver: Any, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.status = 404
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port}")
+    with pytest.raises(errors.ServiceError, match="cannot be reached"):
+        services.MlflowService(tracking_uri="http://no-such-host.invalid").start()
+    monkeypatch.delenv("http_proxy")
+    with pytest.raises(errors.ServiceError, match="MLflow cannot open the experiment"):
+        services.MlflowService(tracking_uri=f"http://127.0.0.1:{receiver.server_port}", experiment_name="x").start()
+
+
 def test_a_web_server_that_is_not_mlflow(receiver: Any) -> None:
     receiver.status = 404
     with pytest.raises(errors.ServiceError, match="MLflow cannot open the experiment 'model_name'"):
