@@ -2126,6 +2126,7 @@ d = {
                 "io/streams.html#stream._wait_for_answers",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams.Stream._warn": ("io/streams.html#stream._warn", "model_name/io/streams.py"),
             "model_name.io.streams.Stream.run": ("io/streams.html#stream.run", "model_name/io/streams.py"),
             "model_name.io.streams.Stream.stop": ("io/streams.html#stream.stop", "model_name/io/streams.py"),
             "model_name.io.streams.TopicWatch": ("io/streams.html#topicwatch", "model_name/io/streams.py"),
@@ -2139,6 +2140,10 @@ d = {
             ),
             "model_name.io.streams.TopicWatch._failure": (
                 "io/streams.html#topicwatch._failure",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch._heard": (
+                "io/streams.html#topicwatch._heard",
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams.TopicWatch._take_in": (
