@@ -3094,6 +3094,10 @@ d = {
             "model_name.scaffold.forms._spellings": ("scaffold/forms.html#_spellings", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._symbols": ("scaffold/forms.html#_symbols", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._text": ("scaffold/forms.html#_text", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._unread_dates": (
+                "scaffold/forms.html#_unread_dates",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._with": ("scaffold/forms.html#_with", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._with_groups": (
                 "scaffold/forms.html#_with_groups",
@@ -3332,7 +3336,6 @@ d = {
                 "scaffold/profiles.html#_find_forms",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._from": ("scaffold/profiles.html#_from", "model_name/scaffold/profiles.py"),
             "model_name.scaffold.profiles._is_plain": (
                 "scaffold/profiles.html#_is_plain",
                 "model_name/scaffold/profiles.py",
@@ -3358,6 +3361,10 @@ d = {
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._open": ("scaffold/profiles.html#_open", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._pieces": (
+                "scaffold/profiles.html#_pieces",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._plain_name": (
                 "scaffold/profiles.html#_plain_name",
                 "model_name/scaffold/profiles.py",

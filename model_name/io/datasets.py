@@ -168,7 +168,7 @@ def _cast(location: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table.cast(schema)
     except pa.ArrowInvalid as error:
         raise errors.DataError(
-            f"{location}: a column of whole numbers has one that 64 bits cannot hold, or misses values and has a number "
+            f"{location}: a column of whole numbers has one that 64 bits cannot hold, or misses values and has one "
             f"that a float cannot hold: {error}; fill the gaps, or store the column as text"
         ) from error
 

@@ -626,7 +626,7 @@ def _text(labels: pd.Series, context: Context) -> Form:
         reading["missing"] = [*readings.USUAL_MISSING, *signs]
         notes.append(f"In it {_listed(signs)} stands for a missing value ({int(labels[signs].sum()):,} rows).")
         labels = labels.drop(signs)
-    notes += _mixture(labels, context.decimal)
+    notes += _mixture(labels, context.decimal) or _unread_dates(labels.index)
     spelt, note = _spellings(labels)
     if spelt:
         reading["labels"] = spelt
@@ -651,6 +651,26 @@ def _spellings(labels: pd.Series) -> tuple[list[str], str]:
         chosen,
         f"{_listed(example)} are one label, `{example[0]}`: labels that differ in nothing but case are the same.",
     )
+
+
+_MONTH: Final = (
+    r"(jan|ene|gen|feb|f[eé]v|m[aä]r|a[pvb]r|ma[iyj]|jui?n|giu|jui?l|lug|aug|ao[uû]|ago|sep|okt|oct|nov|de[czs]|dic)"
+)
+_LIKE_A_DATE: Final = re.compile(
+    r"\D*(\d{1,2}[./-]\d{1,2}[./-](\d\d|\d{4})|(19|20)\d\d[./-]\d{1,2}[./-]\d{1,2})([ ,T].*)?"
+    rf"|(19|20)\d\d[ /-]?[WQKT]\d{{1,2}}|{_MONTH}[^\W\d]{{0,6}}\.?[ /-]'?\d\d"
+    rf"|.*\b\d{{1,2}}\.? {_MONTH}[^\W\d]*\.? (19|20)\d\d\b.*",
+    re.IGNORECASE,
+)
+
+
+def _unread_dates(words: Iterable[str]) -> list[str]:
+    """Say so when texts look like dates, in a form that is not read or in several."""
+    words = list(words)
+    if len(words) < 2 or not all(map(_LIKE_A_DATE.fullmatch, words)):
+        return []
+    said = f"Its texts look like dates ({_listed(words)}), and stay texts, of which a new one says nothing: "
+    return [f"{said}write them in one form such as 2024-02-29, or declare theirs with `formats` in the configurations."]
 
 
 def _mixture(labels: pd.Series, decimal: str) -> list[str]:

@@ -151,9 +151,7 @@ def _text_reader(path: Path) -> datasets.CsvReader:
         start: bytes = file.read(2**18)
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
         _require_text(path, start, encoding)
-        encoding = encoding or next(
-            name for name in ("utf-8", "cp1252", "latin-1") if _is_text(name, _from(file, at=0))
-        )
+        encoding = encoding or next(name for name in ("utf-8", "cp1252", "latin-1") if _is_text(name, _pieces(file)))
     text = start.decode(encoding, errors="replace").removeprefix("\ufeff")
     whole_lines = text if len(start) < 2**18 else text.rpartition("\n")[0]
     rows = {mark: _rows(whole_lines, mark) for mark in ",;\t|"}
@@ -164,7 +162,7 @@ def _text_reader(path: Path) -> datasets.CsvReader:
 
 
 _NO_TEXT: Final = {
-    b"PK\x03\x04": "an Excel workbook or another ZIP archive: save the sheet as CSV, or take the table out of the archive",
+    b"PK\x03\x04": "an Excel workbook or another ZIP archive: save the sheet as CSV, or take the table out of it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV",
     b"\x1f\x8b": "compressed with gzip, which its name does not say: call it .csv.gz",
     b"SQLite format 3": "an SQLite database: save one of its tables as CSV or Parquet",
@@ -182,15 +180,15 @@ def _require_text(path: Path, start: bytes, encoding: str | None) -> None:
         raise errors.DataError(
             f"{path.name} looks like HTML, XML or JSON, and not like a table: save it as CSV or Parquet"
         )
-    if encoding is None and start.count(b"\0") > len(start) / 4 or start.startswith(b"\xff\xfe\0\0"):
+    if (encoding is None and start.count(b"\0") > len(start) / 4) or start.startswith(b"\xff\xfe\0\0"):
         raise errors.DataError(
             f"{path.name} is no text, or text in UTF-16 without a mark or in UTF-32: save it as CSV in UTF-8"
         )
 
 
-def _from(file: Any, at: int) -> Iterator[bytes]:
-    """Read a file in pieces."""
-    file.seek(at)
+def _pieces(file: Any) -> Iterator[bytes]:
+    """Read a file from its start, in pieces."""
+    file.seek(0)
     return iter(lambda: file.read(2**20), b"")
 
 

@@ -42,7 +42,11 @@ COLUMNS: dict[str, tuple[Any, dict[str, Any], Any]] = {  # by the first letter o
     "c": (pd.CategoricalDtype, {}, common_and_rare),
     "b": (bool, {}, lambda random, rows: random.random(rows) < 0.4),
     "m": (pd.BooleanDtype, {"nullable": True}, lambda random, rows: gaps(random.random(rows) < 0.4, random)),
-    "z": (pa.DateTime, {"metadata": {"zone": "Asia/Kolkata"}}, lambda random, rows: day(random, rows).tz_localize("UTC")),
+    "z": (
+        pa.DateTime,
+        {"metadata": {"zone": "Asia/Kolkata"}},
+        lambda random, rows: day(random, rows).tz_localize("UTC"),
+    ),
     "r": (str, {}, common_and_rare),
     "t": (str, {"nullable": True}, lambda random, rows: gaps(random.choice(["x", "y", "z", "1.0"], rows), random)),
     "n": (float, {"nullable": True}, lambda random, rows: gaps(random.normal(size=rows), random)),

@@ -501,7 +501,7 @@ def test_what_only_the_rare_label_has_is_a_leak_however_rare_it_is(share: float)
     assert set(leaks(table.assign(fraud=fraud), "fraud")) == {"chargeback_date"}
 
 
-# ------------------------------------------------------------------------------------------- newer rows of the same kind
+# ---------------------------------------------------------------------------------------- newer rows of the same kind
 @pytest.mark.parametrize(
     ("seen", "newer", "value"),
     [
@@ -605,3 +605,23 @@ def test_what_most_rows_of_the_rare_label_have_and_no_others_is_a_leak(filled: f
     table = pd.DataFrame({"chargeback_date": when.where(fraud & (random.random(4_000) < filled)), "fraud": fraud})
     table["often"] = when.where((fraud & (random.random(4_000) < 0.9)) | (random.random(4_000) < 0.05))
     assert set(leaks(table, "fraud")) == ({"chargeback_date"} if found else set())
+
+
+@pytest.mark.parametrize(
+    ("written", "alike"),
+    [
+        (["Jan-24", "Feb-24"], True),
+        (["2024-W05", "2024-W06"], True),
+        (["31. Januar 2024", "28. Februar 2024"], True),
+        (["31/12/2024", "2024-01-05", "15.03.2024"], True),
+        (["31/01/2024 01:05 +0100", "28/02/2024 11:30 +0100"], True),
+        (["10.0.0.1", "10.0.0.2"], False),
+        (["2024-01-31-001", "2024-01-31-002"], False),
+        (["pack 10", "pack 20"], False),
+        (["1.10.0", "1.2.0"], False),
+    ],
+)
+def test_dates_that_are_not_read_are_named(stored: Callable[..., Path], written: list[str], alike: bool) -> None:
+    found = profile(stored(people().assign(when=[written[k % len(written)] for k in range(ROWS)]))).named("when")
+    assert found.kind == "category"
+    assert any("look like dates" in note for note in found.notes) == alike
