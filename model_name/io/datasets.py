@@ -113,7 +113,7 @@ def _find(address: str, folders: bool = False) -> "tuple[AbstractFileSystem, str
 # %% ../../nbs/io/datasets.ipynb #06f4618a
 def _is_whole(kind: pa.DataType) -> bool:
     """Tell whether a type holds whole numbers alone: integers, and decimals without digits after the point."""
-    return pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale <= 0)
+    return bool(pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale <= 0))
 
 
 def _plain_type(kind: pa.DataType, gaps: bool) -> pa.DataType:
