@@ -7,11 +7,11 @@ WITHOUT_A_FOLDER = """
 from numba.core import caching
 caching.CacheImpl._locator_classes = []  # what numba is left with when it can write neither here nor there
 import numpy as np
-from model_name.core import kernels
-nodes = np.zeros(1, kernels.NODE)
+from model_name.core import trees
+nodes = np.zeros(1, trees.NODE)
 nodes["column"] = -1
 values, shares = np.ones((1, 1)), np.ones((2, 2))
-found = kernels.walk(
+found = trees.tree_shap(
     nodes, values, np.zeros((1, 8), np.uint32), np.zeros(1, np.int64), np.zeros((3, 1), np.int16),
     np.zeros((2, 1), np.int16), 1, shares, 1,
 )

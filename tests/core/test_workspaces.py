@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from model_name.core import errors, projects
+from model_name.core import errors, workspaces
 
 ROOT = Path(__file__).parents[2]
 
@@ -192,9 +191,9 @@ WRONG = {
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let this process decide anew which project it works for, and forget it afterwards."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(projects, "locate", functools.cache(projects.locate.__wrapped__))
-    monkeypatch.setattr(projects, "_declared", functools.cache(projects._declared.__wrapped__))
-    monkeypatch.setenv(projects.VARIABLE, "")
+    monkeypatch.setattr(workspaces, "locate", functools.cache(workspaces.locate.__wrapped__))
+    monkeypatch.setattr(workspaces, "_declared", functools.cache(workspaces._declared.__wrapped__))
+    monkeypatch.setenv(workspaces.VARIABLE, "")
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "churn"]:
         del sys.modules[name]
@@ -210,11 +209,11 @@ def test_what_is_wrong_with_a_project_is_said(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(errors.ConfigError) as caught:
-        projects.declared()
+        workspaces.declared()
     assert message in str(caught.value)
     assert str(folder) in str(caught.value) or variables
     with pytest.raises(errors.ConfigError):
-        projects.declared()  # and nothing half-decided is left
+        workspaces.declared()  # and nothing half-decided is left
 
 
 def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
@@ -246,7 +245,9 @@ TRAIN = """
 import json, sys
 import mlflow, numpy as np, pandas as pd
 from model_name.core import features, models, schemas
-from model_name.io import registries, services
+from model_name.io import registries
+from model_name.io import services
+from model_name.io import stores
 from model_name.utils import signers
 import churn.models
 
@@ -276,11 +277,13 @@ print(json.dumps([saved.model_uri, registries.pip_requirements(model)]))
 LOAD = """
 import json, sys
 import numpy as np, pandas as pd
-from model_name.core import projects, schemas
+from model_name.core import schemas
+from model_name.core import workspaces
+from model_name.core import packing
 from model_name.io import registries
 table, wanted = (pd.read_parquet(f"{sys.argv[1]}/{name}.parquet") for name in ("table", "outputs"))
 adapter = registries.CustomLoader().load(sys.argv[2])
-with projects.using(adapter.project):
+with workspaces.using(adapter.project):
     inputs = schemas.InputsSchema.check(table)
 answers = adapter.predict(inputs)
 quick = adapter.predictor()(inputs)
@@ -333,14 +336,16 @@ def test_two_models_of_two_projects_in_two_threads(tmp_path: Path) -> None:
 import json
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pandas as pd
-from model_name.core import projects, schemas
+from model_name.core import schemas
+from model_name.core import workspaces
+from model_name.core import packing
 from model_name.io import registries
 loaded = [(registries.CustomLoader().load(uri), pd.read_parquet(f"{{place}}/table.parquet"),
            pd.read_parquet(f"{{place}}/outputs.parquet")) for place, uri in {places!r}]
 assert loaded[0][0].project.digest != loaded[1][0].project.digest
 def same(number):
     adapter, table, wanted = loaded[number % 2]
-    with projects.using(adapter.project):
+    with workspaces.using(adapter.project):
         inputs = schemas.InputsSchema.check(table)
     columns = ["prediction", "probability_True"]
     answers = adapter.predict(inputs)

@@ -21,12 +21,12 @@ import loguru
 import pytest
 from hypothesis import given, settings
 from mlflow.entities import Run
-
 from model_name.core import errors
-from model_name.io import notebooks, secrets, services
+from model_name.execution import executors, kernels, terminals
+from model_name.io import redaction, services, stores
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="uses the signals of POSIX systems")
-QUIET = notebooks.PapermillExecutor(show_log=False, show_progress=False)
+QUIET = executors.PapermillExecutor(show_log=False, show_progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> services.MlflowService:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> services.MlflowService:
+def redirect_outputs(tmp_path: Path) -> services.MlflowService:
     """A store that nobody has made, for notebooks without runs."""
     return services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/none.db")
 
@@ -116,13 +116,13 @@ def test_a_notebook_with_a_run(
         f"""
         from IPython.display import display
         for summary in ("first", "last"):
-            record = {{"summary": summary, "config": config, "notebook": os.environ[services.NOTEBOOK_VARIABLE]}}
-            display({{{services.RECORD_MIME!r}: record, "text/plain": summary}}, raw=True)
+            record = {{"summary": summary, "config": config, "notebook": os.environ[stores.NOTEBOOK_VARIABLE]}}
+            display({{{stores.RECORD_MIME!r}: record, "text/plain": summary}}, raw=True)
         """,
     )
     before, environment = source.read_bytes(), dict(os.environ)
     destination = tmp_path / "new" / "folder" / "train {1}.ipynb"
-    executor = notebooks.PapermillExecutor(show_progress=True)
+    executor = executors.PapermillExecutor(show_progress=True)
     execution = executor.execute(source, {"config": configuration}, destination, service)
 
     assert (execution.error, execution.notebook) == (None, destination)
@@ -153,7 +153,7 @@ def test_a_notebook_with_a_run(
 @settings(deadline=None)
 @given(st.text())
 def test_a_text_goes_in_as_it_is(value: str) -> None:
-    notebooks._papermill()
+    executors._papermill()
     from papermill.translators import PythonTranslator
 
     (statement,) = ast.parse(PythonTranslator.codify({"config": value})).body
@@ -162,11 +162,11 @@ def test_a_text_goes_in_as_it_is(value: str) -> None:
 
 
 def test_importing_papermill_leaves_no_trace() -> None:
-    notebooks._papermill()
+    executors._papermill()
     assert sys.modules.get("rfc3987_syntax", "absent") is not None
-    with notebooks._hidden("json"):
+    with terminals.hidden("json"):
         assert sys.modules["json"] is json
-    with notebooks._hidden("no_such_module"), pytest.raises(ModuleNotFoundError):
+    with terminals.hidden("no_such_module"), pytest.raises(ModuleNotFoundError):
         __import__("no_such_module")
     assert "no_such_module" not in sys.modules
 
@@ -175,7 +175,7 @@ def test_importing_papermill_leaves_no_trace() -> None:
 @pytest.fixture
 def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the start of a kernel an error."""
-    monkeypatch.setattr(notebooks._Kernel, "launch", lambda self: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(kernels.Kernel, "launch", lambda self: pytest.fail("a kernel was started"))
 
 
 @pytest.mark.usefixtures("no_kernel")
@@ -242,7 +242,7 @@ def test_a_gate_leaves_its_run_finished(service: services.MlflowService, tmp_pat
     refusal = f"""
     from IPython.display import display
     from model_name.core import errors
-    display({{{services.RECORD_MIME!r}: {{"refusals": ["r2"]}}}}, raw=True)
+    display({{{stores.RECORD_MIME!r}: {{"refusals": ["r2"]}}}}, raw=True)
     raise errors.GateError("r2 0.79 < 0.80\\nrmse 90 > 80")
     """
     source = write(tmp_path / "evaluate.ipynb", run_cell(service), refusal)
@@ -284,7 +284,7 @@ def test_failures_that_are_not_exceptions_of_a_cell(
     ],
 )
 def test_an_error_keeps_its_class(ename: str, evalue: str, kind: type, message: str) -> None:
-    error = notebooks._failure(ename, evalue, 4, Path("a.ipynb"), "")
+    error = executors._failure(ename, evalue, 4, Path("a.ipynb"), "")
     assert (type(error), str(error)) == (kind, message)
 
 
@@ -299,7 +299,7 @@ def test_the_command_that_opens_a_notebook(
     path: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert notebooks.reopen_command(tmp_path / path) == command
+    assert executors.reopen_command(tmp_path / path) == command
 
 
 def test_a_failed_notebook_fails_in_the_same_way_when_it_is_opened_again(
@@ -310,8 +310,8 @@ def test_a_failed_notebook_fails_in_the_same_way_when_it_is_opened_again(
     read = """
     import json
     from pathlib import Path
-    from model_name.io import secrets
-    found = json.loads(secrets.unseal(config))
+    from model_name.io import redaction
+    found = json.loads(redaction.unseal(config))
     raise ValueError(f"{Path(found['path']).read_text().split()} for {len(found['password'])} letters")
     """
     source = write(tmp_path / "train.ipynb", read)
@@ -324,7 +324,7 @@ def test_a_failed_notebook_fails_in_the_same_way_when_it_is_opened_again(
     assert command == "jupyter lab out/1/train.ipynb"
 
     nbconvert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout", command.split()[-1]]
-    without = {name: value for name, value in os.environ.items() if name != services.NOTEBOOK_VARIABLE}
+    without = {name: value for name, value in os.environ.items() if name != stores.NOTEBOOK_VARIABLE}
     again = subprocess.run(nbconvert, env=without | secret, capture_output=True, text=True)
     assert again.returncode == 1
     assert ": ['a', '1'] for 9 letters" in again.stderr
@@ -381,7 +381,7 @@ def test_a_kernel_that_does_not_start(
 ) -> None:
     pids = tmp_path / "pids"
     monkeypatch.setattr(sys, "executable", script(tmp_path / "python", f"echo $$ >> {pids}", line))
-    executor = notebooks.PapermillExecutor(show_log=False, show_progress=False, start_timeout=5.0)
+    executor = executors.PapermillExecutor(show_log=False, show_progress=False, start_timeout=5.0)
     with pytest.raises(errors.NotebookError, match=re.escape(message)):
         executor.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out" / "out.ipynb", elsewhere)
     assert list((tmp_path / "out").iterdir()) == []
@@ -400,10 +400,14 @@ def alive(pid: int) -> bool:
 MANY = """
 import sys
 from pathlib import Path
-from model_name.io import notebooks, services
+from model_name.execution import executors
+from model_name.execution import terminals
+from model_name.execution import kernels
+from model_name.io import services
+from model_name.io import stores
 source, destination, uri = sys.argv[1:]
 service = services.MlflowService(tracking_uri=uri, experiment_name="tests")
-done = notebooks.PapermillExecutor(show_log=False).execute(Path(source), {}, Path(destination), service)
+done = executors.PapermillExecutor(show_log=False).execute(Path(source), {}, Path(destination), service)
 sys.exit(str(done.error) if done.error else 0)
 """
 
@@ -430,11 +434,16 @@ def test_six_commands_at_the_same_moment_on_a_store_that_nobody_has_made(tmp_pat
 PARENT = """
 import sys
 from pathlib import Path
-from model_name.io import notebooks, secrets, services
+from model_name.execution import executors
+from model_name.execution import terminals
+from model_name.execution import kernels
+from model_name.io import redaction
+from model_name.io import services
+from model_name.io import stores
 source, destination, uri = sys.argv[1:]
 service = services.MlflowService(tracking_uri=uri, experiment_name="tests")
 try:
-    notebooks.PapermillExecutor().execute(Path(source), {"config": "{}"}, Path(destination), service)
+    executors.PapermillExecutor().execute(Path(source), {"config": "{}"}, Path(destination), service)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -476,7 +485,7 @@ def test_an_interruption_ends_everything(number: int, service: services.MlflowSe
 def test_a_cell_cannot_refuse_an_interruption(
     stubborn: str, elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebooks, "_INTERRUPT_SECONDS", (0.2,))
+    monkeypatch.setattr(kernels, "_INTERRUPT_SECONDS", (0.2,))
     source = write(
         tmp_path / "train.ipynb", "import os, signal, threading", stubborn.format(pid=os.getpid()), "print('never')"
     )
@@ -492,7 +501,7 @@ def test_a_cell_cannot_refuse_an_interruption(
 def test_an_interruption_while_the_kernel_starts(
     moment: str, elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, interrupted = notebooks._kernel_manager, threading.Event()
+    make, interrupted = kernels._kernel_manager, threading.Event()
 
     def make_later(folder: Path) -> Any:
         assert interrupted.wait(60), "the process that starts did not interrupt this one"
@@ -501,9 +510,9 @@ def test_an_interruption_while_the_kernel_starts(
     start = script(tmp_path / "python", f"echo $$ > {tmp_path}/pid", "kill -INT $PPID", "exec sleep 600")
     monkeypatch.setattr(sys, "executable", start)
     if moment == "before":  # as on a machine that is busy: nobody manages the kernel yet
-        monkeypatch.setattr(notebooks, "_kernel_manager", make_later)
-        hear = notebooks._Kernel.interrupt
-        monkeypatch.setattr(notebooks._Kernel, "interrupt", lambda kernel: (hear(kernel), interrupted.set()))
+        monkeypatch.setattr(kernels, "_kernel_manager", make_later)
+        hear = kernels.Kernel.interrupt
+        monkeypatch.setattr(kernels.Kernel, "interrupt", lambda kernel: (hear(kernel), interrupted.set()))
     with pytest.raises(KeyboardInterrupt):
         QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
     assert not alive(int((tmp_path / "pid").read_text()))
@@ -512,8 +521,8 @@ def test_an_interruption_while_the_kernel_starts(
 
 @posix
 def test_the_second_interruption_is_obeyed_at_once() -> None:
-    kernel = notebooks._Kernel({}, 1)
-    with notebooks._interrupting(kernel):
+    kernel = kernels.Kernel({}, 1)
+    with kernels.interrupting(kernel):
         signal.raise_signal(signal.SIGINT)
         assert kernel.interrupted
         with pytest.raises(KeyboardInterrupt):
@@ -551,7 +560,7 @@ def test_a_job_that_ends_by_itself_is_only_asked(number: int, service: services.
 def test_a_job_that_does_not_end_by_itself_is_interrupted(
     elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notebooks, "_INTERRUPT_SECONDS", (0.2,))
+    monkeypatch.setattr(kernels, "_INTERRUPT_SECONDS", (0.2,))
     first = f"__import__('os').kill({os.getpid()}, signal.SIGTERM); told.wait(); "
     source = write(tmp_path / "train.ipynb", STOPS_BY_ITSELF.format(first=first) * 2, "print('never')")
     with pytest.raises(KeyboardInterrupt):
@@ -565,7 +574,7 @@ def test_sigterm_where_sigint_is_ignored(isolated: bool, elsewhere: services.Mlf
     """As under nohup: the kernel is interrupted all the same, and needs not be killed."""
     source = write(tmp_path / "train.ipynb", f"import os, time; os.kill({os.getpid()}, 15); time.sleep(600)")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    executor = notebooks.PapermillExecutor(show_log=False, show_progress=False, isolated=isolated)
+    executor = executors.PapermillExecutor(show_log=False, show_progress=False, isolated=isolated)
     with pytest.raises(KeyboardInterrupt):
         executor.execute(source, {}, tmp_path / "out.ipynb", elsewhere)
     assert "KeyboardInterrupt" in [
@@ -596,8 +605,8 @@ def test_a_signal_in_another_thread_wakes_the_one_that_waits(elsewhere: services
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        kernel = notebooks._Kernel({}, 1)
-        with notebooks._interrupting(kernel):
+        kernel = kernels.Kernel({}, 1)
+        with kernels.interrupting(kernel):
             signal.raise_signal(signal.SIGTERM)
         assert not kernel.interrupted
     finally:
@@ -606,7 +615,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 # ------------------------------------------------------------------------------------------- stores, disks, terminals
 def test_a_server_that_is_gone_does_not_hide_the_result(tmp_path: Path, warned: list[str]) -> None:
-    show = f"from IPython.display import display\ndisplay({{{services.RECORD_MIME!r}: {{'version': 3}}}}, raw=True)"
+    show = f"from IPython.display import display\ndisplay({{{stores.RECORD_MIME!r}: {{'version': 3}}}}, raw=True)"
     source = write(tmp_path / "train.ipynb", show)
     gone = services.MlflowService(tracking_uri="http://127.0.0.1:9", experiment_name="tests")
     execution = QUIET.execute(source, {}, tmp_path / "out.ipynb", gone)
@@ -619,7 +628,7 @@ def test_a_server_that_is_gone_does_not_hide_the_result(tmp_path: Path, warned: 
 def test_a_disk_that_fills_up(
     elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notebooks._papermill()
+    executors._papermill()
     from papermill import engines
 
     def full(notebook: Any, path: str) -> None:
@@ -642,15 +651,15 @@ def test_a_page_that_cannot_be_written_is_a_warning(
     assert "out.ipynb is not rendered as HTML: " in warning
 
 
-def terminal(log: bool, progress: bool) -> notebooks._Terminal:
-    terminal = notebooks._Terminal("train", secrets.Scrubber(), log=log, progress=progress)
+def terminal(log: bool, progress: bool) -> terminals.Terminal:
+    terminal = terminals.Terminal("train", redaction.Scrubber(), log=log, progress=progress)
     terminal.start(2)
     return terminal
 
 
 @pytest.mark.parametrize("make", [lambda: terminal(True, False), lambda: terminal(True, True)])
 def test_the_log_is_shown_by_whole_lines(
-    make: Callable[[], notebooks._Terminal], capsys: pytest.CaptureFixture[str]
+    make: Callable[[], terminals.Terminal], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = make()
     for part in ["\x1b[32mre", "ad\x1b[0m\n10%\r50%\r100%\r\n", "\nlast"]:
@@ -671,9 +680,9 @@ def test_progress_is_for_terminals(columns: int | None, shown: bool, tmp_path: P
     import termios
 
     code = (
-        "from model_name.io import notebooks, secrets; import sys\n"
+        "from model_name.execution import terminals; from model_name.io import redaction; import sys\n"
         "shown = sys.stderr.isatty()\n"
-        "terminal = notebooks._Terminal('train', secrets.Scrubber(), log=True, progress=shown)\n"
+        "terminal = terminals.Terminal('train', redaction.Scrubber(), log=True, progress=shown)\n"
         "terminal.start(3); terminal.cell(); terminal.write('read 3 rows\\n'); terminal.cell(); terminal.close()"
     )
     ours, theirs = pty.openpty()

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
-from model_name.io import pages
+from model_name.execution import pages
 
 SVG = "<svg><circle r='1'/></svg>"
 PIXEL = base64.b64encode(b"\x89PNG a picture").decode()

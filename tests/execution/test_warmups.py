@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from model_name.execution import executors, warmups
+from model_name.io import services
 
-from model_name.io import kernels, notebooks, services
-
-pytestmark = pytest.mark.skipif(not kernels.can_fork(), reason="kernels are forked on Linux only")
+pytestmark = pytest.mark.skipif(not warmups.can_fork(), reason="kernels are forked on Linux only")
 TELL = """
 import json, os, random, sys, threading
 import numpy as np
@@ -36,7 +36,7 @@ def write(path: Path, *cells: str) -> Path:
 
 def told(folder: Path, isolated: bool = False) -> dict[str, object]:
     """Run a notebook that tells about its process."""
-    executor = notebooks.PapermillExecutor(show_log=False, show_progress=False, isolated=isolated)
+    executor = executors.PapermillExecutor(show_log=False, show_progress=False, isolated=isolated)
     nowhere = services.MlflowService(tracking_uri=f"sqlite:///{folder.as_posix()}/none.db")
     done = executor.execute(write(folder / "tell.ipynb", TELL), {}, folder / "done.ipynb", nowhere)
     assert done.error is None
@@ -66,7 +66,7 @@ def test_isolated_notebooks_have_a_fresh_interpreter(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_nobody_wants_any_more_ends_before_it_begins() -> None:
-    warm = kernels.WarmPython(["json"])
+    warm = warmups.ForkServer(["json"])
     with tempfile.TemporaryFile() as stderr:
         unwanted = warm.fork([], dict(os.environ), stderr.fileno())
         unwanted.kill()
@@ -80,9 +80,9 @@ def test_modules_that_start_threads_are_refused(tmp_path: Path, monkeypatch: pyt
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    warm = kernels.WarmPython(["threading_module"])
+    warm = warmups.ForkServer(["threading_module"])
     warm.process.wait(timeout=120)
-    assert "importing threading_module started threads" in warm.last_words()
+    assert "importing threading_module started threads" in warm.stderr_tail()
     warm.stop()
 
 
@@ -93,9 +93,10 @@ def test_no_process_outlives_a_killed_command(isolated: bool, tmp_path: Path) ->
         "print('pids', os.getppid(), os.getpid(), child.pid, file=sys.stderr); time.sleep(600)"
     )
     parent = (
-        "import sys; from pathlib import Path; from model_name.io import notebooks, services\n"
+        "import sys; from pathlib import Path\n"
+        "from model_name.execution import executors; from model_name.io import services\n"
         "nowhere = services.MlflowService(tracking_uri='sqlite:///none.db')\n"
-        f"executor = notebooks.PapermillExecutor(isolated={isolated})\n"
+        f"executor = executors.PapermillExecutor(isolated={isolated})\n"
         "executor.execute(Path('wait.ipynb'), {}, Path('done.ipynb').absolute(), nowhere)"
     )
     write(tmp_path / "wait.ipynb", wait)
@@ -120,14 +121,14 @@ def runs(pid: int) -> bool:
 
 def test_starts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    places = [kernels.take_turn() for _ in range(max(2, os.cpu_count() or 1))]
+    places = [warmups.acquire_slot() for _ in range(max(2, os.cpu_count() or 1))]
     assert None not in places
-    assert kernels.take_turn() is None
+    assert warmups.acquire_slot() is None
     waits: list[int] = []
 
     def make_room() -> None:
         waits.append(1)
         places[0].release()
 
-    assert kernels.take_turn(make_room) is not None
+    assert warmups.acquire_slot(make_room) is not None
     assert waits == [1]

@@ -11,10 +11,9 @@ import pandas as pd
 import pandera.pandas as pa
 import pytest
 from matplotlib.figure import Figure
-from pandera.typing.pandas import Series
-
 from model_name.core import errors, schemas
-from model_name.utils import figures
+from model_name.figures import canvas, monitoring, scores, searches
+from pandera.typing.pandas import Series
 
 LABELS: dict[str, list[Any]] = {
     "texts": ["rain", "sun", "mist"],
@@ -23,10 +22,10 @@ LABELS: dict[str, list[Any]] = {
     "dates": [pd.Timestamp("2024-02-29"), pd.Timestamp("2024-03-01")],
 }
 SCORED: list[Callable[[pd.DataFrame], Figure]] = [
-    figures.predicted_and_actual,
-    figures.residuals,
-    figures.timeline,
-    figures.confusion,
+    scores.predicted_and_actual,
+    scores.residuals,
+    scores.timeline,
+    scores.confusion,
 ]
 
 
@@ -71,7 +70,7 @@ def test_many_rows_are_represented_by_some_and_that_is_said(draw: Callable[[pd.D
     assert "drawn at random" not in words(draw(numbers(5_000)))
 
 
-@pytest.mark.parametrize("draw", [figures.predicted_and_actual, figures.timeline, figures.confusion])
+@pytest.mark.parametrize("draw", [scores.predicted_and_actual, scores.timeline, scores.confusion])
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_of_any_type_are_drawn(draw: Callable[[pd.DataFrame], Figure], kind: str) -> None:
     for scored in (labels(kind), labels(kind).head(1)):
@@ -81,9 +80,9 @@ def test_labels_of_any_type_are_drawn(draw: Callable[[pd.DataFrame], Figure], ki
 
 def test_category_columns_are_drawn_as_their_values() -> None:
     scored = labels("texts").astype("category")
-    assert png(figures.confusion(scored)) == png(figures.confusion(labels("texts")))
-    assert len(png(figures.timeline(scored))) > 1_000
-    assert len(png(figures.distribution(scored["prediction"]))) > 1_000
+    assert png(scores.confusion(scored)) == png(scores.confusion(labels("texts")))
+    assert len(png(scores.timeline(scored))) > 1_000
+    assert len(png(scores.distribution(scored["prediction"]))) > 1_000
 
 
 @pytest.mark.parametrize("draw", SCORED)
@@ -106,45 +105,45 @@ def test_rows_with_missing_values_are_counted(draw: Callable[[pd.DataFrame], Fig
 
 def test_titles_tell_what_is_seen() -> None:
     scored = pd.DataFrame({"rides": [10.0, 20.0, 30.0], "prediction": [11.0, 22.0, 33.0]})
-    assert "3 rows: half of them within 2 of the truth" in words(figures.predicted_and_actual(scored))
-    assert "2 too high on average" in words(figures.residuals(scored))
-    assert "2 too low on average" in words(figures.residuals(scored.assign(prediction=scored["rides"] - 2)))
-    assert "the last 2 of 3 rows" in words(figures.timeline(scored, rows=2))
+    assert "3 rows: half of them within 2 of the truth" in words(scores.predicted_and_actual(scored))
+    assert "2 too high on average" in words(scores.residuals(scored))
+    assert "2 too low on average" in words(scores.residuals(scored.assign(prediction=scored["rides"] - 2)))
+    assert "the last 2 of 3 rows" in words(scores.timeline(scored, rows=2))
     three = pd.DataFrame({"target": ["a", "a", "b", "b"], "prediction": ["a", "a", "b", "a"]})
-    assert "75 % are right" in words(figures.confusion(three))
-    assert "half between 15 and 25" in words(figures.distribution(scored["rides"]))
-    assert "most often a (75 %)" in words(figures.distribution(three["prediction"]))
+    assert "75 % are right" in words(scores.confusion(three))
+    assert "half between 15 and 25" in words(scores.distribution(scored["rides"]))
+    assert "most often a (75 %)" in words(scores.distribution(three["prediction"]))
 
 
 def test_the_matrix_holds_shares_of_each_actual_label() -> None:
     scored = pd.DataFrame(
         {"target": [10, 10, 10, 10, 2, 2], "prediction": [10, 10, 10, 2, 2, 2]}, index=[7, 7, 7, 8, 8, 8]
     )
-    [axes] = figures.confusion(scored).axes
+    [axes] = scores.confusion(scored).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["2", "10"], "2 comes before 10"
     assert np.asarray(axes.images[0].get_array()).tolist() == [[1.0, 0.0], [0.25, 0.75]]
 
 
 def test_rare_labels_are_put_together() -> None:
     kinds = [f"kind {number:02}" for number in range(40) for _ in range(40 - number)]
-    figure = figures.confusion(pd.DataFrame({"target": kinds, "prediction": kinds[::-1]}))
-    assert len(figure.axes[0].get_yticklabels()) == figures._MOST_LABELS
+    figure = scores.confusion(pd.DataFrame({"target": kinds, "prediction": kinds[::-1]}))
+    assert len(figure.axes[0].get_yticklabels()) == canvas.MOST_LABELS
     assert "25 rarer labels are put together as (other)" in words(figure)
-    assert "16 most frequent of 40 labels" in words(figures.distribution(pd.Series(kinds)))
+    assert "16 most frequent of 40 labels" in words(scores.distribution(pd.Series(kinds)))
 
 
 def test_dates_name_the_places_of_a_timeline() -> None:
     hours = pd.date_range("2024-02-28 22:00", periods=100, freq="h")
     days = pd.DatetimeIndex(hours.normalize())
     scored = numbers(100)
-    by_column = figures.timeline(scored.assign(day=days)).axes[0]
-    by_index = figures.timeline(scored.set_index(pd.DatetimeIndex(hours, name="hour"))).axes[0]
+    by_column = scores.timeline(scored.assign(day=days)).axes[0]
+    by_index = scores.timeline(scored.set_index(pd.DatetimeIndex(hours, name="hour"))).axes[0]
     for axes, name in ((by_column, "day"), (by_index, "hour")):
         shown = [text.get_text() for text in axes.get_xticklabels()]
         assert shown == ["2024-02-29", "2024-03-01", "2024-03-02", "2024-03-03", "2024-03-04"]
         assert axes.get_xticks().tolist() == [2, 26, 50, 74, 98], "where a day begins"
         assert axes.get_xlabel() == name
-    by_row = figures.timeline(scored).axes[0]
+    by_row = scores.timeline(scored).axes[0]
     assert by_row.get_xlabel() == "row"
     assert by_row.get_xticklabels()[0].get_text() == "0"
 
@@ -155,11 +154,11 @@ def test_the_target_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(schemas, "TargetsSchema", TargetsSchema)
     scored = numbers(10).rename(columns={"rides": "price"}).assign(other=1.0)
-    assert "actual price: price in euros" in words(figures.predicted_and_actual(scored))
+    assert "actual price: price in euros" in words(scores.predicted_and_actual(scored))
     renamed = scored.rename(columns={"price": "target"})
-    assert "actual price: price in euros" in words(figures.predicted_and_actual(renamed))
+    assert "actual price: price in euros" in words(scores.predicted_and_actual(renamed))
     with pytest.raises(errors.DataError, match="one target .*'target', 'price' or the only other"):
-        figures.predicted_and_actual(scored.rename(columns={"price": "cost"}))
+        scores.predicted_and_actual(scored.rename(columns={"price": "cost"}))
 
 
 def test_labels_written_as_numbers_are_labels_where_the_schema_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +167,7 @@ def test_labels_written_as_numbers_are_labels_where_the_schema_says_so(monkeypat
 
     monkeypatch.setattr(schemas, "TargetsSchema", TargetsSchema)
     scored = pd.DataFrame({"grade": [1, 2, 2], "prediction": [1, 2, 1]})
-    assert "67 % are right" in words(figures.predicted_and_actual(scored))
+    assert "67 % are right" in words(scores.predicted_and_actual(scored))
 
 
 @pytest.mark.parametrize("draw", SCORED)
@@ -181,7 +180,7 @@ def test_a_table_without_predictions_is_refused(draw: Callable[[pd.DataFrame], F
 
 def test_errors_of_labels_cannot_be_drawn() -> None:
     with pytest.raises(errors.DataError, match="holds labels, this figure needs numbers; use confusion"):
-        figures.residuals(labels("texts"))
+        scores.residuals(labels("texts"))
 
 
 METRICS = pd.DataFrame(
@@ -190,13 +189,13 @@ METRICS = pd.DataFrame(
 
 
 def test_a_metric_is_drawn_beside_the_baseline() -> None:
-    figure = figures.intervals(METRICS)
+    figure = scores.intervals(METRICS)
     assert "r2: 0.8 against 0.5" in words(figure)
     assert "mae: 50" in words(figure)
     assert len(figure.axes) == 2
-    assert "no value against 0.5" in words(figures.intervals(METRICS.assign(model=None).head(1)))
-    assert "there are no metrics" in words(figures.intervals(METRICS.head(0)))
-    assert len(png(figures.intervals(METRICS.astype({"naive": "object"})))) < 60_000
+    assert "no value against 0.5" in words(scores.intervals(METRICS.assign(model=None).head(1)))
+    assert "there are no metrics" in words(scores.intervals(METRICS.head(0)))
+    assert len(png(scores.intervals(METRICS.astype({"naive": "object"})))) < 60_000
 
 
 SLICES = pd.DataFrame(
@@ -211,27 +210,27 @@ SLICES = pd.DataFrame(
 
 
 def test_slices_are_drawn_by_column() -> None:
-    figure = figures.slices(SLICES, overall=4.5)
+    figure = scores.slices(SLICES, overall=4.5)
     assert "mae by slice: from -3 (town = town 0) to 9 (town = town 49)" in words(figure)
     assert "all rows: 4.5" in words(figure)
     assert "the 40 largest of 50 slices" in words(figure)
     assert "missing (3 rows)" in words(figure)
     assert len(figure.axes[1].get_xticklabels()) == 40
     assert len(png(figure)) < 60_000
-    assert "rmse by slice" in words(figures.slices(SLICES, metric="rmse"))
-    assert "mae by slice: 4 (season = 1)" in words(figures.slices(SLICES.head(1)))
-    assert "no slice has a mae" in words(figures.slices(SLICES.assign(mae=None)))
-    assert "no slice has a mae" in words(figures.slices(SLICES.head(0)))
+    assert "rmse by slice" in words(scores.slices(SLICES, metric="rmse"))
+    assert "mae by slice: 4 (season = 1)" in words(scores.slices(SLICES.head(1)))
+    assert "no slice has a mae" in words(scores.slices(SLICES.assign(mae=None)))
+    assert "no slice has a mae" in words(scores.slices(SLICES.head(0)))
 
 
 @pytest.mark.parametrize(
     ("draw", "table"),
     [
-        (figures.intervals, METRICS.drop(columns="low")),
-        (figures.slices, SLICES.drop(columns="rows")),
-        (figures.slices, SLICES[["slice", "value", "rows"]]),
-        (figures.history, pd.DataFrame({"r2": [0.5]})),
-        (figures.history, pd.DataFrame({"version": [1]})),
+        (scores.intervals, METRICS.drop(columns="low")),
+        (scores.slices, SLICES.drop(columns="rows")),
+        (scores.slices, SLICES[["slice", "value", "rows"]]),
+        (monitoring.history, pd.DataFrame({"r2": [0.5]})),
+        (monitoring.history, pd.DataFrame({"version": [1]})),
     ],
 )
 def test_a_missing_column_is_named(draw: Callable[[pd.DataFrame], Figure], table: pd.DataFrame) -> None:
@@ -241,7 +240,7 @@ def test_a_missing_column_is_named(draw: Callable[[pd.DataFrame], Figure], table
 
 @pytest.mark.parametrize("values", [[], [None], [1.0], [5, 5, 5], [1.5, None, np.inf], ["a", None], [True, False]])
 def test_any_values_have_a_distribution(values: list[Any]) -> None:
-    figure = figures.distribution(pd.Series(values))
+    figure = scores.distribution(pd.Series(values))
     known = [value for value in values if value is not None and value != np.inf]
     assert (f"{len(known)} row" if known else "there are no values") in words(figure)
     assert len(png(figure)) < 60_000
@@ -258,7 +257,7 @@ def probabilities(names: list[Any], rows: int = 500) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("names", "lines"), [([True, False], 1), (["a", "b", "c"], 3), (list(range(9)), 6)])
 def test_calibration_follows_the_diagonal_of_honest_probabilities(names: list[Any], lines: int) -> None:
-    figure = figures.calibration(probabilities(names))
+    figure = scores.calibration(probabilities(names))
     drawn = figure.axes[0].get_lines()[1:]
     assert len(drawn) == lines
     for line in drawn:
@@ -269,27 +268,27 @@ def test_calibration_follows_the_diagonal_of_honest_probabilities(names: list[An
 
 def test_calibration_without_probabilities_is_refused_and_without_rows_says_so() -> None:
     with pytest.raises(errors.DataError, match="calibration needs columns probability_<label>"):
-        figures.calibration(labels("texts"))
-    assert "Nothing to show" in words(figures.calibration(probabilities(["a", "b"]).head(0)))
+        scores.calibration(labels("texts"))
+    assert "Nothing to show" in words(scores.calibration(probabilities(["a", "b"]).head(0)))
     missing = probabilities(["a", "b", "c"]).assign(probability_a=np.nan)
-    assert len(figures.calibration(missing).axes[0].get_lines()) == 3
-    assert len(figures.calibration(probabilities(["a", "b"]).head(1)).axes[0].get_lines()) == 2
+    assert len(scores.calibration(missing).axes[0].get_lines()) == 3
+    assert len(scores.calibration(probabilities(["a", "b"]).head(1)).axes[0].get_lines()) == 2
 
 
 def test_the_history_of_a_metric() -> None:
     versions = pd.DataFrame({"version": ["1", "2", "3"], "r2": [0.5, 0.8, None], "mae": [3.0, 2.0, 1.0]})
-    assert "r2 over 2 versions: from 0.5 in version 1 to 0.8 in version 2" in words(figures.history(versions))
-    assert "mae over 3 versions" in words(figures.history(versions, metric="mae"))
-    assert "r2 over 1 version: 0.5 in version 1" in words(figures.history(versions.head(1)))
-    assert "no version has a r2" in words(figures.history(versions.tail(1)))
-    assert len(figures.history(pd.DataFrame({"version": range(99), "r2": 0.5})).axes[0].get_xticklabels()) == 15
+    assert "r2 over 2 versions: from 0.5 in version 1 to 0.8 in version 2" in words(monitoring.history(versions))
+    assert "mae over 3 versions" in words(monitoring.history(versions, metric="mae"))
+    assert "r2 over 1 version: 0.5 in version 1" in words(monitoring.history(versions.head(1)))
+    assert "no version has a r2" in words(monitoring.history(versions.tail(1)))
+    assert len(monitoring.history(pd.DataFrame({"version": range(99), "r2": 0.5})).axes[0].get_xticklabels()) == 15
 
 
 def test_nothing_is_left_behind() -> None:
     before = dict(mpl.rcParams)
-    figures.residuals(numbers(30))
+    scores.residuals(numbers(30))
     with pytest.raises(errors.DataError):
-        figures.residuals(labels("texts"))
+        scores.residuals(labels("texts"))
     assert plt.get_fignums() == []
     assert dict(mpl.rcParams) == before
 
@@ -326,9 +325,9 @@ SEARCHES = {
 def test_every_search_can_be_drawn(values: list[float | None], logarithmic: list[str]) -> None:
     trials = trials_of(values)
     drawn = [
-        figures.search_history(trials, "error", greater_is_better=False),
-        figures.search_slices(trials, "error", ["rate", "leaves"], False, logarithmic),
-        figures.parallel_coordinates(trials, "error", ["rate", "leaves"], False, logarithmic),
+        searches.search_history(trials, "error", greater_is_better=False),
+        searches.search_slices(trials, "error", ["rate", "leaves"], False, logarithmic),
+        searches.parallel_coordinates(trials, "error", ["rate", "leaves"], False, logarithmic),
     ]
     known = [value for value in values if value is not None]
     for figure in drawn:
@@ -341,19 +340,19 @@ def test_every_search_can_be_drawn(values: list[float | None], logarithmic: list
 def test_the_history_follows_the_best_in_either_direction() -> None:
     trials = trials_of([5.0, 4.0, None, 6.0])
     for better, best in ((False, [5.0, 4.0, 4.0, 4.0]), (True, [5.0, 5.0, 6.0, 6.0])):
-        [axes] = figures.search_history(trials, "error", greater_is_better=better).axes
+        [axes] = searches.search_history(trials, "error", greater_is_better=better).axes
         line = next(line for line in axes.lines if line.get_label() == "best so far")
         assert list(line.get_ydata()) == best
 
 
 def test_trials_that_were_given_up_are_counted_once() -> None:
-    figure = figures.search_slices(trials_of(SEARCHES["many"]), "error", ["rate", "leaves"], False)
+    figure = searches.search_slices(trials_of(SEARCHES["many"]), "error", ["rate", "leaves"], False)
     assert "2 given up between two folds" in figure.get_supxlabel()
     assert "1 much worse trial outside" in figure.get_supxlabel()
 
 
 def test_importances_that_nobody_knows_are_a_sentence() -> None:
     empty = pd.DataFrame({"parameter": [], "importance": []})
-    assert "Nothing to show" in figures.parameter_importances(empty, "error").texts[0].get_text()
+    assert "Nothing to show" in searches.parameter_importances(empty, "error").texts[0].get_text()
     shares = pd.DataFrame({"parameter": ["a", "b"], "importance": [0.25, 0.75]})
-    assert "b most (75%)" in figures.parameter_importances(shares, "error").get_suptitle()
+    assert "b most (75%)" in searches.parameter_importances(shares, "error").get_suptitle()

@@ -15,16 +15,15 @@ import hypothesis.strategies as st
 import pydantic as pdt
 import pytest
 from hypothesis import given, settings
-
 from model_name.core import errors
-from model_name.io import osvariables, secrets
+from model_name.io import osvariables, redaction
 
 
 @pytest.fixture(autouse=True)
 def nothing_learnt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty working directory, and nothing known."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(secrets, "_learnt", set())
+    monkeypatch.setattr(redaction, "_learnt", set())
 
 
 # ------------------------------------------------------------------------------------------------- what is a secret
@@ -41,7 +40,7 @@ def nothing_learnt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_secrets_of_addresses(text: str, found: list[str]) -> None:
-    assert list(secrets.in_address(text)) == found
+    assert list(redaction.in_address(text)) == found
 
 
 def test_what_env_files_and_variables_hold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,14 +51,14 @@ def test_what_env_files_and_variables_hold(monkeypatch: pytest.MonkeyPatch) -> N
     )
     monkeypatch.setenv("CACHE_TOKEN", "true")
     monkeypatch.setenv("MY_SECRET", "in-variable")
-    scrub = secrets.Scrubber()
+    scrub = redaction.Scrubber()
     said = "hush-hush abc experiment 4711 json://one/path json://two/path https://host uri-pass true in-variable"
     assert scrub(said) == "*** abc experiment *** *** *** https://host *** true ***"
 
 
 def test_a_file_that_is_no_text_knows_nothing() -> None:
     Path(".env").write_bytes(b"A=\xff\xfe")
-    assert secrets.from_files() == {}
+    assert redaction.from_files() == {}
 
 
 # -------------------------------------------------------------------------------------------------------- scrubbing
@@ -75,7 +74,7 @@ PRINTABLE = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "C
 def test_no_form_of_a_secret_is_left(secret: str, write: Callable[[str], str]) -> None:
     quotes = "'\"" if write in (repr, json.dumps) else ""
     written = write(secret).strip(quotes)
-    assert written not in secrets.Scrubber([secret])(f"<<{write(secret)}>>")
+    assert written not in redaction.Scrubber([secret])(f"<<{write(secret)}>>")
 
 
 @pytest.mark.parametrize(
@@ -91,18 +90,18 @@ def test_no_form_of_a_secret_is_left(secret: str, write: Callable[[str], str]) -
     ],
 )
 def test_what_is_scrubbed_and_what_is_left_alone(secret: str, text: str, scrubbed: str) -> None:
-    assert secrets.Scrubber([secret])(text) == scrubbed
+    assert redaction.Scrubber([secret])(text) == scrubbed
 
 
 def test_data_is_scrubbed_everywhere() -> None:
-    scrub = secrets.Scrubber(["hush-hush"])
+    scrub = redaction.Scrubber(["hush-hush"])
     data = {"hush-hush": ["a hush-hush", ("hush-hush", 3)], "b": None}
     assert scrub.everywhere(data) == {"***": ["a ***", ["***", 3]], "b": None}
 
 
 def test_printing_is_scrubbed(capsys: pytest.CaptureFixture[str]) -> None:
-    secrets.learn(["hush-hush"])
-    with secrets.scrubbed_output():
+    redaction.add_secrets(["hush-hush"])
+    with redaction.scrubbed_output():
         print("out hush-hush")
         print("err hush-hush", file=sys.stderr)
         assert not sys.stdout.isatty()
@@ -114,7 +113,7 @@ def test_printing_is_scrubbed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_stream_is_closed_by_its_owner_only() -> None:
     for close in (True, False):
         stream = io.StringIO()
-        secrets.ScrubbedStream(stream, secrets.Scrubber(), close=close).stop()
+        redaction.ScrubbedStream(stream, redaction.Scrubber(), close=close).stop()
         assert stream.closed is close
 
 
@@ -128,14 +127,14 @@ def test_a_stream_is_closed_by_its_owner_only() -> None:
     ],
 )
 def test_secrets_of_a_command_line(argument: str, learnt: str) -> None:
-    secrets.learn_arguments(["run", "train", "-s", argument])
-    assert learnt in secrets._learnt
-    assert secrets.scrub("it was hush-hush") == "it was ***"
+    redaction.add_argument_secrets(["run", "train", "-s", argument])
+    assert learnt in redaction._learnt
+    assert redaction.scrub("it was hush-hush") == "it was ***"
 
 
 def test_a_command_line_without_secrets() -> None:
-    secrets.learn_arguments(["run", "train", "-s", "job.model={KIND: X, depth: 3}", "-s", "job.name=plain-name"])
-    assert secrets._learnt == set()
+    redaction.add_argument_secrets(["run", "train", "-s", "job.model={KIND: X, depth: 3}", "-s", "job.name=plain-name"])
+    assert redaction._learnt == set()
 
 
 # ----------------------------------------------------------------------------------- configurations without secrets
@@ -162,35 +161,35 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_configuration_comes_back_with_its_secrets(case: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    sealed = secrets.seal(case)
+    sealed = redaction.seal(case)
     for value in sealed.variables.values():
         assert value not in sealed.text
         assert value not in repr(sealed)
     for name, value in sealed.variables.items():
         assert re.fullmatch("[A-Z0-9_]+", name)
         monkeypatch.setenv(name, value)
-    assert Broker.model_validate_json(secrets.unseal(sealed.text)) == case
+    assert Broker.model_validate_json(redaction.unseal(sealed.text)) == case
 
 
 def test_a_value_keeps_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_PASSWORD", "hush-hush")
-    sealed = secrets.seal(Broker(password="hush-hush"))
+    sealed = redaction.seal(Broker(password="hush-hush"))
     assert '"password": "<secret DB_PASSWORD>"' in sealed.text
     monkeypatch.delenv("DB_PASSWORD")
     with pytest.raises(errors.ConfigError, match="set the environment variable DB_PASSWORD, or"):
-        secrets.unseal(sealed.text)
+        redaction.unseal(sealed.text)
     Path(".env").write_text("DB_PASSWORD=other")
-    assert json.loads(secrets.unseal(sealed.text))["password"] == "other"
+    assert json.loads(redaction.unseal(sealed.text))["password"] == "other"
 
 
 def test_a_configuration_without_secrets_is_plain_json() -> None:
-    sealed = secrets.seal(Broker())
+    sealed = redaction.seal(Broker())
     assert sealed.variables == {}
-    assert secrets.unseal(sealed.text) == sealed.text == json.dumps(json.loads(sealed.text))
+    assert redaction.unseal(sealed.text) == sealed.text == json.dumps(json.loads(sealed.text))
 
 
 def test_the_command_line_stays_quick() -> None:
     """Nothing heavy is imported for a secret."""
-    code = "import sys; from model_name.io import secrets; print('dotenv' in sys.modules, 'pandas' in sys.modules)"
+    code = "import sys; from model_name.io import redaction; print('dotenv' in sys.modules, 'pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split()[1] == "False"

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from model_name.io import processes
+from model_name.io import stores
 
 
 @pytest.fixture
@@ -21,15 +20,15 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
     process.communicate()
 
 
-def identity(pid: int) -> processes.ProcessId:
-    started = processes._started(pid)
+def identity(pid: int) -> stores.ProcessId:
+    started = stores._started(pid)
     assert started is not None
-    return dataclasses.replace(processes.ProcessId.own(), pid=pid, started=started)
+    return dataclasses.replace(stores.ProcessId.own(), pid=pid, started=started)
 
 
 def test_a_process_dies_when_it_is_killed_and_not_before(child: subprocess.Popen[bytes]) -> None:
     its = identity(child.pid)
-    assert its != processes.ProcessId.own()
+    assert its != stores.ProcessId.own()
     assert not its.is_dead()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked about it yet
@@ -39,7 +38,7 @@ def test_a_process_dies_when_it_is_killed_and_not_before(child: subprocess.Popen
 
 
 def test_another_process_with_the_same_number(child: subprocess.Popen[bytes]) -> None:
-    assert dataclasses.replace(identity(child.pid), started=processes.ProcessId.own().started).is_dead()
+    assert dataclasses.replace(identity(child.pid), started=stores.ProcessId.own().started).is_dead()
 
 
 def test_nobody_knows_about_processes_elsewhere(child: subprocess.Popen[bytes]) -> None:
@@ -61,26 +60,26 @@ def test_systems_without_such_files(child: subprocess.Popen[bytes], monkeypatch:
 def test_a_container_is_a_machine_of_its_own_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     def named(namespace: str, boot: str) -> str:
         monkeypatch.setattr(Path, "readlink", lambda path: Path(namespace))
-        monkeypatch.setattr(processes, "_boot", lambda: boot)
-        return processes._machine()
+        monkeypatch.setattr(stores, "_boot", lambda: boot)
+        return stores._machine()
 
-    host, container = processes._FIRST_NAMESPACE, "pid:[4026532281]"
+    host, container = stores._FIRST_NAMESPACE, "pid:[4026532281]"
     assert named(host, "first") == named(host, "second"), "a machine is the same after a reboot"
     made = [named(*each) for each in ((host, "a"), (container, "a"), (container, "b"), ("pid:[4026532999]", "a"))]
     assert len(set(made)) == 4
 
 
 def test_a_machine_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert processes._first_line(Path("/no/such/file")) == ""
-    with_number = processes._machine()
-    monkeypatch.setattr(processes, "_first_line", lambda file: "")
-    assert processes._machine() != with_number
+    assert stores._first_line(Path("/no/such/file")) == ""
+    with_number = stores._machine()
+    monkeypatch.setattr(stores, "_first_line", lambda file: "")
+    assert stores._machine() != with_number
 
 
 @pytest.mark.parametrize("lost", ["host", "machine", "pid", "started"])
 def test_tags_that_were_lost_name_nobody(lost: str) -> None:
-    tags = processes.ProcessId.own().tags()
-    assert processes.ProcessId.from_tags(tags) == processes.ProcessId.own()
-    del tags[f"{processes._TAGS}{lost}"]
-    assert processes.ProcessId.from_tags(tags) is None
-    assert processes.ProcessId.from_tags(tags | {f"{processes._TAGS}pid": "x"}) is None
+    tags = stores.ProcessId.own().tags()
+    assert stores.ProcessId.from_tags(tags) == stores.ProcessId.own()
+    del tags[f"{stores._TAGS}{lost}"]
+    assert stores.ProcessId.from_tags(tags) is None
+    assert stores.ProcessId.from_tags(tags | {f"{stores._TAGS}pid": "x"}) is None

@@ -12,10 +12,12 @@ import pydantic as pdt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from model_name.core import errors
-from model_name.io import provenance
-from model_name.io.provenance import Fingerprint, Provenance, fingerprint, row_hashes
+from model_name.io import redaction
+from model_name.records import environments, gitstates, provenance
+from model_name.records.fingerprints import Fingerprint, fingerprint
+from model_name.records.provenance import Provenance
+from model_name.records.rowhashes import row_hashes
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 days = st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1))
@@ -308,18 +310,18 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def test_the_state_of_git(tmp_path: Path) -> None:
     _git(tmp_path, "init", "-b", "work")
-    assert provenance.git_state(tmp_path) == provenance.GitState(
+    assert gitstates.git_state(tmp_path) == gitstates.GitState(
         commit=None, branch="work", dirty=False, reason="nothing was committed yet"
     )
     (tmp_path / "a.txt").write_text("1")
-    assert provenance.git_state(tmp_path).dirty is True
+    assert gitstates.git_state(tmp_path).dirty is True
     _git(tmp_path, "add", ".")
     _git(tmp_path, "commit", "-m", "first")
     commit = _git(tmp_path, "rev-parse", "HEAD")
-    assert provenance.git_state(tmp_path) == provenance.GitState(commit=commit, branch="work", dirty=False)
+    assert gitstates.git_state(tmp_path) == gitstates.GitState(commit=commit, branch="work", dirty=False)
     (tmp_path / "a.txt").write_text("2")
     _git(tmp_path, "checkout", "--detach")
-    assert provenance.git_state(tmp_path) == provenance.GitState(commit=commit, branch=None, dirty=True)
+    assert gitstates.git_state(tmp_path) == gitstates.GitState(commit=commit, branch=None, dirty=True)
 
 
 def test_a_patch_has_every_change_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +343,7 @@ def test_a_patch_has_every_change_and_changes_nothing(tmp_path: Path, monkeypatc
     (there / "login.py").write_text("password = 'correct horse'\n")
     monkeypatch.setenv("DATABASE_PASSWORD", "correct horse")
     before = {path: path.read_bytes() for path in there.rglob("*") if path.is_file()}
-    patch, left_out = provenance.git_patch(there)
+    patch, left_out = gitstates.git_patch(there)
     assert patch is not None
     assert {path: path.read_bytes() for path in there.rglob("*") if path.is_file()} == before
     assert sorted(left_out) == [".env", "large.csv"]
@@ -359,15 +361,15 @@ def test_a_patch_has_every_change_and_changes_nothing(tmp_path: Path, monkeypatc
 def test_without_a_commit_there_is_no_patch(tmp_path: Path) -> None:
     _git(tmp_path, "init", "-b", "work")
     (tmp_path / "a.txt").write_text("1")
-    assert provenance.git_patch(tmp_path) == (None, [])
-    assert provenance.git_patch(tmp_path / "nowhere") == (None, [])
+    assert gitstates.git_patch(tmp_path) == (None, [])
+    assert gitstates.git_patch(tmp_path / "nowhere") == (None, [])
 
 
 def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = provenance.git_state(tmp_path / "nowhere")
+    nowhere = gitstates.git_state(tmp_path / "nowhere")
     assert (nowhere.commit, nowhere.dirty, "nowhere" in str(nowhere.reason)) == (None, None, True)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance.git_state(tmp_path) == provenance.GitState(reason="git is not installed here")
+    assert gitstates.git_state(tmp_path) == gitstates.GitState(reason="git is not installed here")
 
 
 def test_git_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +377,7 @@ def test_git_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         raise subprocess.TimeoutExpired("git", options["timeout"])
 
     monkeypatch.setattr(provenance.subprocess, "run", hang)
-    assert provenance.git_state(tmp_path) == provenance.GitState(reason="git did not answer within 10 seconds")
+    assert gitstates.git_state(tmp_path) == gitstates.GitState(reason="git did not answer within 10 seconds")
 
 
 # ---------------------------------------------------------------------------------------------- the record
@@ -452,7 +454,7 @@ def test_tags_leave_out_what_is_not_known() -> None:
         package="p", version="1", python="3", platform="x", started=dt.datetime.now(dt.UTC), configuration={}
     )
     assert run.tags() == {"p.version": "1"}
-    known = run.model_copy(update={"git": provenance.GitState(commit="c", branch="b", dirty=True), "notebook": "n"})
+    known = run.model_copy(update={"git": gitstates.GitState(commit="c", branch="b", dirty=True), "notebook": "n"})
     assert known.tags() == {
         "mlflow.source.git.commit": "c",
         "mlflow.source.git.branch": "b",
@@ -467,7 +469,7 @@ def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
         raise provenance.importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(provenance.importlib.metadata, "version", missing)
-    assert provenance.describe_environment().version == "not installed"
+    assert environments.describe_environment().version == "not installed"
 
 
 class _Service(pdt.BaseModel):
@@ -477,7 +479,7 @@ class _Service(pdt.BaseModel):
 
 def test_masks() -> None:
     data = {"service": _Service(), "tokens": ["hunter2"], "use_key": True, "key": None, "n": 3, "at": "me@host"}
-    masked = provenance.mask(data)
+    masked = redaction.mask(data)
     assert "hunter2" not in json.dumps(masked)
     assert masked["service"]["address"] == "http://***@host/x?a=b@c"
     assert {name: masked[name] for name in ("use_key", "key", "n", "at")} == {

@@ -16,9 +16,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
-
 from model_name.core import errors
-from model_name.io import services, streams
+from model_name.io import services
+from model_name.streaming import codecs, deadletters, deliveries, loops, watches
 
 # ------------------------------------------------------------------------------------------------------- decoding
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -29,7 +29,7 @@ DOCUMENTS = st.lists(st.fixed_dictionaries({"a": VALUES, "b %s": VALUES}, option
 @given(DOCUMENTS)
 def test_what_was_json_is_read_field_by_field(documents: list[dict[str, Any]]) -> None:
     values = [json.dumps(each, ensure_ascii=False).encode() for each in documents]
-    decoded = streams.JsonDecoder().decode(values, ["a", "b %s"], ["c", "d"])
+    decoded = codecs.JsonDecoder().decode(values, ["a", "b %s"], ["c", "d"])
     assert decoded.refused == {}
     assert decoded.columns["a"] == [each["a"] for each in documents]
     assert decoded.columns["b %s"] == [each["b %s"] for each in documents]
@@ -40,7 +40,7 @@ def test_what_was_json_is_read_field_by_field(documents: list[dict[str, Any]]) -
 @given(st.lists(st.none() | st.binary(max_size=12) | DOCUMENTS.map(lambda each: json.dumps(each[:1]).encode()[1:-1])))
 def test_together_and_one_by_one_are_the_same(values: list[bytes | None]) -> None:
     """Whatever the bytes are, a record is read the same way whoever its neighbours are."""
-    decoder = streams.JsonDecoder()
+    decoder = codecs.JsonDecoder()
     alone = [decoder.decode([value], ["a"], ["c"]) for value in values]
     decoded = decoder.decode(values, ["a"], ["c"])
     assert decoded.refused == {place: each.refused[0] for place, each in enumerate(alone) if each.refused}
@@ -52,19 +52,19 @@ def test_together_and_one_by_one_are_the_same(values: list[bytes | None]) -> Non
 )
 def test_no_record_reaches_into_its_neighbour(split: list[bytes]) -> None:
     good = b'{"a": 3}'
-    decoded = streams.JsonDecoder().decode([good, *split, good], ["a"])
+    decoded = codecs.JsonDecoder().decode([good, *split, good], ["a"])
     assert sorted(decoded.refused) == [1, 2]
     assert decoded.columns == {"a": [3, 3]}
 
 
 @pytest.mark.parametrize("value", [b'{"a": NaN}', b'{"a": null}'])
 def test_a_missing_value_is_no_reason_to_refuse(value: bytes) -> None:
-    (read,) = streams.JsonDecoder().decode([value], ["a"]).columns["a"]
+    (read,) = codecs.JsonDecoder().decode([value], ["a"]).columns["a"]
     assert read is None or math.isnan(read)
 
 
 def test_documents_that_are_too_deep() -> None:
-    assert "not JSON" in streams.JsonDecoder().decode([b"[" * 100_000, b'{"a": 1}'], ["a"]).refused[0]
+    assert "not JSON" in codecs.JsonDecoder().decode([b"[" * 100_000, b'{"a": 1}'], ["a"]).refused[0]
 
 
 STRANGE = [
@@ -100,7 +100,7 @@ STRANGE = [
 def test_what_other_programs_read_in_another_way_is_refused(value: bytes | None, reason: str) -> None:
     """Also among good records, which are not held up."""
     good = b'{"a": "\\ud83d\\ude00"}'
-    decoded = streams.JsonDecoder().decode([good, value, b'{"a": 2}'], ["a"])
+    decoded = codecs.JsonDecoder().decode([good, value, b'{"a": 2}'], ["a"])
     assert reason in decoded.refused[1]
     assert decoded.columns == {"a": ["\N{GRINNING FACE}", 2]}
     assert list(decoded.refused) == [1]
@@ -109,7 +109,7 @@ def test_what_other_programs_read_in_another_way_is_refused(value: bytes | None,
 def test_a_backslash_before_what_looks_like_half_a_character() -> None:
     value = json.dumps({"a": "\\ud83d"}).encode()
     assert value == b'{"a": "\\\\ud83d"}'
-    assert streams.JsonDecoder().decode([value], ["a"]).columns == {"a": ["\\ud83d"]}
+    assert codecs.JsonDecoder().decode([value], ["a"]).columns == {"a": ["\\ud83d"]}
 
 
 # ------------------------------------------------------------------------------------------------------- encoding
@@ -117,7 +117,7 @@ def test_a_backslash_before_what_looks_like_half_a_character() -> None:
 def test_what_is_written_reads_back_the_same(rows: list[tuple[Any, ...]]) -> None:
     table = pd.DataFrame(rows, columns=["number", "100%", 'a "name"', "truth"])
     table["number"] = table["number"].astype("float64")
-    read = [json.loads(each) for each in streams.JsonEncoder().encode(table, {"model": "50% \\ ü", "version": 3})]
+    read = [json.loads(each) for each in codecs.JsonEncoder().encode(table, {"model": "50% \\ ü", "version": 3})]
     for (number, whole, text, truth), document in zip(rows, read, strict=True):
         missing = number is None or math.isnan(number)
         if missing or math.isfinite(number):
@@ -128,7 +128,7 @@ def test_what_is_written_reads_back_the_same(rows: list[tuple[Any, ...]]) -> Non
 
 def test_dates_and_missing_ones() -> None:
     table = pd.DataFrame({"day": [pd.Timestamp("2011-01-02T03:04"), pd.NaT]}, index=pd.Index([7, 8], name="id"))
-    found = streams.JsonEncoder().encode(table)
+    found = codecs.JsonEncoder().encode(table)
     assert found == [b'{"id": 7, "day": "2011-01-02T03:04:00"}', b'{"id": 8, "day": null}']
 
 
@@ -142,9 +142,9 @@ class Mock:
         self.producer = self.kafka.producer({"linger.ms": 0})
         self.topics = 0
 
-    def fill(self, values: list[bytes | None], **record: Any) -> streams.Plan:
+    def fill(self, values: list[bytes | None], **record: Any) -> loops.StreamConfig:
         self.topics += 1
-        plan = streams.Plan(*(f"{kind}-{self.topics}" for kind in ("in", "out", "dead")), max_refused_rate=1.0)
+        plan = loops.StreamConfig(*(f"{kind}-{self.topics}" for kind in ("in", "out", "dead")), max_refused_rate=1.0)
         for topic in (plan.input_topic, plan.output_topic, plan.dead_letter_topic):
             self.producer.list_topics(topic, timeout=10)
         for number, value in enumerate(values):
@@ -152,7 +152,7 @@ class Mock:
         assert self.producer.flush(20) == 0
         return plan
 
-    def stream(self, plan: streams.Plan, answer: streams.Answering, **settings: Any) -> streams.Stream:
+    def stream(self, plan: loops.StreamConfig, answer: loops.Answering, **settings: Any) -> loops.Stream:
         consumer = self.kafka.consumer(
             {
                 "group.id": plan.input_topic, "auto.offset.reset": "earliest", "enable.auto.commit": False,
@@ -160,9 +160,9 @@ class Mock:
                 "partition.assignment.strategy": "cooperative-sticky",
             }
         )  # fmt: skip
-        plan = streams.Plan(**(vars(plan) | settings))
-        delivery = streams.AtLeastOnce(self.kafka.producer({"delivery.report.only.error": True}), consumer, 10.0)
-        return streams.Stream(plan, consumer, delivery, answer, logger)
+        plan = loops.StreamConfig(**(vars(plan) | settings))
+        delivery = deliveries.AtLeastOnce(self.kafka.producer({"delivery.report.only.error": True}), consumer, 10.0)
+        return loops.Stream(plan, consumer, delivery, answer, logger)
 
     def read(self, topic: str, count: int) -> list[Any]:
         consumer = self.kafka.consumer({"group.id": f"reads-{topic}", "auto.offset.reset": "earliest"})
@@ -183,14 +183,16 @@ def mock() -> Iterator[Mock]:
     made.kafka.stop()
 
 
-def echo(values: list[bytes | None]) -> list[streams.Answer]:
-    return [streams.Refused("it is bad") if value is None or value.startswith(b"bad") else value for value in values]
+def echo(values: list[bytes | None]) -> list[deadletters.Answer]:
+    return [
+        deadletters.Rejected("it is bad") if value is None or value.startswith(b"bad") else value for value in values
+    ]
 
 
 def test_answers_and_dead_letters_say_where_they_come_from(mock: Mock) -> None:
     values = [b"good", b"bad \xff\x00", None, b"good too"]
     plan = mock.fill(values, headers=[("trace", b"\x00\x01"), ("trace", b"twice")])
-    seen: list[streams.Delivered] = []
+    seen: list[loops.Delivered] = []
     stream = mock.stream(plan, echo, max_messages=4)
     stream.observers.append(seen.append)
     begun = time.time()
@@ -216,7 +218,7 @@ def test_a_batch_has_at_most_so_many_records(mock: Mock, size: int) -> None:
     plan = mock.fill([b"%d" % number for number in range(40)])
     sizes: list[int] = []
 
-    def count(values: list[bytes | None]) -> list[streams.Answer]:
+    def count(values: list[bytes | None]) -> list[deadletters.Answer]:
         sizes.append(len(values))
         return echo(values)
 
@@ -227,7 +229,7 @@ def test_a_batch_has_at_most_so_many_records(mock: Mock, size: int) -> None:
 
 
 def test_an_error_of_who_answers_ends_the_stream(mock: Mock) -> None:
-    def fail(values: list[bytes | None]) -> list[streams.Answer]:
+    def fail(values: list[bytes | None]) -> list[deadletters.Answer]:
         raise errors.ModelError("no version answers")
 
     with pytest.raises(errors.ModelError, match="no version answers"):
@@ -242,7 +244,7 @@ def test_a_batch_that_is_given_up_is_done_again(mock: Mock) -> None:
     def stumble(*arguments: Any) -> None:
         if failures[0] < 3:
             failures[0] += 1
-            raise streams.GivenUp("the broker thinks", unsure=failures[0] == 2)
+            raise deliveries.BatchAborted("the broker thinks", unsure=failures[0] == 2)
         deliver(*arguments)
 
     stream.delivery.deliver = stumble  # type: ignore[method-assign]
@@ -258,7 +260,7 @@ def test_a_rebalance_reads_nothing_twice(mock: Mock, slow: float) -> None:
     plan = mock.fill([b"%d" % number for number in range(400)])
     gone: set[int] = set()
 
-    def answer(values: list[bytes | None]) -> list[streams.Answer]:
+    def answer(values: list[bytes | None]) -> list[deadletters.Answer]:
         time.sleep(0.02 + slow / 10)
         return echo(values)
 
@@ -351,10 +353,10 @@ PAIRS = st.lists(st.tuples(TEXTS, PARTS), max_size=3)
 def test_nothing_is_larger_than_its_topic_takes(
     key: bytes | None, value: bytes | None, headers: Any, answer: str | bytes
 ) -> None:
-    plan = streams.Plan("i" * 249, "o", "d", output_limit=4_096, dead_letter_limit=4_096)
-    scored: streams.Answer = streams.Refused(answer) if isinstance(answer, str) else answer
-    (record,), refused = streams._outgoing(plan, [(Record(key, value, headers), scored)])
-    size = 61 + 36 + len(record.key or b"") + len(record.value or b"") + streams._length(record.headers)
+    plan = loops.StreamConfig("i" * 249, "o", "d", output_limit=4_096, dead_letter_limit=4_096)
+    scored: deadletters.Answer = deadletters.Rejected(answer) if isinstance(answer, str) else answer
+    (record,), refused = deadletters.outgoing(plan, [(Record(key, value, headers), scored)])
+    size = 61 + 36 + len(record.key or b"") + len(record.value or b"") + deadletters._length(record.headers)
     assert size <= 4_096
     assert len(refused) == (record.topic == "d")
     own = dict(record.headers)
@@ -399,7 +401,7 @@ def test_what_is_wrong_with_a_topic_is_at_hand() -> None:
     away = KafkaException(KafkaError(KafkaError._TIMED_OUT))
     gone = KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
     admin: Any = Admin(described("1", "a", None, None), away, gone, described("1", "a"), described("2"))
-    watch = streams.TopicWatch(admin, ["t"], 0.0)
+    watch = watches.TopicWatch(admin, ["t"], 0.0)
     troubles = []
     for _ in range(5):
         watch.look()
@@ -418,7 +420,7 @@ def test_what_is_wrong_with_a_topic_is_at_hand() -> None:
 
 def test_a_cluster_that_does_not_answer_is_told_from_one_that_was_not_asked() -> None:
     admin: Any = Admin(described("1", "a"), described("1", "a"))
-    watch = streams.TopicWatch(admin, ["t"], 5.0)
+    watch = watches.TopicWatch(admin, ["t"], 5.0)
     watch.answered_at -= 100
     assert watch.is_answered(), "nobody has asked"
     watch.look()
@@ -460,7 +462,7 @@ class Consumer:
         return b""
 
 
-def failing(*kinds: dict[str, Any]) -> tuple[streams.ExactlyOnce, Producer]:
+def failing(*kinds: dict[str, Any]) -> tuple[deliveries.ExactlyOnce, Producer]:
     """Make a delivery whose commits fail, one after the other; after the last one they are good."""
     left = iter(kinds)
 
@@ -469,7 +471,7 @@ def failing(*kinds: dict[str, Any]) -> tuple[streams.ExactlyOnce, Producer]:
             raise KafkaException(KafkaError(**kind))
 
     producer = Producer(fail)
-    return streams.ExactlyOnce(lambda: producer, Consumer(), 0.1), producer  # type: ignore[arg-type,return-value]
+    return deliveries.ExactlyOnce(lambda: producer, Consumer(), 0.1), producer  # type: ignore[arg-type,return-value]
 
 
 def test_retriable_asks_again() -> None:
@@ -480,7 +482,7 @@ def test_retriable_asks_again() -> None:
 
 def test_retriable_without_an_end_replaces_the_producer() -> None:
     delivery, producer = failing(*[{"error": KafkaError._TIMED_OUT, "retriable": True}] * 3)
-    with pytest.raises(streams.GivenUp) as given_up:
+    with pytest.raises(deliveries.BatchAborted) as given_up:
         delivery.deliver([], {0: 1}, "t")
     assert given_up.value.unsure, "only the broker knows whether it was committed"
     assert producer.made == 2
@@ -488,7 +490,7 @@ def test_retriable_without_an_end_replaces_the_producer() -> None:
 
 def test_abortable_gives_the_batch_up() -> None:
     delivery, producer = failing({"error": KafkaError.ILLEGAL_GENERATION, "txn_requires_abort": True})
-    with pytest.raises(streams.GivenUp) as given_up:
+    with pytest.raises(deliveries.BatchAborted) as given_up:
         delivery.deliver([], {0: 1}, "t")
     assert (given_up.value.unsure, producer.aborted) == (False, 1)
 
@@ -519,14 +521,14 @@ def test_a_fatal_error_that_hides_in_another_one() -> None:
         except KafkaException as error:
             raise SystemError("a result with an exception set") from error
 
-    delivery = streams.ExactlyOnce(lambda: Producer(hide), Consumer(), 0.1)  # type: ignore[arg-type,return-value]
+    delivery = deliveries.ExactlyOnce(lambda: Producer(hide), Consumer(), 0.1)  # type: ignore[arg-type,return-value]
     with pytest.raises(errors.ServiceError, match="fenced off"):
         delivery.deliver([], {0: 1}, "t")
 
 
 # ------------------------------------------------------------------------------------------------------- counters
 def test_dead_letters_are_counted_over_the_last_thousand() -> None:
-    rate = streams._RefusalRate(limit=0.1)
+    rate = deadletters.RefusalRate(limit=0.1)
     rate.add(50, ["bad"] * 50)  # too few to say anything
     rate.add(950, [])
     for _ in range(20):
@@ -537,7 +539,7 @@ def test_dead_letters_are_counted_over_the_last_thousand() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 400), st.floats(0, 1)), max_size=30), st.floats(0, 1))
 def test_the_rate_is_that_of_the_last_batches(batches: list[tuple[int, float]], limit: float) -> None:
-    rate, done = streams._RefusalRate(limit), [(0, 0)]
+    rate, done = deadletters.RefusalRate(limit), [(0, 0)]
     for records, share in batches:
         done.append((records, round(records * share)))
         window: list[tuple[int, int]] = []
