@@ -90,44 +90,48 @@ d = {
                 "core/columns.html#schema",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns.Schema.Config": (
-                "core/columns.html#schema.config",
-                "model_name/core/columns.py",
-            ),
             "model_name.core.columns.Schema.check": (
                 "core/columns.html#schema.check",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.column_names": (
-                "core/columns.html#schema.column_names",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.features": (
-                "core/columns.html#schema.features",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.has_unique_labels": (
-                "core/columns.html#schema.has_unique_labels",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.index_name": (
-                "core/columns.html#schema.index_name",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.marked": (
-                "core/columns.html#schema.marked",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.roles": (
-                "core/columns.html#schema.roles",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns.Schema.split_valid": (
                 "core/columns.html#schema.split_valid",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns.Schema.to_schema": (
-                "core/columns.html#schema.to_schema",
+            "model_name.core.columns.TableModel": (
+                "core/columns.html#tablemodel",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.Config": (
+                "core/columns.html#tablemodel.config",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.column_names": (
+                "core/columns.html#tablemodel.column_names",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.features": (
+                "core/columns.html#tablemodel.features",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.has_unique_labels": (
+                "core/columns.html#tablemodel.has_unique_labels",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.index_name": (
+                "core/columns.html#tablemodel.index_name",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.marked": (
+                "core/columns.html#tablemodel.marked",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.roles": (
+                "core/columns.html#tablemodel.roles",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.to_schema": (
+                "core/columns.html#tablemodel.to_schema",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._convert": (
@@ -138,28 +142,36 @@ d = {
                 "core/columns.html#_convert_column",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._found": (
-                "core/columns.html#_found",
+            "model_name.core.columns._index_as_column": (
+                "core/columns.html#_index_as_column",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._judge": (
-                "core/columns.html#_judge",
+            "model_name.core.columns._log_dropped": (
+                "core/columns.html#_log_dropped",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._refused": (
-                "core/columns.html#_refused",
+            "model_name.core.columns._matching": (
+                "core/columns.html#_matching",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._say_dropped": (
-                "core/columns.html#_say_dropped",
+            "model_name.core.columns._refused_by_checks": (
+                "core/columns.html#_refused_by_checks",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._remaining": (
+                "core/columns.html#_remaining",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._select": (
                 "core/columns.html#_select",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._without": (
-                "core/columns.html#_without",
+            "model_name.core.columns._set_index": (
+                "core/columns.html#_set_index",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._validate": (
+                "core/columns.html#_validate",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns.offending": (
@@ -635,6 +647,26 @@ d = {
                 "core/models.html#baselinesklearnmodel.fit_estimator",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models.Estimator": (
+                "core/models.html#estimator",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.Estimator.__sklearn_clone__": (
+                "core/models.html#estimator.__sklearn_clone__",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.Estimator.__sklearn_tags__": (
+                "core/models.html#estimator.__sklearn_tags__",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.Estimator.get_params": (
+                "core/models.html#estimator.get_params",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.Estimator.set_params": (
+                "core/models.html#estimator.set_params",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models.GradientBoostingModel": (
                 "core/models.html#gradientboostingmodel",
                 "model_name/core/models.py",
@@ -652,14 +684,6 @@ d = {
                 "model_name/core/models.py",
             ),
             "model_name.core.models.Model": ("core/models.html#model", "model_name/core/models.py"),
-            "model_name.core.models.Model.__sklearn_clone__": (
-                "core/models.html#model.__sklearn_clone__",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models.Model.__sklearn_tags__": (
-                "core/models.html#model.__sklearn_tags__",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.Model.explain": (
                 "core/models.html#model.explain",
                 "model_name/core/models.py",
@@ -680,10 +704,6 @@ d = {
                 "core/models.html#model.get_internal_model",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.Model.get_params": (
-                "core/models.html#model.get_params",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.Model.predict": (
                 "core/models.html#model.predict",
                 "model_name/core/models.py",
@@ -692,24 +712,12 @@ d = {
                 "core/models.html#model.predictor",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.Model.set_params": (
-                "core/models.html#model.set_params",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.SklearnModel": (
                 "core/models.html#sklearnmodel",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel._answer": (
                 "core/models.html#sklearnmodel._answer",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models.SklearnModel._explain": (
-                "core/models.html#sklearnmodel._explain",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models.SklearnModel._outputs": (
-                "core/models.html#sklearnmodel._outputs",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel.build": (
@@ -796,6 +804,10 @@ d = {
                 "core/models.html#_encoded",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._explain": (
+                "core/models.html#_explain",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._importances": (
                 "core/models.html#_importances",
                 "model_name/core/models.py",
@@ -810,6 +822,10 @@ d = {
             ),
             "model_name.core.models._note_numbers": (
                 "core/models.html#_note_numbers",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._outputs": (
+                "core/models.html#_outputs",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._own_project": (
@@ -964,22 +980,35 @@ d = {
                 "model_name/core/rules.py",
             ),
             "model_name.core.rules._Rule": ("core/rules.html#_rule", "model_name/core/rules.py"),
-            "model_name.core.rules._Rule._as_category": (
-                "core/rules.html#_rule._as_category",
-                "model_name/core/rules.py",
-            ),
-            "model_name.core.rules._Rule._as_dates": (
-                "core/rules.html#_rule._as_dates",
-                "model_name/core/rules.py",
-            ),
             "model_name.core.rules._Rule._as_declared": (
                 "core/rules.html#_rule._as_declared",
                 "model_name/core/rules.py",
             ),
-            "model_name.core.rules._Rule.take": (
-                "core/rules.html#_rule.take",
+            "model_name.core.rules._Rule.convert": (
+                "core/rules.html#_rule.convert",
                 "model_name/core/rules.py",
             ),
+            "model_name.core.rules._as_booleans": (
+                "core/rules.html#_as_booleans",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._as_category": (
+                "core/rules.html#_as_category",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._as_dates": (
+                "core/rules.html#_as_dates",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._as_floats": (
+                "core/rules.html#_as_floats",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._bounds": (
+                "core/rules.html#_bounds",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._kind": ("core/rules.html#_kind", "model_name/core/rules.py"),
             "model_name.core.rules._rule_of": (
                 "core/rules.html#_rule_of",
                 "model_name/core/rules.py",
