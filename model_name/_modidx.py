@@ -56,8 +56,8 @@ d = {
                 "core/attributions.html#_encode",
                 "model_name/core/attributions.py",
             ),
-            "model_name.core.attributions._members": (
-                "core/attributions.html#_members",
+            "model_name.core.attributions._is_boosting": (
+                "core/attributions.html#_is_boosting",
                 "model_name/core/attributions.py",
             ),
             "model_name.core.attributions._order": (
@@ -68,16 +68,20 @@ d = {
                 "core/attributions.html#_own_answers",
                 "model_name/core/attributions.py",
             ),
+            "model_name.core.attributions._pieces": (
+                "core/attributions.html#_pieces",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._read_trees": (
+                "core/attributions.html#_read_trees",
+                "model_name/core/attributions.py",
+            ),
             "model_name.core.attributions._shares": (
                 "core/attributions.html#_shares",
                 "model_name/core/attributions.py",
             ),
             "model_name.core.attributions.explain": (
                 "core/attributions.html#explain",
-                "model_name/core/attributions.py",
-            ),
-            "model_name.core.attributions.is_explained": (
-                "core/attributions.html#is_explained",
                 "model_name/core/attributions.py",
             ),
             "model_name.core.attributions.shapley_values": (
@@ -154,6 +158,10 @@ d = {
                 "core/columns.html#_matching",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns._reasons": (
+                "core/columns.html#_reasons",
+                "model_name/core/columns.py",
+            ),
             "model_name.core.columns._refused_by_checks": (
                 "core/columns.html#_refused_by_checks",
                 "model_name/core/columns.py",
@@ -177,6 +185,64 @@ d = {
             "model_name.core.columns.offending": (
                 "core/columns.html#offending",
                 "model_name/core/columns.py",
+            ),
+        },
+        "model_name.core.compiled": {
+            "model_name.core.compiled._Game": (
+                "core/compiled.html#_game",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._Walk": (
+                "core/compiled.html#_walk",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._add_tree": (
+                "core/compiled.html#_add_tree",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._compiled": (
+                "core/compiled.html#_compiled",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._credit": (
+                "core/compiled.html#_credit",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._descend": (
+                "core/compiled.html#_descend",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._enter": (
+                "core/compiled.html#_enter",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._fork": (
+                "core/compiled.html#_fork",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._goes_left": (
+                "core/compiled.html#_goes_left",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._leaf": (
+                "core/compiled.html#_leaf",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._split": (
+                "core/compiled.html#_split",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._wait": (
+                "core/compiled.html#_wait",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled.predict_raw": (
+                "core/compiled.html#predict_raw",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled.tree_shap": (
+                "core/compiled.html#tree_shap",
+                "model_name/core/compiled.py",
             ),
         },
         "model_name.core.conversions": {
@@ -208,12 +274,12 @@ d = {
                 "core/conversions.html#_parse",
                 "model_name/core/conversions.py",
             ),
-            "model_name.core.conversions._say_as_written": (
-                "core/conversions.html#_say_as_written",
-                "model_name/core/conversions.py",
-            ),
             "model_name.core.conversions._unconverted": (
                 "core/conversions.html#_unconverted",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._warn_as_written": (
+                "core/conversions.html#_warn_as_written",
                 "model_name/core/conversions.py",
             ),
             "model_name.core.conversions._whole_number": (
@@ -258,6 +324,10 @@ d = {
             ),
             "model_name.core.conversions.role_of": (
                 "core/conversions.html#role_of",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.roles_of": (
+                "core/conversions.html#roles_of",
                 "model_name/core/conversions.py",
             ),
             "model_name.core.conversions.to_boolean": (
@@ -376,16 +446,16 @@ d = {
                 "core/features.html#past._forget",
                 "model_name/core/features.py",
             ),
-            "model_name.core.features.Past._require": (
-                "core/features.html#past._require",
+            "model_name.core.features.Past._require_order": (
+                "core/features.html#past._require_order",
                 "model_name/core/features.py",
             ),
             "model_name.core.features.Past.add_to": (
                 "core/features.html#past.add_to",
                 "model_name/core/features.py",
             ),
-            "model_name.core.features._called": (
-                "core/features.html#_called",
+            "model_name.core.features._call": (
+                "core/features.html#_call",
                 "model_name/core/features.py",
             ),
             "model_name.core.features._checked_history": (
@@ -396,8 +466,16 @@ d = {
                 "core/features.html#_column",
                 "model_name/core/features.py",
             ),
+            "model_name.core.features._compare": (
+                "core/features.html#_compare",
+                "model_name/core/features.py",
+            ),
             "model_name.core.features._declared": (
                 "core/features.html#_declared",
+                "model_name/core/features.py",
+            ),
+            "model_name.core.features._distance": (
+                "core/features.html#_distance",
                 "model_name/core/features.py",
             ),
             "model_name.core.features._duration": (
@@ -412,16 +490,20 @@ d = {
                 "core/features.html#_look_back",
                 "model_name/core/features.py",
             ),
+            "model_name.core.features._one_per_row": (
+                "core/features.html#_one_per_row",
+                "model_name/core/features.py",
+            ),
             "model_name.core.features._read_by_functions": (
                 "core/features.html#_read_by_functions",
                 "model_name/core/features.py",
             ),
-            "model_name.core.features._same": (
-                "core/features.html#_same",
-                "model_name/core/features.py",
-            ),
             "model_name.core.features._values": (
                 "core/features.html#_values",
+                "model_name/core/features.py",
+            ),
+            "model_name.core.features._warn_of_gaps": (
+                "core/features.html#_warn_of_gaps",
                 "model_name/core/features.py",
             ),
             "model_name.core.features._warn_once": (
@@ -438,10 +520,6 @@ d = {
             ),
             "model_name.core.features._works": (
                 "core/features.html#_works",
-                "model_name/core/features.py",
-            ),
-            "model_name.core.features._wrong_type": (
-                "core/features.html#_wrong_type",
                 "model_name/core/features.py",
             ),
             "model_name.core.features.carry_over": (
@@ -553,10 +631,6 @@ d = {
                 "core/metrics.html#sklearnmetric._check_name",
                 "model_name/core/metrics.py",
             ),
-            "model_name.core.metrics.SklearnMetric._compute": (
-                "core/metrics.html#sklearnmetric._compute",
-                "model_name/core/metrics.py",
-            ),
             "model_name.core.metrics.SklearnMetric.value": (
                 "core/metrics.html#sklearnmetric.value",
                 "model_name/core/metrics.py",
@@ -581,8 +655,16 @@ d = {
                 "core/metrics.html#_carried_by",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics._check_params": (
+                "core/metrics.html#_check_params",
+                "model_name/core/metrics.py",
+            ),
             "model_name.core.metrics._closeness": (
                 "core/metrics.html#_closeness",
+                "model_name/core/metrics.py",
+            ),
+            "model_name.core.metrics._compute": (
+                "core/metrics.html#_compute",
                 "model_name/core/metrics.py",
             ),
             "model_name.core.metrics._is_surely_a_metric": (
@@ -890,6 +972,10 @@ d = {
                 "core/packing.html#_carried._is_folder",
                 "model_name/core/packing.py",
             ),
+            "model_name.core.packing._Carried._own_name": (
+                "core/packing.html#_carried._own_name",
+                "model_name/core/packing.py",
+            ),
             "model_name.core.packing._Carried.find_spec": (
                 "core/packing.html#_carried.find_spec",
                 "model_name/core/packing.py",
@@ -1114,31 +1200,17 @@ d = {
         },
         "model_name.core.trees": {
             "model_name.core.trees.Trees": ("core/trees.html#trees", "model_name/core/trees.py"),
-            "model_name.core.trees._compiled": (
-                "core/trees.html#_compiled",
-                "model_name/core/trees.py",
-            ),
-            "model_name.core.trees._goes_left": (
-                "core/trees.html#_goes_left",
+            "model_name.core.trees._boosted_nodes": (
+                "core/trees.html#_boosted_nodes",
                 "model_name/core/trees.py",
             ),
             "model_name.core.trees._join": ("core/trees.html#_join", "model_name/core/trees.py"),
-            "model_name.core.trees._split": ("core/trees.html#_split", "model_name/core/trees.py"),
-            "model_name.core.trees._wait": ("core/trees.html#_wait", "model_name/core/trees.py"),
             "model_name.core.trees.boosted_trees": (
                 "core/trees.html#boosted_trees",
                 "model_name/core/trees.py",
             ),
             "model_name.core.trees.forest_trees": (
                 "core/trees.html#forest_trees",
-                "model_name/core/trees.py",
-            ),
-            "model_name.core.trees.predict_raw": (
-                "core/trees.html#predict_raw",
-                "model_name/core/trees.py",
-            ),
-            "model_name.core.trees.tree_shap": (
-                "core/trees.html#tree_shap",
                 "model_name/core/trees.py",
             ),
         },
@@ -1185,6 +1257,10 @@ d = {
             ),
             "model_name.core.workspaces.Tables.__getattr__": (
                 "core/workspaces.html#tables.__getattr__",
+                "model_name/core/workspaces.py",
+            ),
+            "model_name.core.workspaces._check_table": (
+                "core/workspaces.html#_check_table",
                 "model_name/core/workspaces.py",
             ),
             "model_name.core.workspaces._culprit": (

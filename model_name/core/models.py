@@ -532,9 +532,13 @@ class _QuickBoosting:
         self.boosting, self.trees = boosting, trees.boosted_trees(boosting)
 
     def predict(self, encoded: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        from model_name.core import compiled  # here, because importing the compiler takes a second
+
         nodes, values, labels, roots, _, start = self.trees
         rows = self.boosting._preprocess_X(encoded, reset=False)
-        sums = trees.predict_raw(nodes, values[:, 0].copy(), labels, roots, rows, float(start[0]))
+        sums = compiled.predict_raw(
+            nodes, values[:, 0].copy(), labels, roots, rows, float(start[0])
+        )
         answers: np.ndarray[Any, Any] = self.boosting._loss.link.inverse(sums)
         return answers
 
