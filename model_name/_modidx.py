@@ -158,6 +158,10 @@ d = {
                 "core/columns.html#_matching",
                 "model_name/core/columns.py",
             ),
+            "model_name.core.columns._names_of_all_tables": (
+                "core/columns.html#_names_of_all_tables",
+                "model_name/core/columns.py",
+            ),
             "model_name.core.columns._reasons": (
                 "core/columns.html#_reasons",
                 "model_name/core/columns.py",

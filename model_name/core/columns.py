@@ -94,6 +94,12 @@ def _log_dropped(columns: tuple[str, ...]) -> None:
     logger.info("Left out {} undeclared column(s): {}", len(columns), ", ".join(columns))
 
 
+def _names_of_all_tables(table: type[TableModel] = TableModel) -> set[str]:
+    """Return the names of the columns of a table and of all that are derived from it."""
+    names = {field.name for _, field in table.__fields__.values()}
+    return names.union(*(_names_of_all_tables(other) for other in table.__subclasses__()))
+
+
 def _matching(name: str, column: pa.Column, data: pd.DataFrame) -> list[str]:
     """Return the columns of a table that follow a declaration, by name or by pattern."""
     if not column.regex:
@@ -103,6 +109,7 @@ def _matching(name: str, column: pa.Column, data: pd.DataFrame) -> list[str]:
     ]
 
 
+# %% ../../nbs/core/columns.ipynb #c01a0002
 def _set_index(schema: str, index: str | None, data: pd.DataFrame) -> pd.DataFrame:
     """Make the column of the declared name the index; refuse a table without or with doubled names."""
     if data.columns.nlevels > 1:
@@ -141,10 +148,7 @@ def _select(schema: str, declared: pa.DataFrameSchema, data: pd.DataFrame) -> pd
         raise errors.DataError(
             f"{schema}: column " + "; column ".join(missing) + f" (columns there: {there})"
         )
-    of_other_tables = {
-        field.name for other in Schema.__subclasses__() for _, field in other.__fields__.values()
-    }
-    known = of_other_tables | set(wanted)
+    known = _names_of_all_tables() | set(wanted)
     if dropped := [str(column) for column in data.columns if column not in known]:
         _log_dropped(tuple(dropped))
     return data[wanted]

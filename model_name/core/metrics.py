@@ -436,9 +436,9 @@ def too_good(
         return ""
     alone = scores_alone(predict, inputs, targets, reached[0]).dropna()
     return (
-        f"nearly perfect: {reached[0]} is {reached[1]:.5g} on {len(scored):,} rows (1 is perfect); {_carried_by(alone)}: "
-        "what is not known before the target is has to be declared with metadata={'feature': False} in the schema "
-        "notebook"
+        f"nearly perfect: {reached[0]} is {reached[1]:.5g} on {len(scored):,} rows (1 is perfect); "
+        f"{_carried_by(alone)}: what is not known before the target is has to be declared with "
+        "metadata={'feature': False} in the schema notebook"
     )
 
 

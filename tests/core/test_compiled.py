@@ -30,7 +30,7 @@ print(json.dumps(values[:, :, 0].tolist()))
 def test_code_is_compiled_where_it_cannot_be_kept() -> None:
     ended = subprocess.run([sys.executable, "-c", WITHOUT_A_FOLDER], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    # the mean over two rows; beside (1, 1), player 0 of the sample (0, 1) makes 30 into 0, beside (0, 0) nothing changes
+    # means over two rows: beside (1, 1), player 0 of the sample (0, 1) makes 30 into 0; beside (0, 0) nothing
     expected = [[10, 5], [5, -10], [-15, 0]]
     assert np.allclose(json.loads(ended.stdout), expected)
 
