@@ -969,6 +969,7 @@ d = {
             "model_name.io.datasets._find": ("io/datasets.html#_find", "model_name/io/datasets.py"),
             "model_name.io.datasets._first_fault": ("io/datasets.html#_first_fault", "model_name/io/datasets.py"),
             "model_name.io.datasets._in_seconds": ("io/datasets.html#_in_seconds", "model_name/io/datasets.py"),
+            "model_name.io.datasets._is_whole": ("io/datasets.html#_is_whole", "model_name/io/datasets.py"),
             "model_name.io.datasets._moved": ("io/datasets.html#_moved", "model_name/io/datasets.py"),
             "model_name.io.datasets._parquet_parts": ("io/datasets.html#_parquet_parts", "model_name/io/datasets.py"),
             "model_name.io.datasets._partitions": ("io/datasets.html#_partitions", "model_name/io/datasets.py"),
@@ -2126,6 +2127,7 @@ d = {
                 "io/streams.html#stream._wait_for_answers",
                 "model_name/io/streams.py",
             ),
+            "model_name.io.streams.Stream._warn": ("io/streams.html#stream._warn", "model_name/io/streams.py"),
             "model_name.io.streams.Stream.run": ("io/streams.html#stream.run", "model_name/io/streams.py"),
             "model_name.io.streams.Stream.stop": ("io/streams.html#stream.stop", "model_name/io/streams.py"),
             "model_name.io.streams.TopicWatch": ("io/streams.html#topicwatch", "model_name/io/streams.py"),
@@ -2139,6 +2141,10 @@ d = {
             ),
             "model_name.io.streams.TopicWatch._failure": (
                 "io/streams.html#topicwatch._failure",
+                "model_name/io/streams.py",
+            ),
+            "model_name.io.streams.TopicWatch._heard": (
+                "io/streams.html#topicwatch._heard",
                 "model_name/io/streams.py",
             ),
             "model_name.io.streams.TopicWatch._take_in": (
@@ -3093,7 +3099,15 @@ d = {
             "model_name.scaffold.forms._spellings": ("scaffold/forms.html#_spellings", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._symbols": ("scaffold/forms.html#_symbols", "model_name/scaffold/forms.py"),
             "model_name.scaffold.forms._text": ("scaffold/forms.html#_text", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._unread_dates": (
+                "scaffold/forms.html#_unread_dates",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._with": ("scaffold/forms.html#_with", "model_name/scaffold/forms.py"),
+            "model_name.scaffold.forms._with_groups": (
+                "scaffold/forms.html#_with_groups",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._without_words": (
                 "scaffold/forms.html#_without_words",
                 "model_name/scaffold/forms.py",
@@ -3271,6 +3285,10 @@ d = {
                 "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._as_labels": (
+                "scaffold/profiles.html#_as_labels",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._as_target": (
                 "scaffold/profiles.html#_as_target",
                 "model_name/scaffold/profiles.py",
@@ -3327,8 +3345,8 @@ d = {
                 "scaffold/profiles.html#_is_plain",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._is_utf8": (
-                "scaffold/profiles.html#_is_utf8",
+            "model_name.scaffold.profiles._is_text": (
+                "scaffold/profiles.html#_is_text",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._marked": (
@@ -3348,6 +3366,10 @@ d = {
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._open": ("scaffold/profiles.html#_open", "model_name/scaffold/profiles.py"),
+            "model_name.scaffold.profiles._pieces": (
+                "scaffold/profiles.html#_pieces",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._plain_name": (
                 "scaffold/profiles.html#_plain_name",
                 "model_name/scaffold/profiles.py",
@@ -3362,6 +3384,10 @@ d = {
             ),
             "model_name.scaffold.profiles._require_sound": (
                 "scaffold/profiles.html#_require_sound",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._require_text": (
+                "scaffold/profiles.html#_require_text",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._rows": ("scaffold/profiles.html#_rows", "model_name/scaffold/profiles.py"),

@@ -28,6 +28,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import sys
 import time
 import traceback
@@ -445,7 +446,7 @@ def _report(outcomes: Sequence[Outcome], skipped: Sequence[str], tracking_uri: s
 def _how_to_see(tracking_uri: str) -> str:
     """Say how to see a tracking store in the browser, without the password that its address may hold."""
     if tracking_uri.startswith("sqlite"):
-        return f"mlflow ui --backend-store-uri {tracking_uri}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
     if tracking_uri.startswith(("http:", "https:")):
         return re.sub(r"://[^/]*@", "://", tracking_uri)
     return 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI"'

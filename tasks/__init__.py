@@ -6,9 +6,23 @@ from pathlib import Path
 
 from invoke import Collection
 
-from tasks import checks, cleans, commits, containers, diagrams, docs, formats, installs, packages, projects, tracking
+from tasks import (
+    cells,
+    checks,
+    cleans,
+    commits,
+    containers,
+    diagrams,
+    docs,
+    formats,
+    installs,
+    packages,
+    projects,
+    tracking,
+)
 
 namespace = Collection(checks, cleans, commits, containers, diagrams, docs, formats, installs, packages, projects)
+namespace.collections["checks"].add_task(cells.cells)
 # invoke puts this folder on the path, where a file named mlflow.py would hide the library
 namespace.add_collection(Collection.from_module(tracking, name="mlflow"))
 # Tools come from the environment that runs the tasks, and none of them asks for input.

@@ -10,14 +10,12 @@ from pathlib import Path
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import containers, diagrams, docs, exports
+from tasks import containers, diagrams, docs, examples, exports
 from tasks.notebooks import ROOT, clean, notebooks
 
 PASSED, FAILED = "passed", "FAILED"
 # Tests and notebooks already run side by side. OpenMP's threads would wait for one another on cores that are busy.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-# Folders and files that tools write while they work, which say nothing about the project.
-BYPRODUCTS = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", ".ruff_cache", ".mypy_cache", ".pytest_cache"}
 
 
 @task
@@ -129,18 +127,21 @@ def site(c: Context) -> None:
     docs.check(c)
 
 
-@task(name="notebooks")
-def examples(c: Context) -> None:
-    """Does every notebook run from top to bottom, and leave no file behind? (pytest runs the job notebooks.)"""
-    before = _files()
-    with tempfile.TemporaryDirectory() as folder:
-        c.run("nbdev-test nbs --timing --skip-folder-re '^[_.]|^runs$'", env=_mlflow(folder) | ONE_THREAD)
-    _refuse_any([f"{name} was written" for name in _files() - before], "Examples write to temporary folders only.")
-
-
-def _files() -> set[str]:
-    files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
-    return {path.as_posix() for path in files if not BYPRODUCTS & set(path.parts)}
+@task(
+    name="notebooks",
+    help={"only": "a regular expression of names", "update": "write the outputs that differ into the notebooks"},
+)
+def run_notebooks(c: Context, only: str = "", update: bool = False) -> None:
+    """Does every notebook run from top to bottom, leave no file behind, and show what is committed?"""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as store:
+        changed = examples.run(c, Path(folder), _mlflow(store) | ONE_THREAD, only)
+    for name, now in changed.items():
+        print("\n".join(examples.differences(name, now)))
+        if update:
+            (ROOT / name).write_text(now, encoding="utf-8")
+    if not update:
+        shown = [f"{name} shows something else than what is committed" for name in changed]
+        _refuse_any(shown, "Run `inv checks.notebooks --update` and look at what changed.")
 
 
 def _mlflow(folder: str) -> dict[str, str]:
@@ -202,7 +203,7 @@ STEPS = [
     site,
     container_files,
     audit,
-    examples,
+    run_notebooks,
     tests,
     wheel,
 ]

@@ -244,6 +244,11 @@ def test_the_whole_path_in_process(stocked: Path, table: Path, tell: Any) -> Non
     assert len(pd.read_parquet("outputs/predictions.parquet")) == 1680
 
 
+def test_how_to_see_a_store_can_be_pasted_into_a_shell() -> None:
+    said = scripts._report([], [], "sqlite:////tmp/what%3F #1/mlflow.db")
+    assert "mlflow ui --backend-store-uri 'sqlite:////tmp/what%3F #1/mlflow.db'" in said
+
+
 def test_a_gate_that_refuses_ends_with_3_and_the_rest_is_not_run(stocked: Path, table: Path, tell: Any) -> None:
     code, out, err = tell(
         "run", "train", "evaluate", "promote", "infer", "--in-process", "--data", str(table), *SMALL, *QUIET,

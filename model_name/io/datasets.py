@@ -111,11 +111,18 @@ def _find(address: str, folders: bool = False) -> "tuple[AbstractFileSystem, str
 
 
 # %% ../../nbs/io/datasets.ipynb #06f4618a
+def _is_whole(kind: pa.DataType) -> bool:
+    """Tell whether a type holds whole numbers alone: integers, and decimals without digits after the point."""
+    return bool(pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale <= 0))
+
+
 def _plain_type(kind: pa.DataType, gaps: bool) -> pa.DataType:
     """Return the type in which a column is handed out."""
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type, gaps)
-    if pa.types.is_decimal(kind) or pa.types.is_null(kind) or (pa.types.is_integer(kind) and gaps):
+    if _is_whole(kind):
+        return pa.float64() if gaps else kind if pa.types.is_integer(kind) else pa.int64()
+    if pa.types.is_decimal(kind) or pa.types.is_null(kind):
         return pa.float64()
     if pa.types.is_duration(kind) or pa.types.is_time(kind):
         return pa.float64()  # seconds
@@ -152,15 +159,17 @@ def _sized(tables: Iterable[pa.Table], rows: int, limit: int | None) -> Iterator
 
 def _cast(location: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Convert a table to its plain schema; refuse to change a number on the way."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_duration(field.type) or pa.types.is_time(field.type):
-            table = table.set_column(place, field.name, _in_seconds(table.column(place)))
     try:
+        for place, field in enumerate(table.schema):
+            if pa.types.is_duration(field.type) or pa.types.is_time(field.type):
+                table = table.set_column(place, field.name, _in_seconds(table.column(place)))
+            elif pa.types.is_decimal(field.type) and _is_whole(field.type):
+                table = table.set_column(place, field.name, table.column(place).cast(pa.int64()))
         return table.cast(schema)
     except pa.ArrowInvalid as error:
         raise errors.DataError(
-            f"{location}: a column of whole numbers misses values and has a number that a float cannot hold: {error}; "
-            "fill the gaps, or store the column as text"
+            f"{location}: a column of whole numbers has one that 64 bits cannot hold, or misses values and has one "
+            f"that a float cannot hold: {error}; fill the gaps, or store the column as text"
         ) from error
 
 

@@ -735,6 +735,7 @@ class TopicWatch:
         self.admin, self.topics, self.every = admin, list(topics), every
         self.asked: dict[str, Future[Any]] = {}
         self.asked_at, self.answered_at = 0.0, time.monotonic()
+        self.unanswered: float | None = None  # since when
         self.absent: dict[str, float] = {}  # since when
         self.ids: dict[str, str] = {}
         self.trouble = ""
@@ -752,11 +753,15 @@ class TopicWatch:
             self._take_in(answers)
         if not self.asked and time.monotonic() - self.asked_at >= self.every:
             self.asked_at = time.monotonic()
+            self.unanswered = self.unanswered or self.asked_at
             self.asked = self.admin.describe_topics(TopicCollection(self.topics), request_timeout=2 * self.every)
 
     def is_answered(self) -> bool:
-        """Tell whether a broker has answered lately."""
-        return time.monotonic() - self.answered_at < 4 * self.every
+        """Tell whether a broker answers what it is asked."""
+        return self.unanswered is None or time.monotonic() - self.unanswered < 2 * self.every
+
+    def _heard(self) -> None:
+        self.answered_at, self.unanswered = time.monotonic(), None
 
     def _take_in(self, answers: "Mapping[str, Future[Any]]") -> None:
         troubles = []
@@ -771,7 +776,7 @@ class TopicWatch:
     def _failure(self, topic: str, error: "KafkaError") -> str:
         """Say why a topic was not described; raise when that is final."""
         if not error.name().startswith("_"):  # which is what the client says by itself
-            self.answered_at = time.monotonic()
+            self._heard()
         if error.name() != "UNKNOWN_TOPIC_OR_PART":
             return f"the topic {topic!r} cannot be looked up: {error.str()}"
         since = self.absent.setdefault(topic, self.answered_at)
@@ -781,7 +786,7 @@ class TopicWatch:
 
     def _description(self, topic: str, found: Any) -> str:
         """Say what is wrong with a topic that is there; raise when it is not the one that it was."""
-        self.answered_at = time.monotonic()
+        self._heard()
         self.absent.pop(topic, None)
         before = self.ids.setdefault(topic, str(found.topic_id))
         if before != str(found.topic_id) and topic == self.topics[0]:
@@ -854,7 +859,8 @@ class Stream:
         self.waiting: list[Message] = []
         self.in_flight: Batch | None = None
         self.delivered = self.attempts = self.lost = self.turn = 0
-        self.trouble = ""
+        self.delivering = 0  # records
+        self.trouble = self.warned = ""
         self.assigned: set[int] = set()
         self.last_record = self.last_tick = time.monotonic()
 
@@ -880,7 +886,10 @@ class Stream:
             self._drain()
             return reason
         except _TimeIsUp:
-            return _ASKED_TO_STOP
+            return (
+                f"{_ASKED_TO_STOP}, and shutdown_time was over before all that was read was delivered "
+                f"({self._trouble()}): it is read again next time"
+            )
         finally:
             self._leave()
 
@@ -891,12 +900,14 @@ class Stream:
 
     def _leave(self) -> None:
         """Leave the group, so that the others need not wait for us; a broker that is away is not waited for."""
-        if left := self._outstanding():
+        if left := self._outstanding() + self.delivering:
             self.logger.warning("{:,} records were not finished: they are read again next time", left)
         self.waiting, self.in_flight = [], None
         self.worker.close()
-        with contextlib.suppress(TimeoutError):
+        try:
             _within(self.patience.kept(), self.consumer.close)
+        except TimeoutError:
+            self.logger.warning("The cluster was not told that we leave: others get our partitions some seconds later")
 
     # ----------------------------------------------------------------------------------- gather, hand over, deliver
     def _gather(self) -> None:
@@ -952,13 +963,15 @@ class Stream:
         records, refused = _outgoing(self.plan, kept)
         self.refusals.add(len(kept), [reason for _, reason in refused])
         done = {message.partition(): message.offset() + 1 for message, _ in kept}
+        self.delivering = len(kept)
         try:
             self.delivery.deliver(records, done, self.plan.input_topic, self._wait)
         except GivenUp as reason:
+            self.delivering = 0
             self._go_back(str(reason), reason.unsure)
             return
         self.offsets.deliver(done)
-        self.delivered += len(kept)
+        self.delivering, self.delivered = 0, self.delivered + len(kept)
         self.attempts, self.trouble = 0, ""
         self.patience.renew()
         now = time.time()
@@ -1081,6 +1094,7 @@ class Stream:
         """
         if self.watch is not None:
             self.watch.look()
+            self._warn(self.watch.trouble if self.watch.is_answered() else "the cluster does not answer")
         if self.patience.left() > 0:
             return
         if self.patience.told is not None:
@@ -1091,10 +1105,22 @@ class Stream:
             f"{self.plan.stall_time:g}): {self._trouble()}. What was not answered is not committed"
         )
 
+    def _warn(self, trouble: str) -> None:
+        """Say in the log what is wrong with the cluster when that changes, so that nobody waits for the end to know."""
+        if trouble == self.warned:
+            return
+        self.warned = trouble
+        if trouble:
+            seconds = self.plan.stall_time
+            self.logger.warning("Trouble: {}. The job ends after {:g} s without progress", self._trouble(), seconds)
+        else:
+            self.logger.info("The cluster answers again")
+
     def _trouble(self) -> str:
         """Say what is known about why nothing moves."""
         if self.watch is not None and not self.watch.is_answered():
-            return f"the cluster does not answer ({self.complaint() or self.watch.trouble or self.trouble})"
+            reason = self.complaint() or self.watch.trouble or self.trouble
+            return "the cluster does not answer" + (f" ({reason})" if reason else "")
         known = [self.watch.trouble if self.watch is not None else "", self.trouble, self.complaint()]
         if not any(known) and self.in_flight is not None:
             return "the model does not answer"

@@ -289,7 +289,7 @@ def _quantile(counts: "NDArray[np.int64]", share: float) -> float:
 
 # %% ../../nbs/jobs/kafkainference.ipynb #385ac23f
 @contextlib.contextmanager
-def _prometheus(address: str | None, gauges: Gauges, champion: Champion) -> Iterator[None]:
+def _prometheus(address: str | None, gauges: Gauges, champion: Champion, logger: "Logger") -> Iterator[None]:
     """Serve metrics for Prometheus at an address, as long as the job runs."""
     if address is None:
         yield
@@ -331,6 +331,7 @@ def _prometheus(address: str | None, gauges: Gauges, champion: Champion) -> Iter
         raise errors.ServiceError(
             f"metrics cannot be served at {address} ({error}): choose another metrics_address"
         ) from error
+    logger.info("Metrics are served at http://{}:{}/metrics", host, server.server_port)
     try:
         yield
     finally:
@@ -491,7 +492,9 @@ class KafkaInferenceJob(base.Job):
         20.0, gt=0, description="Seconds in which the job ends when told to stop, whether the broker answers or not."
     )
     metrics_address: str | None = pdt.Field(
-        None, pattern=r"^[^:\s]+:\d{1,5}$", description="host:port to serve Prometheus metrics at, e.g. 127.0.0.1:9464."
+        None,
+        pattern=r"^[^:\s]+:\d{1,5}$",
+        description="host:port to serve Prometheus metrics at, e.g. 127.0.0.1:9464; port 0 is any free one.",
     )
     log_interval: float = pdt.Field(30.0, gt=0, description="Seconds between lines of figures in the log.")
     inputs: datasets.ReaderKind = pdt.Field(
@@ -579,7 +582,7 @@ class KafkaInferenceJob(base.Job):
         if self.watch_interval is not None:
             champion.watch(self.watch_interval, self.logger)
         try:
-            with _prometheus(self.metrics_address, gauges, champion), _stopping(stream), _without_pauses():
+            with _prometheus(self.metrics_address, gauges, champion, self.logger), _stopping(stream), _without_pauses():
                 if feed is not None:
                     feed.delivered = lambda: stream.delivered
                     stream.on_assigned = feed.start

@@ -133,7 +133,7 @@ RULES: Final = (
 
 # %% ../../nbs/scaffold/declarations.ipynb #a76a7626
 _TYPES: Final = {
-    "integer": ("int", "pd.Int64Dtype"),
+    "integer": ("int", "float"),  # with gaps it is float in most files, and may have fractions where it had none
     "number": ("float", "float"),
     "boolean": ("bool", "pd.BooleanDtype"),
     "category": ("pd.CategoricalDtype", "pd.CategoricalDtype"),
@@ -217,18 +217,9 @@ def _target(profile: profiles.TableProfile, name: str | None = None) -> str:
     return f"    {column.field}: Series[{kind}] = pa.Field({', '.join([*said, _description(column)])})"
 
 
-_SIGNED: Final = re.compile(
-    "temp|balance|delta|diff|change|profit|loss|return|lat|lon|net|gain|dev|error|resid|elev|margin|trend",
-    re.IGNORECASE,
-)
-
-
 def _never_negative(column: profiles.ColumnProfile) -> bool:
-    """Tell whether a target is a count: called so, or whole numbers from 0 or 1 on that are not called otherwise."""
-    if not isinstance(column.least, int | float) or column.least < 0:
-        return False
-    counts = column.kind == "integer" and column.least <= 1 and not _SIGNED.search(column.name)
-    return column.count or column.share or counts
+    """Tell whether a target is called like what is never negative; what happened to be there says nothing."""
+    return isinstance(column.least, int | float) and column.least >= 0 and (column.count or column.share)
 
 
 def _is_truth(column: profiles.ColumnProfile) -> bool:

@@ -57,7 +57,7 @@ def find_form(name: str, texts: pa.ChunkedArray, context: Context) -> Form:
     counted = pc.value_counts(pc.drop_null(pc.utf8_trim_whitespace(texts)))
     counts = pd.Series(counted.field(1).to_pylist(), index=counted.field(0).to_pylist(), dtype="int64")
     usual = list(readings.USUAL_MISSING)
-    if "NA" in counts.index and _are_codes(counts.index):
+    if ("NA" in counts.index or _COUNTRY.search(name)) and _are_codes(counts.index):
         usual.remove("NA")
     labels = counts[~counts.index.isin(usual)].sort_values(ascending=False, kind="stable")
     if labels.empty:
@@ -66,12 +66,17 @@ def find_form(name: str, texts: pa.ChunkedArray, context: Context) -> Form:
     own = {} if len(usual) == len(readings.USUAL_MISSING) else {"missing": usual}
     form = _known(name, labels, context, gaps) or _without_words(name, labels, context, usual) or _text(labels, context)
     note: tuple[str, ...] = (
-        ("`NA` is one of its labels, since the others are codes of two letters as well.",) if own else ()
+        ("`NA` is a label of it, not a missing value, since the others are codes of two letters as well.",)
+        if own
+        else ()
     )
     nothing = [word for word in readings.USUAL_MISSING if word in counts.index and word and word in usual]
     if form.kind in ("text", "category") and nothing:
         note += (f"In it {_listed(nothing)} stands for a missing value ({int(counts[nothing].sum()):,} rows).",)
     return form._replace(reading=own | form.reading, notes=note + form.notes)
+
+
+_COUNTRY: Final = re.compile("country|nation|land$|pays|paese|iso", re.IGNORECASE)
 
 
 def _are_codes(words: Iterable[str]) -> bool:
@@ -149,6 +154,7 @@ _NOTHING: Final = frozenset(
         "00/00/0000",
     ]
 ) | {"not available", "not applicable", "no data", "not known", "not recorded", "keine angabe", "0000-00-00 00:00:00"}
+_SHEET: Final = ("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")  # where one is, others come
 _SIGNS: Final = frozenset(
     ["?", "-", "--", "#NV", "#N/V", "#VALUE!", "#DIV/0!", "#REF!", "\\N", "<NA>", "(null)"]
 )  # nothing even among texts
@@ -179,7 +185,8 @@ def _without_words(name: str, labels: pd.Series, context: Context, usual: list[s
         form = _known(name, rest, context, gaps=True)
         if form is not None and form.kind in ("integer", "number", "date"):
             note = f"In it {_listed(aside)} stands for a missing value ({int(labels[aside].sum()):,} rows)."
-            return _with(form, {"missing": [*usual, *aside]}, note)
+            alike = [word for word in _SHEET if word not in aside] if any(word[0] == "#" for word in aside) else []
+            return _with(form, {"missing": [*usual, *aside, *alike]}, note)
     return None
 
 
@@ -239,8 +246,20 @@ def _numbers(words: pa.Array, context: Context) -> Form | None:
         for decimal, thousands in _marks(context.decimal):
             form = readings.ColumnForm(kind="number", decimal=decimal, thousands=thousands, symbols=chosen)
             if pc.all(readings.fits(words.slice(0, 100), form)).as_py() and pc.all(readings.fits(words, form)).as_py():
-                return _number_form(words, form, context)
+                return _number_form(words, _with_groups(words, form), context)
     return None
+
+
+def _with_groups(words: pa.Array, form: readings.ColumnForm) -> readings.ColumnForm:
+    """Add the other mark for groups of digits to amounts with a fraction, none of which is above a thousand yet."""
+    cents = rf"\d{re.escape(str(form.decimal))}\d\d?(\D|$)"
+    amounts = form.symbols or form.decimal == "," or pc.any(pc.starts_with(words, "(")).as_py()
+    some = pc.any if form.symbols else pc.all
+    if form.thousands is not None or not amounts or not some(pc.match_substring_regex(words, cents)).as_py():
+        return form
+    if pc.any(pc.match_substring_regex(words, r"\d{4}")).as_py():
+        return form  # which has shown how it writes thousands
+    return form.model_copy(update={"thousands": "," if form.decimal == "." else "."})
 
 
 def _marks(decimal: str) -> Iterator[tuple[str, str | None]]:
@@ -255,14 +274,15 @@ def _number_form(words: pa.Array, form: readings.ColumnForm, context: Context) -
     whole = pc.all(pc.match_substring_regex(words, r"^[+-]?\d+$")).as_py()
     kind: Kind = "integer" if whole else "number"
     by_itself = rf"^[+-]?(\d+({mark}\d*)?|{mark}\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity|nan)$"
-    if form.decimal == context.decimal and pc.all(pc.match_substring_regex(words, by_itself)).as_py():
+    plain = form.decimal == context.decimal and form.thousands is None
+    if plain and pc.all(pc.match_substring_regex(words, by_itself)).as_py():
         endless = pc.any(pc.match_substring_regex(words, "(?i:inf)")).as_py()
         note = ("Some of its numbers are not finite: read as missing.",) if endless else ()
         return Form(kind, {} if context.guess else _numeric(form, context), note, infinite=endless)
     texts = words.to_pylist()
     example = next((word for word in texts if not re.fullmatch(r"[+-]?\d+", word)), texts[0])
-    plain = readings.read(pa.array([example]), "number", readings.Rules(form))[0].as_py()
-    return Form(kind, _numeric(form, context), (f"Its numbers are written like `{example}`, read as {plain:.10g}.",))
+    number = readings.read(pa.array([example]), "number", readings.Rules(form))[0].as_py()
+    return Form(kind, _numeric(form, context), (f"Its numbers are written like `{example}`, read as {number:.10g}.",))
 
 
 def _numeric(form: readings.ColumnForm, context: Context) -> dict[str, Any]:
@@ -606,7 +626,7 @@ def _text(labels: pd.Series, context: Context) -> Form:
         reading["missing"] = [*readings.USUAL_MISSING, *signs]
         notes.append(f"In it {_listed(signs)} stands for a missing value ({int(labels[signs].sum()):,} rows).")
         labels = labels.drop(signs)
-    notes += _mixture(labels, context.decimal)
+    notes += _mixture(labels, context.decimal) or _unread_dates(labels.index)
     spelt, note = _spellings(labels)
     if spelt:
         reading["labels"] = spelt
@@ -631,6 +651,26 @@ def _spellings(labels: pd.Series) -> tuple[list[str], str]:
         chosen,
         f"{_listed(example)} are one label, `{example[0]}`: labels that differ in nothing but case are the same.",
     )
+
+
+_MONTH: Final = (
+    r"(jan|ene|gen|feb|f[eé]v|m[aä]r|a[pvb]r|ma[iyj]|jui?n|giu|jui?l|lug|aug|ao[uû]|ago|sep|okt|oct|nov|de[czs]|dic)"
+)
+_LIKE_A_DATE: Final = re.compile(
+    r"\D*(\d{1,2}[./-]\d{1,2}[./-](\d\d|\d{4})|(19|20)\d\d[./-]\d{1,2}[./-]\d{1,2})([ ,T].*)?"
+    rf"|(19|20)\d\d[ /-]?[WQKT]\d{{1,2}}|{_MONTH}[^\W\d]{{0,6}}\.?[ /-]'?\d\d"
+    rf"|.*\b\d{{1,2}}\.? {_MONTH}[^\W\d]*\.? (19|20)\d\d\b.*",
+    re.IGNORECASE,
+)
+
+
+def _unread_dates(words: Iterable[str]) -> list[str]:
+    """Say so when texts look like dates, in a form that is not read or in several."""
+    words = list(words)
+    if len(words) < 2 or not all(map(_LIKE_A_DATE.fullmatch, words)):
+        return []
+    said = f"Its texts look like dates ({_listed(words)}), and stay texts, of which a new one says nothing: "
+    return [f"{said}write them in one form such as 2024-02-29, or declare theirs with `formats` in the configurations."]
 
 
 def _mixture(labels: pd.Series, decimal: str) -> list[str]:

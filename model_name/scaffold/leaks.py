@@ -71,9 +71,11 @@ def _determines(values: pd.Series, labels: "np.ndarray[Any, Any]") -> str:
             share = _purity(codes, labels)
             often = "always" if share == 1 else f"in {share:.2%} of the rows"
             return f"{what} comes with one and the same value of the target, {often}"
-        rare = told & (counts <= 0.5 * len(labels))  # the most frequent one is told from the others by anything
-        if of_gaps and rare.any() and len(labels) >= 100:
-            return f"{what} tells one value of the target, in {int(counts[rare].min()):,} rows, from all others"
+        rare = counts <= 0.5 * len(labels)  # the most frequent one is told from the others by anything
+        if of_gaps and (told & rare).any() and len(labels) >= 100:
+            return f"{what} tells one value of the target, in {int(counts[told & rare].min()):,} rows, from all others"
+        if of_gaps and (_told(codes, labels, counts, 20, 0.98, most=0.5) & rare).any():
+            return "whether it is missing tells most rows of one value of the target, and hardly any other row"
     return ""
 
 
@@ -83,8 +85,11 @@ def _told(
     counts: "np.ndarray[Any, Any]",
     fewest: int,
     certain: float,
+    most: float | None = None,
 ) -> "np.ndarray[Any, Any]":
     """Tell for each label whether it is nearly alone in the groups that it leads, and in no other.
+
+    With `most`, this share of its rows is enough to be there.
 
     What most rows have is right nearly always by itself, so each label is measured by its own rows.
     """
@@ -94,7 +99,8 @@ def _told(
     for label, count in enumerate(counts):
         groups = table[own == label]
         hit, size = groups[:, label].sum(), groups.sum()
-        told[label] = count >= fewest and size > 0 and min(hit / count, hit / size) >= certain
+        found = hit / count >= (certain if most is None else most)
+        told[label] = count >= fewest and size > 0 and found and hit / size >= certain
     return told
 
 

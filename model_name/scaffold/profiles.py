@@ -150,9 +150,8 @@ def _text_reader(path: Path) -> datasets.CsvReader:
     with fsspec.open(str(path), "rb", compression="infer") as file:
         start: bytes = file.read(2**18)
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
-        encoding = encoding or (
-            "utf-8" if _is_utf8(itertools.chain([start], iter(lambda: file.read(2**20), b""))) else "cp1252"
-        )
+        _require_text(path, start, encoding)
+        encoding = encoding or next(name for name in ("utf-8", "cp1252", "latin-1") if _is_text(name, _pieces(file)))
     text = start.decode(encoding, errors="replace").removeprefix("\ufeff")
     whole_lines = text if len(start) < 2**18 else text.rpartition("\n")[0]
     rows = {mark: _rows(whole_lines, mark) for mark in ",;\t|"}
@@ -162,9 +161,40 @@ def _text_reader(path: Path) -> datasets.CsvReader:
     )
 
 
-def _is_utf8(chunks: Iterator[bytes]) -> bool:
-    """Tell whether all of a file is text in UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+_NO_TEXT: Final = {
+    b"PK\x03\x04": "an Excel workbook or another ZIP archive: save the sheet as CSV, or take the table out of it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV",
+    b"\x1f\x8b": "compressed with gzip, which its name does not say: call it .csv.gz",
+    b"SQLite format 3": "an SQLite database: save one of its tables as CSV or Parquet",
+    b"ARROW1": "a Feather file: save the table as Parquet",
+    b"%PDF": "a PDF document: save the table as CSV",
+}
+
+
+def _require_text(path: Path, start: bytes, encoding: str | None) -> None:
+    """Refuse what is no text, by how it starts."""
+    for mark, what in _NO_TEXT.items():
+        if start.startswith(mark):
+            raise errors.DataError(f"{path.name} is {what}")
+    if re.match(rb'\s*(<[!?a-zA-Z]|\{\s*"|\[\s*[\[{])', start):
+        raise errors.DataError(
+            f"{path.name} looks like HTML, XML or JSON, and not like a table: save it as CSV or Parquet"
+        )
+    if (encoding is None and start.count(b"\0") > len(start) / 4) or start.startswith(b"\xff\xfe\0\0"):
+        raise errors.DataError(
+            f"{path.name} is no text, or text in UTF-16 without a mark or in UTF-32: save it as CSV in UTF-8"
+        )
+
+
+def _pieces(file: Any) -> Iterator[bytes]:
+    """Read a file from its start, in pieces."""
+    file.seek(0)
+    return iter(lambda: file.read(2**20), b"")
+
+
+def _is_text(encoding: str, chunks: Iterator[bytes]) -> bool:
+    """Tell whether all of a file is text in an encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)()
     try:
         for chunk in chunks:
             decoder.decode(chunk)
@@ -250,6 +280,9 @@ def _typed_form(values: pa.ChunkedArray, context: forms.Context) -> forms.Form:
     if pa.types.is_boolean(kind):
         return forms.Form("boolean")
     if pa.types.is_integer(kind):
+        if (pc.max(values).as_py() or 0) >= 2**63:
+            note = "Its numbers have more digits than a number keeps: names, which stay texts."
+            return forms.Form("text", {"kind": "text"}, (note,))
         return forms.Form("integer")
     if pa.types.is_floating(kind):
         notes = _not_finite(values)
@@ -491,6 +524,16 @@ def _as_target(column: ColumnProfile, values: pd.Series, task: str | None) -> tu
     return column, chosen
 
 
+def _as_labels(found: _Values, asked: str | None) -> _Values:
+    """Take few numbers of a target that are all whole, such as 0.0 and 1.0, for whole numbers."""
+    numbers = found.values
+    few = _MOST_LABELS if asked == "classification" else _FEW_LABELS
+    labels = found.kind == "number" and asked != "regression" and not numbers.hasnans and numbers.nunique() <= few
+    if labels and (numbers % 1 == 0).all() and numbers.abs().max() < 2**53:
+        return _Values("integer", numbers.astype("Int64"))
+    return found
+
+
 def _require_labels(column: ColumnProfile, values: pd.Series, described: str) -> None:
     """Refuse what are not labels, or too few of one to learn from it and to be tested."""
     numeric = column.kind in ("integer", "number")
@@ -674,6 +717,7 @@ def _decided(
     table = reader.read()
     rows = len(table)
     values = {shown[name]: _values(form, table[name]) for name, form in found.items()}
+    values[target] = _as_labels(values[target], asked)
     fields = _field_names(list(values))
     described = [
         _describe(shown[name], field, form, values[shown[name]])

@@ -41,6 +41,13 @@ COLUMNS: dict[str, tuple[Any, dict[str, Any], Any]] = {  # by the first letter o
     "e": (pa.DateTime, {"nullable": True}, lambda random, rows: gaps(day(random, rows), random)),
     "c": (pd.CategoricalDtype, {}, common_and_rare),
     "b": (bool, {}, lambda random, rows: random.random(rows) < 0.4),
+    "m": (pd.BooleanDtype, {"nullable": True}, lambda random, rows: gaps(random.random(rows) < 0.4, random)),
+    "z": (
+        pa.DateTime,
+        {"metadata": {"zone": "Asia/Kolkata"}},
+        lambda random, rows: day(random, rows).tz_localize("UTC"),
+    ),
+    "r": (str, {}, common_and_rare),
     "t": (str, {"nullable": True}, lambda random, rows: gaps(random.choice(["x", "y", "z", "1.0"], rows), random)),
     "n": (float, {"nullable": True}, lambda random, rows: gaps(random.normal(size=rows), random)),
     "o": (pa.DateTime, {}, day),
@@ -142,6 +149,7 @@ MIXES = [
     ["d1", "c1", "e1", "b1", "d2", "n1"],
     ["t1", "c1", "e2", "e1", "d1"],
     ["b1", "b2", "c1", "c2", "t1"],
+    ["z1", "r1", "d1", "m1", "z2", "m2"],
 ]
 
 

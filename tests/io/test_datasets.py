@@ -293,6 +293,21 @@ def test_plain_types(tmp_path: Path) -> None:
     assert str(data["none"].dtype) == "float64"
 
 
+def test_decimals_without_a_fraction_are_whole_numbers(tmp_path: Path) -> None:
+    from decimal import Decimal
+
+    def read(*values: int | None) -> pd.Series:
+        column = arrow.array([None if value is None else Decimal(value) for value in values], arrow.decimal128(38, 0))
+        parquet.write_table(arrow.table({"id": column}), tmp_path / "ids.parquet")
+        return datasets.ParquetReader(path=str(tmp_path / "ids.parquet")).read()["id"]
+
+    assert read(2**53, 2**53 + 1, -(2**62) - 1).tolist() == [2**53, 2**53 + 1, -(2**62) - 1]
+    assert read(7, None).iloc[0] == 7.0
+    for values in ([2**63, 1], [2**53 + 1, None]):
+        with pytest.raises(errors.DataError, match="store the column as text"):
+            read(*values)
+
+
 def test_a_folder_is_one_table(tmp_path: Path) -> None:
     for year in (2011, 2012):
         part = tmp_path / "table" / f"year={year}" / "part.parquet"

@@ -416,6 +416,21 @@ def test_what_is_wrong_with_a_topic_is_at_hand() -> None:
     assert "'t' was deleted and created again" in troubles[4]
 
 
+def test_a_cluster_that_does_not_answer_is_told_from_one_that_was_not_asked() -> None:
+    admin: Any = Admin(described("1", "a"), described("1", "a"))
+    watch = streams.TopicWatch(admin, ["t"], 5.0)
+    watch.answered_at -= 100
+    assert watch.is_answered(), "nobody has asked"
+    watch.look()
+    assert watch.is_answered(), "it was asked just now"
+    assert watch.unanswered is not None
+    watch.unanswered -= 11
+    assert not watch.is_answered()
+    watch.look()
+    assert watch.is_answered()
+    assert watch.unanswered is None
+
+
 # ------------------------------------------------------------------------------------------------------- errors
 class Producer:
     """Fails as it is told; what cannot be caused on a broker."""

@@ -5,7 +5,6 @@ import math
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -326,20 +325,24 @@ def test_a_version_that_does_not_load_is_refused_with_an_alert(trained: services
 
 
 # ------------------------------------------------------------------------------------------------------- figures
-def test_metrics_are_served_while_records_flow(job: Any) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_metrics_are_served_while_records_flow(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any free port, of which the log tells."""
+    from loguru import logger
+
+    log: list[str] = []
     seen: list[str] = []
 
     def scrape(self: Any, batch: Any, observe: Any = kafkainference.Gauges.observe) -> None:
         observe(self, batch)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        (address,) = re.findall(r"Metrics are served at (http://127.0.0.1:[1-9]\d*/metrics)", "".join(log))
+        with urllib.request.urlopen(address) as page:
             seen.append(page.read().decode())
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kafkainference.Gauges, "observe", scrape)
-        run(job(metrics_address=f"127.0.0.1:{port}"))
+    monkeypatch.setattr(kafkainference.Gauges, "observe", scrape)
+    with job(metrics_address="127.0.0.1:0") as streaming:
+        sink = logger.add(lambda line: log.append(str(line)), level="INFO")
+        streaming.run()
+        logger.remove(sink)
     assert "model_name_stream_records_in_total 300.0" in seen[-1]
     assert 'model_name_stream_latency_seconds_bucket{le="+Inf"} 300.0' in seen[-1]
     assert "model_name_stream_model_version 1.0" in seen[-1]

@@ -585,12 +585,27 @@ def test_records_that_were_deleted_before_they_were_read(topics: Topics, job: An
 
 
 # ------------------------------------------------------------------------------------------------------- the broker
-def test_told_to_stop_while_the_broker_is_away(topics: Topics, job: Any) -> None:
-    """It ends within shutdown_time, and what was not delivered is answered once when the broker is back."""
+@contextlib.contextmanager
+def warnings() -> Iterator[list[str]]:
+    """Give what is logged as a warning."""
+    from loguru import logger
+
+    warned: list[str] = []
+    sink = logger.add(lambda message: warned.append(str(message)), level="WARNING", format="{message}")
+    yield warned
+    logger.remove(sink)
+
+
+def test_told_to_stop_while_the_broker_is_away(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends within shutdown_time and says why; what was not delivered is answered once when the broker is back."""
+    score = kafkainference.Scorer._predict  # takes a moment, so that there is something left to do
+    monkeypatch.setattr(kafkainference.Scorer, "_predict", lambda *a: (time.sleep(0.05), score(*a))[1])
+    soon = {"producer.transaction.timeout.ms": 5_000}  # after which the broker ends what was left open
     topics.send(100)
-    with streaming(job(topics, idle_time=None, batch_size=20, shutdown_time=8.0)) as known:
+    plan = job(topics, idle_time=None, batch_size=20, shutdown_time=8.0, kafka_config=soon)
+    with warnings() as warned, streaming(plan) as known:
         wait_for(lambda: known["stream"].delivered == 100)
-        topics.send(400)
+        topics.send(4_000)
         wait_for(lambda: known["stream"].delivered > 100)
         topics.broker.stop()
         begun = time.monotonic()
@@ -598,22 +613,25 @@ def test_told_to_stop_while_the_broker_is_away(topics: Topics, job: Any) -> None
         wait_for(lambda: "ended" in known or "error" in known)
         seconds = time.monotonic() - begun
     topics.broker.start()
-    assert known["ended"] == "asked to stop"
+    assert known["ended"].startswith("asked to stop, and shutdown_time was over before all")
+    assert "read again next time" in known["ended"]
+    assert any("records were not finished" in line for line in warned), warned
     assert seconds < 8.0
     run(job(topics, idle_time=5.0))
-    assert topics.answered() == Counter(topics.keys)
+    wait_for(lambda: topics.answered() == Counter(topics.keys))
 
 
 @pytest.mark.parametrize("records_wait", [True, False])
 def test_the_broker_does_not_come_back(topics: Topics, job: Any, records_wait: bool) -> None:
     topics.send(30)
-    with streaming(job(topics, idle_time=None, stall_time=8.0)) as known:
+    with warnings() as warned, streaming(job(topics, idle_time=None, stall_time=8.0)) as known:
         wait_for(lambda: known["stream"].delivered == 30)
         if records_wait:
             known["stream"].delivery.producer.list_topics(timeout=10)
             topics.send(30)
         topics.broker.stop()
         begun = time.monotonic()
+        wait_for(lambda: any("Trouble: the cluster does not answer" in line for line in warned))
         wait_for(lambda: "error" in known)
         seconds = time.monotonic() - begun
     topics.broker.start()

@@ -1,5 +1,6 @@
 """Profiles: tables as people have them, what is understood in them, and what is refused with a way out."""
 
+import gzip
 import json
 import sys
 from collections.abc import Callable
@@ -498,3 +499,129 @@ def test_what_only_the_rare_label_has_is_a_leak_however_rare_it_is(share: float)
     )
     table["strong"] = random.normal(size=4_000) + 3 * fraud
     assert set(leaks(table.assign(fraud=fraud), "fraud")) == {"chargeback_date"}
+
+
+# ---------------------------------------------------------------------------------------- newer rows of the same kind
+@pytest.mark.parametrize(
+    ("seen", "newer", "value"),
+    [
+        (["9,50 €", "8,00 €"], "1.200,00 €", 1200.0),
+        (["$9.50", "$8"], "$1,200.00", 1200.0),
+        (["(5.00)", "3.00"], "(1,200.00)", -1200.0),
+        (["1,50", "2,25"], "1.000,50", 1000.5),
+        (["1.5", "2.5", "3", "4", "5", "#DIV/0!"], "#REF!", np.nan),
+        (["20.0", "", "21.0"], "20.5", 20.5),
+        (["20", "", "21"], "20.5", 20.5),
+    ],
+)
+def test_numbers_beyond_those_seen_are_read_too(
+    stored: Callable[..., Path], tmp_path: Path, seen: list[str], newer: str, value: float
+) -> None:
+    table = people().assign(paid=[seen[k % len(seen)] for k in range(ROWS)])
+    found = profile(stored(table))
+    table.assign(paid=[seen[0], newer] * (ROWS // 2)).to_csv(tmp_path / "newer.csv", index=False)
+    read = found.reader_of(str(tmp_path / "newer.csv")).read()
+    column = found.named("paid")
+    assert column.use == "feature"
+    checked = declarations.build(found)["Inputs"].check(read)["paid"]
+    np.testing.assert_array_equal(checked.iloc[1], value)
+
+
+def test_amounts_above_a_thousand_have_shown_how_they_are_written(stored: Callable[..., Path]) -> None:
+    path = stored(people().assign(paid=["$1200.50", "$8.00"] * (ROWS // 2)))
+    assert "thousands" not in profile(path).reader["columns"]["paid"]
+
+
+def test_the_code_of_namibia_is_no_gap_when_it_comes_later(stored: Callable[..., Path], tmp_path: Path) -> None:
+    table = people().assign(country=["DE", "US", "FR", "ZA"] * (ROWS // 4))
+    found = profile(stored(table))
+    table.assign(country="NA").to_csv(tmp_path / "newer.csv", index=False)
+    read = found.reader_of(str(tmp_path / "newer.csv")).read()
+    assert set(declarations.build(found)["Inputs"].check(read)["country"]) == {"NA"}
+
+
+@pytest.mark.parametrize("written", [["0.0", "1.0"], ["1.0", "2.0", "3.0"]])
+def test_labels_that_were_stored_as_floats_are_labels(stored: Callable[..., Path], written: list[str]) -> None:
+    path = stored(people().assign(left=[written[k % len(written)] for k in range(ROWS)]))
+    found = profile(path)
+    assert found.task == "classification"
+    targets = declarations.build(found)["Targets"].check(found.reader_of(str(path)).read())
+    assert sorted(targets["left"].unique()) == [int(float(label)) for label in written]
+    assert profile(path, task="regression").task == "regression"
+    many = stored(people().assign(left=[f"{k % 9}.0" for k in range(ROWS)]))
+    assert (profile(many).task, profile(many, task="classification").task) == ("regression", "classification")
+
+
+@pytest.mark.parametrize(("name", "limited"), [("score", False), ("pct", False), ("visits", True)])
+def test_a_target_is_limited_by_its_name_and_never_by_what_was_seen(
+    stored: Callable[..., Path], name: str, limited: bool
+) -> None:
+    found = profile(stored(people().assign(**{name: range(ROWS)})), name)
+    check = declarations.build(found)["Targets"].check
+    if limited:
+        with pytest.raises(errors.DataError, match="below the least allowed value"):
+            check(pd.DataFrame({name: [-3, 4]}))
+    else:
+        assert check(pd.DataFrame({name: [-3, 4]}))[name].tolist() == [-3, 4]
+
+
+def test_whole_numbers_beyond_64_bits_stay_apart(tmp_path: Path) -> None:
+    serial = np.array([2**63 + k % 3 for k in range(ROWS)], dtype="uint64")
+    people().assign(serial=serial).to_parquet(tmp_path / "people.parquet")
+    found = profile(tmp_path / "people.parquet")
+    assert found.named("serial").categories == tuple(str(2**63 + k) for k in range(3))
+    assert set(found.reader_of(str(tmp_path / "people.parquet")).read()["serial"]) == set(map(str, serial))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\x03\x04" + b"0" * 500, "Excel workbook"),
+        (b"\xd0\xcf\x11\xe0" + b"0" * 500, "old Excel workbook"),
+        (gzip.compress(b"a,left\n1,2\n"), "call it .csv.gz"),
+        (b"<!doctype html><html><body>404</body></html>", "looks like HTML, XML or JSON"),
+        (b'[{"a": 1, "left": 2}]', "looks like HTML, XML or JSON"),
+        (b'{"a": 1, "left": 2}\n' * 30, "looks like HTML, XML or JSON"),
+        ("a,left\n1,2\n".encode("utf-16-le"), "UTF-16 without a mark"),
+        ("a,left\n1,2\n".encode("utf-32"), "UTF-32"),
+    ],
+)
+def test_files_of_another_kind_are_named(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "people.csv").write_bytes(content)
+    assert said in refusal(tmp_path / "people.csv")
+
+
+def test_bytes_that_windows_does_not_know_are_read_as_latin_1(tmp_path: Path) -> None:
+    text = people().assign(city="Z\xfcrich\x81").to_csv(index=False).encode("latin-1")
+    (tmp_path / "people.csv").write_bytes(text)
+    assert profile(tmp_path / "people.csv").reader["encoding"] == "latin-1"
+
+
+@pytest.mark.parametrize(("filled", "found"), [(0.95, True), (0.6, True), (0.3, False)])
+def test_what_most_rows_of_the_rare_label_have_and_no_others_is_a_leak(filled: float, found: bool) -> None:
+    random = np.random.default_rng(6)
+    fraud = pd.Series(np.arange(4_000) % 20 == 0)
+    when = pd.Series(pd.date_range("2024-01-01", periods=4_000, freq="h"))
+    table = pd.DataFrame({"chargeback_date": when.where(fraud & (random.random(4_000) < filled)), "fraud": fraud})
+    table["often"] = when.where((fraud & (random.random(4_000) < 0.9)) | (random.random(4_000) < 0.05))
+    assert set(leaks(table, "fraud")) == ({"chargeback_date"} if found else set())
+
+
+@pytest.mark.parametrize(
+    ("written", "alike"),
+    [
+        (["Jan-24", "Feb-24"], True),
+        (["2024-W05", "2024-W06"], True),
+        (["31. Januar 2024", "28. Februar 2024"], True),
+        (["31/12/2024", "2024-01-05", "15.03.2024"], True),
+        (["31/01/2024 01:05 +0100", "28/02/2024 11:30 +0100"], True),
+        (["10.0.0.1", "10.0.0.2"], False),
+        (["2024-01-31-001", "2024-01-31-002"], False),
+        (["pack 10", "pack 20"], False),
+        (["1.10.0", "1.2.0"], False),
+    ],
+)
+def test_dates_that_are_not_read_are_named(stored: Callable[..., Path], written: list[str], alike: bool) -> None:
+    found = profile(stored(people().assign(when=[written[k % len(written)] for k in range(ROWS)]))).named("when")
+    assert found.kind == "category"
+    assert any("look like dates" in note for note in found.notes) == alike
