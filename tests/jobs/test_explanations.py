@@ -64,17 +64,17 @@ def test_the_tables_follow_their_schemas_and_every_row_adds_up(
 
 
 def test_the_known_effects_of_the_simulator_are_found(store: services.MlflowService, tmp_path: Path) -> None:
-    reader = datasets.SimulatedReader(rows=24 * 300)
+    reader = datasets.SimulatedReader(rows=24 * 500)
     with training.TrainingJob(
         inputs=reader,
         targets=reader,
-        model=models.GradientBoostingModel(max_iter=100, n_jobs=1),
-        splitter=splitters.TrainTestSplitter(test_size=24 * 40),
+        model=models.GradientBoostingModel(max_iter=150, n_jobs=1),
+        splitter=splitters.TrainTestSplitter(test_size=24 * 60),
         mlflow_service=store,
         logger_service=services.LoggerService(level="ERROR"),
     ) as job:
         job.run()
-    result = explain(store, reader, tmp_path, samples=480, targets=None)
+    result = explain(store, reader, tmp_path, samples=1_000)
     order = result.importances["feature"].tolist()
     assert order[0] == "hr"
     assert order.index("windspeed") > order.index("workingday"), "the wind has no effect of its own"
