@@ -51,19 +51,25 @@ setup(
     name=metadata["name"],
     version=metadata["version"],
     description=metadata["description"],
-    long_description=readme.read_text(encoding="utf-8") if readme.exists() else metadata["description"],
+    long_description=readme.read_text(encoding="utf-8")
+    if readme.exists()
+    else metadata["description"],
     long_description_content_type="text/markdown",
     author=metadata["author"],
     license=metadata["license"],
     license_files=["LICENSE"],
     keywords=[word.strip() for word in metadata["keywords"].split(",")],
-    classifiers=[f"Programming Language :: Python :: {version}" for version in metadata["pythons"].split()],
+    classifiers=[
+        f"Programming Language :: Python :: {version}" for version in metadata["pythons"].split()
+    ],
     python_requires=f">={metadata['min_python']}",
     install_requires=lines(settings["requirements"]["runtime"]),
     extras_require={extra: lines(text) for extra, text in settings["extras"].items()},
     entry_points={group: lines(metadata[group]) for group in ("console_scripts", "nbdev")},
     packages=find_packages(include=["model_name", "model_name.*"]),
-    package_dir={"": "."},  # an editable install is then one line with this path, which editors follow
+    package_dir={
+        "": "."
+    },  # an editable install is then one line with this path, which editors follow
     package_data={"model_name": ["py.typed"]},
     cmdclass={"build_py": BuildWithResources},
 )

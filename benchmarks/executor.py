@@ -32,8 +32,13 @@ def steps(folder: Path, *options: str) -> dict[str, float]:
         text=True,
     )
     if done.returncode != 0:
-        raise SystemExit(f"ended with exit code {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return {verb: float(seconds) for verb, seconds in re.findall(r"^(\w+) +([\d.]+) s ", done.stdout, re.MULTILINE)}
+        raise SystemExit(
+            f"ended with exit code {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        )
+    return {
+        verb: float(seconds)
+        for verb, seconds in re.findall(r"^(\w+) +([\d.]+) s ", done.stdout, re.MULTILINE)
+    }
 
 
 def overhead(rounds: int) -> str:
@@ -45,7 +50,11 @@ def overhead(rounds: int) -> str:
         for way in ways:
             with tempfile.TemporaryDirectory(prefix="executor-") as folder:
                 took[way] = steps(Path(folder), *way)
-            print(f"round {number + 1}/{rounds}  {way or 'notebooks'}  {took[way]}", file=sys.stderr, flush=True)
+            print(
+                f"round {number + 1}/{rounds}  {way or 'notebooks'}  {took[way]}",
+                file=sys.stderr,
+                flush=True,
+            )
         for verb in VERBS:
             more[verb].append(took[()][verb] - took[("--in-process",)][verb])
     rows = ["seconds more as a notebook than in process, in one command of four jobs", ""]
@@ -65,13 +74,17 @@ def at_once(folder: Path, count: int) -> measuring.Sample:
         log = (folder / f"{number}.log").open("w")
         call = [COMMAND, "run", "train", *LIGHT, "--notebooks", f"outputs/{number}"]
         commands.append(
-            subprocess.Popen(call, cwd=folder, env=measuring.environment(), stdout=log, stderr=subprocess.STDOUT)
+            subprocess.Popen(
+                call, cwd=folder, env=measuring.environment(), stdout=log, stderr=subprocess.STDOUT
+            )
         )
     failed = [number for number, command in enumerate(commands) if command.wait() != 0]
     seconds = time.perf_counter() - start
     if failed:
         said = (folder / f"{failed[0]}.log").read_text()
-        raise SystemExit(f"{len(failed)} of {count} commands failed, such as number {failed[0]}:\n{said[-3000:]}")
+        raise SystemExit(
+            f"{len(failed)} of {count} commands failed, such as number {failed[0]}:\n{said[-3000:]}"
+        )
     return measuring.Sample(seconds, sum(os.times()[:4]) - cpu)
 
 

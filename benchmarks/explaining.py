@@ -33,13 +33,23 @@ class Explaining:
         """Fit, explain once so that the code is compiled or loaded, and say how exact that is."""
         model.fit(self.train, self.targets)
         found = model.explain(self.samples)
-        print(f"{model.KIND}: {found.scale}, largest residual {found.residuals.max():.1e} of {found.tolerance:.1e}")
+        print(
+            f"{model.KIND}: {found.scale}, largest residual {found.residuals.max():.1e} of {found.tolerance:.1e}"
+        )
         return model
 
     def forest(self) -> list[Case]:
         """The default forest, 200 trees of depth 20, beside shap."""
-        model, reference = self.fitted(models.BaselineSklearnModel()), f"shap, interventional, {SHAP_ROWS} rows"
-        shap = Case(reference, lambda: measuring.run_here(lambda: self._shap(model)), amount=SHAP_ROWS, unit="rows")
+        model, reference = (
+            self.fitted(models.BaselineSklearnModel()),
+            f"shap, interventional, {SHAP_ROWS} rows",
+        )
+        shap = Case(
+            reference,
+            lambda: measuring.run_here(lambda: self._shap(model)),
+            amount=SHAP_ROWS,
+            unit="rows",
+        )
         return [shap, *self._ours(model, reference)]
 
     def boosting(self) -> list[Case]:
@@ -66,14 +76,19 @@ class Explaining:
         encoded = pipeline["encode"].transform(self.samples.head(SHAP_ROWS))
         trees, background = pipeline["estimate"], pipeline.background_
         explainer = shap.TreeExplainer(trees, background, feature_perturbation="interventional")
-        return explainer.shap_values(encoded, check_additivity=False)  # its sums miss this forest's predictions
+        return explainer.shap_values(
+            encoded, check_additivity=False
+        )  # its sums miss this forest's predictions
 
 
 def main() -> None:
     """Measure what the command line asks for."""
     given = measuring.arguments(__doc__, rounds=3)
     bench = Explaining(given.table)
-    groups: dict[str, Callable[[], list[Case]]] = {"forest": bench.forest, "boosting": bench.boosting}
+    groups: dict[str, Callable[[], list[Case]]] = {
+        "forest": bench.forest,
+        "boosting": bench.boosting,
+    }
     measuring.report(given, groups)
 
 

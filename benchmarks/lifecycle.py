@@ -75,7 +75,9 @@ class Lifecycle:
             return ["-s", "data.table.KIND=SimulatedReader", "-s", f"data.table.rows={rows}"]
         return ["--data", str(self.table), "-s", f"data.table.limit={rows}"]
 
-    def job(self, verb: str, *options: str, folder: Path, rows: int = TRAIN_ROWS + TEST_ROWS) -> measuring.Sample:
+    def job(
+        self, verb: str, *options: str, folder: Path, rows: int = TRAIN_ROWS + TEST_ROWS
+    ) -> measuring.Sample:
         """Run one job."""
         return measuring.run_command("run", verb, *self.data(rows), *options, folder=folder)
 
@@ -85,7 +87,11 @@ class Lifecycle:
         return [
             Case(python, lambda: measuring.run_python("pass", folder=self.folder)),
             *(
-                Case(f"model_name {words}", partial(measuring.run_command, *words.split(), folder=self.folder), python)
+                Case(
+                    f"model_name {words}",
+                    partial(measuring.run_command, *words.split(), folder=self.folder),
+                    python,
+                )
                 for words in ("--help", "--version", "check train")
             ),
         ]
@@ -105,14 +111,26 @@ class Lifecycle:
                 Case(name, partial(fit, count), reference if name != reference else None)
                 for count, name in bare.items()
             ),
-            Case(f"train {kind}, in process", lambda: self.job("train", *in_process, folder=self.training), reference),
-            Case(f"train {kind}, notebook", lambda: self.job("train", *options, folder=self.training), reference),
-            Case(first, lambda: self.job("train", *in_process, folder=self._new_folder()), reference),
+            Case(
+                f"train {kind}, in process",
+                lambda: self.job("train", *in_process, folder=self.training),
+                reference,
+            ),
+            Case(
+                f"train {kind}, notebook",
+                lambda: self.job("train", *options, folder=self.training),
+                reference,
+            ),
+            Case(
+                first, lambda: self.job("train", *in_process, folder=self._new_folder()), reference
+            ),
         ]
 
     def _bare_fit(self, plain: Path, kind: str, cores: int) -> measuring.Sample:
         command = [sys.executable, "-c", BARE_FIT, str(plain), kind, str(cores)]
-        return measuring.run_process(command, self.folder, {"OMP_NUM_THREADS": str(cores)}, timed_inside=True)
+        return measuring.run_process(
+            command, self.folder, {"OMP_NUM_THREADS": str(cores)}, timed_inside=True
+        )
 
     def _new_folder(self) -> Path:
         self.new_folders += 1
@@ -127,7 +145,9 @@ class Lifecycle:
         imports, notebook = "imports alone", "a notebook with the imports alone"
         cases = [
             Case(imports, lambda: measuring.run_python(IMPORTS, folder=self.folder)),
-            Case(notebook, lambda: measuring.run_python(EMPTY_NOTEBOOK, IMPORTS, folder=self.folder)),
+            Case(
+                notebook, lambda: measuring.run_python(EMPTY_NOTEBOOK, IMPORTS, folder=self.folder)
+            ),
         ]
         whole = TRAIN_ROWS + TEST_ROWS
         for verb, rows in {"evaluate": whole, "promote": whole, "infer": SCORED_ROWS}.items():

@@ -50,7 +50,9 @@ class Measured:
     cpu: list[float] = field(default_factory=list)
     peaks_mib: list[float] = field(default_factory=list)
     median: float = 0.0
-    ratio: float | None = None  # median over the rounds of this case / reference, both of the same round
+    ratio: float | None = (
+        None  # median over the rounds of this case / reference, both of the same round
+    )
     rate: float | None = None
     unit: str = ""
 
@@ -62,7 +64,10 @@ def environment() -> dict[str, str]:
 
 
 def run_process(
-    command: Sequence[str], folder: Path, extra: Mapping[str, str] | None = None, timed_inside: bool = False
+    command: Sequence[str],
+    folder: Path,
+    extra: Mapping[str, str] | None = None,
+    timed_inside: bool = False,
 ) -> Sample:
     """Run a command to its end and time it.
 
@@ -78,7 +83,11 @@ def run_process(
     with tempfile.TemporaryFile("w+") as output:
         start = time.perf_counter()
         process = subprocess.Popen(
-            list(command), cwd=folder, env=environment() | dict(extra or {}), stdout=output, stderr=subprocess.STDOUT
+            list(command),
+            cwd=folder,
+            env=environment() | dict(extra or {}),
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         _, status, usage = os.wait4(process.pid, 0)  # tells the memory, which Popen.wait does not
         seconds = time.perf_counter() - start
@@ -86,7 +95,9 @@ def run_process(
         output.seek(0)
         said = output.read()
     if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\nended with exit code {process.returncode}:\n{said[-3000:]}")
+        raise SystemExit(
+            f"{' '.join(command)}\nended with exit code {process.returncode}:\n{said[-3000:]}"
+        )
     cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
     if timed_inside:
         seconds, cpu = map(float, said.split()[-2:])
@@ -105,7 +116,10 @@ def run_command(*arguments: str, folder: Path) -> Sample:
 
 def run_here(work: Callable[[], Any]) -> Sample:
     """Time a call in this process."""
-    start, cpu = time.perf_counter(), sum(os.times()[:4])  # of this process and of the children that it waited for
+    start, cpu = (
+        time.perf_counter(),
+        sum(os.times()[:4]),
+    )  # of this process and of the children that it waited for
     work()
     return Sample(time.perf_counter() - start, sum(os.times()[:4]) - cpu)
 
@@ -124,7 +138,11 @@ def measure(cases: Sequence[Case], rounds: int) -> list[Measured]:
             found[case.name].cpu.append(sample.cpu)
             if sample.peak_mib is not None:
                 found[case.name].peaks_mib.append(sample.peak_mib)
-            print(f"round {number + 1}/{rounds}  {case.name:<44} {sample.seconds:>8.2f} s", file=sys.stderr, flush=True)
+            print(
+                f"round {number + 1}/{rounds}  {case.name:<44} {sample.seconds:>8.2f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     for case in cases:
         _conclude(found[case.name], case, found)
     return list(found.values())
@@ -151,9 +169,7 @@ def table(results: Sequence[Measured]) -> str:
         notes = [f"{result.ratio:.2f} x {result.reference}"] if result.ratio is not None else []
         notes += [f"{result.rate:,.3g} {result.unit}/s"] if result.rate is not None else []
         least, most = min(result.seconds), max(result.seconds)
-        figures = (
-            f"{result.median:>7.3f} s  {least:>7.3f}  {most:>7.3f}  {statistics.median(result.cpu):>7.3f}  {peak:>9}"
-        )
+        figures = f"{result.median:>7.3f} s  {least:>7.3f}  {most:>7.3f}  {statistics.median(result.cpu):>7.3f}  {peak:>9}"
         lines.append(f"{result.name:<{width}}  {figures}  {', '.join(notes)}".rstrip())
     return "\n".join(lines)
 
@@ -178,9 +194,17 @@ def machine() -> dict[str, Any]:
 def arguments(description: str | None, rounds: int) -> argparse.Namespace:
     """Read the command line that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--table", type=Path, help="CSV or Parquet table; else $BIKE_SHARING_CSV, else the simulator")
-    parser.add_argument("--rounds", type=int, default=rounds, help="how often each case is run (%(default)s)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="groups whose name contains this")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        help="CSV or Parquet table; else $BIKE_SHARING_CSV, else the simulator",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help="how often each case is run (%(default)s)"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="groups whose name contains this"
+    )
     parser.add_argument("--json", type=Path, help="file to write the results to")
     given = parser.parse_args()
     if given.table is None and os.environ.get("BIKE_SHARING_CSV"):
@@ -199,13 +223,17 @@ def report(given: argparse.Namespace, groups: Mapping[str, Callable[[], Sequence
     for name, make in chosen.items():
         results[name] = measure(make(), given.rounds)
         print(f"\n{name}\n{table(results[name])}", flush=True)
-    print(f"\n{given.rounds} rounds; load average {before['load'][0]:.1f} before, {os.getloadavg()[0]:.1f} after")
+    print(
+        f"\n{given.rounds} rounds; load average {before['load'][0]:.1f} before, {os.getloadavg()[0]:.1f} after"
+    )
     if given.json is not None:
         document = {
             "machine": before,
             "load_after": os.getloadavg(),
             "rounds": given.rounds,
             "data": given.table.name if given.table else "simulator",
-            "results": {name: [asdict(result) for result in measured] for name, measured in results.items()},
+            "results": {
+                name: [asdict(result) for result in measured] for name, measured in results.items()
+            },
         }
         given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

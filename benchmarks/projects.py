@@ -60,7 +60,9 @@ class Projects:
 
     def _new(self, path: str) -> measuring.Sample:
         shutil.rmtree(self.folder / "orders", ignore_errors=True)
-        return measuring.run_command("new", "orders", "--data", path, "--target", "amount", folder=self.folder)
+        return measuring.run_command(
+            "new", "orders", "--data", path, "--target", "amount", folder=self.folder
+        )
 
 
 def main() -> None:

@@ -33,25 +33,43 @@ class Scale:
     def infer(self) -> list[Case]:
         """Throughput and memory of scoring, beside reading, predicting and writing everything at once."""
         data = ["--data", str(self.table)] if self.table else []
-        measuring.run_command("run", "train", "evaluate", "promote", "--in-process", *data, folder=self.folder)
-        files = {rows: _simulated_table(self.folder / f"{rows}.parquet", rows) for rows in (ROWS // 4, ROWS)}
-        store = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "MLFLOW_REGISTRY_URI": "sqlite:///mlflow.db"}
+        measuring.run_command(
+            "run", "train", "evaluate", "promote", "--in-process", *data, folder=self.folder
+        )
+        files = {
+            rows: _simulated_table(self.folder / f"{rows}.parquet", rows)
+            for rows in (ROWS // 4, ROWS)
+        }
+        store = {
+            "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
+            "MLFLOW_REGISTRY_URI": "sqlite:///mlflow.db",
+        }
 
         def plain(rows: int) -> measuring.Sample:
             command = [sys.executable, "-c", PLAIN_PREDICT, str(files[rows])]
             return measuring.run_process(command, self.folder, store)
 
         def job(rows: int, *options: str) -> measuring.Sample:
-            return measuring.run_command("run", "infer", "--data", str(files[rows]), *options, folder=self.folder)
+            return measuring.run_command(
+                "run", "infer", "--data", str(files[rows]), *options, folder=self.folder
+            )
 
         cases = []
         for rows in files:
             reference = f"plain predict, {rows:,} rows"
             cases += [
                 Case(reference, partial(plain, rows), None, rows, "rows"),
-                Case(f"infer, in process, {rows:,} rows", partial(job, rows, "--in-process"), reference, rows, "rows"),
+                Case(
+                    f"infer, in process, {rows:,} rows",
+                    partial(job, rows, "--in-process"),
+                    reference,
+                    rows,
+                    "rows",
+                ),
             ]
-        cases.append(Case(f"infer, notebook, {ROWS:,} rows", partial(job, ROWS), reference, ROWS, "rows"))
+        cases.append(
+            Case(f"infer, notebook, {ROWS:,} rows", partial(job, ROWS), reference, ROWS, "rows")
+        )
         return cases
 
     def fingerprint(self) -> list[Case]:
@@ -59,7 +77,8 @@ class Scale:
         import numpy as np
 
         from model_name.core import schemas
-        from model_name.io import datasets, provenance
+        from model_name.io import datasets
+        from model_name.records import fingerprints, rowhashes
 
         data = schemas.InputsSchema.check(datasets.SimulatedReader(rows=ROWS).read())
         columns = [data.index.to_numpy(), *(data[name].to_numpy() for name in _plain_columns(data))]
@@ -72,9 +91,11 @@ class Scale:
 
         reference = "hashlib.sha256 alone"
         works: dict[str, Callable[[Any], object]] = {
-            "fingerprint": provenance.fingerprint,
-            "row hashes": provenance.row_hashes,
-            "as recorded, with the sketch of rows": lambda data: provenance.Fingerprint().update(data).record(),
+            "fingerprint": fingerprints.fingerprint,
+            "row hashes": rowhashes.row_hashes,
+            "as recorded, with the sketch of rows": lambda data: (
+                fingerprints.Fingerprint().update(data).record()
+            ),
         }
         return [
             Case(reference, partial(measuring.run_here, alone), None, size, "GB"),
@@ -104,7 +125,9 @@ class Scale:
 
         def plain(**settings: Any) -> None:
             with mlflow.start_run():
-                mlflow.pyfunc.log_model(name="model", python_model=wrapped, signature=signature, **settings)
+                mlflow.pyfunc.log_model(
+                    name="model", python_model=wrapped, signature=signature, **settings
+                )
 
         def project() -> None:
             with mlflow.start_run():
@@ -115,7 +138,9 @@ class Scale:
         pinned_case = partial(plain, pip_requirements=pinned, input_example=sent)
         return [
             Case(reference, lambda: measuring.run_here(partial(plain, input_example=sent))),
-            Case("log_model, requirements pinned", lambda: measuring.run_here(pinned_case), reference),
+            Case(
+                "log_model, requirements pinned", lambda: measuring.run_here(pinned_case), reference
+            ),
             Case("the project's saver", lambda: measuring.run_here(project), reference),
         ]
 
@@ -132,7 +157,9 @@ class _Wrapped:
                 from model_name.core import schemas
 
                 rows = model_input.rename_axis(schemas.InputsSchema.index_name())
-                return model.predict(schemas.InputsSchema.check(rows, only=schemas.InputsSchema.features()))
+                return model.predict(
+                    schemas.InputsSchema.check(rows, only=schemas.InputsSchema.features())
+                )
 
         return Plain()
 

@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 
 from model_name.core import models, schemas
-from model_name.io import datasets, services, streams
+from model_name.io import datasets, services
 from model_name.jobs import kafkainference, training
+from model_name.streaming import (
+    codecs,
+    deliveries,
+    loops,
+    scorers,
+)
 from model_name.utils import splitters
 from tasks import brokers
 
@@ -38,12 +44,16 @@ def train(folder: str) -> services.MlflowService:
 class Course:
     """Topics on one broker, filled with records, and what runs over them."""
 
-    def __init__(self, kafka: services.KafkaService, champion: kafkainference.Champion, exactly: bool) -> None:
+    def __init__(
+        self, kafka: services.KafkaService, champion: scorers.ModelWatcher, exactly: bool
+    ) -> None:
         self.kafka, self.champion, self.exactly = kafka, champion, exactly
         rows = datasets.SimulatedReader(rows=5_000).read()
-        self.values = streams.JsonEncoder().encode(schemas.InputsSchema.check(rows))
+        self.values = codecs.JsonEncoder().encode(schemas.InputsSchema.check(rows))
 
-    def run(self, what: str, records: int, rate: float | None = None) -> tuple[float, float, "np.ndarray[Any, Any]"]:
+    def run(
+        self, what: str, records: int, rate: float | None = None
+    ) -> tuple[float, float, "np.ndarray[Any, Any]"]:
         """Let records flow; give records a second, processor seconds a record, and the latencies in seconds."""
         from confluent_kafka import KafkaException
 
@@ -59,23 +69,27 @@ class Course:
             for made in admin.create_topics([NewTopic(name, 4, 1) for name in names]).values():
                 made.result(20)
         batch = 1 if what == ONES else 5_000
-        scorer = kafkainference.Scorer(
-            lambda: self.champion.current, streams.JsonDecoder(), streams.JsonEncoder(), 10_000
+        scorer = scorers.Scorer(
+            lambda: self.champion.current, codecs.JsonDecoder(), codecs.JsonEncoder(), 10_000
         )
-        stream = self._stream(names, records, batch, (lambda values: values) if what == COPY else scorer)
+        stream = self._stream(
+            names, records, batch, (lambda values: values) if what == COPY else scorer
+        )
         latencies, moments, spent = [], [], []
 
         def begin() -> None:
             begun.append(time.perf_counter())
             spent.append(time.process_time())
 
-        def observe(done: streams.Delivered) -> None:
+        def observe(done: loops.Delivered) -> None:
             latencies.append(done.latencies)
             moments.append(time.perf_counter())
 
         stream.observers.append(observe)
         begun: list[float] = []
-        sender = threading.Thread(target=self._send, args=(producer, names[0], records, rate), daemon=True)
+        sender = threading.Thread(
+            target=self._send, args=(producer, names[0], records, rate), daemon=True
+        )
         if rate is None:
             sender.run()
             stream.on_assigned = begin
@@ -99,7 +113,7 @@ class Course:
                 producer.poll(0)
         producer.flush()
 
-    def _stream(self, names: list[str], records: int, batch: int, answer: Any) -> streams.Stream:
+    def _stream(self, names: list[str], records: int, batch: int, answer: Any) -> loops.Stream:
         consumer = self.kafka.consumer(
             {
                 "group.id": names[0], "auto.offset.reset": "earliest", "enable.auto.commit": False,
@@ -108,14 +122,16 @@ class Course:
             | ({"fetch.wait.max.ms": 10} if self.kafka.embedded else {})  # as the job does
         )  # fmt: skip
         settings: dict[str, Any] = {"linger.ms": 5, "delivery.report.only.error": True}
-        delivery: streams.Delivery
+        delivery: deliveries.Delivery
         if self.exactly:
             settings["transactional.id"] = names[0]
-            delivery = streams.ExactlyOnce(lambda: self.kafka.producer(settings), consumer, 10.0)
+            delivery = deliveries.ExactlyOnce(lambda: self.kafka.producer(settings), consumer, 10.0)
         else:
-            delivery = streams.AtLeastOnce(self.kafka.producer(settings), consumer, 10.0)
-        plan = streams.Plan(names[0], names[1], names[2], batch_size=batch, max_messages=records)
-        return streams.Stream(plan, consumer, delivery, answer, SILENT.logger())
+            delivery = deliveries.AtLeastOnce(self.kafka.producer(settings), consumer, 10.0)
+        plan = loops.StreamConfig(
+            names[0], names[1], names[2], batch_size=batch, max_messages=records
+        )
+        return loops.Stream(plan, consumer, delivery, answer, SILENT.logger())
 
 
 def measure(course: Course, place: str, records: int, rounds: int) -> None:
@@ -135,7 +151,10 @@ def measure(course: Course, place: str, records: int, rounds: int) -> None:
     *_, latencies = course.run(JOB, 10_000, rate=1_000.0)
     steady = latencies[2_000:] * 1_000
     half, most = np.quantile(steady, [0.5, 0.99])
-    print(f"{place:<8} at 1,000 records/s: half within {half:.1f} ms, 99 % within {most:.1f} ms", flush=True)
+    print(
+        f"{place:<8} at 1,000 records/s: half within {half:.1f} ms, 99 % within {most:.1f} ms",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -147,12 +166,14 @@ def main() -> None:
     SILENT.start()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         store = train(folder)
-        champion = kafkainference.Champion(
+        champion = scorers.ModelWatcher(
             store.client(), "model_name", "latest", kafkainference.registries.CustomLoader(), print
         )
         embedded = services.KafkaService()
         embedded.start()
-        measure(Course(embedded, champion, exactly=False), "mock", arguments.records, arguments.rounds)
+        measure(
+            Course(embedded, champion, exactly=False), "mock", arguments.records, arguments.rounds
+        )
         embedded.stop()
         if reason := brokers.missing():
             print(f"no real broker: {reason}")
@@ -160,7 +181,9 @@ def main() -> None:
         broker = brokers.Broker()
         try:
             kafka = services.KafkaService(bootstrap_servers=broker.address)
-            measure(Course(kafka, champion, exactly=True), "real", arguments.records, arguments.rounds)
+            measure(
+                Course(kafka, champion, exactly=True), "real", arguments.records, arguments.rounds
+            )
         finally:
             broker.close()
 

@@ -22,7 +22,7 @@ from benchmarks import measuring
 from benchmarks.measuring import Case
 from model_name.core import metrics, models, schemas
 from model_name.io import datasets
-from model_name.utils import searchers, splitters
+from model_name.utils import searchers, spaces, splitters
 
 HELD_BACK = 1_440
 FOLDS = splitters.TimeSeriesSplitter(n_splits=3, test_size=1_440)
@@ -35,10 +35,10 @@ GRID = {  # 3 x 2 x 3 x 2 = 36 candidates in the space below
     "min_samples_leaf": [8, 40],
 }
 SPACE = {
-    "learning_rate": searchers.FloatDistribution(low=0.02, high=0.3, log=True),
-    "max_iter": searchers.IntDistribution(low=100, high=500, log=True),
-    "max_leaf_nodes": searchers.IntDistribution(low=7, high=63, log=True),
-    "min_samples_leaf": searchers.IntDistribution(low=5, high=80, log=True),
+    "learning_rate": spaces.FloatDistribution(low=0.02, high=0.3, log=True),
+    "max_iter": spaces.IntDistribution(low=100, high=500, log=True),
+    "max_leaf_nodes": spaces.IntDistribution(low=7, high=63, log=True),
+    "min_samples_leaf": spaces.IntDistribution(low=5, high=80, log=True),
 }
 
 
@@ -46,7 +46,11 @@ class Bench:
     """The table, the cases, and what each of them found."""
 
     def __init__(self, table: Path | None, folder: Path) -> None:
-        kind = datasets.CsvReader if table is None or table.suffix == ".csv" else datasets.ParquetReader
+        kind = (
+            datasets.CsvReader
+            if table is None or table.suffix == ".csv"
+            else datasets.ParquetReader
+        )
         reader = datasets.SimulatedReader() if table is None else kind(path=str(table))
         data = reader.read()
         self.all = schemas.InputsSchema.check(data), schemas.TargetsSchema.check(data)
@@ -55,21 +59,35 @@ class Bench:
         self.found: dict[str, dict[str, Any]] = {}
         self.trials: dict[str, pd.DataFrame] = {}
 
-    def search(self, name: str, searcher: searchers.GridCVSearcher | searchers.OptunaSearcher) -> measuring.Sample:
+    def search(
+        self, name: str, searcher: searchers.GridCVSearcher | searchers.OptunaSearcher
+    ) -> measuring.Sample:
         """Time a search; note what it found, and how that does on the rows that it has not seen."""
         start = time.perf_counter()
         details, score, params = searcher.search(MODEL, METRIC, *self.rows, FOLDS)
         seconds = time.perf_counter() - start
         model = models.GradientBoostingModel(**(MODEL.get_params() | params)).fit(*self.rows)
         test = METRIC.scorer(model, *(part.iloc[-HELD_BACK:] for part in self.all))
-        self.trials[name] = details.drop(columns=[n for n in details if "time" in n or n == "seconds"])
-        self.found[name] = {"cross-validated": -score, "test": -test, "candidates": len(details), "params": params}
+        self.trials[name] = details.drop(
+            columns=[n for n in details if "time" in n or n == "seconds"]
+        )
+        self.found[name] = {
+            "cross-validated": -score,
+            "test": -test,
+            "candidates": len(details),
+            "params": params,
+        }
         return measuring.Sample(seconds)
 
     def grid(self) -> list[Case]:
         """Optuna beside a grid, both with two workers."""
         grid, optuna = "grid, 36 candidates", "Optuna, {} trials, batches of {}"
-        cases = [Case(grid, partial(self.search, grid, searchers.GridCVSearcher(param_grid=GRID, n_jobs=2)))]
+        cases = [
+            Case(
+                grid,
+                partial(self.search, grid, searchers.GridCVSearcher(param_grid=GRID, n_jobs=2)),
+            )
+        ]
         for trials, batch in ((20, 2), (36, 2), (36, 4)):
             name = optuna.format(trials, batch)
             searcher = searchers.OptunaSearcher(
@@ -96,8 +114,12 @@ class Bench:
         command += ["--table", str(self.table)] if self.table else []
         start = time.perf_counter()
         for lines in (12, 90, 170):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while process.poll() is None and not (storage.exists() and storage.read_bytes().count(b"\n") >= lines):
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while process.poll() is None and not (
+                storage.exists() and storage.read_bytes().count(b"\n") >= lines
+            ):
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
             process.wait()

@@ -9,5 +9,7 @@ __all__ = []
 from . import scripts
 
 # %% ../nbs/main.ipynb #6bab04ee
-if __name__ == "__main__" and "__file__" in globals():  # in a notebook there is no file, and nothing to run
+if (
+    __name__ == "__main__" and "__file__" in globals()
+):  # in a notebook there is no file, and nothing to run
     scripts.run_and_exit()

@@ -76,7 +76,6 @@ def data(_c: Context, table: str, to: str = "", rows: int = 20) -> None:
 def report(table: str, to: str, rows: int) -> int:
     """Show what the schema refuses, and write the copy; give the number of rows that have to go."""
     import pandas as pd
-
     from model_name.core import columns, schemas
 
     read = _reader(table).read()
@@ -107,9 +106,9 @@ def report(table: str, to: str, rows: int) -> int:
 
 def _reader(path: str) -> Any:
     """Read a file as the jobs do: with what their configuration says about its texts."""
-    from model_name import scripts
+    from model_name import steps
 
-    return scripts.load_steps(["train"], scripts.data_overrides(path))[0].job.inputs
+    return steps.load_steps(["train"], steps.data_overrides(path))[0].job.inputs
 
 
 def _writer(path: str) -> Any:

@@ -149,7 +149,7 @@ def _defined(source: str) -> Iterator[str]:
 def words(cell: Any) -> list[str]:
     """Give what the images of a cell show, in words; empty where nobody said it.
 
-    `#| fig-alt: ...` in the cell comes first. Figures of `utils.figures` bring their own words with the image.
+    `#| fig-alt: ...` in the cell comes first. Figures of `figures` bring their own words with the image.
     """
     images = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
     match = re.search(r"(?m)^#\|\s*fig-alt:\s*(.+)$", cell["source"])

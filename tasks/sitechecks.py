@@ -213,20 +213,19 @@ def _command(line: str) -> Iterator[str]:
 
 def _steps(line: str, given: dict[str, Any]) -> Iterator[str]:
     """Check the jobs, files and overrides of a command."""
-    from model_name import scripts
+    from model_name import steps
     from model_name.core import errors
 
     try:
         if "words" in given:
-            data = scripts.data_overrides(given["data"]) if given.get("data") else []
-            scripts.load_steps(given["words"], [*data, *given.get("overrides", ())])
+            data = steps.data_overrides(given["data"]) if given.get("data") else []
+            steps.load_steps(given["words"], [*data, *given.get("overrides", ())])
     except errors.ProjectError as error:
         yield f"`{line}`: {error}"
 
 
 def _configuration(body: str) -> Iterator[str]:
     import pydantic as pdt
-
     from model_name import settings
 
     try:

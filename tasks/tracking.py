@@ -28,9 +28,8 @@ def _address() -> str:
 def doctor(_c: Context) -> None:
     """Is MLflow's store there and whole? Says what is in it, and how to mend what is wrong."""
     import mlflow
-
     from model_name.core import errors
-    from model_name.io import services
+    from model_name.io import services, stores
 
     address = _address()
     if not address.startswith("sqlite:"):

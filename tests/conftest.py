@@ -17,11 +17,11 @@ import psutil
 import pytest
 import pytest_timeout
 import tqdm
-
 from model_name.core import models
 from model_name.io import datasets, services
 from model_name.jobs import training
 from model_name.utils import splitters
+
 from tasks import brokers
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from model_name import scripts
+from model_name import steps
 from model_name.core import errors, schemas
 from model_name.io import datasets, osvariables
 from model_name.scripts import main
@@ -146,7 +145,7 @@ def test_every_job_runs_from_such_a_file(place: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_file_with_other_names_is_merged_into_the_job_of_a_verb(place: Path) -> None:
-    [step] = scripts.load_steps(["explain", "confs/explanations.yaml"], ["explain.inputs_samples.limit=7"])
+    [step] = steps.load_steps(["explain", "confs/explanations.yaml"], ["explain.inputs_samples.limit=7"])
     assert (step.job.shap_values.path, step.job.inputs.limit) == ("outputs/samples_explanations.parquet", 7)
     assert step.job.feature_importances.path == "outputs/models_explanations.parquet"
     assert step.job.targets is None, "such a file names no targets, and simulated ones are not those of its rows"
@@ -164,11 +163,11 @@ def test_a_file_with_other_names_is_merged_into_the_job_of_a_verb(place: Path) -
 def test_hints_point_to_the_right_key(place: Path, written: str, told: str) -> None:
     Path("own.yaml").write_text(f"job:\n  KIND: ExplanationsJob\n  {written}\n")
     with pytest.raises(errors.ConfigError, match=f"own.yaml:3: .*{told}"):
-        scripts.load_steps(["own.yaml"])
+        steps.load_steps(["own.yaml"])
 
 
 def test_another_kind_of_model_than_the_schema_says_is_refused(place: Path) -> None:
     with pytest.raises(
         errors.ConfigError, match="evaluate.model_type: .classifier.: the target 'cnt' makes this a regression"
     ):
-        scripts.load_steps(["evaluate"], ["evaluate.model_type=classifier"])
+        steps.load_steps(["evaluate"], ["evaluate.model_type=classifier"])

@@ -8,9 +8,8 @@ import subprocess
 import sys
 from types import ModuleType
 
-import pytest
-
 import model_name
+import pytest
 
 HEAVY = ("pandas", "numpy", "pandera", "sklearn", "scipy", "mlflow", "matplotlib", "papermill", "pyarrow", "sqlalchemy")
 NAMES = sorted(

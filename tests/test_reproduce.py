@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-
 from model_name.core import errors
-from model_name.io import datasets, osvariables, provenance, registries, reproductions, services
+from model_name.io import datasets, osvariables, redaction, registries, services
 from model_name.jobs import promotion
+from model_name.records import gitstates, provenance, reproductions
 from model_name.scripts import main
 
 TABLE = "hours.parquet"
@@ -342,7 +342,7 @@ def test_a_record_that_was_edited(there: Path, tell: Tell) -> None:
 def test_a_module_a_version_and_a_commit_that_are_others(there: Path, tell: Tell, tmp_path: Path) -> None:
     record = record_of("train")
     other = record.adding("modules", **{"core/models.py": "0" * 64}).adding("distributions", numpy="0.1")
-    other = other.model_copy(update={"git": provenance.GitState(commit="f" * 40, branch="work", dirty=False)})
+    other = other.model_copy(update={"git": gitstates.GitState(commit="f" * 40, branch="work", dirty=False)})
     code, _, err = tell("reproduce", as_notebook(tmp_path / "a.ipynb", other.to_json()), "--in-process")
     told = [line.strip() for line in err.splitlines() if line.startswith("  ")]
     assert code == 3
@@ -355,7 +355,7 @@ def test_a_module_a_version_and_a_commit_that_are_others(there: Path, tell: Tell
 
 
 def test_another_commit_with_the_same_code_is_a_note(there: Path, tell: Tell, tmp_path: Path) -> None:
-    other = record_of("train").model_copy(update={"git": provenance.GitState(commit="f" * 40)})
+    other = record_of("train").model_copy(update={"git": gitstates.GitState(commit="f" * 40)})
     code, out, _ = tell("reproduce", as_notebook(tmp_path / "a.ipynb", other.to_json()), "--in-process")
     assert (code, "note: another commit (ffffffffffff then, " in out) == (0, True)
 
@@ -369,7 +369,7 @@ def test_a_stream_cannot_be_repeated(there: Path, tell: Tell, tmp_path: Path) ->
 def test_a_secret_that_the_record_hides(there: Path, tell: Tell, tmp_path: Path) -> None:
     record = record_of("train")
     job = {**record.configuration["job"], "run_config": {"name": "Training", "tags": {"api_key": "hunter2"}}}
-    hiding = record.model_copy(update={"configuration": provenance.mask({"job": job})})
+    hiding = record.model_copy(update={"configuration": redaction.mask({"job": job})})
     code, _, err = tell("reproduce", as_notebook(tmp_path / "a.ipynb", hiding.to_json()))
     assert (code, "hides a secret" in err, "job.run_config.tags.api_key" in err) == (2, True, True)
 
@@ -419,7 +419,7 @@ def test_a_run_has_a_record_from_its_start(store: services.MlflowService) -> Non
     with promotion.PromotionJob(mlflow_service=store) as job, pytest.raises(errors.DataError, match="no hours"):
         fail(job)
     assert (begun[0].outcome, begun[0].finished) == ("running", None)
-    assert begun[0].modules == provenance.module_hashes()
+    assert begun[0].modules == gitstates.module_hashes()
     ended = reproductions.find_record(str(begun[0].run_id), store)
     assert (ended.outcome, ended.started) == ("failed", begun[0].started)
 
@@ -456,11 +456,17 @@ def test_changed_data_and_lost_outputs_are_made_again(there: Path, tell: Tell) -
 _PREDICT = """
 import sys
 from model_name.core import models, schemas
-from model_name.io import datasets, provenance
+from model_name.io import datasets
+from model_name.records import provenance
+from model_name.records import rowhashes
+from model_name.records import fingerprints
+from model_name.io import redaction
+from model_name.records import gitstates
+from model_name.records import environments
 data = datasets.SimulatedReader(rows=2_000).read()
 inputs, targets = schemas.InputsSchema.check(data), schemas.TargetsSchema.check(data)
 model = getattr(models, sys.argv[1])(**{sys.argv[2]: 20}).fit(inputs.head(1_500), targets.head(1_500))
-print(provenance.fingerprint(model.predict(inputs.tail(500))))
+print(fingerprints.fingerprint(model.predict(inputs.tail(500))))
 """
 
 

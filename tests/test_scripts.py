@@ -13,10 +13,10 @@ from typing import Any
 import jsonschema
 import pandas as pd
 import pytest
-
-from model_name import scripts
+from model_name import scripts, steps
 from model_name.core import errors
-from model_name.io import datasets, notebooks, osvariables, services
+from model_name.execution import executors
+from model_name.io import datasets, osvariables, services
 from model_name.jobs import evaluations, training
 from model_name.scripts import main
 
@@ -63,7 +63,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         pytest.fail("something was started")
 
-    monkeypatch.setattr(notebooks.PapermillExecutor, "execute", refuse)
+    monkeypatch.setattr(executors.PapermillExecutor, "execute", refuse)
     monkeypatch.setattr(services.MlflowService, "start", refuse)
     monkeypatch.setattr(services.LoggerService, "start", refuse)
 
@@ -174,19 +174,19 @@ def test_a_file_without_a_job_alone(tell: Any) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- what is planned
-def steps(*words: str, overrides: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
-    return [(step.verb, step.job) for step in scripts.load_steps(words, overrides)]
+def planned(*words: str, overrides: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
+    return [(step.verb, step.job) for step in steps.load_steps(words, overrides)]
 
 
 def test_steps_are_those_of_the_words_in_their_order() -> None:
     mine = write("mine.yaml", "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_iter: 7\n")
     shared = write("shared.yaml", "data:\n  table:\n    KIND: CsvReader\n    path: bikes.csv\n")
-    assert [verb for verb, _ in steps("infer", "train", "promote")] == ["infer", "train", "promote"]
-    [(verb, job)] = steps(mine)
+    assert [verb for verb, _ in planned("infer", "train", "promote")] == ["infer", "train", "promote"]
+    [(verb, job)] = planned(mine)
     assert (verb, job.model.max_iter, job.splitter.test_size) == ("train", 7, 1440), "the file alone, without confs"
-    [(verb, job)] = steps("train", mine)
+    [(verb, job)] = planned("train", mine)
     assert (verb, job.model.max_iter, job.inputs.KIND) == ("train", 7, "SimulatedReader"), "merged, not run twice"
-    found = steps("train", "evaluate", shared, mine)
+    found = planned("train", "evaluate", shared, mine)
     assert [verb for verb, _ in found] == ["train", "evaluate"]
     assert all(job.inputs.path == "bikes.csv" for _, job in found)
 
@@ -194,7 +194,7 @@ def test_steps_are_those_of_the_words_in_their_order() -> None:
 def test_overrides_win_for_all_jobs_or_for_one() -> None:
     mine = write("mine.yaml", "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_iter: 7\n")
     found = dict(
-        steps("train", "infer", mine, overrides=("job.mlflow_service.registry_name=bikes", "train.model.max_iter=9"))
+        planned("train", "infer", mine, overrides=("job.mlflow_service.registry_name=bikes", "train.model.max_iter=9"))
     )
     assert (found["train"].model.max_iter, found["infer"].batch_size) == (9, 50_000)
     assert {job.mlflow_service.registry_name for job in found.values()} == {"bikes"}
@@ -205,7 +205,7 @@ def test_overrides_win_for_all_jobs_or_for_one() -> None:
     [("bikes.csv", "CsvReader"), ("my bikes.PARQUET", "ParquetReader"), ("s3://bucket/a: b, {c}.pq", "ParquetReader")],
 )
 def test_the_data_option_names_a_table_for_all(address: str, kind: str) -> None:
-    for _, job in steps("train", "evaluate", "infer", overrides=tuple(scripts.data_overrides(address))):
+    for _, job in planned("train", "evaluate", "infer", overrides=tuple(steps.data_overrides(address))):
         assert (job.inputs.KIND, job.inputs.path) == (kind, address)
 
 
@@ -378,13 +378,13 @@ def test_jobs_in_notebooks_up_to_a_gate_that_refuses(stocked: Path, table: Path,
 
 
 def test_open_job_reads_what_the_executor_hands_over() -> None:
-    [step] = scripts.load_steps(["infer"], ["job.batch_size=7"])
-    assert scripts.open_job("infer", step.settings.model_dump_json()) == step.job
+    [step] = steps.load_steps(["infer"], ["job.batch_size=7"])
+    assert steps.open_job("infer", step.settings.model_dump_json()) == step.job
 
 
 def test_open_job_by_hand_reads_the_file_in_confs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT / "nbs" / "runs")
-    assert scripts.open_job("promote").alias == "Champion"
+    assert steps.open_job("promote").alias == "Champion"
     assert Path.cwd() == ROOT, "paths are meant from the project's folder"
 
 
@@ -434,4 +434,4 @@ def test_every_shell_gets_something(shell: str, tell: Any) -> None:
 
 def test_errors_are_those_of_the_project() -> None:
     with pytest.raises(errors.ConfigError, match="there is no job 'x'"):
-        scripts.load_steps(["x"])
+        steps.load_steps(["x"])

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from model_name.io import osvariables
 
 CANARY = "cAnArY"  # in every secret, and in nothing else: whatever form one takes, this part stays as it is

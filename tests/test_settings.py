@@ -9,7 +9,6 @@ from typing import Any
 import jsonschema
 import pydantic as pdt
 import pytest
-
 from model_name import jobs, settings
 from model_name.io import datasets
 

@@ -10,6 +10,7 @@ __all__ = [
     "DATES",
     "TEXTS",
     "NUMBER",
+    "Role",
     "readable",
     "to_float",
     "to_integer",
@@ -23,6 +24,10 @@ __all__ = [
     "are_numbers",
     "without_fraction",
     "advice",
+    "role_of",
+    "metadata_of",
+    "allowed_values",
+    "kind_of",
 ]
 
 # %% ../../nbs/core/conversions.ipynb #c0a10003
@@ -33,10 +38,11 @@ import re
 import uuid
 import zoneinfo
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 from loguru import logger
 
 from . import errors
@@ -49,7 +55,13 @@ NUMBERS = (str, int, np.integer, float, np.floating, decimal.Decimal)
 BOOLEANS = (bool, np.bool_)  # bool is an int to Python, and no number to a schema
 DATES = (str, datetime.date, np.datetime64)
 TEXTS = (*NUMBERS, *BOOLEANS, *DATES, uuid.UUID)
-_HELD: dict[str, type] = {"b": bool, "i": int, "u": int, "f": float, "M": datetime.date}  # by numpy's letters
+_HELD: dict[str, type] = {
+    "b": bool,
+    "i": int,
+    "u": int,
+    "f": float,
+    "M": datetime.date,
+}  # by numpy's letters
 
 
 def readable(values: pd.Series, types: tuple[type, ...]) -> Converted:
@@ -66,7 +78,9 @@ def readable(values: pd.Series, types: tuple[type, ...]) -> Converted:
         return values, none  # a few categories told about millions of rows
     there = values.notna()
     strange = () if bool in types else BOOLEANS
-    fits = np.array([isinstance(v, types) and not isinstance(v, strange) for v in values], dtype=bool)
+    fits = np.array(
+        [isinstance(v, types) and not isinstance(v, strange) for v in values], dtype=bool
+    )
     fits &= ~np.array([_is_beyond_floats(value) for value in values], dtype=bool)
     return values.where(there & fits, None), there & ~fits
 
@@ -79,7 +93,9 @@ def _is_beyond_floats(value: Any) -> bool:
 # %% ../../nbs/core/conversions.ipynb #c0a10008
 def to_float(values: pd.Series) -> Converted:
     """Convert to finite 64-bit floats."""
-    numbers = values if pd.api.types.is_float_dtype(values) else pd.to_numeric(values, errors="coerce")
+    numbers = (
+        values if pd.api.types.is_float_dtype(values) else pd.to_numeric(values, errors="coerce")
+    )
     numbers = numbers.astype("float64")
     return numbers, _unconverted(values, numbers) | np.isinf(numbers)
 
@@ -87,7 +103,9 @@ def to_float(values: pd.Series) -> Converted:
 def to_integer(values: pd.Series) -> Converted:
     """Convert to whole numbers of 64 bits."""
     if pd.api.types.is_integer_dtype(values) and str(values.dtype).lower() != "uint64":
-        return values.astype("Int64" if values.hasnans else "int64"), pd.Series(False, index=values.index)
+        return values.astype("Int64" if values.hasnans else "int64"), pd.Series(
+            False, index=values.index
+        )
     numbers, faults = to_float(values)
     faults |= numbers.notna() & (numbers % 1 != 0)
     large = np.flatnonzero(~faults & (numbers.abs() >= 2**53))
@@ -121,7 +139,9 @@ def to_boolean(values: pd.Series) -> Converted:
         return values.astype("bool"), pd.Series(False, index=values.index)
     known = {value: _BOOLEANS.get(str(value).strip().lower()) for value in values.dropna().unique()}
     booleans = values.astype("object").map(known).astype("boolean")
-    return (booleans if booleans.hasnans else booleans.astype("bool")), _unconverted(values, booleans)
+    return (booleans if booleans.hasnans else booleans.astype("bool")), _unconverted(
+        values, booleans
+    )
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a1000f
@@ -136,7 +156,9 @@ def with_offset(values: pd.Series) -> pd.Series:
         return pd.Series(False, index=values.index)
     if isinstance(values.dtype, pd.StringDtype):
         return values.str.fullmatch(_OFFSET.pattern, case=False).fillna(False).astype("bool")
-    marks = [getattr(value, "tzinfo", None) is not None or _is_offset_text(value) for value in values]
+    marks = [
+        getattr(value, "tzinfo", None) is not None or _is_offset_text(value) for value in values
+    ]
     return pd.Series(marks, index=values.index, dtype="bool")
 
 
@@ -146,7 +168,9 @@ def _is_offset_text(value: Any) -> bool:
 
 def instants(values: pd.Series) -> pd.Series | None:
     """Return the times in UTC, or nothing where some of them do not say their offset."""
-    if values.dtype.kind not in "MOT" and not isinstance(values.dtype, pd.StringDtype | pd.DatetimeTZDtype):
+    if values.dtype.kind not in "MOT" and not isinstance(
+        values.dtype, pd.StringDtype | pd.DatetimeTZDtype
+    ):
         return None
     if not len(values) or not with_offset(values)[values.notna()].all():
         return None
@@ -185,7 +209,10 @@ def _local(values: pd.Series, zone: str | None) -> pd.Series:
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         wall: pd.Series = values.dt.tz_localize(None)
         return wall
-    written = [_OFFSET.sub(r"\1", value) if isinstance(value, str) else value.replace(tzinfo=None) for value in values]
+    written = [
+        _OFFSET.sub(r"\1", value) if isinstance(value, str) else value.replace(tzinfo=None)
+        for value in values
+    ]
     return _parse(pd.Series(written, index=values.index, dtype="object"))
 
 
@@ -202,12 +229,22 @@ def to_date(values: pd.Series, zone: str | None = None) -> Converted:
         dates = _local(values, zone)
     elif aware.any():
         dates = _parse(values.astype("object").where(~aware, None)).astype("datetime64[us]")
-        dates = dates.where(~aware, _local(values.astype("object")[aware], zone).astype(dates.dtype))
+        dates = dates.where(
+            ~aware, _local(values.astype("object")[aware], zone).astype(dates.dtype)
+        )
     else:
-        dates = values.dt.tz_localize(None) if isinstance(values.dtype, pd.DatetimeTZDtype) else _parse(values)
+        dates = (
+            values.dt.tz_localize(None)
+            if isinstance(values.dtype, pd.DatetimeTZDtype)
+            else _parse(values)
+        )
     dates = dates.where(dates.dt.year.between(1, 9999))
-    fine = ((dates > pd.Timestamp.min) & (dates < pd.Timestamp.max)) | dates.isna()  # what nanoseconds reach
-    return dates.astype("datetime64[ns]" if fine.all() else "datetime64[us]"), _unconverted(values, dates)
+    fine = (
+        (dates > pd.Timestamp.min) & (dates < pd.Timestamp.max)
+    ) | dates.isna()  # what nanoseconds reach
+    return dates.astype("datetime64[ns]" if fine.all() else "datetime64[us]"), _unconverted(
+        values, dates
+    )
 
 
 def _parse(values: pd.Series) -> pd.Series:
@@ -217,8 +254,12 @@ def _parse(values: pd.Series) -> pd.Series:
     texts = values.mask(values.isin(["now", "today"]))
     dates = pd.to_datetime(texts, errors="coerce", format="ISO8601")
     failed = _unconverted(texts, dates)
-    if dates.dt.unit == "ns" and failed.any():  # one fraction of a microsecond, and all have to be near
-        rest = pd.to_datetime(texts[failed], errors="coerce", format="ISO8601").astype("datetime64[us]")
+    if (
+        dates.dt.unit == "ns" and failed.any()
+    ):  # one fraction of a microsecond, and all have to be near
+        rest = pd.to_datetime(texts[failed], errors="coerce", format="ISO8601").astype(
+            "datetime64[us]"
+        )
         dates = dates.astype("datetime64[us]").where(~failed, rest)
     return dates
 
@@ -229,9 +270,18 @@ def to_text(values: pd.Series) -> Converted:
     none = pd.Series(False, index=values.index)
     if pd.api.types.is_float_dtype(values):
         whole, faults = to_integer(values)
-        return (values.astype("str").where(faults, whole.astype("str")) if faults.any() else whole.astype("str")), none
+        return (
+            values.astype("str").where(faults, whole.astype("str"))
+            if faults.any()
+            else whole.astype("str")
+        ), none
     if values.dtype == object:
-        values = pd.Series([_as_label(value) for value in values], index=values.index, name=values.name, dtype="object")
+        values = pd.Series(
+            [_as_label(value) for value in values],
+            index=values.index,
+            name=values.name,
+            dtype="object",
+        )
     return values.astype("str"), none
 
 
@@ -264,10 +314,14 @@ def declared_categories(categories: Sequence[Any]) -> list[Any]:
     Raises:
         ConfigError: fractions stand beside whole numbers above 2⁵³, which floats do not tell apart.
     """
-    plain = [category.item() if isinstance(category, np.generic) else category for category in categories]
+    plain = [
+        category.item() if isinstance(category, np.generic) else category for category in categories
+    ]
     numbers = [category for category in plain if isinstance(category, int | float)]
     if any(number % 1 for number in numbers) and any(abs(number) > 2**53 for number in numbers):
-        raise errors.ConfigError(f"the categories {plain} are fractions and whole numbers above 2**53: declare texts")
+        raise errors.ConfigError(
+            f"the categories {plain} are fractions and whole numbers above 2**53: declare texts"
+        )
     return list(dict.fromkeys(plain))
 
 
@@ -313,6 +367,98 @@ def advice(value: Any, allowed: Sequence[Any] = ()) -> str:
         return "; where a value is unknown, leave it out"
     if isinstance(value, str):
         plain = value.strip().casefold()
-        alike = [known for known in allowed if isinstance(known, str) and known.strip().casefold() == plain]
+        alike = [
+            known
+            for known in allowed
+            if isinstance(known, str) and known.strip().casefold() == plain
+        ]
         return f"; did you mean {alike[0]!r}?" if alike else ""
     return ""
+
+
+# %% ../../nbs/core/conversions.ipynb #fd936970
+Role = Literal["numeric", "categorical", "boolean", "date"]
+
+
+def role_of(column: pa.Column) -> Role:
+    """Tell the role of a column from its declared type.
+
+    Args:
+        column: a column of a pandera schema.
+
+    Returns:
+        The role that models, signatures and figures give to the column.
+
+    Raises:
+        ConfigError: the column is declared without a type, or with one that has no role.
+    """
+    if column.dtype is None:
+        raise errors.ConfigError(
+            f"column {column.name!r} is declared without a type: give it one, e.g. Series[float]"
+        )
+    declared = pd.api.types.pandas_dtype(
+        column.dtype.type if str(column.dtype) != "category" else "category"
+    )
+    if pd.api.types.is_bool_dtype(declared):
+        return "boolean"
+    if pd.api.types.is_numeric_dtype(declared):
+        return "numeric"
+    if pd.api.types.is_datetime64_any_dtype(declared):
+        return "date"
+    if isinstance(declared, pd.CategoricalDtype) or pd.api.types.is_string_dtype(declared):
+        return "categorical"
+    raise errors.ConfigError(
+        f"column {column.name!r} has type {declared}: no model here can use it"
+    )
+
+
+# %% ../../nbs/core/conversions.ipynb #81a75db2
+def metadata_of(column: pa.Column) -> dict[str, Any]:
+    """Return what a column's declaration says beyond its type."""
+    return cast(dict[str, Any], column.metadata or {})
+
+
+def allowed_values(column: pa.Column) -> list[Any] | None:
+    """Return the values that a column is declared to be limited to, if it is."""
+    for check in column.checks or []:
+        if check.name == "isin":
+            return declared_categories(list(check.statistics["allowed_values"]))
+    return None
+
+
+# %% ../../nbs/core/conversions.ipynb #5e164a27
+class _Kind(NamedTuple):
+    """What a declared type is called in a message, what it is read from, and how values are converted to it."""
+
+    noun: str
+    reads: tuple[type, ...]
+    convert: Callable[[pd.Series], Converted]
+
+
+def kind_of(column: pa.Column) -> _Kind:
+    """Choose the conversion for a declared column."""
+    role = role_of(column)
+    if role == "numeric":
+        whole = pd.api.types.is_integer_dtype(pd.api.types.pandas_dtype(column.dtype.type))
+        if whole:
+            return _Kind("a whole number of 64 bits", NUMBERS, to_integer)
+        return _Kind("a finite number", NUMBERS, to_float)
+    if role == "boolean":
+        return _Kind("true or false", (*NUMBERS, *BOOLEANS), to_boolean)
+    if role == "date":
+        convert = functools.partial(to_date, zone=metadata_of(column).get("zone"))
+        return _Kind(
+            "a date in ISO 8601, such as 2024-02-29, from the year 1 to 9999",
+            DATES,
+            convert,
+        )
+    if str(column.dtype) == "category":
+        categories = allowed_values(column)
+        noun = f"one of {', '.join(map(repr, categories))}" if categories else "a category"
+        numbers = categories is not None and {type(category) for category in categories} <= {
+            int,
+            float,
+        }
+        reads = NUMBERS if numbers else TEXTS
+        return _Kind(noun, reads, functools.partial(to_category, categories=categories))
+    return _Kind("a text", TEXTS, to_text)

@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 from loguru import logger
 
-from . import columns, errors, projects, schemas
+from . import conversions, errors, schemas, workspaces
 
 # %% ../../nbs/core/features.ipynb #4c7b7d23
 Function = Callable[[pd.DataFrame], Any]
@@ -58,7 +58,7 @@ class Feature:
     """
 
     name: str
-    role: columns.Role
+    role: conversions.Role
     function: Function
     looks_back: pd.Timedelta | int | None = None
     by: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Feature:
 # %% ../../nbs/core/features.ipynb #82f4909e
 def feature(
     *,
-    role: columns.Role,
+    role: conversions.Role,
     looks_back: str | int | None = None,
     by: str | Sequence[str] = (),
     target: bool = False,
@@ -83,19 +83,27 @@ def feature(
         ConfigError: an argument is not what it can be.
     """
     if role not in (known := ("numeric", "categorical", "boolean", "date")):
-        raise errors.ConfigError(f"there is no role {role!r}{errors.nearest(role, known)} ({', '.join(known)})")
+        raise errors.ConfigError(
+            f"there is no role {role!r}{errors.nearest(role, known)} ({', '.join(known)})"
+        )
     if missing not in ("allow", "error"):
         raise errors.ConfigError(f"missing={missing!r}: write 'allow' or 'error'")
     if looks_back is None and (by or target or delay != "0s"):
-        raise errors.ConfigError("by, target and delay are about the past: say how far the feature looks_back, too")
+        raise errors.ConfigError(
+            "by, target and delay are about the past: say how far the feature looks_back, too"
+        )
     far = _duration("looks_back", looks_back) if isinstance(looks_back, str) else looks_back
     if far is not None and (far < 1 if isinstance(far, int) else far <= pd.Timedelta(0)):
-        raise errors.ConfigError(f"looks_back={looks_back!r}: a feature looks back by at least one row, or some time")
+        raise errors.ConfigError(
+            f"looks_back={looks_back!r}: a feature looks back by at least one row, or some time"
+        )
     waits = _duration("delay", delay)
     if waits < pd.Timedelta(0):
         raise errors.ConfigError(f"delay={delay!r}: a row cannot be known before it happens")
     groups = (by,) if isinstance(by, str) else tuple(by)
-    return lambda function: Feature(function.__name__, role, function, far, groups, target, waits, missing)
+    return lambda function: Feature(
+        function.__name__, role, function, far, groups, target, waits, missing
+    )
 
 
 def _duration(name: str, value: str) -> pd.Timedelta:
@@ -103,7 +111,9 @@ def _duration(name: str, value: str) -> pd.Timedelta:
     try:
         return pd.Timedelta(value)
     except ValueError as error:
-        raise errors.ConfigError(f"{name}={value!r} is no time: write '7D', '36h', or a number of rows") from error
+        raise errors.ConfigError(
+            f"{name}={value!r} is no time: write '7D', '36h', or a number of rows"
+        ) from error
 
 
 # %% ../../nbs/core/features.ipynb #c7149888
@@ -113,17 +123,23 @@ def declared() -> tuple[Feature, ...]:
     Raises:
         ConfigError: what the project declares is not a list of features, or they do not go with its tables.
     """
-    return _declared(projects.active())
+    return _declared(workspaces.active())
 
 
 @functools.lru_cache(maxsize=64)
-def _declared(project: projects.Project) -> tuple[Feature, ...]:
+def _declared(project: workspaces.Project) -> tuple[Feature, ...]:
     own = project.features
     where = project.declaration.features
-    strange = [own] if not isinstance(own, list | tuple) else [each for each in own if not isinstance(each, Feature)]
+    strange = (
+        [own]
+        if not isinstance(own, list | tuple)
+        else [each for each in own if not isinstance(each, Feature)]
+    )
     if strange:
-        raise errors.ConfigError(f"{where} must be a list of functions under @feature; {strange[0]!r} is not one")
-    with projects.using(project):
+        raise errors.ConfigError(
+            f"{where} must be a list of functions under @feature; {strange[0]!r} is not one"
+        )
+    with workspaces.using(project):
         check_declarations(own)
     return tuple(own)
 
@@ -135,16 +151,25 @@ def check_declarations(features: Sequence[Feature]) -> None:
         ConfigError: with what does not.
     """
     tables = (schemas.InputsSchema, schemas.TargetsSchema, schemas.OutputsSchema)
-    taken = {name: table.__name__ for table in tables for name in [*table.column_names(), table.index_name()] if name}
+    taken = {
+        name: table.__name__
+        for table in tables
+        for name in [*table.column_names(), table.index_name()]
+        if name
+    }
     inputs = schemas.InputsSchema.column_names()
     for each in features:
         if each.name in taken:
-            raise errors.ConfigError(f"the feature {each.name!r} has the name of another column ({taken[each.name]})")
+            raise errors.ConfigError(
+                f"the feature {each.name!r} has the name of another column ({taken[each.name]})"
+            )
         taken[each.name] = "another feature"
         for name in each.by:
             if name not in inputs:
                 hint = errors.nearest(name, inputs)
-                raise errors.ConfigError(f"the feature {each.name!r}: by={name!r} is no column of InputsSchema{hint}")
+                raise errors.ConfigError(
+                    f"the feature {each.name!r}: by={name!r} is no column of InputsSchema{hint}"
+                )
         if each.looks_back is not None:
             time_column(each.name)
 
@@ -156,7 +181,10 @@ def time_column(needed_by: str) -> str:
         ConfigError: no date column is marked with `metadata={"time": True}`.
     """
     marked = schemas.InputsSchema.marked("time")
-    if not marked or columns.role_of(schemas.InputsSchema.to_schema().columns[marked[0]]) != "date":
+    if (
+        not marked
+        or conversions.role_of(schemas.InputsSchema.to_schema().columns[marked[0]]) != "date"
+    ):
         raise errors.ConfigError(
             f"the feature {needed_by!r} looks back, but no date column of InputsSchema says when a row happened: "
             'mark it with metadata={"time": True}'
@@ -165,7 +193,7 @@ def time_column(needed_by: str) -> str:
 
 
 # %% ../../nbs/core/features.ipynb #073a1536
-def roles() -> dict[str, columns.Role]:
+def roles() -> dict[str, conversions.Role]:
     """Return the role of every column that a model sees: the features of the inputs, then the derived ones."""
     return schemas.InputsSchema.roles() | {each.name: each.role for each in declared()}
 
@@ -181,18 +209,30 @@ def _called(each: Feature, table: pd.DataFrame) -> Any:
     try:
         return each.function(table.copy(deep=False))  # copy-on-write keeps the original as it is
     except Exception as error:
-        hint = errors.nearest(error.args[0], map(str, table.columns)) if isinstance(error, KeyError) else ""
-        raise errors.ModelError(f"the feature {each.name!r} fails: {type(error).__name__}: {error}{hint}") from error
+        hint = (
+            errors.nearest(error.args[0], map(str, table.columns))
+            if isinstance(error, KeyError)
+            else ""
+        )
+        raise errors.ModelError(
+            f"the feature {each.name!r} fails: {type(error).__name__}: {error}{hint}"
+        ) from error
 
 
 def _column(each: Feature, values: Any, index: pd.Index) -> pd.Series:
     """Check a column that belongs to a feature, and bring it to the type of its role."""
     if isinstance(values, pd.Series) and not values.index.equals(index):
-        raise errors.ModelError(f"the feature {each.name!r} returns rows of another index: keep that of the inputs")
+        raise errors.ModelError(
+            f"the feature {each.name!r} returns rows of another index: keep that of the inputs"
+        )
     if np.ndim(values) != 1 or len(values) != len(index):
         size = f"{len(values):,} values" if np.ndim(values) else "one value"
-        raise errors.ModelError(f"the feature {each.name!r} returns {size} for {len(index):,} rows: return one each")
-    column = pd.Series(values.array if isinstance(values, pd.Series) else values, index=index, name=each.name)
+        raise errors.ModelError(
+            f"the feature {each.name!r} returns {size} for {len(index):,} rows: return one each"
+        )
+    column = pd.Series(
+        values.array if isinstance(values, pd.Series) else values, index=index, name=each.name
+    )
     if column.dtype == object and each.role != "categorical":
         column = column.infer_objects()
     nothing = column.isna().all()
@@ -214,7 +254,9 @@ def _column(each: Feature, values: Any, index: pd.Index) -> pd.Series:
 
 
 def _wrong_type(each: Feature, column: pd.Series) -> errors.ModelError:
-    return errors.ModelError(f"the feature {each.name!r} is declared as {each.role}, and returns {column.dtype}")
+    return errors.ModelError(
+        f"the feature {each.name!r} is declared as {each.role}, and returns {column.dtype}"
+    )
 
 
 # %% ../../nbs/core/features.ipynb #8ae0e1ec
@@ -252,7 +294,9 @@ def _without_past(each: Feature, inputs: pd.DataFrame) -> Any:
     """Return missing values for a feature whose past nobody has looked at."""
     problem = f"the feature {each.name!r} looks back, and there is no history here"
     if each.missing == "error":
-        raise errors.ModelError(f"{problem}: add it with features.look_back, or give the column with the inputs")
+        raise errors.ModelError(
+            f"{problem}: add it with features.look_back, or give the column with the inputs"
+        )
     _warn_once(f"{problem}: its values are missing")
     return np.full(len(inputs), np.nan)
 
@@ -265,16 +309,18 @@ def _warn_once(message: str) -> None:
 # %% ../../nbs/core/features.ipynb #19044f5c
 def needed_columns() -> list[str]:
     """Return the columns of the inputs that a model needs, in their order."""
-    needed = set(schemas.InputsSchema.features()) | _read_by_functions(projects.active())
+    needed = set(schemas.InputsSchema.features()) | _read_by_functions(workspaces.active())
     return [name for name in schemas.InputsSchema.column_names() if name in needed]
 
 
 @functools.lru_cache(maxsize=64)
-def _read_by_functions(project: projects.Project) -> set[str]:
+def _read_by_functions(project: workspaces.Project) -> set[str]:
     """Find out which columns the features of the row do not work without."""
     own = [each for each in declared() if each.looks_back is None]
     empty = schemas.InputsSchema.check(schemas.InputsSchema.empty()) if own else pd.DataFrame()
-    return {str(name) for name in empty for each in own if not _works(each, empty.drop(columns=name))}
+    return {
+        str(name) for name in empty for each in own if not _works(each, empty.drop(columns=name))
+    }
 
 
 def _works(each: Feature, table: pd.DataFrame) -> bool:
@@ -293,7 +339,9 @@ def sent_columns(inputs: pd.DataFrame) -> pd.DataFrame:
 
 def carry_over(checked: Any, table: pd.DataFrame) -> Any:
     """Take over columns of features that look back, where a table brings them along, to its checked form."""
-    there = [each.name for each in looking_back() if each.name in table and each.name not in checked]
+    there = [
+        each.name for each in looking_back() if each.name in table and each.name not in checked
+    ]
     return checked.assign(**{name: table[name].array for name in there}) if there else checked
 
 
@@ -307,7 +355,9 @@ def explain_missing(reason: str) -> str:
 
 
 # %% ../../nbs/core/features.ipynb #253f6cc3
-def _windows(each: Feature, times: "np.ndarray[Any, Any]", now: "np.ndarray[Any, Any]") -> tuple[Any, Any]:
+def _windows(
+    each: Feature, times: "np.ndarray[Any, Any]", now: "np.ndarray[Any, Any]"
+) -> tuple[Any, Any]:
     """Return where the past of each row begins and ends among sorted times."""
     known = np.searchsorted(times, now - each.delay.to_timedelta64(), side="right")
     ends = np.minimum(np.searchsorted(times, now, side="left"), known)
@@ -325,7 +375,9 @@ def _values(each: Feature, past: pd.DataFrame, now: pd.Series) -> list[Any]:
         if window not in seen:
             value = _called(each, past.iloc[slice(*window)]) if window[0] < window[1] else None
             if np.ndim(cast(Any, value)):
-                raise errors.ModelError(f"the feature {each.name!r} looks back and returns a column: return one value")
+                raise errors.ModelError(
+                    f"the feature {each.name!r} looks back and returns a column: return one value"
+                )
             seen[window] = value
     return [seen[window] for window in zip(begins.tolist(), ends.tolist(), strict=True)]
 
@@ -338,13 +390,22 @@ def _look_back(each: Feature, inputs: pd.DataFrame, past: pd.DataFrame) -> pd.Se
         past = past.assign(**{target: np.nan})
     shown = past if each.target else past.drop(columns=target, errors="ignore")
     if not each.by:
-        values = pd.Series(_values(each, shown, inputs[time]), index=np.arange(len(inputs)), dtype="object")
+        values = pd.Series(
+            _values(each, shown, inputs[time]), index=np.arange(len(inputs)), dtype="object"
+        )
     else:
-        keys, of_past = list(each.by), dict(list(shown.groupby(list(each.by), observed=True, dropna=False)))
+        keys, of_past = (
+            list(each.by),
+            dict(list(shown.groupby(list(each.by), observed=True, dropna=False))),
+        )
         parts = []
         for key, places in inputs.groupby(keys, observed=True, dropna=False).indices.items():
             own = of_past.get(key if isinstance(key, tuple) else (key,), shown.iloc[:0])
-            parts.append(pd.Series(_values(each, own, inputs[time].iloc[places]), index=places, dtype="object"))
+            parts.append(
+                pd.Series(
+                    _values(each, own, inputs[time].iloc[places]), index=places, dtype="object"
+                )
+            )
         values = pd.concat(parts).sort_index() if parts else pd.Series([], dtype="object")
     return _column(each, values.to_numpy(), inputs.index)
 
@@ -374,14 +435,20 @@ class Past:
             return inputs
         time = time_column(wanted[0].name)
         if inputs[time].isna().any():
-            raise errors.DataError(f"features look back ({wanted[0].name}), but {time!r} is missing in some rows")
+            raise errors.DataError(
+                f"features look back ({wanted[0].name}), but {time!r} is missing in some rows"
+            )
         if self.latest is not None and inputs[time].min() < self.latest:
             raise errors.DataError(
                 f"a batch begins at {inputs[time].min()}, before the end of the last one ({self.latest}), and a "
                 f"feature looks back ({wanted[0].name}): sort the table by {time!r}, or raise batch_size above its rows"
             )
         self.latest = inputs[time].max()
-        known = inputs if targets is None else inputs.assign(**{str(name): targets[name].array for name in targets})
+        known = (
+            inputs
+            if targets is None
+            else inputs.assign(**{str(name): targets[name].array for name in targets})
+        )
         self.rows = _joined(self.rows, known)
         past = self.rows.sort_values(time, kind="stable")
         added = {each.name: _look_back(each, inputs, past) for each in wanted}
@@ -396,7 +463,9 @@ class Past:
                 continue
             problem = f"the feature {each.name!r} is missing in {empty:,} of {rows:,} rows: there is no past for it"
             if each.missing == "error" and not self.fitting:
-                raise errors.DataError(f"{problem}; give a reader of history that reaches further back")
+                raise errors.DataError(
+                    f"{problem}; give a reader of history that reaches further back"
+                )
             logger.warning(problem)
 
     def _forget(self, wanted: Sequence[Feature], time: str) -> None:
@@ -426,7 +495,11 @@ def _joined(history: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
     if schemas.InputsSchema.has_unique_labels():
         known = rows.index.isin(history.index)
     else:
-        keys = list(dict.fromkeys([time_column("past"), *(name for each in looking_back() for name in each.by)]))
+        keys = list(
+            dict.fromkeys(
+                [time_column("past"), *(name for each in looking_back() for name in each.by)]
+            )
+        )
         known = rows.set_index(keys).index.isin(history.set_index(keys).index)
     return pd.concat([history, rows[~known]]) if not known.all() else history
 
@@ -450,7 +523,10 @@ def require_order(train: "np.ndarray[Any, Any]", test: "np.ndarray[Any, Any]") -
 
 
 def look_back(
-    inputs: Any, targets: pd.DataFrame | None = None, history: pd.DataFrame | None = None, fitting: bool = False
+    inputs: Any,
+    targets: pd.DataFrame | None = None,
+    history: pd.DataFrame | None = None,
+    fitting: bool = False,
 ) -> Any:
     """Add the features that look back to inputs, as `Past` does, in one go."""
     return Past(history, fitting).add_to(inputs, targets)
@@ -486,7 +562,11 @@ def check(features: Sequence[Feature], inputs: pd.DataFrame) -> None:
             part = sample.iloc[group]
             again = _column(each, _called(each, part), part.index)
             if not _same(again, whole.iloc[group]):
-                why = "when it is called again" if group is groups[0] else "when other rows are around"
+                why = (
+                    "when it is called again"
+                    if group is groups[0]
+                    else "when other rows are around"
+                )
                 raise errors.ModelError(
                     f"the feature {each.name!r} has other values for the same rows {why}: a feature of the row may "
                     "look at nothing else; one that looks at the past declares looks_back"
@@ -504,19 +584,19 @@ def _same(one: pd.Series, other: pd.Series) -> bool:
 class Derive:
     """Add the derived columns of a project to its inputs, as a step of a scikit-learn pipeline."""
 
-    def __init__(self, project: projects.Project) -> None:
+    def __init__(self, project: workspaces.Project) -> None:
         """Take the features of a project."""
         self.project = project
 
     def fit(self, inputs: pd.DataFrame, targets: Any = None) -> "Derive":
         """Try the features on a sample of the rows."""
-        with projects.using(self.project):
+        with workspaces.using(self.project):
             check(declared(), inputs)
         return self
 
     def transform(self, inputs: pd.DataFrame) -> pd.DataFrame:
         """Add the columns."""
-        with projects.using(self.project):
+        with workspaces.using(self.project):
             return derive(inputs)
 
     def fit_transform(self, inputs: pd.DataFrame, targets: Any = None) -> pd.DataFrame:

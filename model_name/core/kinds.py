@@ -61,9 +61,13 @@ def find(address: str, base: type[pdt.BaseModel]) -> type[pdt.BaseModel]:
     """
     found = _imported(address)
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ValueError(f"{address} is not a {base.__name__}: derive it from {base.__module__}.{base.__qualname__}")
+        raise ValueError(
+            f"{address} is not a {base.__name__}: derive it from {base.__module__}.{base.__qualname__}"
+        )
     if found.model_fields["KIND"].default != address:
-        raise ValueError(f'{address} does not say so: write in the class KIND: Literal["{address}"] = "{address}"')
+        raise ValueError(
+            f'{address} does not say so: write in the class KIND: Literal["{address}"] = "{address}"'
+        )
     return found
 
 
@@ -78,7 +82,9 @@ class Extensible:
 
     base: type[pdt.BaseModel]
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: pdt.GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: pdt.GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
         """Wrap the validation of the union, and write each object as its own class says."""
         return core_schema.with_info_wrap_validator_function(
             self._validate, handler(source), serialization=core_schema.simple_ser_schema("any")
@@ -88,7 +94,11 @@ class Extensible:
         self, schema: core_schema.CoreSchema, handler: pdt.GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Allow an address in the JSON schema."""
-        own = {"type": "string", "pattern": f"^{_ADDRESS.pattern}$", "description": "Address of a class of your own."}
+        own = {
+            "type": "string",
+            "pattern": f"^{_ADDRESS.pattern}$",
+            "description": "Address of a class of your own.",
+        }
         anything = {
             "type": "object",
             "properties": {"KIND": own},
@@ -97,11 +107,20 @@ class Extensible:
         }
         return {"anyOf": [handler(schema), anything]}
 
-    def _validate(self, value: Any, handler: pdt.ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo) -> Any:
+    def _validate(
+        self,
+        value: Any,
+        handler: pdt.ValidatorFunctionWrapHandler,
+        info: core_schema.ValidationInfo,
+    ) -> Any:
         if isinstance(value, self.base):
             return value
         kind = value.get("KIND") if isinstance(value, dict) else None
         if not (isinstance(kind, str) and _ADDRESS.fullmatch(kind)):
             return handler(value)
         cls = find(kind, self.base)
-        return cls.model_validate_json(json.dumps(value)) if info.mode == "json" else cls.model_validate(value)
+        return (
+            cls.model_validate_json(json.dumps(value))
+            if info.mode == "json"
+            else cls.model_validate(value)
+        )

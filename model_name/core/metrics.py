@@ -60,7 +60,9 @@ class Metric(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Compute the metric with the sign that makes higher better."""
         return self.value(targets, outputs) * (1 if self.greater_is_better else -1)
 
-    def scorer(self, model: models.Model, inputs: schemas.Inputs, targets: schemas.Targets) -> float:
+    def scorer(
+        self, model: models.Model, inputs: schemas.Inputs, targets: schemas.Targets
+    ) -> float:
         """Score a fitted model: what scikit-learn calls a scorer."""
         return self.score(targets, model.predict(inputs))
 
@@ -70,15 +72,25 @@ class Metric(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
         def evaluate(predictions: pd.Series, targets: pd.Series) -> float:
             frames = targets.to_frame(schemas.target_name()), predictions.to_frame("prediction")
-            return self.value(cast("schemas.Targets", frames[0]), cast("schemas.Outputs", frames[1]))
+            return self.value(
+                cast("schemas.Targets", frames[0]), cast("schemas.Outputs", frames[1])
+            )
 
         make_metric: Any = mlflow.models.make_metric
-        return make_metric(eval_fn=evaluate, name=self.name, greater_is_better=self.greater_is_better)
+        return make_metric(
+            eval_fn=evaluate, name=self.name, greater_is_better=self.greater_is_better
+        )
 
 
 # %% ../../nbs/core/metrics.ipynb #26259c0a
 _WANTS_PROBABILITIES = {"y_score", "y_proba", "y_prob"}
-_ENDINGS = ("_score", "_error", "_loss", "_deviance", "_corrcoef")  # of what is one number; a curve or a report is not
+_ENDINGS = (
+    "_score",
+    "_error",
+    "_loss",
+    "_deviance",
+    "_corrcoef",
+)  # of what is one number; a curve or a report is not
 
 
 @functools.cache
@@ -86,7 +98,11 @@ def _metric_functions() -> dict[str, Any]:
     """Return scikit-learn's metrics of true and predicted values, by name."""
     import sklearn.metrics
 
-    functions = {name: getattr(sklearn.metrics, name) for name in sklearn.metrics.__all__ if name.endswith(_ENDINGS)}
+    functions = {
+        name: getattr(sklearn.metrics, name)
+        for name in sklearn.metrics.__all__
+        if name.endswith(_ENDINGS)
+    }
     return {
         name: function
         for name, function in functions.items()
@@ -100,8 +116,14 @@ def _sklearn_names() -> set[str]:
     specification = importlib.util.find_spec("sklearn")
     assert specification is not None  # noqa: S101 (scikit-learn is a requirement)
     source = Path(str(specification.origin)).parent / "metrics" / "__init__.py"
-    modules = {f"sklearn.metrics.{module}" for module in ("_classification", "_ranking", "_regression")}
-    imports = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    modules = {
+        f"sklearn.metrics.{module}" for module in ("_classification", "_ranking", "_regression")
+    }
+    imports = [
+        node
+        for node in ast.parse(source.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+    ]
     return {alias.name for node in imports if node.module in modules for alias in node.names}
 
 
@@ -117,7 +139,11 @@ def _plain(values: pd.Series) -> "np.ndarray[Any, Any]":
         values = values.astype(values.cat.categories.dtype)
     if schemas.task() == "regression":
         return values.to_numpy(dtype="float64")
-    return values.to_numpy(dtype="object").astype("str") if pd.api.types.is_string_dtype(values) else values.to_numpy()
+    return (
+        values.to_numpy(dtype="object").astype("str")
+        if pd.api.types.is_string_dtype(values)
+        else values.to_numpy()
+    )
 
 
 def _probabilities(outputs: schemas.Outputs, truth: "np.ndarray[Any, Any]") -> pd.DataFrame:
@@ -127,7 +153,11 @@ def _probabilities(outputs: schemas.Outputs, truth: "np.ndarray[Any, Any]") -> p
     """
     prefix = "probability_"
     labels: dict[str, Any]
-    names = {str(name): str(name).removeprefix(prefix) for name in outputs.columns if str(name).startswith(prefix)}
+    names = {
+        str(name): str(name).removeprefix(prefix)
+        for name in outputs.columns
+        if str(name).startswith(prefix)
+    }
     if truth.dtype == bool:
         labels = {name: label == "True" for name, label in names.items()}
     else:
@@ -160,9 +190,15 @@ class SklearnMetric(Metric):
 
     KIND: Literal["SklearnMetric"] = "SklearnMetric"
 
-    name: str = pdt.Field("mean_squared_error", description="Name of a function in sklearn.metrics.")
-    greater_is_better: bool = pdt.Field(False, description="Whether a larger value is a better one.")
-    params: dict[str, Any] = pdt.Field({}, description="Further arguments of the function, e.g. {average: micro}.")
+    name: str = pdt.Field(
+        "mean_squared_error", description="Name of a function in sklearn.metrics."
+    )
+    greater_is_better: bool = pdt.Field(
+        False, description="Whether a larger value is a better one."
+    )
+    params: dict[str, Any] = pdt.Field(
+        {}, description="Further arguments of the function, e.g. {average: micro}."
+    )
 
     @pdt.model_validator(mode="after")
     def _check_name(self) -> "SklearnMetric":
@@ -170,15 +206,21 @@ class SklearnMetric(Metric):
             return self
         functions = _metric_functions()
         if self.name not in functions:
-            raise ValueError(f"scikit-learn has no metric {self.name!r}{errors.nearest(self.name, functions)}")
+            raise ValueError(
+                f"scikit-learn has no metric {self.name!r}{errors.nearest(self.name, functions)}"
+            )
         parameters = inspect.signature(functions[self.name]).parameters
         unknown = ", ".join(repr(name) for name in self.params if name not in parameters)
         if unknown:
-            raise ValueError(f"sklearn.metrics.{self.name} has no argument {unknown}; it has {', '.join(parameters)}")
+            raise ValueError(
+                f"sklearn.metrics.{self.name} has no argument {unknown}; it has {', '.join(parameters)}"
+            )
         needed = [name for name, its in list(parameters.items())[2:] if its.default is its.empty]
         missing = ", ".join(name for name in needed if name not in self.params)
         if missing:
-            raise ValueError(f"sklearn.metrics.{self.name} needs {missing}: give it as params, e.g. {{{missing}: 2.0}}")
+            raise ValueError(
+                f"sklearn.metrics.{self.name} needs {missing}: give it as params, e.g. {{{missing}: 2.0}}"
+            )
         return self
 
     def value(self, targets: schemas.Targets, outputs: schemas.Outputs) -> float:  # noqa: D102
@@ -186,7 +228,9 @@ class SklearnMetric(Metric):
             return float(self._compute(targets, outputs))
         except (TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            raise errors.ModelError(f"the metric {self.name!r} cannot be computed here: {reason}") from error
+            raise errors.ModelError(
+                f"the metric {self.name!r} cannot be computed here: {reason}"
+            ) from error
 
     def _compute(self, targets: schemas.Targets, outputs: schemas.Outputs) -> Any:
         """Call the function with what it wants."""
@@ -201,8 +245,14 @@ class SklearnMetric(Metric):
             arguments = _arguments(wants, labels)
             if wants & _WANTS_PROBABILITIES:
                 if probabilities.columns.empty:
-                    raise ValueError("it needs the columns probability_<label>, which the outputs do not have")
-                answers = probabilities[labels[1]].to_numpy() if len(labels) == 2 else probabilities.to_numpy()
+                    raise ValueError(
+                        "it needs the columns probability_<label>, which the outputs do not have"
+                    )
+                answers = (
+                    probabilities[labels[1]].to_numpy()
+                    if len(labels) == 2
+                    else probabilities.to_numpy()
+                )
         return function(truth, answers, **(arguments | self.params))
 
 
@@ -214,9 +264,10 @@ MetricsKind = list[MetricKind]
 def default_metrics() -> list[SklearnMetric]:
     """Return the metrics that a job computes when its configuration names none."""
     if schemas.task() == "classification":
-        return [SklearnMetric(name=n, greater_is_better=True) for n in ("balanced_accuracy_score", "f1_score")] + [
-            SklearnMetric(name="log_loss", greater_is_better=False)
-        ]
+        return [
+            SklearnMetric(name=n, greater_is_better=True)
+            for n in ("balanced_accuracy_score", "f1_score")
+        ] + [SklearnMetric(name="log_loss", greater_is_better=False)]
     return [
         SklearnMetric(name="r2_score", greater_is_better=True),
         SklearnMetric(name="root_mean_squared_error", greater_is_better=False),
@@ -259,7 +310,9 @@ class Threshold(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """The value that a metric has to reach."""
 
     threshold: float = pdt.Field(description="The value to reach; reaching it exactly is enough.")
-    greater_is_better: bool = pdt.Field(description="Whether values above the threshold are the good ones.")
+    greater_is_better: bool = pdt.Field(
+        description="Whether values above the threshold are the good ones."
+    )
 
     def missed_by(self, value: float) -> float:
         """Tell by how much a value misses the threshold: 0 when it is met, infinity when the value is not a number."""
@@ -292,8 +345,13 @@ def _closeness(scored: pd.DataFrame) -> dict[str, tuple[float, float]]:
     if scored[schemas.target_name()].nunique() < 2:
         return {}  # nothing could be told apart
     if schemas.task() == "regression":
-        truth, answers = (scored[name].astype("float64") for name in (schemas.target_name(), "prediction"))
-        found = {"r2_score": _measure("r2_score", scored), "r2 of the ranks": truth.rank().corr(answers.rank()) ** 2}
+        truth, answers = (
+            scored[name].astype("float64") for name in (schemas.target_name(), "prediction")
+        )
+        found = {
+            "r2_score": _measure("r2_score", scored),
+            "r2 of the ranks": truth.rank().corr(answers.rank()) ** 2,
+        }
         return {name: (value, _PERFECT_NUMBERS) for name, value in found.items()}
     accuracy = _measure("balanced_accuracy_score", scored, adjusted=True)
     gini = 2 * _measure("roc_auc_score", scored) - 1
@@ -309,7 +367,9 @@ def _measure(name: str, scored: pd.DataFrame, **params: Any) -> float:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return SklearnMetric(name=name, greater_is_better=True, params=params).value(table, table)
+            return SklearnMetric(name=name, greater_is_better=True, params=params).value(
+                table, table
+            )
     except errors.ModelError:
         return float("nan")
 
@@ -324,13 +384,18 @@ def nearly_perfect(scored: pd.DataFrame) -> tuple[str, float] | None:
     Returns:
         The name of the measure and its value; nothing where the answers are not nearly perfect.
     """
-    reached = ((name, value) for name, (value, limit) in _closeness(scored).items() if value >= limit)
+    reached = (
+        (name, value) for name, (value, limit) in _closeness(scored).items() if value >= limit
+    )
     return next(reached, None)
 
 
 # %% ../../nbs/core/metrics.ipynb #7e7fec07
 def scores_alone(
-    predict: Callable[[schemas.Inputs], schemas.Outputs], inputs: schemas.Inputs, targets: schemas.Targets, measure: str
+    predict: Callable[[schemas.Inputs], schemas.Outputs],
+    inputs: schemas.Inputs,
+    targets: schemas.Targets,
+    measure: str,
 ) -> pd.Series:
     """Measure how much of a nearly perfect score each feature reaches alone.
 
@@ -345,12 +410,19 @@ def scores_alone(
     """
     random = np.random.default_rng(42)
     rows = random.permutation(len(inputs))[:_ROWS_ALONE]
-    own, truth, order, found = inputs.iloc[rows], targets.iloc[rows], random.permutation(len(rows)), {}
+    own, truth, order, found = (
+        inputs.iloc[rows],
+        targets.iloc[rows],
+        random.permutation(len(rows)),
+        {},
+    )
     for feature in schemas.InputsSchema.features():
         mixed: Any = own.iloc[order].set_axis(own.index)
         mixed[feature] = own[feature].array
         answers = predict(mixed).set_axis(truth.index)
-        found[feature] = _closeness(pd.concat([truth, answers], axis=1)).get(measure, (float("nan"), 0))[0]
+        found[feature] = _closeness(pd.concat([truth, answers], axis=1)).get(
+            measure, (float("nan"), 0)
+        )[0]
     return pd.Series(found, dtype="float64").sort_values(ascending=False, kind="stable")
 
 
@@ -390,8 +462,14 @@ def _carried_by(alone: pd.Series) -> str:
     """Name the features that a score rests on."""
     strong = alone[alone >= _CARRIES]
     shown = (strong if len(strong) else alone).head(3)
-    named = " and ".join(f"{name!r} ({value:.3g} while all others are shuffled)" for name, value in shown.items())
-    return f"it is carried by {named}" if len(strong) else f"no feature carries it alone, the most {named}"
+    named = " and ".join(
+        f"{name!r} ({value:.3g} while all others are shuffled)" for name, value in shown.items()
+    )
+    return (
+        f"it is carried by {named}"
+        if len(strong)
+        else f"no feature carries it alone, the most {named}"
+    )
 
 
 _CARRIES = 0.5  # of the score that a feature reaches alone

@@ -26,7 +26,16 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from . import attributions, conversions, errors, kinds, projects, schemas, threads
+from model_name.core import (
+    attributions,
+    conversions,
+    errors,
+    kinds,
+    schemas,
+    threads,
+    trees,
+    workspaces,
+)
 from . import features as features_
 
 # %% ../../nbs/core/models.ipynb #d6f71911
@@ -36,12 +45,17 @@ _DATE_PARTS = ("year", "month", "day", "day_of_week", "hour")
 def _date_columns(dates: Iterable[str]) -> list[tuple[str, str]]:
     """Lay out dates: the date and the part of it that each encoded column holds, the parts of all dates first."""
     names = list(dates)
-    return [(name, part) for name in names for part in _DATE_PARTS] + [(name, "days") for name in names]
+    return [(name, part) for name in names for part in _DATE_PARTS] + [
+        (name, "days") for name in names
+    ]
 
 
 def _encode_dates(dates: pd.DataFrame) -> pd.DataFrame:
     """Spread each date over the columns `<name>_year`, ... and `<name>_days` (since 1970; missing stays missing)."""
-    columns = {f"{name}_{part}": _date_part(dates[name], part) for name, part in _date_columns(map(str, dates))}
+    columns = {
+        f"{name}_{part}": _date_part(dates[name], part)
+        for name, part in _date_columns(map(str, dates))
+    }
     return pd.DataFrame(columns, index=dates.index).astype("float64")
 
 
@@ -50,7 +64,9 @@ def _date_part(dates: pd.Series, part: str) -> pd.Series:
     if part != "days":
         named: pd.Series = getattr(dates.dt, part)
         return named
-    return (dates - np.datetime64("1970-01-01", "us")) / np.timedelta64(1, "D")  # nanoseconds do not reach every date
+    return (dates - np.datetime64("1970-01-01", "us")) / np.timedelta64(
+        1, "D"
+    )  # nanoseconds do not reach every date
 
 
 def _encode_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -61,7 +77,9 @@ def _encode_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
 def _encode_labels(labels: pd.DataFrame, numbers: Collection[str] = ()) -> pd.DataFrame:
     """Bring categories and texts to one form; in columns whose labels are numbers, 1 and 1.0 are the same."""
     plain = {
-        name: conversions.without_fraction(labels[name]) if name in numbers else labels[name].astype("str")
+        name: conversions.without_fraction(labels[name])
+        if name in numbers
+        else labels[name].astype("str")
         for name in labels
     }
     return pd.DataFrame(plain, index=labels.index).astype("object")
@@ -72,7 +90,13 @@ def _note_numbers(encode: Any, inputs: schemas.Inputs) -> None:
     setting = "categories__functiontransformer__kw_args"
     if setting in encode.get_params():
         names = [name for name, role in features_.roles().items() if role == "categorical"]
-        encode.set_params(**{setting: {"numbers": [name for name in names if conversions.are_numbers(inputs[name])]}})
+        encode.set_params(
+            **{
+                setting: {
+                    "numbers": [name for name in names if conversions.are_numbers(inputs[name])]
+                }
+            }
+        )
 
 
 # %% ../../nbs/core/models.ipynb #1685d907
@@ -92,16 +116,28 @@ def encoder(categorical: Any = None) -> Any:
     from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
     roles = features_.roles()
-    of = {role: [name for name, its in roles.items() if its == role] for role in set(roles.values())}
+    of = {
+        role: [name for name, its in roles.items() if its == role] for role in set(roles.values())
+    }
     numbers = [name for name, role in roles.items() if role in ("numeric", "boolean")]
     if not roles:
-        raise errors.ModelError("InputsSchema declares no feature: a model needs at least one column to learn from")
+        raise errors.ModelError(
+            "InputsSchema declares no feature: a model needs at least one column to learn from"
+        )
     if categorical is None:
-        unknown = {"handle_unknown": "use_encoded_value", "unknown_value": np.nan, "encoded_missing_value": np.nan}
+        unknown = {
+            "handle_unknown": "use_encoded_value",
+            "unknown_value": np.nan,
+            "encoded_missing_value": np.nan,
+        }
         categorical = OrdinalEncoder(max_categories=254, **unknown)
     return ColumnTransformer(
         [
-            ("categories", make_pipeline(FunctionTransformer(_encode_labels), categorical), of.get("categorical", [])),
+            (
+                "categories",
+                make_pipeline(FunctionTransformer(_encode_labels), categorical),
+                of.get("categorical", []),
+            ),
             ("numbers", FunctionTransformer(_encode_numbers), numbers),
             ("dates", FunctionTransformer(_encode_dates), of.get("date", [])),
         ]
@@ -235,14 +271,23 @@ def _labels(targets: schemas.Targets) -> "np.ndarray[Any, Any]":
 
 
 # %% ../../nbs/core/models.ipynb #33e96084
-_BACKGROUND_ROWS, _CANDIDATES = 64, 2_000  # rows that explanations compare with, and rows that these are chosen from
+_BACKGROUND_ROWS, _CANDIDATES = (
+    64,
+    2_000,
+)  # rows that explanations compare with, and rows that these are chosen from
 
 
-def _background(estimator: Any, encoded: "np.ndarray[Any, Any]", seed: int) -> "np.ndarray[Any, Any]":
+def _background(
+    estimator: Any, encoded: "np.ndarray[Any, Any]", seed: int
+) -> "np.ndarray[Any, Any]":
     """Choose encoded training rows: a random one of each of 64 equal groups of alike answers."""
     random = np.random.default_rng(seed)
     drawn = encoded[random.permutation(len(encoded))[:_CANDIDATES]]
-    answers = estimator.predict_proba(drawn) if schemas.task() == "classification" else estimator.predict(drawn)
+    answers = (
+        estimator.predict_proba(drawn)
+        if schemas.task() == "classification"
+        else estimator.predict(drawn)
+    )
     answers = np.reshape(answers, (len(drawn), -1))
     order = np.argsort(answers[:, answers.var(axis=0).argmax()], kind="stable")
     groups = np.array_split(order, min(_BACKGROUND_ROWS, len(order)))
@@ -287,7 +332,11 @@ def _parts(encode: Any) -> list[tuple[str, Any, list[str]]]:
     """Return the name, the fitted transformer and the features of each part of an encoder."""
     given = list(encode.feature_names_in_)
     return [
-        (name, transformer, [feature if isinstance(feature, str) else given[feature] for feature in chosen])
+        (
+            name,
+            transformer,
+            [feature if isinstance(feature, str) else given[feature] for feature in chosen],
+        )
         for name, transformer, chosen in encode.transformers_
         if transformer != "drop"
     ]
@@ -298,7 +347,9 @@ def _owners_within(transformer: Any, features: list[str]) -> list[str]:
     """Return the feature that each column of one fitted transformer comes from."""
     names = _names_out(transformer, [str(place) for place in range(len(features))])
     places = [name.partition("_")[0] for name in names]
-    return [features[int(place)] for place in places if place.isdecimal() and int(place) < len(features)]
+    return [
+        features[int(place)] for place in places if place.isdecimal() and int(place) < len(features)
+    ]
 
 
 def _names_out(transformer: Any, names: list[str]) -> list[str]:
@@ -309,7 +360,9 @@ def _names_out(transformer: Any, names: list[str]) -> list[str]:
     if function is _encode_dates:
         return [f"{name}_{part}" for name, part in _date_columns(names)]
     if hasattr(transformer, "steps"):
-        return functools.reduce(lambda known, step: _names_out(step[1], known), transformer.steps, names)
+        return functools.reduce(
+            lambda known, step: _names_out(step[1], known), transformer.steps, names
+        )
     nameless = copy.copy(transformer)
     vars(nameless).pop("feature_names_in_", None)  # it insists on these where it has them
     try:
@@ -324,7 +377,9 @@ def _names_out(transformer: Any, names: list[str]) -> list[str]:
 def _players(encode: Any) -> tuple[list[str], list[int]]:
     """Return the features in the order of the schema, and the feature, counted from 0, of each encoded column."""
     order = {name: place for place, name in enumerate(features_.roles())}
-    used = {feature for _, _, features in _parts(encode) for feature in features}  # also one that became no column
+    used = {
+        feature for _, _, features in _parts(encode) for feature in features
+    }  # also one that became no column
     features = sorted(used, key=lambda name: (order.get(name, len(order)), name))
     return features, [features.index(owner) for owner in column_owners(encode)]
 
@@ -339,13 +394,15 @@ def _importances(found: attributions.Attributions) -> schemas.FeatureImportances
 # %% ../../nbs/core/models.ipynb #5fd2a1c7
 def _own_project(pipeline: Any) -> Any:
     """Work for the project that a pipeline was fitted in; an older one does not know it."""
-    return projects.using(getattr(pipeline, "project_", None))
+    return workspaces.using(getattr(pipeline, "project_", None))
 
 
 def _encoded(pipeline: Any, inputs: pd.DataFrame) -> "np.ndarray[Any, Any]":
     """Encode inputs, with the derived columns of the project."""
     derive = pipeline.named_steps.get("derive")
-    encoded: np.ndarray[Any, Any] = pipeline["encode"].transform(inputs if derive is None else derive.transform(inputs))
+    encoded: np.ndarray[Any, Any] = pipeline["encode"].transform(
+        inputs if derive is None else derive.transform(inputs)
+    )
     return encoded
 
 
@@ -368,7 +425,7 @@ class SklearnModel(Model):
 
     def fit(self, inputs: schemas.Inputs, targets: schemas.Targets) -> Self:  # noqa: D102
         pipeline = self.build()
-        pipeline.project_ = projects.active()  # it answers by the tables that it was fitted with
+        pipeline.project_ = workspaces.active()  # it answers by the tables that it was fitted with
         if features_.declared():
             pipeline.steps.insert(0, ("derive", features_.Derive(pipeline.project_)))
             inputs = pipeline["derive"].fit_transform(inputs)
@@ -380,7 +437,9 @@ class SklearnModel(Model):
         self._pipeline = pipeline
         return self
 
-    def fit_estimator(self, estimator: Any, encoded: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> None:
+    def fit_estimator(
+        self, estimator: Any, encoded: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]"
+    ) -> None:
         """Fit the last step on the encoded features (rows x columns) and the labels (rows)."""
         estimator.fit(encoded, labels)
 
@@ -392,7 +451,9 @@ class SklearnModel(Model):
         with _own_project(pipeline):
             return self._outputs(inputs.index, _encoded(pipeline, inputs), estimator)
 
-    def _outputs(self, index: pd.Index, encoded: "np.ndarray[Any, Any]", estimator: Any) -> schemas.Outputs:
+    def _outputs(
+        self, index: pd.Index, encoded: "np.ndarray[Any, Any]", estimator: Any
+    ) -> schemas.Outputs:
         with threads.limit(self.n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
             columns: dict[str, Any] = {"prediction": estimator.predict(encoded)}
             if schemas.task() == "classification":
@@ -421,7 +482,9 @@ class SklearnModel(Model):
         features, players = _players(pipeline["encode"])
         background = _background_of(pipeline)
         with threads.limit(self.n_jobs, worth=len(encoded) / _SAMPLES_PER_THREAD) as count:
-            return attributions.explain(pipeline["estimate"], features, players, encoded, background, threads=count)
+            return attributions.explain(
+                pipeline["estimate"], features, players, encoded, background, threads=count
+            )
 
     def get_internal_model(self) -> Any:  # noqa: D102
         if self._pipeline is None:
@@ -444,7 +507,9 @@ class _GrowingForest:
 
         sizes = np.unique(np.linspace(0, self.trees, _STEPS + 1, dtype=int))[1:]
         self.forest.set_params(warm_start=True)
-        with tqdm(total=self.trees, desc="Growing the forest", unit="tree", delay=2, leave=False) as bar:
+        with tqdm(
+            total=self.trees, desc="Growing the forest", unit="tree", delay=2, leave=False
+        ) as bar:
             for size in sizes:
                 self.forest.set_params(n_estimators=int(size)).fit(encoded, labels)
                 bar.update(int(size) - bar.n)
@@ -460,14 +525,18 @@ class BaselineSklearnModel(SklearnModel):
 
     KIND: Literal["BaselineSklearnModel"] = "BaselineSklearnModel"
 
-    max_depth: int | None = pdt.Field(20, ge=1, description="Most levels of a tree; null is no limit.")
+    max_depth: int | None = pdt.Field(
+        20, ge=1, description="Most levels of a tree; null is no limit."
+    )
     n_estimators: int = pdt.Field(200, ge=1, description="Number of trees.")
 
     def build(self) -> Any:  # noqa: D102
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
         from sklearn.pipeline import Pipeline
 
-        kind = RandomForestClassifier if schemas.task() == "classification" else RandomForestRegressor
+        kind = (
+            RandomForestClassifier if schemas.task() == "classification" else RandomForestRegressor
+        )
         forest = kind(
             n_estimators=self.n_estimators,
             max_depth=self.max_depth,
@@ -476,8 +545,8 @@ class BaselineSklearnModel(SklearnModel):
         return Pipeline([("encode", encoder()), ("estimate", forest)])
 
     def fit_estimator(self, estimator: Any, encoded: Any, labels: Any) -> None:  # noqa: D102
-        trees = encoded.size * self.n_estimators
-        estimator.set_params(n_jobs=threads.count(self.n_jobs, worth=trees / _TREE_CELLS_PER_THREAD))
+        work = encoded.size * self.n_estimators
+        estimator.set_params(n_jobs=threads.count(self.n_jobs, worth=work / _TREE_CELLS_PER_THREAD))
         _GrowingForest(estimator).fit(encoded, labels)
         estimator.set_params(n_jobs=1)  # from here on it only predicts
 
@@ -487,14 +556,14 @@ class _QuickBoosting:
     """A fitted regression by gradient boosting, all its trees in one compiled loop."""
 
     def __init__(self, boosting: Any) -> None:
-        self.boosting, self.trees = boosting, attributions.boosted_trees(boosting)
+        self.boosting, self.trees = boosting, trees.boosted_trees(boosting)
 
     def predict(self, encoded: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-        from model_name.core import kernels
+        from model_name.core import trees
 
         nodes, values, labels, roots, _, start = self.trees
         rows = self.boosting._preprocess_X(encoded, reset=False)
-        sums = kernels.sum_up(nodes, values[:, 0].copy(), labels, roots, rows, float(start[0]))
+        sums = trees.predict_raw(nodes, values[:, 0].copy(), labels, roots, rows, float(start[0]))
         answers: np.ndarray[Any, Any] = self.boosting._loss.link.inverse(sums)
         return answers
 
@@ -509,12 +578,22 @@ class GradientBoostingModel(SklearnModel):
 
     KIND: Literal["GradientBoostingModel"] = "GradientBoostingModel"
 
-    learning_rate: float = pdt.Field(0.05, gt=0, description="Share of each tree's answer that is added.")
-    max_iter: int = pdt.Field(500, ge=1, description="Number of trees (of each class, when there are several).")
-    max_leaf_nodes: int | None = pdt.Field(15, ge=2, description="Most leaves of a tree; null is no limit.")
-    max_depth: int | None = pdt.Field(None, ge=1, description="Most levels of a tree; null is no limit.")
+    learning_rate: float = pdt.Field(
+        0.05, gt=0, description="Share of each tree's answer that is added."
+    )
+    max_iter: int = pdt.Field(
+        500, ge=1, description="Number of trees (of each class, when there are several)."
+    )
+    max_leaf_nodes: int | None = pdt.Field(
+        15, ge=2, description="Most leaves of a tree; null is no limit."
+    )
+    max_depth: int | None = pdt.Field(
+        None, ge=1, description="Most levels of a tree; null is no limit."
+    )
     min_samples_leaf: int = pdt.Field(20, ge=1, description="Least samples of a leaf.")
-    l2_regularization: float = pdt.Field(0.0, ge=0, description="Penalty on large answers of a leaf.")
+    l2_regularization: float = pdt.Field(
+        0.0, ge=0, description="Penalty on large answers of a leaf."
+    )
 
     def build(self) -> Any:  # noqa: D102
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -545,7 +624,9 @@ class GradientBoostingModel(SklearnModel):
 
 
 ModelKind = Annotated[
-    BaselineSklearnModel | GradientBoostingModel, pdt.Field(discriminator="KIND"), kinds.Extensible(Model)
+    BaselineSklearnModel | GradientBoostingModel,
+    pdt.Field(discriminator="KIND"),
+    kinds.Extensible(Model),
 ]
 
 
@@ -569,6 +650,8 @@ def of_pipeline(pipeline: Any) -> SklearnModel:
             f"{', '.join(known.__name__ for known in kinds.values())}"
         )
     given = estimator.get_params()
-    model = kind(**{name: given[name] for name in kind.model_fields if name in given and name != "n_jobs"})
+    model = kind(
+        **{name: given[name] for name in kind.model_fields if name in given and name != "n_jobs"}
+    )
     model._pipeline = pipeline
     return model

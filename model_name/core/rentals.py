@@ -20,24 +20,40 @@ from .columns import Schema
 class InputsSchema(Schema):
     """What is known about an hour before it begins: calendar and weather."""
 
-    instant: Index[int] = pa.Field(ge=0, unique=True, check_name=True, description="Number of the hour.")
-    dteday: Series[pa.DateTime] = pa.Field(metadata={"feature": False, "time": True}, description="Day.")
+    instant: Index[int] = pa.Field(
+        ge=0, unique=True, check_name=True, description="Number of the hour."
+    )
+    dteday: Series[pa.DateTime] = pa.Field(
+        metadata={"feature": False, "time": True}, description="Day."
+    )
     season: Series[pd.CategoricalDtype] = pa.Field(
-        isin=[1, 2, 3, 4], metadata={"slice": True}, description="1 winter, 2 spring, 3 summer, 4 autumn."
+        isin=[1, 2, 3, 4],
+        metadata={"slice": True},
+        description="1 winter, 2 spring, 3 summer, 4 autumn.",
     )
     yr: Series[int] = pa.Field(ge=0, description="Years since the first one in the data.")
     mnth: Series[int] = pa.Field(ge=1, le=12, description="Month.")
-    hr: Series[int] = pa.Field(ge=0, le=23, metadata={"season": True, "slice": True}, description="Hour of the day.")
+    hr: Series[int] = pa.Field(
+        ge=0, le=23, metadata={"season": True, "slice": True}, description="Hour of the day."
+    )
     holiday: Series[bool] = pa.Field(description="Whether the day is a public holiday.")
     weekday: Series[int] = pa.Field(ge=0, le=6, description="Day of the week, 0 is Sunday.")
-    workingday: Series[bool] = pa.Field(metadata={"season": True}, description="Neither weekend nor holiday.")
+    workingday: Series[bool] = pa.Field(
+        metadata={"season": True}, description="Neither weekend nor holiday."
+    )
     weathersit: Series[pd.CategoricalDtype] = pa.Field(
-        isin=[1, 2, 3, 4], nullable=True, description="1 clear, 2 mist, 3 light rain or snow, 4 heavy rain or snow."
+        isin=[1, 2, 3, 4],
+        nullable=True,
+        description="1 clear, 2 mist, 3 light rain or snow, 4 heavy rain or snow.",
     )
     temp: Series[float] = pa.Field(ge=0, le=1, nullable=True, description="Temperature, in 41 °C.")
-    atemp: Series[float] = pa.Field(ge=0, le=1, nullable=True, description="Felt temperature, in 50 °C.")
+    atemp: Series[float] = pa.Field(
+        ge=0, le=1, nullable=True, description="Felt temperature, in 50 °C."
+    )
     hum: Series[float] = pa.Field(ge=0, le=1, nullable=True, description="Relative humidity.")
-    windspeed: Series[float] = pa.Field(ge=0, le=1, nullable=True, description="Wind speed, in 67 km/h.")
+    windspeed: Series[float] = pa.Field(
+        ge=0, le=1, nullable=True, description="Wind speed, in 67 km/h."
+    )
 
 
 Inputs = papd.DataFrame[InputsSchema]
@@ -47,7 +63,9 @@ Inputs = papd.DataFrame[InputsSchema]
 class TargetsSchema(Schema):
     """What is to be predicted: the bikes rented in an hour."""
 
-    instant: Index[int] = pa.Field(ge=0, unique=True, check_name=True, description="Number of the hour.")
+    instant: Index[int] = pa.Field(
+        ge=0, unique=True, check_name=True, description="Number of the hour."
+    )
     cnt: Series[int] = pa.Field(ge=0, description="Bikes rented in the hour.")
 
 
@@ -58,7 +76,9 @@ Targets = papd.DataFrame[TargetsSchema]
 class OutputsSchema(Schema):
     """What a model answers: one prediction a row, in the unit of the target."""
 
-    instant: Index[int] = pa.Field(ge=0, unique=True, check_name=True, description="Number of the hour.")
+    instant: Index[int] = pa.Field(
+        ge=0, unique=True, check_name=True, description="Number of the hour."
+    )
     prediction: Series[float] = pa.Field(description="Predicted value of the target.")
     probability: Optional[Series[float]] = pa.Field(  # noqa: UP045 (pandera reads Optional as "may be absent")
         alias="probability_.+", regex=True, ge=0, le=1, description="Probability of each label."

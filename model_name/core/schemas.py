@@ -26,9 +26,9 @@ import pandera.pandas as pa
 import pandera.typing.pandas as papd
 from pandera.typing.pandas import Series
 
-from . import columns, errors, projects
-from .columns import Role as Role
+from . import conversions, errors, workspaces
 from .columns import Schema as Schema
+from .conversions import Role as Role
 
 if TYPE_CHECKING:
     from model_name.core.rentals import Inputs as Inputs
@@ -44,20 +44,22 @@ class _Tables(types.ModuleType):
     """This module, whose tables are those of the project at work."""
 
     def __getattr__(self, name: str) -> Any:
-        if name not in (*projects.TABLES, *projects.ALIASES):
+        if name not in (*workspaces.TABLES, *workspaces.ALIASES):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return getattr(projects.active().tables, name)
+        return getattr(workspaces.active().tables, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        owner = projects.active().tables if name in projects.TABLES else super()  # a test tries out another table
+        owner = (
+            workspaces.active().tables if name in workspaces.TABLES else super()
+        )  # a test tries out another table
         owner.__setattr__(name, value)
 
     def __reduce__(self) -> Any:
         return importlib.import_module, (self.__name__,)
 
     def __delattr__(self, name: str) -> None:
-        if name in projects.TABLES:
-            setattr(self, name, getattr(projects.active().read_tables(), name))
+        if name in workspaces.TABLES:
+            setattr(self, name, getattr(workspaces.active().read_tables(), name))
         else:
             super().__delattr__(name)
 
@@ -70,7 +72,9 @@ if __name__ != "__main__":  # as in this notebook
 class SHAPValuesSchema(Schema):
     """How much each feature moved each prediction: one column per feature, in the unit of the prediction."""
 
-    contribution: Series[float] = pa.Field(alias=".+", regex=True, description="Contribution of the feature.")
+    contribution: Series[float] = pa.Field(
+        alias=".+", regex=True, description="Contribution of the feature."
+    )
 
 
 class FeatureImportancesSchema(Schema):
@@ -89,7 +93,7 @@ Task = Literal["regression", "classification"]
 
 # %% ../../nbs/core/schemas.ipynb #b2ea535f
 def _targets() -> type[Schema]:
-    return projects.active().tables.TargetsSchema
+    return workspaces.active().tables.TargetsSchema
 
 
 def target_name() -> str:
@@ -100,7 +104,9 @@ def target_name() -> str:
     """
     names = _targets().column_names()
     if len(names) != 1:
-        raise errors.ConfigError(f"TargetsSchema must declare one column, the target; it declares {names}")
+        raise errors.ConfigError(
+            f"TargetsSchema must declare one column, the target; it declares {names}"
+        )
     return names[0]
 
 
@@ -117,14 +123,18 @@ def task() -> Task:
     Raises:
         ConfigError: the metadata name a task that does not exist, or that the target's type does not allow.
     """
-    role = columns.role_of(_target())
-    said = (_target().metadata or {}).get("task", "regression" if role == "numeric" else "classification")
+    role = conversions.role_of(_target())
+    said = (_target().metadata or {}).get(
+        "task", "regression" if role == "numeric" else "classification"
+    )
     if said not in get_args(Task):
         raise errors.ConfigError(
             f"the target {target_name()!r} has no task {said!r}{errors.nearest(said, get_args(Task))}"
         )
     if said == "regression" and role != "numeric":
-        raise errors.ConfigError(f"the target {target_name()!r} is {role}, and only numbers can be regressed")
+        raise errors.ConfigError(
+            f"the target {target_name()!r} is {role}, and only numbers can be regressed"
+        )
     return cast(Task, said)
 
 
@@ -132,11 +142,15 @@ def is_count() -> bool:
     """Tell whether the target is a count: a whole number that is declared not to be negative."""
     least = [check.statistics.get("min_value") for check in _target().checks]
     whole = pd.api.types.is_integer_dtype(_target().dtype.type)
-    return task() == "regression" and whole and any(value is not None and value >= 0 for value in least)
+    return (
+        task() == "regression"
+        and whole
+        and any(value is not None and value >= 0 for value in least)
+    )
 
 
 # %% ../../nbs/core/schemas.ipynb #1a936cf8
-def differences(model: projects.Project) -> list[str]:
+def differences(model: workspaces.Project) -> list[str]:
     """Compare the tables of a model's project with those of the project at work.
 
     Args:
@@ -146,11 +160,14 @@ def differences(model: projects.Project) -> list[str]:
         A sentence for each column that the model needs and that is missing here, or means something else here. Columns
         that only this project has are no difference: the model does not see them.
     """
-    own = projects.active()
+    own = workspaces.active()
     if own is model:
         return []
     found = []
-    for table, needed in (("InputsSchema", model.tables.InputsSchema.features()), ("TargetsSchema", None)):
+    for table, needed in (
+        ("InputsSchema", model.tables.InputsSchema.features()),
+        ("TargetsSchema", None),
+    ):
         theirs: type[Schema] = getattr(model.tables, table)
         here: type[Schema] = getattr(own.tables, table)
         for name in theirs.column_names() if needed is None else needed:
@@ -166,5 +183,5 @@ def _kind(table: type[Schema], name: str) -> str:
     if column is None:
         return "not declared"
     task = (column.metadata or {}).get("task")
-    words = f"{columns.role_of(column)} ({column.dtype})" + (f" for {task}" if task else "")
+    words = f"{conversions.role_of(column)} ({column.dtype})" + (f" for {task}" if task else "")
     return words if (column.metadata or {}).get("feature", True) else f"no feature, {words}"

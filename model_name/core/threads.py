@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 
 # %% ../../nbs/core/threads.ipynb #7d1e0a06
-_LOOK_SECONDS, _TOLERATED = 0.1, 0.2  # how long to look, and how much of a core may be busy that counts as free
+_LOOK_SECONDS, _TOLERATED = (
+    0.1,
+    0.2,
+)  # how long to look, and how much of a core may be busy that counts as free
 
 
 def free_cores() -> int:

@@ -52,7 +52,11 @@ _PLAIN_VALUES = (  # tag, pattern, first characters (PyYAML looks the pattern up
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    (
+        "float",
+        r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?",
+        list("-+.0123456789"),
+    ),
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
     ("merge", r"<<", ["<"]),
 )
@@ -93,7 +97,9 @@ class _Placed:
             return {key: item.plain() for key, item in self.value.items()}
         return [item.plain() for item in self.value] if isinstance(self.value, list) else self.value
 
-    def leaves(self, path: tuple[str | int, ...] = ()) -> "Iterator[tuple[tuple[str | int, ...], _Placed]]":
+    def leaves(
+        self, path: tuple[str | int, ...] = ()
+    ) -> "Iterator[tuple[tuple[str | int, ...], _Placed]]":
         """Yield every value that is neither a mapping nor a list, with its path."""
         if not isinstance(self.value, dict | list):
             yield path, self
@@ -115,7 +121,9 @@ def _place_mapping(
     own: dict[str, _Placed] = {}
     for key, item in node.value:
         origin = origin_of(key)
-        if key.tag == _TAG + "merge":  # <<: *base, or <<: [*first, *second], of which the first wins
+        if (
+            key.tag == _TAG + "merge"
+        ):  # <<: *base, or <<: [*first, *second], of which the first wins
             bases = item.value if isinstance(item, yaml.SequenceNode) else [item]
             for base in reversed(bases):
                 if not isinstance(base, yaml.MappingNode):
@@ -135,7 +143,10 @@ def _place_mapping(
 
 # %% ../../nbs/io/configs.ipynb #1c52bae9
 def _place(
-    reader: _YamlReader, node: yaml.Node, origin_of: Callable[[Any], _Origin], origin: _Origin | None = None
+    reader: _YamlReader,
+    node: yaml.Node,
+    origin_of: Callable[[Any], _Origin],
+    origin: _Origin | None = None,
 ) -> _Placed:
     origin = origin or origin_of(node)
     tag = node.tag.removeprefix(_TAG)
@@ -150,7 +161,10 @@ def _place(
             return _Placed(reader.construct_object(node), origin)
         except (ValueError, KeyError):
             pass
-    _refuse(origin, f"the tag {node.tag.replace(_TAG, '!!')!r} is not understood here; write the plain value")
+    _refuse(
+        origin,
+        f"the tag {node.tag.replace(_TAG, '!!')!r} is not understood here; write the plain value",
+    )
 
 
 # %% ../../nbs/io/configs.ipynb #be4f47a6
@@ -170,12 +184,22 @@ def _parse(text: str, source: str, is_override: bool = False) -> _Placed | None:
         problem = (error.problem or error.context or "cannot be parsed").replace("\\t", "tab")
         hint = "; YAML indents with spaces, never with tabs" if "tab" in problem else ""
         raise errors.ConfigError(f"{source}{where}: not YAML: {problem}{hint}") from error
-    except yaml.YAMLError as error:  # a character that YAML does not allow has a position, but no line
+    except (
+        yaml.YAMLError
+    ) as error:  # a character that YAML does not allow has a position, but no line
         before = text[: getattr(error, "position", 0)]
-        where = "" if is_override else f":{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
-        raise errors.ConfigError(f"{source}{where}: not YAML: a control character stands here; remove it") from error
+        where = (
+            ""
+            if is_override
+            else f":{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+        )
+        raise errors.ConfigError(
+            f"{source}{where}: not YAML: a control character stands here; remove it"
+        ) from error
     except RecursionError as error:
-        raise errors.ConfigError(f"{source}: nested too deeply, or an anchor contains itself") from error
+        raise errors.ConfigError(
+            f"{source}: nested too deeply, or an anchor contains itself"
+        ) from error
 
 
 # %% ../../nbs/io/configs.ipynb #8bfffada
@@ -213,9 +237,17 @@ def _parse_override(text: str, aliases: Mapping[str, str | None]) -> _Placed:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not _KEY.fullmatch(key):
         start = key if equals else text
-        raise errors.ConfigError(f"-s {start}: expected key=value, for instance -s job.model.max_depth=8")
+        raise errors.ConfigError(
+            f"-s {start}: expected key=value, for instance -s job.model.max_depth=8"
+        )
     steps = re.findall(r"[^.\[\]]+", key)
-    hidden = "***" if any(map(osvariables.sounds_secret, steps)) else "{...}" if value.startswith(("{", "[")) else value
+    hidden = (
+        "***"
+        if any(map(osvariables.sounds_secret, steps))
+        else "{...}"
+        if value.startswith(("{", "["))
+        else value
+    )
     source = f"-s {key}={hidden}"
     steps[0] = aliases.get(steps[0]) or steps[0]
     placed = _parse(value, source, is_override=True) or _Placed(None, _Origin(source))
@@ -232,7 +264,11 @@ def _dotted(path: Sequence[str | int]) -> str:
 def _resolve(tree: _Placed) -> dict[str, Any]:
     """Replace the interpolations, or raise with one line for each that cannot be replaced."""
     data: dict[str, Any] = tree.plain()
-    texts = [(path, leaf) for path, leaf in tree.leaves() if isinstance(leaf.value, str) and "${" in leaf.value]
+    texts = [
+        (path, leaf)
+        for path, leaf in tree.leaves()
+        if isinstance(leaf.value, str) and "${" in leaf.value
+    ]
     if not texts:
         return data
     from omegaconf import OmegaConf
@@ -245,7 +281,9 @@ def _resolve(tree: _Placed) -> dict[str, Any]:
             except OmegaConfBaseException as error:
                 yield f"{leaf.origin}: {_dotted(path)}: {_interpolation_problem(error, tree)}"
 
-    if found := list(failures(lambda path, text: OmegaConf.create({"text": text}))):  # refuses what it cannot parse
+    if found := list(
+        failures(lambda path, text: OmegaConf.create({"text": text}))
+    ):  # refuses what it cannot parse
         raise errors.ConfigError("\n".join(found))
     config = OmegaConf.create(data)
     if found := list(failures(lambda path, text: reduce(operator.getitem, path, config))):
@@ -253,7 +291,9 @@ def _resolve(tree: _Placed) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]  # all keys are text
     except RecursionError as error:
-        raise errors.ConfigError(f"{texts[0][1].origin}: an interpolation contains itself") from error
+        raise errors.ConfigError(
+            f"{texts[0][1].origin}: an interpolation contains itself"
+        ) from error
 
 
 def _interpolation_problem(error: Exception, tree: _Placed) -> str:
@@ -270,7 +310,11 @@ def _interpolation_problem(error: Exception, tree: _Placed) -> str:
 # %% ../../nbs/io/configs.ipynb #42d91e7f
 def _shown(file: Path | str) -> str:
     """A file's name for messages, without the user, password or signature that an address can carry."""
-    return re.sub(r"\?.*", "", re.sub(r"//[^/@]*@", "//***@", str(file))) if "://" in str(file) else str(file)
+    return (
+        re.sub(r"\?.*", "", re.sub(r"//[^/@]*@", "//***@", str(file)))
+        if "://" in str(file)
+        else str(file)
+    )
 
 
 def _read_bytes(file: Path | str) -> bytes:
@@ -292,7 +336,11 @@ def _read_bytes(file: Path | str) -> bytes:
         raise errors.ConfigError(f"{shown}: no such file{hint}{holds}") from error
     except IsADirectoryError as error:
         raise errors.ConfigError(f"{shown}: is a folder; name a YAML file in it") from error
-    except (OSError, ValueError, ImportError) as error:  # fsspec: no such protocol, or its library is missing
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+    ) as error:  # fsspec: no such protocol, or its library is missing
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise errors.ConfigError(f"{shown}: cannot be read: {reason}") from error
 
@@ -305,12 +353,17 @@ def _read_file(file: Path | str) -> _Placed:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         byte = content[error.start]
-        raise errors.ConfigError(f"{shown}:{line}: not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8") from error
+        raise errors.ConfigError(
+            f"{shown}:{line}: not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8"
+        ) from error
     placed = _parse(text, shown)
     if placed is None:
         raise errors.ConfigError(f"{shown}: the file is empty; a configuration begins with 'job:'")
     if not isinstance(placed.value, dict):
-        _refuse(placed.origin, f"the top level is not a mapping but {_describe(placed.value)}; it begins with 'job:'")
+        _refuse(
+            placed.origin,
+            f"the top level is not a mapping but {_describe(placed.value)}; it begins with 'job:'",
+        )
     return placed
 
 
@@ -328,7 +381,9 @@ def _choose_sections(tree: _Placed, aliases: Mapping[str, str | None]) -> _Place
     job = tree.child("job")
     if job is not None and job.child("KIND") is not None:
         return tree
-    chosen = _Placed({key: item for key, item in tree.value.items() if key not in aliases}, tree.origin)
+    chosen = _Placed(
+        {key: item for key, item in tree.value.items() if key not in aliases}, tree.origin
+    )
     for key, item in tree.value.items():
         if name := aliases.get(key):
             chosen = _merge(chosen, _Placed({name: item}, item.origin))
@@ -342,7 +397,10 @@ def _rename(tree: _Placed, synonyms: Mapping[str, str]) -> _Placed:
         return tree
     for key, name in synonyms.items():
         if key in job.value and name in job.value:
-            _refuse(job.value[key].origin, f"{key!r} is another name of {name!r}, which is given too; keep one of them")
+            _refuse(
+                job.value[key].origin,
+                f"{key!r} is another name of {name!r}, which is given too; keep one of them",
+            )
     renamed = {synonyms.get(key, key): item for key, item in job.value.items()}
     return _Placed(tree.value | {"job": _Placed(renamed, job.origin)}, tree.origin)
 
@@ -427,7 +485,10 @@ def load(
     aliases, synonyms = aliases or {}, synonyms or {}
     tree = _Placed({}, _Origin("-s"))
     if files:
-        tree = reduce(_merge, (_rename(_choose_sections(_read_file(file), aliases), synonyms) for file in files))
+        tree = reduce(
+            _merge,
+            (_rename(_choose_sections(_read_file(file), aliases), synonyms) for file in files),
+        )
     if overrides:
         parsed = (_rename(_parse_override(text, aliases), synonyms) for text in overrides)
         tree = _merge(tree, reduce(_merge, parsed))
@@ -470,7 +531,11 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 def _models(annotation: Any, value: Any) -> list[type[pdt.BaseModel]]:
     """The models that an annotation allows; only the one of the value's KIND, if there is one."""
-    models = [each for each in _alternatives(annotation) if isinstance(each, type) and issubclass(each, pdt.BaseModel)]
+    models = [
+        each
+        for each in _alternatives(annotation)
+        if isinstance(each, type) and issubclass(each, pdt.BaseModel)
+    ]
     kind = value.get("KIND") if isinstance(value, dict) else None
     if models and isinstance(kind, str) and ":" in kind:
         with contextlib.suppress(ValueError):  # which the validation tells
@@ -480,7 +545,12 @@ def _models(annotation: Any, value: Any) -> list[type[pdt.BaseModel]]:
 
 def _kinds(models: Sequence[type[pdt.BaseModel]]) -> list[str]:
     fields = [model.model_fields["KIND"] for model in models if "KIND" in model.model_fields]
-    return [kind for field in fields if get_origin(field.annotation) is Literal for kind in get_args(field.annotation)]
+    return [
+        kind
+        for field in fields
+        if get_origin(field.annotation) is Literal
+        for kind in get_args(field.annotation)
+    ]
 
 
 # %% ../../nbs/io/configs.ipynb #3f2c31fb
@@ -497,10 +567,17 @@ def _spot(model: type[pdt.BaseModel], path: Sequence[str | int], data: Any) -> _
     spot_field, secret, value = None, False, data
     for step in path:
         if models := _models(annotation, value):
-            spot_field = next((each.model_fields[str(step)] for each in models if step in each.model_fields), None)
+            spot_field = next(
+                (each.model_fields[str(step)] for each in models if step in each.model_fields), None
+            )
             annotation = spot_field.annotation if spot_field else None
         else:  # the items of a list or the values of a mapping
-            items = [part for each in _alternatives(annotation) for part in get_args(each) if part is not Ellipsis]
+            items = [
+                part
+                for each in _alternatives(annotation)
+                for part in get_args(each)
+                if part is not Ellipsis
+            ]
             annotation = items[-1] if items else None
         secret = secret or osvariables.sounds_secret(step) or "Secret" in str(annotation)
         value = value[step] if _has(value, step) else None
@@ -524,7 +601,9 @@ _LIMITS = {
 
 def _noun(detail: ErrorDetails) -> str | None:
     """What the value is not, if the error is a wrong type."""
-    if match := re.fullmatch(r"(\w+?)(_attributes)?_(type|parsing|from_float|required|from_date\w*)", detail["type"]):
+    if match := re.fullmatch(
+        r"(\w+?)(_attributes)?_(type|parsing|from_float|required|from_date\w*)", detail["type"]
+    ):
         return _NOUNS.get(match[1])
     return None
 
@@ -535,7 +614,12 @@ def _limits(detail: ErrorDetails, spot: _Spot) -> list[str]:
     if not broken.keys() & _LIMITS.keys():
         return []
     constraints = spot.field.metadata if spot.field else []
-    declared = {name: getattr(each, name, None) for each in constraints for name in _LIMITS if hasattr(each, name)}
+    declared = {
+        name: getattr(each, name, None)
+        for each in constraints
+        for name in _LIMITS
+        if hasattr(each, name)
+    }
     limits = {name: limit for name, limit in declared.items() if limit is not None} or broken
     return [text.format(limits[name]) for name, text in _LIMITS.items() if name in limits]
 
@@ -546,7 +630,10 @@ def _choice(problem: str, name: object, allowed: Sequence[str]) -> str:
 
 # %% ../../nbs/io/configs.ipynb #bef2362c
 def _words(
-    details: Sequence[ErrorDetails], path: Sequence[str | int], loaded: Loaded, model: type[pdt.BaseModel]
+    details: Sequence[ErrorDetails],
+    path: Sequence[str | int],
+    loaded: Loaded,
+    model: type[pdt.BaseModel],
 ) -> str:
     """Say what is wrong with one key; a union of types gives one error for each type."""
     spot = _spot(model, path, loaded.data)
@@ -556,7 +643,9 @@ def _words(
     if kind == "extra_forbidden":
         owner = _spot(model, path[:-1], loaded.data).annotation
         parent = reduce(operator.getitem, path[:-1], loaded.data)  # type: ignore[arg-type]  # data is nested
-        allowed = dict.fromkeys(name for each in _models(owner, parent) for name in each.model_fields)
+        allowed = dict.fromkeys(
+            name for each in _models(owner, parent) for name in each.model_fields
+        )
         names = [*allowed, *(loaded._synonyms if len(path) == 2 else ())]
         hint = errors.nearest(path[-1], names) or "."
         return f"unknown key{hint} Allowed: {', '.join(allowed)}"
@@ -582,7 +671,9 @@ def _words(
 
 
 # %% ../../nbs/io/configs.ipynb #59775842
-def explain(error: pdt.ValidationError, loaded: Loaded, model: type[pdt.BaseModel]) -> errors.ConfigError:
+def explain(
+    error: pdt.ValidationError, loaded: Loaded, model: type[pdt.BaseModel]
+) -> errors.ConfigError:
     """Turn all the errors of a validation into words: one line a key, sorted by file and line.
 
     Args:

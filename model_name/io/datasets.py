@@ -65,7 +65,10 @@ def _filesystem(address: str) -> "tuple[AbstractFileSystem, str]":
 
     try:
         files, path = fsspec.core.url_to_fs(address)
-    except (ImportError, ValueError) as error:  # fsspec names the package to install, or the protocol
+    except (
+        ImportError,
+        ValueError,
+    ) as error:  # fsspec names the package to install, or the protocol
         raise errors.DataError(f"{without_secrets(address)}: cannot be opened: {error}") from error
     return files, path
 
@@ -96,7 +99,9 @@ def _find(address: str, folders: bool = False) -> "tuple[AbstractFileSystem, str
         if not files.exists(path):
             folder = files._parent(path)
             if not files.isdir(folder):
-                raise errors.DataError(f"{location}: no such file, and its folder does not exist either")
+                raise errors.DataError(
+                    f"{location}: no such file, and its folder does not exist either"
+                )
             names = [PurePosixPath(name).name for name in files.ls(folder, detail=False)]
             raise errors.DataError(
                 f"{location}: no such file{errors.nearest(PurePosixPath(path).name, names)}"
@@ -104,7 +109,9 @@ def _find(address: str, folders: bool = False) -> "tuple[AbstractFileSystem, str
             )
         if files.isdir(path):
             if not folders:
-                raise errors.DataError(f"{location}: is a folder; a file is expected: name one of the files in it")
+                raise errors.DataError(
+                    f"{location}: is a folder; a file is expected: name one of the files in it"
+                )
         elif files.size(path) == 0:
             raise errors.DataError(f"{location}: the file is empty (0 bytes); make it again")
     return files, path
@@ -136,7 +143,9 @@ def _plain_type(kind: pa.DataType, gaps: bool) -> pa.DataType:
 def _plain_schema(schema: pa.Schema, gaps: set[str]) -> pa.Schema:
     """Return the schema in which a source is handed out, given the columns that miss values."""
     fields = [(field.name, field.type, field.name in gaps) for field in schema]
-    return pa.schema([pa.field(name, _plain_type(kind, gap), nullable=gap) for name, kind, gap in fields])
+    return pa.schema(
+        [pa.field(name, _plain_type(kind, gap), nullable=gap) for name, kind, gap in fields]
+    )
 
 
 # %% ../../nbs/io/datasets.ipynb #4b2367f3
@@ -205,18 +214,24 @@ def _dataset_source(reader: "Reader") -> "DatasetSource":
         return CodeDatasetSource(facts)
     try:
         return resolve_dataset_source(address)
-    except MlflowException:  # a kind of address that MLflow does not know, such as that of a database
+    except (
+        MlflowException
+    ):  # a kind of address that MLflow does not know, such as that of a database
         return CodeDatasetSource(facts | {"uri": address})
 
 
 class Reader(abc.ABC, pdt.BaseModel):
     """Base class of the sources of tables."""
 
-    model_config = pdt.ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = pdt.ConfigDict(
+        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     KIND: str
 
-    limit: int | None = pdt.Field(None, gt=0, description="Read this many rows at most, the first ones; null for all.")
+    limit: int | None = pdt.Field(
+        None, gt=0, description="Read this many rows at most, the first ones; null for all."
+    )
 
     @property
     @abc.abstractmethod
@@ -266,14 +281,21 @@ class Reader(abc.ABC, pdt.BaseModel):
             predictions: the column that holds the predictions, if one does.
             digest: a fingerprint of the table; MLflow keeps its first 36 characters.
         """
-        with warnings.catch_warnings():  # on progress bars, and on integers in what is not a signature
+        with (
+            warnings.catch_warnings()
+        ):  # on progress bars, and on integers in what is not a signature
             warnings.simplefilter("ignore")
             from mlflow.data.pandas_dataset import from_pandas
 
             source = _dataset_source(self)
             short = None if digest is None else digest[:36]
             record: PandasDataset = from_pandas(
-                data, source=source, targets=targets, name=name, digest=short, predictions=predictions
+                data,
+                source=source,
+                targets=targets,
+                name=name,
+                digest=short,
+                predictions=predictions,
             )
             record.to_dict()  # the schema is inferred at first use: here, where its warnings are silenced
         return record
@@ -321,7 +343,9 @@ def _refuse_doubled(location: str, names: Iterable[str]) -> None:
     names = list(names)
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise errors.DataError(f"{location}: more than one column is named {', '.join(map(repr, doubled))}: rename one")
+        raise errors.DataError(
+            f"{location}: more than one column is named {', '.join(map(repr, doubled))}: rename one"
+        )
 
 
 # %% ../../nbs/io/datasets.ipynb #86f2486e
@@ -351,7 +375,9 @@ class ParquetReader(_ArrowReader):
 
     KIND: Literal["ParquetReader"] = "ParquetReader"
 
-    path: str = pdt.Field(description="File or folder: a local path or an fsspec address such as s3://bucket/table.")
+    path: str = pdt.Field(
+        description="File or folder: a local path or an fsspec address such as s3://bucket/table."
+    )
 
     @property
     def location(self) -> str:
@@ -368,7 +394,9 @@ class ParquetReader(_ArrowReader):
         with _explained(self.location, "read as Parquet (is it another format?)"):
             dataset, schema = self._open(files, path)
             for fragment in dataset.get_fragments():
-                for batch in fragment.to_batches(schema=dataset.schema, batch_size=65_536, batch_readahead=2):
+                for batch in fragment.to_batches(
+                    schema=dataset.schema, batch_size=65_536, batch_readahead=2
+                ):
                     yield _cast(self.location, pa.Table.from_batches([batch]), schema)
 
     def _open(self, files: "AbstractFileSystem", path: str) -> tuple[Any, pa.Schema]:
@@ -388,7 +416,9 @@ class ParquetReader(_ArrowReader):
         for part, footer in zip(parts, footers, strict=True):
             absent = set(footers[0].names) - set(footer.names)
             if absent:
-                raise errors.DataError(f"{self.location}: {PurePosixPath(part).name} lacks columns {sorted(absent)}")
+                raise errors.DataError(
+                    f"{self.location}: {PurePosixPath(part).name} lacks columns {sorted(absent)}"
+                )
         columns = pa.unify_schemas(footers, promote_options="permissive")
         in_folders, gaps = _partitions(parts, folder)
         in_folders = pa.schema([field for field in in_folders if field.name not in columns.names])
@@ -399,7 +429,9 @@ class ParquetReader(_ArrowReader):
 
 
 # %% ../../nbs/io/datasets.ipynb #b5797999
-_NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"  # what Hive and Spark write where the value is missing
+_NULL_PARTITION: Final = (
+    "__HIVE_DEFAULT_PARTITION__"  # what Hive and Spark write where the value is missing
+)
 
 
 def _partitions(parts: Sequence[str], folder: str) -> tuple[pa.Schema, set[str]]:
@@ -424,12 +456,17 @@ def _parquet_parts(files: "AbstractFileSystem", path: str) -> list[str]:
     if not files.isdir(path):
         return [path]
     names = [name for name in files.find(path) if name.endswith((".parquet", ".pq"))]
-    return sorted((name for name in names if not PurePosixPath(name).name.startswith((".", "_"))), key=_as_counted)
+    return sorted(
+        (name for name in names if not PurePosixPath(name).name.startswith((".", "_"))),
+        key=_as_counted,
+    )
 
 
 def _as_counted(name: str) -> list[Any]:
     """Return a key that sorts names as a person counts: 2 before 10."""
-    return [(int(part), part) if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [
+        (int(part), part) if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]
 
 
 # %% ../../nbs/io/datasets.ipynb #8e9b8576
@@ -438,8 +475,15 @@ def _declared_text() -> set[str]:
     names = set()
     for schema in (schemas.InputsSchema, schemas.TargetsSchema, schemas.OutputsSchema):
         declared = schema.to_schema()
-        for column in [*declared.columns.values(), *([declared.index] if declared.index is not None else [])]:
-            allowed = [check.statistics["allowed_values"] for check in column.checks or [] if check.name == "isin"]
+        for column in [
+            *declared.columns.values(),
+            *([declared.index] if declared.index is not None else []),
+        ]:
+            allowed = [
+                check.statistics["allowed_values"]
+                for check in column.checks or []
+                if check.name == "isin"
+            ]
             numbers = bool(allowed) and all(isinstance(value, int | float) for value in allowed[0])
             kind = str(column.dtype)
             if kind.startswith(("str", "string", "object")) or (kind == "category" and not numbers):
@@ -448,7 +492,9 @@ def _declared_text() -> set[str]:
 
 
 # %% ../../nbs/io/datasets.ipynb #80bee790
-def _first_fault(lines: Iterable[bytes], encoding: str, separator: str, width: int | None) -> str | None:
+def _first_fault(
+    lines: Iterable[bytes], encoding: str, separator: str, width: int | None
+) -> str | None:
     """Find the first line of a CSV file that is not text in the encoding, or has another number of values."""
     number = 0
 
@@ -475,10 +521,18 @@ class CsvReader(_ArrowReader):
 
     KIND: Literal["CsvReader"] = "CsvReader"
 
-    path: str = pdt.Field(description="File: a local path or an fsspec address such as s3://bucket/table.csv.")
-    separator: str = pdt.Field(",", min_length=1, max_length=1, description="Character between two values.")
-    decimal: str = pdt.Field(".", min_length=1, max_length=1, description="Character between whole and fraction.")
-    encoding: str = pdt.Field("utf-8", description="Encoding of the text; a byte order mark is skipped.")
+    path: str = pdt.Field(
+        description="File: a local path or an fsspec address such as s3://bucket/table.csv."
+    )
+    separator: str = pdt.Field(
+        ",", min_length=1, max_length=1, description="Character between two values."
+    )
+    decimal: str = pdt.Field(
+        ".", min_length=1, max_length=1, description="Character between whole and fraction."
+    )
+    encoding: str = pdt.Field(
+        "utf-8", description="Encoding of the text; a byte order mark is skipped."
+    )
 
     @pdt.field_validator("encoding")
     @classmethod
@@ -486,7 +540,9 @@ class CsvReader(_ArrowReader):
         try:
             codecs.lookup(encoding)
         except LookupError as error:
-            raise ValueError(f"{encoding!r} is not an encoding; common ones are utf-8, latin-1, cp1252") from error
+            raise ValueError(
+                f"{encoding!r} is not an encoding; common ones are utf-8, latin-1, cp1252"
+            ) from error
         return encoding
 
     @property
@@ -514,12 +570,26 @@ class CsvReader(_ArrowReader):
             gaps: set[str] = set()
             for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
                 for name, rule in rules.items():
-                    gaps |= {name} if readings.narrow(table[name], left[name], rule).null_count else set()
-            names: dict[str, readings.TypeName] = {name: left[name][0] if left[name] else "text" for name in header}
-            types = pa.schema({name: readings.arrow_type(names[name], rule) for name, rule in rules.items()})
+                    gaps |= (
+                        {name}
+                        if readings.narrow(table[name], left[name], rule).null_count
+                        else set()
+                    )
+            names: dict[str, readings.TypeName] = {
+                name: left[name][0] if left[name] else "text" for name in header
+            }
+            types = pa.schema(
+                {name: readings.arrow_type(names[name], rule) for name, rule in rules.items()}
+            )
             for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
-                columns = [readings.read(table[name], names[name], rule) for name, rule in rules.items()]
-                yield _cast(self.location, pa.Table.from_arrays(columns, schema=types), _plain_schema(types, gaps))
+                columns = [
+                    readings.read(table[name], names[name], rule) for name, rule in rules.items()
+                ]
+                yield _cast(
+                    self.location,
+                    pa.Table.from_arrays(columns, schema=types),
+                    _plain_schema(types, gaps),
+                )
 
 
 # %% ../../nbs/io/datasets.ipynb #9c5df3cb
@@ -537,7 +607,9 @@ def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> li
     """Read the names of the columns, and refuse what cannot be a header."""
     with files.open(path, "rb") as file:
         if file.read(4) == b"PAR1":
-            raise errors.DataError(f"{reader.location}: is a Parquet file: read it with KIND: ParquetReader")
+            raise errors.DataError(
+                f"{reader.location}: is a Parquet file: read it with KIND: ParquetReader"
+            )
     encoding = "utf-8-sig" if codecs.lookup(reader.encoding).name == "utf-8" else reader.encoding
     try:
         with files.open(path, "rt", compression="infer", encoding=encoding, newline="") as lines:
@@ -556,7 +628,9 @@ def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> li
     return named
 
 
-def _csv_texts(reader: CsvReader, files: "AbstractFileSystem", path: str, header: list[str]) -> Iterator[pa.Table]:
+def _csv_texts(
+    reader: CsvReader, files: "AbstractFileSystem", path: str, header: list[str]
+) -> Iterator[pa.Table]:
     """Stream the rows of a CSV file, every value a text."""
     from pyarrow import csv as arrow
 
@@ -568,7 +642,10 @@ def _csv_texts(reader: CsvReader, files: "AbstractFileSystem", path: str, header
         with files.open(path, "rb", compression="infer") as file:
             encoding = "utf8" if utf8 else reader.encoding
             encoded = arrow.ReadOptions(
-                encoding=encoding, block_size=4 * 2**20, column_names=header, skip_rows_after_names=1
+                encoding=encoding,
+                block_size=4 * 2**20,
+                column_names=header,
+                skip_rows_after_names=1,
             )
             parsed = arrow.ParseOptions(delimiter=reader.separator, newlines_in_values=True)
             for batch in arrow.open_csv(file, encoded, parsed, text):
@@ -588,7 +665,10 @@ def _csv_error(
 
 # %% ../../nbs/io/datasets.ipynb #eedccea2
 _VARIABLE: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
-_DRIVERS: Final = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # where module and package differ
+_DRIVERS: Final = {
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+}  # where module and package differ
 
 
 def _shown(url: "sa.URL") -> str:
@@ -609,14 +689,20 @@ def _engine(variable: str) -> "sa.Engine":
     try:
         url = sa.make_url(address)
     except (sa.exc.ArgumentError, ValueError):  # not "from error": the cause would show the address
-        raise errors.DataError(f"{variable} does not hold the address of a database, e.g. sqlite:///file.db") from None
+        raise errors.DataError(
+            f"{variable} does not hold the address of a database, e.g. sqlite:///file.db"
+        ) from None
     try:
         return sa.create_engine(url)
     except ModuleNotFoundError as error:
         package = _DRIVERS.get(str(error.name), error.name)
-        raise errors.DataError(f"{_shown(url)}: the driver is missing: pip install {package}") from error
+        raise errors.DataError(
+            f"{_shown(url)}: the driver is missing: pip install {package}"
+        ) from error
     except sa.exc.NoSuchModuleError as error:
-        raise errors.DataError(f"{_shown(url)}: {url.drivername!r} is not a database that SQLAlchemy knows") from error
+        raise errors.DataError(
+            f"{_shown(url)}: {url.drivername!r} is not a database that SQLAlchemy knows"
+        ) from error
 
 
 # %% ../../nbs/io/datasets.ipynb #2a5afce6
@@ -654,7 +740,11 @@ def _unified(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     fields = []
     for pair in zip(first, second, strict=True):
         try:
-            fields += list(pa.unify_schemas([pa.schema([field]) for field in pair], promote_options="permissive"))
+            fields += list(
+                pa.unify_schemas(
+                    [pa.schema([field]) for field in pair], promote_options="permissive"
+                )
+            )
         except pa.ArrowTypeError:
             fields.append(pa.field(pair[0].name, pa.string()))
     return pa.schema(fields)
@@ -684,10 +774,15 @@ class SqlReader(_ArrowReader):
     KIND: Literal["SqlReader"] = "SqlReader"
 
     address_variable: str = pdt.Field(
-        pattern=_VARIABLE, description="Name of the environment variable that holds the SQLAlchemy address."
+        pattern=_VARIABLE,
+        description="Name of the environment variable that holds the SQLAlchemy address.",
     )
-    table: str | None = pdt.Field(None, min_length=1, description="Table to read, as name or schema.name.")
-    query: str | None = pdt.Field(None, min_length=1, description="Query whose result is read, in place of a table.")
+    table: str | None = pdt.Field(
+        None, min_length=1, description="Table to read, as name or schema.name."
+    )
+    query: str | None = pdt.Field(
+        None, min_length=1, description="Query whose result is read, in place of a table."
+    )
 
     @pdt.model_validator(mode="after")
     def _table_or_query(self) -> "SqlReader":
@@ -698,7 +793,9 @@ class SqlReader(_ArrowReader):
     @property
     def location(self) -> str:
         """The variable, and the table or query."""
-        return f"${self.address_variable}, " + (f"table {self.table}" if self.table else f"query {self.query!r}")
+        return f"${self.address_variable}, " + (
+            f"table {self.table}" if self.table else f"query {self.query!r}"
+        )
 
     def source_address(self) -> str | None:
         """Return the address of the database, without user and password."""
@@ -706,7 +803,9 @@ class SqlReader(_ArrowReader):
 
         with contextlib.suppress(errors.DataError):
             url = _engine(self.address_variable).url
-            return _shown(sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database))
+            return _shown(
+                sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
+            )
         return None
 
     def source(self) -> Iterator[pa.Table]:
@@ -718,7 +817,9 @@ class SqlReader(_ArrowReader):
         with _database(self.address_variable) as engine:
             _refuse_missing_file(engine)
             with engine.connect() as connection:
-                result = self._ask(connection.execution_options(stream_results=True, no_parameters=True))
+                result = self._ask(
+                    connection.execution_options(stream_results=True, no_parameters=True)
+                )
                 names = list(result.keys())
                 _refuse_doubled(self.location, names)
                 left = self.limit
@@ -733,7 +834,9 @@ class SqlReader(_ArrowReader):
             return connection.execute(sa.select(_sql_table(connection, self.table)))
         result = connection.exec_driver_sql(str(self.query))
         if not result.returns_rows:
-            raise errors.DataError(f"{self.location}: this is not a query that returns rows; use SELECT")
+            raise errors.DataError(
+                f"{self.location}: this is not a query that returns rows; use SELECT"
+            )
         return result
 
 
@@ -755,13 +858,19 @@ def _sql_table(connection: "sa.Connection", table: str) -> "sa.Table":
         inspector = sa.inspect(connection)
         names = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
         place = _shown(connection.engine.url)
-        raise errors.DataError(f"{place}: there is no table {table!r}{errors.nearest(name, names)}") from error
+        raise errors.DataError(
+            f"{place}: there is no table {table!r}{errors.nearest(name, names)}"
+        ) from error
 
 
 def _refuse_missing_file(engine: "sa.Engine") -> None:
     """Refuse to read from an SQLite file that does not exist: connecting would make an empty one."""
     name = engine.url.database or ":memory:"
-    if engine.dialect.name == "sqlite" and not name.startswith((":memory:", "file:")) and not Path(name).exists():
+    if (
+        engine.dialect.name == "sqlite"
+        and not name.startswith((":memory:", "file:"))
+        and not Path(name).exists()
+    ):
         raise errors.DataError(f"{_shown(engine.url)}: there is no such file")
 
 
@@ -774,10 +883,14 @@ class SimulatedReader(Reader):
     rows: int = pdt.Field(simulators.ROWS, gt=0, description="Rows to simulate.")
     seed: int = pdt.Field(42, ge=0, description="Number of the simulated world and its noise.")
     start: str = pdt.Field(
-        f"{simulators.FIRST_DAY:%Y-%m-%d}", description="Time of the first row, e.g. 2013-01-01 or 2013-01-01 06:00."
+        f"{simulators.FIRST_DAY:%Y-%m-%d}",
+        description="Time of the first row, e.g. 2013-01-01 or 2013-01-01 06:00.",
     )
     missing: float = pdt.Field(
-        0.0, ge=0, lt=1, description="Share of values that is missing in the columns that may miss some."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of values that is missing in the columns that may miss some.",
     )
 
     @pdt.field_validator("start")
@@ -794,11 +907,15 @@ class SimulatedReader(Reader):
     def batches(self, rows: int = 50_000) -> Iterator[pd.DataFrame]:
         """Simulate in batches; see `Reader.batches`."""
         count = min(self.rows, self.limit or self.rows)
-        return simulators.simulate(count, seed=self.seed, start=self.start, chunk=rows, missing=self.missing)
+        return simulators.simulate(
+            count, seed=self.seed, start=self.start, chunk=rows, missing=self.missing
+        )
 
 
 ReaderKind = Annotated[
-    ParquetReader | CsvReader | SqlReader | SimulatedReader, pdt.Field(discriminator="KIND"), kinds.Extensible(Reader)
+    ParquetReader | CsvReader | SqlReader | SimulatedReader,
+    pdt.Field(discriminator="KIND"),
+    kinds.Extensible(Reader),
 ]
 
 
@@ -829,7 +946,9 @@ class Sink:
         table = _plain_columns(self.location, batch)
         columns = list(table.columns)
         if self._columns not in (None, columns):
-            raise errors.DataError(f"{self.location}: a batch has columns {columns}, the first one had {self._columns}")
+            raise errors.DataError(
+                f"{self.location}: a batch has columns {columns}, the first one had {self._columns}"
+            )
         self._columns = columns
         self._put(table)
         self.rows += len(table)
@@ -837,7 +956,9 @@ class Sink:
     def finish(self) -> None:
         """Refuse to end without any batch: a table without columns cannot be written."""
         if self._columns is None:
-            raise errors.DataError(f"{self.location}: nothing was written: there was no batch of rows")
+            raise errors.DataError(
+                f"{self.location}: nothing was written: there was no batch of rows"
+            )
 
 
 def _plain_columns(location: str, data: pd.DataFrame) -> pd.DataFrame:
@@ -857,7 +978,9 @@ def _plain_columns(location: str, data: pd.DataFrame) -> pd.DataFrame:
 class Writer(abc.ABC, pdt.BaseModel):
     """Base class of the places that tables are written to."""
 
-    model_config = pdt.ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = pdt.ConfigDict(
+        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     KIND: str
 
@@ -897,7 +1020,9 @@ def _replacing(address: str, compression: str | None) -> Iterator[IO[bytes]]:
     with contextlib.ExitStack() as stack:
         with _explained(location, "written"):
             local = "file" in system.protocol
-            draft = stack.enter_context(files.replacing(Path(path)) if local else _moved(system, path))
+            draft = stack.enter_context(
+                files.replacing(Path(path)) if local else _moved(system, path)
+            )
             file = system.open(str(draft), "wb", compression=compression)
         try:
             yield file
@@ -945,7 +1070,10 @@ def write_text(address: str, text: str) -> None:
 class _FileWriter(Writer):
     """Base class of writers of files; a subclass says how Arrow writes its format."""
 
-    path: str = pdt.Field(min_length=1, description="File: a local path or an fsspec address such as s3://bucket/file.")
+    path: str = pdt.Field(
+        min_length=1,
+        description="File: a local path or an fsspec address such as s3://bucket/file.",
+    )
 
     @property
     def location(self) -> str:
@@ -974,7 +1102,9 @@ class _FileWriter(Writer):
         def put(data: pd.DataFrame) -> None:
             nonlocal writer, schema
             with _explained(self.location, "written"):
-                table = pa.Table.from_pandas(data, schema=schema, preserve_index=False).replace_schema_metadata()
+                table = pa.Table.from_pandas(
+                    data, schema=schema, preserve_index=False
+                ).replace_schema_metadata()
                 if writer is None:
                     schema = table.schema
                     writer = self._arrow_writer(file, schema)
@@ -1010,12 +1140,16 @@ class CsvWriter(_FileWriter):
 
     KIND: Literal["CsvWriter"] = "CsvWriter"
 
-    separator: str = pdt.Field(",", min_length=1, max_length=1, description="Character between two values.")
+    separator: str = pdt.Field(
+        ",", min_length=1, max_length=1, description="Character between two values."
+    )
 
     def _arrow_writer(self, file: IO[bytes], schema: pa.Schema) -> Any:
         from pyarrow import csv as arrow
 
-        return arrow.CSVWriter(file, schema, write_options=arrow.WriteOptions(delimiter=self.separator))
+        return arrow.CSVWriter(
+            file, schema, write_options=arrow.WriteOptions(delimiter=self.separator)
+        )
 
     def _compression(self) -> str | None:
         from fsspec.utils import infer_compression
@@ -1031,11 +1165,13 @@ class SqlWriter(Writer):
     KIND: Literal["SqlWriter"] = "SqlWriter"
 
     address_variable: str = pdt.Field(
-        pattern=_VARIABLE, description="Name of the environment variable that holds the SQLAlchemy address."
+        pattern=_VARIABLE,
+        description="Name of the environment variable that holds the SQLAlchemy address.",
     )
     table: str = pdt.Field(min_length=1, description="Table to write, as name or schema.name.")
     if_exists: Literal["fail", "replace", "append"] = pdt.Field(
-        "fail", description="What to do when the table exists: refuse, replace it, or add the rows to it."
+        "fail",
+        description="What to do when the table exists: refuse, replace it, or add the rows to it.",
     )
 
     @property
@@ -1056,7 +1192,14 @@ class SqlWriter(Writer):
 
         def put(data: pd.DataFrame) -> None:
             with _database(self.address_variable) as engine, engine.begin() as connection:
-                data.to_sql(staging, connection, schema=schema, if_exists="append", index=False, chunksize=10_000)
+                data.to_sql(
+                    staging,
+                    connection,
+                    schema=schema,
+                    if_exists="append",
+                    index=False,
+                    chunksize=10_000,
+                )
 
         with _database(self.address_variable) as engine:
             self._refuse_existing(engine)
@@ -1075,10 +1218,14 @@ class SqlWriter(Writer):
     def _refuse_existing(self, engine: "sa.Engine") -> None:
         """Refuse to touch a table that exists, unless told to."""
         if self.if_exists == "fail" and _exists(engine, self.table):
-            raise errors.DataError(f"{self.location}: the table exists; set if_exists: replace or append to write it")
+            raise errors.DataError(
+                f"{self.location}: the table exists; set if_exists: replace or append to write it"
+            )
 
 
-WriterKind = Annotated[ParquetWriter | CsvWriter | SqlWriter, pdt.Field(discriminator="KIND"), kinds.Extensible(Writer)]
+WriterKind = Annotated[
+    ParquetWriter | CsvWriter | SqlWriter, pdt.Field(discriminator="KIND"), kinds.Extensible(Writer)
+]
 
 
 # %% ../../nbs/io/datasets.ipynb #cfde033b
@@ -1106,18 +1253,28 @@ def _publish(engine: "sa.Engine", staging: str, table: str, add: bool) -> None:
     add = add and _exists(engine, table)
     with engine.connect() as connection:
         source = _sql_table(connection, f"{schema}.{staging}" if schema else staging)
-        target = _sql_table(connection, table) if add else sa.Table(name, sa.MetaData(), schema=schema)
+        target = (
+            _sql_table(connection, table) if add else sa.Table(name, sa.MetaData(), schema=schema)
+        )
         differing = sorted(set(source.columns.keys()) ^ set(target.columns.keys())) if add else []
         if differing:
-            raise errors.DataError(f"{_shown(engine.url)}: table {table} and the rows differ in columns {differing}")
+            raise errors.DataError(
+                f"{_shown(engine.url)}: table {table} and the rows differ in columns {differing}"
+            )
         connection.rollback()  # ends the transaction that looking up the tables has begun
         if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN")  # Python's driver would not begin one for DROP and ALTER
+            connection.exec_driver_sql(
+                "BEGIN"
+            )  # Python's driver would not begin one for DROP and ALTER
         if add:
-            connection.execute(target.insert().from_select(source.columns.keys(), sa.select(source)))
+            connection.execute(
+                target.insert().from_select(source.columns.keys(), sa.select(source))
+            )
             source.drop(connection)
         else:
             target.drop(connection, checkfirst=True)
             quoter = engine.dialect.identifier_preparer
-            connection.exec_driver_sql(f"ALTER TABLE {quoter.format_table(source)} RENAME TO {quoter.quote(name)}")
+            connection.exec_driver_sql(
+                f"ALTER TABLE {quoter.format_table(source)} RENAME TO {quoter.quote(name)}"
+            )
         connection.commit()

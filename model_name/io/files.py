@@ -30,11 +30,15 @@ def find_target(path: Path) -> Path:
     """
     target = Path(os.path.realpath(path))
     if target.is_symlink():
-        raise OSError(errno.ELOOP, "it is a symbolic link that leads to itself; remove it", str(path))
+        raise OSError(
+            errno.ELOOP, "it is a symbolic link that leads to itself; remove it", str(path)
+        )
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file in it", str(path))
     if target.exists() and not (os.access(target, os.W_OK) and target.stat().st_mode & 0o222):
-        raise PermissionError(errno.EACCES, "the file is read-only; make it writable or name another one", str(path))
+        raise PermissionError(
+            errno.EACCES, "the file is read-only; make it writable or name another one", str(path)
+        )
     return target
 
 

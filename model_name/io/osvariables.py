@@ -44,7 +44,7 @@ from urllib.parse import unquote, urlsplit
 import pydantic as pdt
 import pydantic_settings as pdts
 
-from ..core import errors, projects
+from ..core import errors, workspaces
 
 # %% ../../nbs/io/osvariables.ipynb #af8caac0
 PACKAGE = errors.__name__.partition(".")[0]
@@ -53,31 +53,35 @@ PACKAGE = errors.__name__.partition(".")[0]
 
 def checkout() -> Path | None:
     """Return the root of the checkout of this project that the working directory is in, None outside of one."""
-    folder = projects.working_directory()
+    folder = workspaces.working_directory()
     return next((each for each in (folder, *folder.parents) if _is_checkout(each)), None)
 
 
 def own_project() -> Path | None:
     """Return the folder of the project that this process works for; None where it is the library's example."""
-    declaration = projects.locate()
+    declaration = workspaces.locate()
     return None if declaration is None else declaration.folder
 
 
 def project_name() -> str:
     """Return what the project is called: the package that has its schemas; for the example, this package."""
-    declaration = projects.locate()
+    declaration = workspaces.locate()
     return PACKAGE if declaration is None else declaration.schemas.partition(".")[0]
 
 
 def workspace() -> Path:
     """Return the folder for what a run leaves behind: of the project, the checkout, or else the working directory."""
-    return own_project() or checkout() or projects.working_directory()
+    return own_project() or checkout() or workspaces.working_directory()
 
 
 def project() -> Path:
     """Return the folder of the code that runs: the checkout, also when an editable one is used from elsewhere."""
     package = Path(str(importlib.resources.files(PACKAGE)))
-    return own_project() or checkout() or (package.parent if _is_checkout(package.parent) else Path.cwd())
+    return (
+        own_project()
+        or checkout()
+        or (package.parent if _is_checkout(package.parent) else Path.cwd())
+    )
 
 
 def package_folder() -> Path:
@@ -95,7 +99,11 @@ def package_checkout() -> Path | None:
 
 
 def _is_checkout(folder: Path) -> bool:
-    return (folder / "settings.ini").is_file() and (folder / "nbs").is_dir() and (folder / PACKAGE).is_dir()
+    return (
+        (folder / "settings.ini").is_file()
+        and (folder / "nbs").is_dir()
+        and (folder / PACKAGE).is_dir()
+    )
 
 
 # %% ../../nbs/io/osvariables.ipynb #f3ea7807
@@ -131,7 +139,9 @@ def _resources(in_checkout: str, in_package: str) -> Path:
     found = next((folder for folder in candidates if folder.is_dir()), None)
     if found is None:
         places = " or ".join(str(folder) for folder in candidates)
-        raise errors.ConfigError(f"no folder {places}; work inside a checkout, or install {PACKAGE} again")
+        raise errors.ConfigError(
+            f"no folder {places}; work inside a checkout, or install {PACKAGE} again"
+        )
     return found
 
 
@@ -144,8 +154,27 @@ def _candidates(package: Path, in_checkout: str, in_package: str) -> Iterator[Pa
 
 
 # %% ../../nbs/io/osvariables.ipynb #387a8ef4
-_SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "token", "credential", "key", "apikey"}
-_SECRET_ENDS = ("password", "passwd", "passphrase", "secret", "token", "apikey", "secretkey", "accesskey", "privatekey")
+_SECRET_WORDS = {
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "key",
+    "apikey",
+}
+_SECRET_ENDS = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "apikey",
+    "secretkey",
+    "accesskey",
+    "privatekey",
+)
 
 
 def sounds_secret(name: object) -> bool:
@@ -176,7 +205,12 @@ def sqlite_path(address: str) -> Path | None:
 
     url = sa.make_url(address)
     name = url.database or ""
-    if url.get_backend_name() != "sqlite" or not name or ":memory:" in name or url.query.get("mode") == "memory":
+    if (
+        url.get_backend_name() != "sqlite"
+        or not name
+        or ":memory:" in name
+        or url.query.get("mode") == "memory"
+    ):
         return None
     if name.startswith("file:"):  # SQLite's own form of an address
         name = unquote(urlsplit(name).path)
@@ -193,7 +227,9 @@ def check_model_name(name: str) -> str:
     Raises:
         ValueError: it cannot.
     """
-    found = [character for character in dict.fromkeys(name) if character in "/:?@\\" or character < " "]
+    found = [
+        character for character in dict.fromkeys(name) if character in "/:?@\\" or character < " "
+    ]
     if not name.strip():
         fault = "it is empty"
     elif found:
@@ -223,9 +259,13 @@ def check_experiment_name(name: str) -> str:
         ValueError: it is empty, or too long.
     """
     if not name.strip():
-        raise ValueError("the name of an experiment is empty: name one, or leave the key out for the default")
+        raise ValueError(
+            "the name of an experiment is empty: name one, or leave the key out for the default"
+        )
     if len(name) > _EXPERIMENT_NAME_LENGTH:
-        raise ValueError(f"the name of an experiment has {len(name)} characters: {_EXPERIMENT_NAME_LENGTH} are allowed")
+        raise ValueError(
+            f"the name of an experiment has {len(name)} characters: {_EXPERIMENT_NAME_LENGTH} are allowed"
+        )
     return name
 
 
@@ -238,7 +278,9 @@ def check_tags(tags: Any) -> Any:
     for name in tags or {}:
         unclear = posixpath.normpath(name) != name or name.startswith(("..", "/"))
         if unclear or len(name) > 250 or not re.fullmatch(r"[/\w.\- :]+", name):
-            raise ValueError(f"{name!r} cannot be the name of a tag: use letters, digits, spaces and _ - . : /")
+            raise ValueError(
+                f"{name!r} cannot be the name of a tag: use letters, digits, spaces and _ - . : /"
+            )
     return tags
 
 
@@ -247,7 +289,9 @@ def _split_addresses(value: Any) -> Any:
     """Split a text into addresses, at commas or spaces before the next `scheme://`."""
     if not isinstance(value, str):
         return value
-    return tuple(each for each in re.split(r"[,\s]+(?=[A-Za-z][\w+.-]*://)", value.strip(" ,\n")) if each)
+    return tuple(
+        each for each in re.split(r"[,\s]+(?=[A-Za-z][\w+.-]*://)", value.strip(" ,\n")) if each
+    )
 
 
 def split_secret_addresses(value: str) -> tuple[pdt.SecretStr, ...]:
@@ -281,10 +325,12 @@ class Env(pdts.BaseSettings):
     )
 
     mlflow_tracking_uri: str = pdt.Field(
-        default_factory=_tracking_uri, description="Address of the tracking server; a SQLite file in the workspace."
+        default_factory=_tracking_uri,
+        description="Address of the tracking server; a SQLite file in the workspace.",
     )
     mlflow_registry_uri: str = pdt.Field(
-        default_factory=_registry_uri, description="Address of the model registry; the same as the tracking server."
+        default_factory=_registry_uri,
+        description="Address of the model registry; the same as the tracking server.",
     )
     mlflow_experiment_name: Annotated[str, pdt.AfterValidator(check_experiment_name)] = pdt.Field(
         default_factory=project_name, description="Experiment that runs are recorded in."
@@ -293,16 +339,26 @@ class Env(pdts.BaseSettings):
         default_factory=project_name, description="Name of the model in the registry."
     )
     kafka_bootstrap_servers: str | None = pdt.Field(
-        None, description="Brokers as host:port, separated by commas; without any, a broker inside the process."
+        None,
+        description="Brokers as host:port, separated by commas; without any, a broker inside the process.",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = pdt.Field(
         "PLAINTEXT", description="How to talk to the brokers."
     )
-    kafka_sasl_mechanism: str | None = pdt.Field(None, description="How to log in to the brokers, for instance PLAIN.")
-    kafka_sasl_username: str | None = pdt.Field(None, description="User to log in to the brokers with.")
-    kafka_sasl_password: pdt.SecretStr | None = pdt.Field(None, description="Password of that user.")
-    alerts_addresses: Annotated[tuple[pdt.SecretStr, ...], pdts.NoDecode, pdt.BeforeValidator(_split_addresses)] = (
-        pdt.Field((), description="Apprise addresses to send alerts to, separated by commas; none: they are printed.")
+    kafka_sasl_mechanism: str | None = pdt.Field(
+        None, description="How to log in to the brokers, for instance PLAIN."
+    )
+    kafka_sasl_username: str | None = pdt.Field(
+        None, description="User to log in to the brokers with."
+    )
+    kafka_sasl_password: pdt.SecretStr | None = pdt.Field(
+        None, description="Password of that user."
+    )
+    alerts_addresses: Annotated[
+        tuple[pdt.SecretStr, ...], pdts.NoDecode, pdt.BeforeValidator(_split_addresses)
+    ] = pdt.Field(
+        (),
+        description="Apprise addresses to send alerts to, separated by commas; none: they are printed.",
     )
 
 
@@ -323,7 +379,9 @@ def env() -> Env:
         return Env(_env_file=env_files())
     except pdt.ValidationError as error:
         lines = [f"{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
-        raise errors.ConfigError("\n".join(f"environment variable {line}" for line in lines)) from None
+        raise errors.ConfigError(
+            "\n".join(f"environment variable {line}" for line in lines)
+        ) from None
     except UnicodeDecodeError:
         raise errors.ConfigError("the file .env is not UTF-8; save it as UTF-8") from None
 
@@ -338,4 +396,6 @@ def tolerate_warnings() -> None:
     warnings.resetwarnings()
     for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", kind)
-    sys.stderr.write("PYTHONWARNINGS=error is not followed: a warning of a library does not end a run\n")
+    sys.stderr.write(
+        "PYTHONWARNINGS=error is not followed: a warning of a library does not end a run\n"
+    )

@@ -38,21 +38,34 @@ class ColumnForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """How the texts of one column are written."""
 
     kind: Literal["text", "number", "date", "duration"] | None = pdt.Field(
-        None, description="What the texts are. Null: a CSV file is searched for the type that fits all of them."
+        None,
+        description="What the texts are. Null: a CSV file is searched for the type that fits all of them.",
     )
     missing: list[str] | None = pdt.Field(
-        None, description="Words for nothing in this column, in place of the reader's; dates also in ISO 8601."
+        None,
+        description="Words for nothing in this column, in place of the reader's; dates also in ISO 8601.",
     )
     decimal: str | None = pdt.Field(
-        None, min_length=1, max_length=1, description="Character between whole and fraction; null: that of the reader."
+        None,
+        min_length=1,
+        max_length=1,
+        description="Character between whole and fraction; null: that of the reader.",
     )
     thousands: str | None = pdt.Field(
-        None, min_length=1, max_length=1, description="Character between groups of digits, such as , in 1,250."
+        None,
+        min_length=1,
+        max_length=1,
+        description="Character between groups of digits, such as , in 1,250.",
     )
-    symbols: list[str] = pdt.Field([], description="Signs and words around a number, such as $, EUR or %; ignored.")
-    formats: list[str] = pdt.Field([], description="Forms of dates, such as %d.%m.%Y; none is ISO 8601.")
+    symbols: list[str] = pdt.Field(
+        [], description="Signs and words around a number, such as $, EUR or %; ignored."
+    )
+    formats: list[str] = pdt.Field(
+        [], description="Forms of dates, such as %d.%m.%Y; none is ISO 8601."
+    )
     latest_year: int | None = pdt.Field(
-        None, description="Years of two digits mean the hundred years that end with this one; null: 1969 to 2068."
+        None,
+        description="Years of two digits mean the hundred years that end with this one; null: 1969 to 2068.",
     )
     labels: list[str] = pdt.Field(
         [],
@@ -65,7 +78,8 @@ class TableForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """How the texts of a table are written."""
 
     trim: bool = pdt.Field(
-        False, description="Remove blanks around texts and names of columns; a line break in a name becomes a blank."
+        False,
+        description="Remove blanks around texts and names of columns; a line break in a name becomes a blank.",
     )
     missing: list[str] | None = pdt.Field(
         None,
@@ -73,10 +87,15 @@ class TableForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         "the schema declares as text; none elsewhere.",
     )
     infinite: Literal["keep", "missing"] = pdt.Field(
-        "keep", description="What to do with numbers that are not finite: keep them, or take them for missing."
+        "keep",
+        description="What to do with numbers that are not finite: keep them, or take them for missing.",
     )
-    names: dict[str, str] = pdt.Field({}, description="Other names for columns, by the names in the source.")
-    columns: dict[str, ColumnForm] = pdt.Field({}, description="Columns that are written in a form of their own.")
+    names: dict[str, str] = pdt.Field(
+        {}, description="Other names for columns, by the names in the source."
+    )
+    columns: dict[str, ColumnForm] = pdt.Field(
+        {}, description="Columns that are written in a form of their own."
+    )
 
     def says_nothing(self) -> bool:
         """Tell whether values are taken as they are."""
@@ -101,7 +120,11 @@ class Rules(NamedTuple):
 
 
 def rules_of(
-    table: TableForm, name: str, usual: tuple[str, ...] = (), decimal: str = ".", guess: bool = False
+    table: TableForm,
+    name: str,
+    usual: tuple[str, ...] = (),
+    decimal: str = ".",
+    guess: bool = False,
 ) -> Rules:
     """Return the rules of a column.
 
@@ -125,7 +148,11 @@ def clean(texts: Any, rules: Rules) -> Any:
     if rules.trim:
         texts = pc.utf8_trim_whitespace(texts)
     if rules.missing:
-        texts = pc.if_else(pc.is_in(texts, pa.array(rules.missing, pa.string())), pa.scalar(None, pa.string()), texts)
+        texts = pc.if_else(
+            pc.is_in(texts, pa.array(rules.missing, pa.string())),
+            pa.scalar(None, pa.string()),
+            texts,
+        )
     return _spelt(texts, rules.form.labels) if rules.form.labels else texts
 
 
@@ -143,7 +170,9 @@ def _plain_numbers(texts: Any, form: ColumnForm) -> Any:
     texts = pc.utf8_trim_whitespace(texts)
     blank = r"[\s\x{a0}\x{202f}\x{2009}]"  # also those that do not break a line
     if form.symbols:
-        symbols = "|".join(re.escape(symbol) for symbol in sorted(form.symbols, key=len, reverse=True))
+        symbols = "|".join(
+            re.escape(symbol) for symbol in sorted(form.symbols, key=len, reverse=True)
+        )
         texts = pc.replace_substring_regex(texts, rf"^([(+-]*){blank}*(?:{symbols}){blank}*", r"\1")
         texts = pc.replace_substring_regex(texts, rf"{blank}*(?:{symbols}){blank}*([)-]?)$", r"\1")
     texts = pc.replace_substring_regex(texts, r"^\(([^-+].*)\)$|^([^-+].*)-$", r"-\1\2")
@@ -157,7 +186,9 @@ def _plain_numbers(texts: Any, form: ColumnForm) -> Any:
     if form.thousands is not None:
         texts = pc.replace_substring_regex(texts, group, "")
     texts = pc.replace_substring(texts, mark, ".") if mark != "." else texts
-    return pc.if_else(fits, pc.replace_substring_regex(texts, r"^\+", ""), pa.scalar(None, pa.string()))
+    return pc.if_else(
+        fits, pc.replace_substring_regex(texts, r"^\+", ""), pa.scalar(None, pa.string())
+    )
 
 
 # %% ../../nbs/io/readings.ipynb #f59a466f
@@ -169,22 +200,32 @@ def _dates(texts: Any, form: ColumnForm) -> Any:
     zoned = any(_MARKED.search(each) for each in form.formats)
     words = pc.drop_null(pc.unique(pc.utf8_trim_whitespace(texts)))
     series = pd.Series(words.to_pylist(), dtype="str")
-    found = pd.Series(pd.NaT, series.index, dtype="datetime64[us, UTC]" if zoned else "datetime64[us]")
+    found = pd.Series(
+        pd.NaT, series.index, dtype="datetime64[us, UTC]" if zoned else "datetime64[us]"
+    )
     for each in form.formats:
         open_ = found.isna()
         if open_.any():
             read = pd.to_datetime(series[open_], format=each, errors="coerce", utc=zoned)
-            found[open_] = _in_century(read, form.latest_year if "%y" in each else None).astype(found.dtype)
+            found[open_] = _in_century(read, form.latest_year if "%y" in each else None).astype(
+                found.dtype
+            )
     kind = pa.timestamp("us", "UTC" if zoned else None)
-    return pc.take(pa.array(found, kind, from_pandas=True), pc.index_in(pc.utf8_trim_whitespace(texts), words))
+    return pc.take(
+        pa.array(found, kind, from_pandas=True), pc.index_in(pc.utf8_trim_whitespace(texts), words)
+    )
 
 
 def _in_century(dates: pd.Series, latest: int | None) -> pd.Series:
     """Move years of two digits into the hundred years that end with the latest one."""
     if latest is None:
         return dates
-    years = (dates.dt.year - latest + 99) // 100  # how many hundreds too late, or too early when negative
-    shifts = {count: pd.DateOffset(years=100 * int(count)) for count in years.dropna().unique() if count}
+    years = (
+        dates.dt.year - latest + 99
+    ) // 100  # how many hundreds too late, or too early when negative
+    shifts = {
+        count: pd.DateOffset(years=100 * int(count)) for count in years.dropna().unique() if count
+    }
     for count, shift in shifts.items():
         dates = dates.where(years != count, dates - shift)
     return dates
@@ -219,8 +260,13 @@ def candidates(rules: Rules) -> list[TypeName]:
     """Return the types that a column can have, from the narrowest; what is left is text."""
     if rules.guess:
         return ["integer", "number", "boolean"]
-    of_kind: dict[str | None, list[TypeName]] = {"number": ["integer", "number"], "duration": ["duration"]}
-    if rules.form.kind == "date" and rules.form.formats:  # without a form it is ISO 8601, which schemas read
+    of_kind: dict[str | None, list[TypeName]] = {
+        "number": ["integer", "number"],
+        "duration": ["duration"],
+    }
+    if (
+        rules.form.kind == "date" and rules.form.formats
+    ):  # without a form it is ISO 8601, which schemas read
         return ["date"]
     return list(of_kind.get(rules.form.kind, []))
 
@@ -228,7 +274,12 @@ def candidates(rules: Rules) -> list[TypeName]:
 def arrow_type(name: TypeName, rules: Rules) -> pa.DataType:
     """Return the Arrow type of a column."""
     zone = "UTC" if any(_MARKED.search(each) for each in rules.form.formats) else None
-    types = {"integer": pa.int64(), "boolean": pa.bool_(), "date": pa.timestamp("us", zone), "text": pa.string()}
+    types = {
+        "integer": pa.int64(),
+        "boolean": pa.bool_(),
+        "date": pa.timestamp("us", zone),
+        "text": pa.string(),
+    }
     return types.get(name, pa.float64())
 
 
@@ -277,9 +328,13 @@ def finite(numbers: Any) -> Any:
 def _plainly(texts: Any, rules: Rules) -> Any:
     """Write what has the declared form plainly, and leave the other texts as they are."""
     if rules.form.kind == "date":
-        values = _dates(texts, rules.form) if rules.form.formats else pa.scalar(None, pa.timestamp("us"))
+        values = (
+            _dates(texts, rules.form) if rules.form.formats else pa.scalar(None, pa.timestamp("us"))
+        )
     else:
-        values = _plain_numbers(texts, rules.form) if rules.form.kind == "number" else _durations(texts)
+        values = (
+            _plain_numbers(texts, rules.form) if rules.form.kind == "number" else _durations(texts)
+        )
     return pc.coalesce(pc.cast(values, pa.string()), texts)
 
 
@@ -313,7 +368,9 @@ def narrow(texts: Any, left: list[TypeName], rules: Rules) -> Any:
             left.pop(0)
             continue
         if "boolean" in left[1:] and values.null_count < len(values):
-            left.remove("boolean")  # there was a number: the column cannot be one of booleans any more
+            left.remove(
+                "boolean"
+            )  # there was a number: the column cannot be one of booleans any more
         return values
     return read(texts, "text", rules)
 
@@ -327,7 +384,10 @@ def apply(table: pa.Table, declared: TableForm) -> pa.Table:
         declared: how they are to be read.
     """
     names = [declared.column_name(name) for name in table.column_names]
-    columns = [_applied(values, rules_of(declared, name)) for name, values in zip(names, table.columns, strict=True)]
+    columns = [
+        _applied(values, rules_of(declared, name))
+        for name, values in zip(names, table.columns, strict=True)
+    ]
     return pa.table(columns, names=names)
 
 
@@ -341,11 +401,23 @@ def _applied(values: Any, rules: Rules) -> Any:
     if pa.types.is_floating(kind) and not rules.infinite:
         return finite(values)
     if (pa.types.is_date(kind) or pa.types.is_timestamp(kind)) and rules.missing:
-        days = pd.to_datetime(pd.Series(rules.missing, dtype="str"), format="ISO8601", errors="coerce").dropna()
-        nothing = pa.array(days.to_numpy("datetime64[s]")).cast(pa.timestamp("s", getattr(kind, "tz", None)))
-        plain = values.cast(pa.timestamp("s")) if pa.types.is_date(kind) else values.cast(nothing.type, safe=False)
+        days = pd.to_datetime(
+            pd.Series(rules.missing, dtype="str"), format="ISO8601", errors="coerce"
+        ).dropna()
+        nothing = pa.array(days.to_numpy("datetime64[s]")).cast(
+            pa.timestamp("s", getattr(kind, "tz", None))
+        )
+        plain = (
+            values.cast(pa.timestamp("s"))
+            if pa.types.is_date(kind)
+            else values.cast(nothing.type, safe=False)
+        )
         return pc.if_else(pc.is_in(plain, nothing), pa.scalar(None, kind), values)
-    return values.cast(pa.string()) if rules.form.kind == "text" and pa.types.is_integer(kind) else values
+    return (
+        values.cast(pa.string())
+        if rules.form.kind == "text" and pa.types.is_integer(kind)
+        else values
+    )
 
 
 def fits(texts: Any, form: ColumnForm) -> Any:

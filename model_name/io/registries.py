@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, features, kinds, models, projects, schemas
+from ..core import errors, features, kinds, models, packing, schemas, workspaces
 from . import osvariables
 from ..utils import signers
 
@@ -51,7 +51,17 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 # %% ../../nbs/io/registries.ipynb #02a5c2a1
-_REQUIRED = ("cloudpickle", "loguru", "numpy", "pandas", "pandera", "pydantic", "scikit-learn", "scipy", "tqdm")
+_REQUIRED = (
+    "cloudpickle",
+    "loguru",
+    "numpy",
+    "pandas",
+    "pandera",
+    "pydantic",
+    "scikit-learn",
+    "scipy",
+    "tqdm",
+)
 
 
 def pip_requirements(model: models.Model | None = None) -> list[str]:
@@ -60,13 +70,15 @@ def pip_requirements(model: models.Model | None = None) -> list[str]:
     Args:
         model: the model; the installed library that its class is from, if it is not this one, is required, too.
     """
-    from_elsewhere = [] if model is None or _is_carried(type(model)) else _distributions(type(model))
+    from_elsewhere = (
+        [] if model is None or _is_carried(type(model)) else _distributions(type(model))
+    )
     return [f"{name}=={importlib.metadata.version(name)}" for name in (*_REQUIRED, *from_elsewhere)]
 
 
 def _is_carried(cls: type) -> bool:
     """Tell whether a class is part of the project, whose modules go into the saved model."""
-    return projects.active().owns(cls.__module__)
+    return workspaces.active().owns(cls.__module__)
 
 
 def _top_level(cls: type) -> str:
@@ -109,11 +121,15 @@ class Saver(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         found = [character for character in dict.fromkeys(path) if character in "/:.%'\""]
         if found or not path.strip():
             fault = f"it has {' and '.join(map(repr, found))} in it" if found else "it is empty"
-            raise ValueError(f"{path!r} cannot be the name of a model within its run: {fault}; use e.g. 'model'")
+            raise ValueError(
+                f"{path!r} cannot be the name of a model within its run: {fault}; use e.g. 'model'"
+            )
         return path
 
     @abc.abstractmethod
-    def save(self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs) -> "ModelInfo":
+    def save(
+        self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs
+    ) -> "ModelInfo":
         """Save a fitted model.
 
         Args:
@@ -138,10 +154,12 @@ def _pyfunc(model: models.Model) -> Any:
         """A project model behind MLflow's interface."""
 
         def __init__(self, model: models.Model) -> None:
-            self.model, self.project = model, projects.active()
+            self.model, self.project = model, workspaces.active()
 
-        def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
-            with projects.using(self.project):
+        def predict(
+            self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+        ) -> Any:
+            with workspaces.using(self.project):
                 index = schemas.InputsSchema.index_name()
                 if index is not None and index not in model_input.columns:
                     model_input = model_input.rename_axis(index)
@@ -149,11 +167,13 @@ def _pyfunc(model: models.Model) -> Any:
                 return self.model.predict(features.carry_over(checked, model_input))
 
         def __getstate__(self) -> dict[str, Any]:
-            return {"packed": projects.Packed(self.project, self.model)}
+            return {"packed": packing.Packed(self.project, self.model)}
 
         def __setstate__(self, state: dict[str, Any]) -> None:
             packed = state.get("packed")  # a model of an earlier release came without a project
-            self.__dict__.update(state if packed is None else {"model": packed.value, "project": packed.project})
+            self.__dict__.update(
+                state if packed is None else {"model": packed.value, "project": packed.project}
+            )
 
     return Adapter(model)
 
@@ -163,7 +183,9 @@ class _PyfuncFlavor:
     """MLflow's Python function as a flavor, for which `Model.log` can leave out its own trial."""
 
     @staticmethod
-    def save_model(path: str, mlflow_model: Any, validate_serving_input: bool, **settings: Any) -> None:
+    def save_model(
+        path: str, mlflow_model: Any, validate_serving_input: bool, **settings: Any
+    ) -> None:
         """Save a model in a folder."""
         import mlflow.pyfunc
 
@@ -179,7 +201,9 @@ def _try_out(wrapped: Any, example: pd.DataFrame, signature: "ModelSignature") -
         validate_schema(example, signature.inputs)
         wrapped.predict(None, example)
     except (MlflowException, errors.ProjectError) as error:
-        raise errors.ModelError(f"the model cannot answer its own input example: {error}") from error
+        raise errors.ModelError(
+            f"the model cannot answer its own input example: {error}"
+        ) from error
 
 
 # %% ../../nbs/io/registries.ipynb #76e0e693
@@ -223,7 +247,9 @@ class BuiltinSaver(Saver):
 
         log_model = getattr(getattr(mlflow, self.flavor, None), "log_model", None)
         if log_model is None:
-            raise errors.ConfigError(f"MLflow has no flavor {self.flavor!r}{errors.nearest(self.flavor, dir(mlflow))}")
+            raise errors.ConfigError(
+                f"MLflow has no flavor {self.flavor!r}{errors.nearest(self.flavor, dir(mlflow))}"
+            )
         # MLflow's own choice for scikit-learn, skops, refuses gradient boosting
         pickled = {"serialization_format": "cloudpickle"} if self.flavor == "sklearn" else {}
         return cast(
@@ -240,7 +266,9 @@ class BuiltinSaver(Saver):
         )
 
 
-SaverKind = Annotated[CustomSaver | BuiltinSaver, pdt.Field(discriminator="KIND"), kinds.Extensible(Saver)]
+SaverKind = Annotated[
+    CustomSaver | BuiltinSaver, pdt.Field(discriminator="KIND"), kinds.Extensible(Saver)
+]
 
 
 def _example(inputs: schemas.Inputs) -> pd.DataFrame:
@@ -257,11 +285,13 @@ def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
         name: dates.mask(dates < low, low).mask(dates > high, high).astype("datetime64[ns]")
         for name, dates in far.items()
     }
-    return pd.DataFrame({name: near.get(name, values) for name, values in example.items()}, index=example.index)
+    return pd.DataFrame(
+        {name: near.get(name, values) for name, values in example.items()}, index=example.index
+    )
 
 
 # %% ../../nbs/io/registries.ipynb #8be11f0c
-def _project_of(model: "PyFuncModel") -> projects.Project | None:
+def _project_of(model: "PyFuncModel") -> workspaces.Project | None:
     """Return the project that a loaded model came with; None for a model of an earlier release or of another tool."""
     from mlflow.exceptions import MlflowException
 
@@ -273,7 +303,7 @@ def _project_of(model: "PyFuncModel") -> projects.Project | None:
             found = getattr(loaded.get_raw_model(), "project_", None)
         except (NotImplementedError, MlflowException):
             return None
-    return found if isinstance(found, projects.Project) else None
+    return found if isinstance(found, workspaces.Project) else None
 
 
 # %% ../../nbs/io/registries.ipynb #4060628e
@@ -312,7 +342,7 @@ class ModelAdapter:
         Returns:
             Checked outputs with the index of the inputs.
         """
-        with projects.using(self.project):
+        with workspaces.using(self.project):
             answers = self._ask(_example(inputs))
             if not isinstance(answers, pd.DataFrame):  # the bare answers of a built-in flavor
                 answers = pd.DataFrame({"prediction": answers})
@@ -333,13 +363,13 @@ class ModelAdapter:
         Raises:
             ModelError: the signature asks for something that `InputsSchema` does not have.
         """
-        with projects.using(self.project):
+        with workspaces.using(self.project):
             quick = self._predictor()
         if self.project is None:
             return quick
 
         def answer(inputs: schemas.Inputs) -> schemas.Outputs:
-            with projects.using(self.project):
+            with workspaces.using(self.project):
                 return quick(inputs)
 
         return answer
@@ -351,7 +381,10 @@ class ModelAdapter:
         signature = self.model.metadata.signature
         if signature is not None and signature.inputs is not None:
             try:
-                validate_schema(_example(schemas.InputsSchema.check(schemas.InputsSchema.empty())), signature.inputs)
+                validate_schema(
+                    _example(schemas.InputsSchema.check(schemas.InputsSchema.empty())),
+                    signature.inputs,
+                )
             except MlflowException as error:
                 raise errors.ModelError(
                     f"the model's signature does not match InputsSchema: {error.message}. Train a version with this "
@@ -379,9 +412,13 @@ class ModelAdapter:
             try:
                 return models.of_pipeline(loaded.get_raw_model())
             except (NotImplementedError, MlflowException) as error:
-                raise errors.ModelError("there is no model of this project inside, so nothing explains it") from error
+                raise errors.ModelError(
+                    "there is no model of this project inside, so nothing explains it"
+                ) from error
         if not isinstance(own, models.Model):
-            raise errors.ModelError("there is no model of this project inside, so nothing explains it")
+            raise errors.ModelError(
+                "there is no model of this project inside, so nothing explains it"
+            )
         return own
 
 
@@ -422,7 +459,9 @@ class BuiltinLoader(Loader):
     KIND: Literal["BuiltinLoader"] = "BuiltinLoader"
 
 
-LoaderKind = Annotated[CustomLoader | BuiltinLoader, pdt.Field(discriminator="KIND"), kinds.Extensible(Loader)]
+LoaderKind = Annotated[
+    CustomLoader | BuiltinLoader, pdt.Field(discriminator="KIND"), kinds.Extensible(Loader)
+]
 
 
 # %% ../../nbs/io/registries.ipynb #bf2214c9
@@ -508,14 +547,18 @@ def find_version(client: "MlflowClient", name: str, alias_or_version: str | int)
             "The train job registers one."
         ) from error
     if alias_or_version == LATEST:
-        found = client.search_model_versions(_named(name), order_by=["version_number DESC"], max_results=1)
+        found = client.search_model_versions(
+            _named(name), order_by=["version_number DESC"], max_results=1
+        )
         if found:
             return found[0]
     number = aliases.get(str(alias_or_version), str(alias_or_version))
     try:
         return client.get_model_version(name, number)
     except MlflowException as error:
-        versions = sorted(int(found.version) for found in client.search_model_versions(_named(name)))
+        versions = sorted(
+            int(found.version) for found in client.search_model_versions(_named(name))
+        )
         raise errors.RegistryError(
             f"the model {name!r} has no version or alias {alias_or_version!r}"
             f"{errors.nearest(alias_or_version, aliases)} (it has {_listed(_ranges(versions), 'the versions ')} and "
@@ -561,7 +604,9 @@ def read_verdict(version: "ModelVersion") -> Verdict | None:
 # %% ../../nbs/io/registries.ipynb #4084474e
 def _listed(names: list[str], what: str = "") -> str:
     """List names in a sentence."""
-    return what + ", ".join(names) if names else f"no {what.removeprefix('the ').strip() or 'model'}"
+    return (
+        what + ", ".join(names) if names else f"no {what.removeprefix('the ').strip() or 'model'}"
+    )
 
 
 def _ranges(versions: list[int]) -> list[str]:

@@ -4,19 +4,11 @@
 
 # %% auto #0
 __all__ = [
-    "EXECUTION_VARIABLE",
-    "EXECUTION_TAG",
-    "NOTEBOOK_VARIABLE",
-    "RECORD_MIME",
-    "ENDED_TAG",
     "KafkaConfig",
     "Service",
     "LoggerService",
     "AlertsService",
-    "is_on_this_machine",
     "MlflowRunConfig",
-    "find_runs",
-    "end_runs",
     "MlflowService",
     "KafkaService",
 ]
@@ -24,33 +16,26 @@ __all__ = [
 # %% ../../nbs/io/services.ipynb #f3171464
 import abc
 import contextlib
-import http.client
-import ipaddress
 import logging
 import os
-import socket
-import ssl
 import sys
 import time
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TextIO
-from urllib.parse import urlsplit
 
 import loguru
 import pydantic as pdt
 
 from ..core import errors
-from . import osvariables, processes, secrets
+from . import osvariables, redaction, stores
 
 if TYPE_CHECKING:
     import confluent_kafka
     import mlflow
-    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
+from . import stores
 
 
 # %% ../../nbs/io/services.ipynb #8c63d689
@@ -66,22 +51,36 @@ class Service(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 
 # %% ../../nbs/io/services.ipynb #3725a78e
-_STREAMS: dict[str, Callable[[], TextIO]] = {"stderr": lambda: sys.stderr, "stdout": lambda: sys.stdout}
+_STREAMS: dict[str, Callable[[], TextIO]] = {
+    "stderr": lambda: sys.stderr,
+    "stdout": lambda: sys.stdout,
+}
 _LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 
 class LoggerService(Service):
     """The log of a job, written by loguru."""
 
-    sink: str = pdt.Field("stderr", description="Where the log goes: stderr, stdout or the path of a file.")
-    level: str = pdt.Field("INFO", description="Least level that is written: DEBUG, INFO, WARNING, ERROR.")
-    format: str = pdt.Field(
-        "<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> {message}", description="Form of a line."
+    sink: str = pdt.Field(
+        "stderr", description="Where the log goes: stderr, stdout or the path of a file."
     )
-    colorize: bool | None = pdt.Field(None, description="Colours; null uses them where the sink is a terminal.")
+    level: str = pdt.Field(
+        "INFO", description="Least level that is written: DEBUG, INFO, WARNING, ERROR."
+    )
+    format: str = pdt.Field(
+        "<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> {message}",
+        description="Form of a line.",
+    )
+    colorize: bool | None = pdt.Field(
+        None, description="Colours; null uses them where the sink is a terminal."
+    )
     serialize: bool = pdt.Field(False, description="Write JSON objects instead of lines.")
-    backtrace: bool = pdt.Field(False, description="Extend tracebacks beyond the frame that caught the error.")
-    diagnose: bool = pdt.Field(False, description="Show the values of variables in tracebacks: they can be secrets.")
+    backtrace: bool = pdt.Field(
+        False, description="Extend tracebacks beyond the frame that caught the error."
+    )
+    diagnose: bool = pdt.Field(
+        False, description="Show the values of variables in tracebacks: they can be secrets."
+    )
     catch: bool = pdt.Field(True, description="Go on when a line cannot be written.")
 
     @pdt.field_validator("level")
@@ -90,7 +89,9 @@ class LoggerService(Service):
         try:
             loguru.logger.level(level)
         except ValueError:
-            raise ValueError(f"there is no level {level!r}{errors.nearest(level, _LEVELS)}") from None
+            raise ValueError(
+                f"there is no level {level!r}{errors.nearest(level, _LEVELS)}"
+            ) from None
         return level
 
     def start(self) -> None:
@@ -107,19 +108,21 @@ class LoggerService(Service):
                 "logger_service.sink"
             ) from error
 
-    def _sink(self) -> secrets.ScrubbedStream:
+    def _sink(self) -> redaction.ScrubbedStream:
         if stream := _STREAMS.get(self.sink):
-            return secrets.ScrubbedStream(stream(), secrets.scrubber())
+            return redaction.ScrubbedStream(stream(), redaction.scrubber())
         Path(self.sink).parent.mkdir(parents=True, exist_ok=True)
         file = Path(self.sink).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 (loguru stops it, and so closes it)
-        return secrets.ScrubbedStream(file, secrets.scrubber(), close=True)
+        return redaction.ScrubbedStream(file, redaction.scrubber(), close=True)
 
     def _in_colours(self) -> bool:
         """Tell whether the sink shows colours: terminals do, and notebooks."""
         if os.environ.get("NO_COLOR"):  # https://no-color.org
             return False
         stream = _STREAMS[self.sink]() if self.sink in _STREAMS else None
-        return stream is not None and (stream.isatty() or type(stream).__module__ == "ipykernel.iostream")
+        return stream is not None and (
+            stream.isatty() or type(stream).__module__ == "ipykernel.iostream"
+        )
 
     def logger(self) -> "loguru.Logger":
         """Return the logger."""
@@ -131,8 +134,12 @@ class AlertsService(Service):
     """Notifications about jobs: printed, or sent to any address that Apprise understands."""
 
     enable: bool = pdt.Field(False, description="Send alerts; otherwise they are printed.")
-    app_name: str = pdt.Field(osvariables.PACKAGE, description="Name of the application, shown with each alert.")
-    timeout: int | None = pdt.Field(None, description="Seconds to wait for an address; null is Apprise's default.")
+    app_name: str = pdt.Field(
+        osvariables.PACKAGE, description="Name of the application, shown with each alert."
+    )
+    timeout: int | None = pdt.Field(
+        None, description="Seconds to wait for an address; null is Apprise's default."
+    )
 
     def start(self) -> None:
         """Refuse to be enabled without an address: an alert that nobody can receive is worse than none."""
@@ -159,119 +166,13 @@ class AlertsService(Service):
         if self.timeout is not None:
             for server in sender:
                 server.socket_connect_timeout = server.socket_read_timeout = float(self.timeout)
-        if not (sender.notify(title=f"[{self.app_name}] {title}", body=message) and all(understood)):
+        if not (
+            sender.notify(title=f"[{self.app_name}] {title}", body=message) and all(understood)
+        ):
             loguru.logger.warning("The alert {!r} could not be delivered to every address.", title)
 
     def _addresses(self) -> list[str]:
         return [address.get_secret_value() for address in osvariables.env().alerts_addresses]
-
-
-# %% ../../nbs/io/services.ipynb #9ba62451
-_CONNECT_SECONDS = 5.0
-
-
-def is_on_this_machine(host: str | None) -> bool:
-    """Tell whether the host of an address is the machine itself."""
-    try:
-        address = ipaddress.ip_address(host or "")
-    except ValueError:
-        return host == "localhost" or (host or "").endswith(".localhost")
-    return address.is_loopback or address.is_unspecified
-
-
-def _bypass_proxy(uri: str) -> None:
-    """Let a server on this machine be asked directly, by everybody in this process: a proxy cannot reach it."""
-    host = urlsplit(uri).hostname
-    if not is_on_this_machine(host) or not urllib.request.getproxies() or urllib.request.proxy_bypass(str(host)):
-        return
-    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [known, str(host), f"[{host}]"]))
-    loguru.logger.info("The MLflow server at {} is on this machine and is asked without the proxy", host)
-
-
-def _reach(uri: str) -> None:
-    """Fail within seconds when nothing answers at an http(s) address; any answer will do, a refusal too."""
-    _bypass_proxy(uri)
-    scheme, place, path, *_ = urlsplit(uri)
-    place = place.rpartition("@")[2]  # without user and password
-    try:
-        health = f"{scheme}://{place}{path.rstrip('/')}/health"
-        urllib.request.build_opener().open(health, timeout=_CONNECT_SECONDS).close()  # the proxies of today
-    except urllib.error.HTTPError:
-        return
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLError):
-            return  # something answers, and MLflow knows which certificates to believe
-        raise errors.ServiceError(
-            f"the MLflow server at {scheme}://{place} cannot be reached ({reason}): start it, or set "
-            "MLFLOW_TRACKING_URI (sqlite:///mlflow.db needs no server)"
-        ) from error
-
-
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-
-
-def _reach_database(uri: str) -> None:
-    """Fail within seconds when nothing listens at the address of a data base server; MLflow retries for minutes."""
-    address = urlsplit(uri)
-    port = _DATABASE_PORTS.get(address.scheme.partition("+")[0])
-    if port is None or address.hostname is None:
-        return
-    place = (address.hostname, address.port or port)
-    try:
-        socket.create_connection(place, timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        raise errors.ServiceError(
-            f"the MLflow data base at {address.scheme}://{place[0]}:{place[1]} cannot be reached ({error}): start it, "
-            "or set MLFLOW_TRACKING_URI (sqlite:///mlflow.db needs no server)"
-        ) from error
-
-
-# What SQLite and its Python driver understand after the question mark of an address.
-_SQLITE_OPTIONS = {"uri", "mode", "cache", "timeout", "check_same_thread", "isolation_level", "immutable", "nolock"}
-
-
-def _check_address(uri: str) -> None:
-    """Refuse an address that MLflow 3 does not take."""
-    if "://" not in uri or uri.startswith("file:"):
-        raise errors.ServiceError(
-            f"MLflow keeps runs in a data base or on a server, not in the folder {uri!r}: "
-            "use e.g. sqlite:///mlflow.db or http://127.0.0.1:5000"
-        )
-    before, mark, query = uri.partition("?")
-    names = {option.partition("=")[0] for option in query.split("&")}
-    if mark and uri.startswith("sqlite") and not names <= _SQLITE_OPTIONS:
-        meant = uri.removeprefix("sqlite:///")
-        raise errors.ServiceError(
-            f"a question mark ends the path of an address, so MLflow would keep its data in {before!r}: if the file is "
-            f"{meant!r}, its address is {osvariables.sqlite_address(Path(meant))!r}"
-        )
-
-
-# %% ../../nbs/io/services.ipynb #eaa5475b
-@contextlib.contextmanager
-def _creation_lock(uri: str) -> Iterator[None]:
-    """Let one process at a time open a SQLite store, so that one creates its tables and the others find them."""
-    path = osvariables.sqlite_path(uri)
-    if path is None:
-        yield
-        return
-    from filelock import FileLock
-
-    lock = FileLock(path.with_name(path.name + ".lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise errors.ServiceError(
-            f"the MLflow store {path} cannot be written ({error.strerror}): choose another place with "
-            "MLFLOW_TRACKING_URI"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # %% ../../nbs/io/services.ipynb #940714c3
@@ -288,7 +189,9 @@ class MlflowRunConfig(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """What an MLflow run is called and says about itself."""
 
     name: str = pdt.Field(description="Name of the run.")
-    description: str | None = pdt.Field(None, description="What the run is for, shown in the MLflow interface.")
+    description: str | None = pdt.Field(
+        None, description="What the run is for, shown in the MLflow interface."
+    )
     tags: Annotated[dict[str, Any] | None, pdt.AfterValidator(osvariables.check_tags)] = pdt.Field(
         None, description="Tags of the run."
     )
@@ -296,59 +199,6 @@ class MlflowRunConfig(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         False,
         description="Sample processor and memory during the run; null reads MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.",
     )
-
-
-# %% ../../nbs/io/services.ipynb #d7ced920
-# the notebook executor sets the variable, and finds the runs of an execution by the tag, also when its kernel is dead
-EXECUTION_VARIABLE = f"{osvariables.PACKAGE.upper()}_EXECUTION"
-EXECUTION_TAG = f"{osvariables.PACKAGE}.execution"
-NOTEBOOK_VARIABLE = f"{osvariables.PACKAGE.upper()}_NOTEBOOK"  # where the executor keeps the executed notebook
-RECORD_MIME = f"application/vnd.{osvariables.PACKAGE}.result+json"  # of the output in which a notebook shows its result
-
-# %% ../../nbs/io/services.ipynb #00c903d6
-ENDED_TAG = f"{osvariables.PACKAGE}.ended"  # why a run was ended by somebody else
-
-
-def find_runs(client: "MlflowClient", service: "MlflowService", condition: str) -> "list[Run]":
-    """Return the runs of the experiment of a service, oldest first.
-
-    Args:
-        client: a client of the service.
-        service: where to look.
-        condition: which runs, in MLflow's search language.
-    """
-    experiment = client.get_experiment_by_name(service.resolved_experiment_name)
-    if experiment is None:
-        return []
-    return list(client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time ASC"]))
-
-
-def end_runs(client: "MlflowClient", service: "MlflowService", runs: "list[Run]", status: str) -> None:
-    """Give runs another end, and their nested runs one if they have none."""
-    for run in runs:
-        nested = find_runs(client, service, f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
-        for each in [run, *(child for child in nested if child.info.status == "RUNNING")]:
-            if each.info.status == "RUNNING":
-                client.set_terminated(each.info.run_id, status)
-            else:
-                client.update_run(each.info.run_id, status)  # it keeps the time that it ended
-
-
-# %% ../../nbs/io/services.ipynb #aac90f5a
-def _end_runs_of_the_dead(service: "MlflowService") -> None:
-    """End runs that processes of this machine left open when they died; trouble with that does not stop anybody."""
-    try:
-        client, machine = service.client(), processes.ProcessId.own().machine
-        here = f"attributes.status = 'RUNNING' and tags.`{processes.MACHINE_TAG}` = '{machine}'"
-        for run in find_runs(client, service, here):
-            process = processes.ProcessId.from_tags(run.data.tags)
-            if process is not None and process.is_dead():
-                reason = f"process {process.pid} on {process.host} died without ending the run"
-                client.set_tag(run.info.run_id, ENDED_TAG, reason)
-                end_runs(client, service, [run], "FAILED")
-                loguru.logger.warning("MLflow run {} is FAILED: {}", run.info.run_id, reason)
-    except Exception as error:  # noqa: BLE001  whatever a server says to that, it is not what the job is about
-        loguru.logger.warning("Runs of dead processes are not looked for: {}", str(error).partition("\n")[0])
 
 
 # %% ../../nbs/io/services.ipynb #22f6b5a4
@@ -364,7 +214,9 @@ _IGNORED = {
     "MLFLOW_ACTIVE_MODEL_ID": "metrics belong to the run and to the model that it makes",
     "_MLFLOW_ACTIVE_MODEL_ID": "metrics belong to the run and to the model that it makes",
 }
-_experiments_of_jobs: set[str] = set()  # those whose number MLflow has put into the environment for a job of ours
+_experiments_of_jobs: set[str] = (
+    set()
+)  # those whose number MLflow has put into the environment for a job of ours
 
 
 @contextlib.contextmanager
@@ -372,7 +224,9 @@ def _own_run(keep: tuple[str, ...]) -> Iterator[None]:
     """Hide from MLflow what would change a run; afterwards everything is as it was."""
     import mlflow
 
-    hidden = {name: os.environ.pop(name) for name in _IGNORED if name in os.environ and name not in keep}
+    hidden = {
+        name: os.environ.pop(name) for name in _IGNORED if name in os.environ and name not in keep
+    }
     active_model = mlflow.get_active_model_id()
     if active_model is not None:
         mlflow.clear_active_model()
@@ -381,7 +235,9 @@ def _own_run(keep: tuple[str, ...]) -> Iterator[None]:
     finally:
         os.environ.update(hidden)
         if active_model is not None:
-            with contextlib.suppress(mlflow.MlflowException):  # a variable can name a model that is not there
+            with contextlib.suppress(
+                mlflow.MlflowException
+            ):  # a variable can name a model that is not there
                 mlflow.set_active_model(model_id=active_model)
 
 
@@ -391,11 +247,13 @@ def _refuse_run_of_another_store(uri: str) -> None:
     import mlflow
 
     active, current = mlflow.active_run(), mlflow.get_tracking_uri()
-    same = current == uri or (osvariables.sqlite_path(current) or current) == osvariables.sqlite_path(uri)
+    same = current == uri or (
+        osvariables.sqlite_path(current) or current
+    ) == osvariables.sqlite_path(uri)
     if active is not None and not same:
         raise errors.ServiceError(
-            f"the MLflow run {active.info.run_id} is active in {secrets.scrub(current)}, and the job records in "
-            f"{secrets.scrub(uri)}: end that run first (mlflow.end_run()), or start it in the store of the job"
+            f"the MLflow run {active.info.run_id} is active in {redaction.scrub(current)}, and the job records in "
+            f"{redaction.scrub(uri)}: end that run first (mlflow.end_run()), or start it in the store of the job"
         )
 
 
@@ -405,19 +263,33 @@ class MlflowService(Service):
 
     RunConfig: ClassVar[type[MlflowRunConfig]] = MlflowRunConfig
 
-    tracking_uri: str | None = pdt.Field(None, description="Tracking store; null reads MLFLOW_TRACKING_URI.")
-    registry_uri: str | None = pdt.Field(None, description="Model registry; null reads MLFLOW_REGISTRY_URI.")
-    experiment_name: Annotated[str, pdt.AfterValidator(osvariables.check_experiment_name)] | None = pdt.Field(
-        None, description="Experiment; null reads MLFLOW_EXPERIMENT_NAME."
+    tracking_uri: str | None = pdt.Field(
+        None, description="Tracking store; null reads MLFLOW_TRACKING_URI."
     )
-    registry_name: Annotated[str, pdt.AfterValidator(osvariables.check_model_name)] | None = pdt.Field(
-        None, description="Model; null reads MLFLOW_REGISTERED_MODEL_NAME."
+    registry_uri: str | None = pdt.Field(
+        None, description="Model registry; null reads MLFLOW_REGISTRY_URI."
     )
-    autolog_disable: bool = pdt.Field(True, description="No automatic logging: the jobs log what matters themselves.")
-    autolog_disable_for_unsupported_versions: bool = pdt.Field(False, description="None for untested versions.")
-    autolog_exclusive: bool = pdt.Field(False, description="Log automatically into runs that MLflow starts itself.")
-    autolog_log_input_examples: bool = pdt.Field(True, description="Log input examples automatically.")
-    autolog_log_model_signatures: bool = pdt.Field(True, description="Log model signatures automatically.")
+    experiment_name: (
+        Annotated[str, pdt.AfterValidator(osvariables.check_experiment_name)] | None
+    ) = pdt.Field(None, description="Experiment; null reads MLFLOW_EXPERIMENT_NAME.")
+    registry_name: Annotated[str, pdt.AfterValidator(osvariables.check_model_name)] | None = (
+        pdt.Field(None, description="Model; null reads MLFLOW_REGISTERED_MODEL_NAME.")
+    )
+    autolog_disable: bool = pdt.Field(
+        True, description="No automatic logging: the jobs log what matters themselves."
+    )
+    autolog_disable_for_unsupported_versions: bool = pdt.Field(
+        False, description="None for untested versions."
+    )
+    autolog_exclusive: bool = pdt.Field(
+        False, description="Log automatically into runs that MLflow starts itself."
+    )
+    autolog_log_input_examples: bool = pdt.Field(
+        True, description="Log input examples automatically."
+    )
+    autolog_log_model_signatures: bool = pdt.Field(
+        True, description="Log model signatures automatically."
+    )
     autolog_log_models: bool = pdt.Field(False, description="Log models automatically.")
     autolog_log_datasets: bool = pdt.Field(False, description="Log data sets automatically.")
     autolog_silent: bool = pdt.Field(False, description="Say nothing about automatic logging.")
@@ -434,12 +306,14 @@ class MlflowService(Service):
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         uris = {self.resolved_tracking_uri, self.resolved_registry_uri}
         for uri in uris:
-            _check_address(uri)
+            stores.check_address(uri)
             if uri.startswith(("http://", "https://")):
-                _reach(uri)
+                stores.reach(uri)
             else:
-                _reach_database(uri)
-        warnings.filterwarnings("ignore", message="IProgress not found")  # MLflow's bars are text in a notebook
+                stores.reach_database(uri)
+        warnings.filterwarnings(
+            "ignore", message="IProgress not found"
+        )  # MLflow's bars are text in a notebook
         import mlflow
 
         for name, level in _LOG_LEVELS.items():
@@ -447,14 +321,18 @@ class MlflowService(Service):
         _refuse_run_of_another_store(self.resolved_tracking_uri)
         mlflow.set_tracking_uri(self.resolved_tracking_uri)
         mlflow.set_registry_uri(self.resolved_registry_uri)
-        with _creation_lock(self.resolved_tracking_uri):
+        with stores.creation_lock(self.resolved_tracking_uri):
             self._open_experiment()
         if self.resolved_registry_uri != self.resolved_tracking_uri:
-            with _creation_lock(self.resolved_registry_uri):
+            with stores.creation_lock(self.resolved_registry_uri):
                 self._open_registry()
-        _end_runs_of_the_dead(self)
+        stores.end_runs_of_the_dead(self)
         if not self.autolog_disable:
-            switches = {name.removeprefix("autolog_"): value for name, value in self if name.startswith("autolog_")}
+            switches = {
+                name.removeprefix("autolog_"): value
+                for name, value in self
+                if name.startswith("autolog_")
+            }
             mlflow.autolog(**switches)
 
     def _open_registry(self) -> None:
@@ -486,13 +364,19 @@ class MlflowService(Service):
                     f"{found.experiment_id}`, or choose another name with MLFLOW_EXPERIMENT_NAME"
                 )
             chosen = os.environ.get(_EXPERIMENT_ID)
-            number = mlflow.set_experiment(name).experiment_id  # which sets the variable for processes that it starts
+            number = mlflow.set_experiment(
+                name
+            ).experiment_id  # which sets the variable for processes that it starts
             if chosen not in (None, number, *_experiments_of_jobs):
-                self._remarks.append(f"{_EXPERIMENT_ID}={chosen} is ignored: {_IGNORED[_EXPERIMENT_ID]}")
+                self._remarks.append(
+                    f"{_EXPERIMENT_ID}={chosen} is ignored: {_IGNORED[_EXPERIMENT_ID]}"
+                )
             _experiments_of_jobs.add(number)
         except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             reason = str(error).splitlines()[0]
-            raise errors.ServiceError(f"MLflow cannot open the experiment {name!r} in its store: {reason}") from error
+            raise errors.ServiceError(
+                f"MLflow cannot open the experiment {name!r} in its store: {reason}"
+            ) from error
 
     @contextlib.contextmanager
     def run_context(self, run_config: MlflowRunConfig) -> "Iterator[mlflow.ActiveRun]":
@@ -509,12 +393,16 @@ class MlflowService(Service):
         """
         import mlflow
 
-        tags = processes.ProcessId.own().tags() | secrets.scrubber().everywhere(run_config.tags or {})
-        if execution := os.environ.get(EXECUTION_VARIABLE):
-            tags[EXECUTION_TAG] = execution
+        tags = stores.ProcessId.own().tags() | redaction.scrubber().everywhere(
+            run_config.tags or {}
+        )
+        if execution := os.environ.get(stores.EXECUTION_VARIABLE):
+            tags[stores.EXECUTION_TAG] = execution
         system_metrics = run_config.log_system_metrics
         with (
-            _own_run(keep=() if system_metrics is not None else ("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",)),
+            _own_run(
+                keep=() if system_metrics is not None else ("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",)
+            ),
             mlflow.start_run(
                 run_name=run_config.name,
                 nested=mlflow.active_run() is not None,
@@ -527,21 +415,30 @@ class MlflowService(Service):
 
     def remarks(self, run_config: MlflowRunConfig) -> list[str]:
         """Say which variables of the environment a run follows or ignores, if somebody would not expect it."""
-        ignored = {name: why for name, why in _IGNORED.items() if name in os.environ and name != _EXPERIMENT_ID}
+        ignored = {
+            name: why
+            for name, why in _IGNORED.items()
+            if name in os.environ and name != _EXPERIMENT_ID
+        }
         if run_config.log_system_metrics is None:
             ignored.pop("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", None)
         followed = [name for name in ("MLFLOW_WORKSPACE",) if name in os.environ]
         return [
             *self._remarks,
             *(f"{name} is set and ignored: {why}" for name, why in ignored.items()),
-            *(f"{name}={os.environ[name]} is followed: runs and models are in this workspace" for name in followed),
+            *(
+                f"{name}={os.environ[name]} is followed: runs and models are in this workspace"
+                for name in followed
+            ),
         ]
 
     def client(self) -> "MlflowClient":
         """Return a client of the tracking server and the registry."""
         from mlflow.tracking import MlflowClient
 
-        return MlflowClient(tracking_uri=self.resolved_tracking_uri, registry_uri=self.resolved_registry_uri)
+        return MlflowClient(
+            tracking_uri=self.resolved_tracking_uri, registry_uri=self.resolved_registry_uri
+        )
 
     @property
     def resolved_tracking_uri(self) -> str:
@@ -572,11 +469,18 @@ _SIDES = ("consumer.", "producer.")
 def _for_side(config: KafkaConfig, side: str) -> dict[str, Any]:
     """Return the settings of one side; a name may begin with the side that it is for: `consumer.fetch.min.bytes`."""
     own = {name: value for name, value in config.items() if not name.startswith(_SIDES)}
-    return own | {name.removeprefix(side): value for name, value in config.items() if name.startswith(side)}
+    return own | {
+        name.removeprefix(side): value for name, value in config.items() if name.startswith(side)
+    }
 
 
 _RECENT_SECONDS = 120.0
-_PASSING = {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE"}  # of a broker that is away for a moment
+_PASSING = {
+    "_TIMED_OUT",
+    "_TRANSPORT",
+    "_ALL_BROKERS_DOWN",
+    "_RESOLVE",
+}  # of a broker that is away for a moment
 
 
 class _ClientLog(logging.Handler):
@@ -606,12 +510,17 @@ class KafkaService(Service):
     """A Kafka cluster, or a broker inside the process."""
 
     bootstrap_servers: str | None = pdt.Field(
-        None, description="Brokers as host:port, separated by commas; null reads KAFKA_BOOTSTRAP_SERVERS."
+        None,
+        description="Brokers as host:port, separated by commas; null reads KAFKA_BOOTSTRAP_SERVERS.",
     )
-    timeout: float = pdt.Field(10.0, gt=0, description="Seconds within which the cluster has to answer.")
+    timeout: float = pdt.Field(
+        10.0, gt=0, description="Seconds within which the cluster has to answer."
+    )
 
     _mock: list[Any] = pdt.PrivateAttr(default_factory=list)
-    _heard: list[_ClientLog] = pdt.PrivateAttr(default_factory=list)  # one, as soon as there is a client
+    _heard: list[_ClientLog] = pdt.PrivateAttr(
+        default_factory=list
+    )  # one, as soon as there is a client
 
     def start(self) -> None:
         """Start the broker inside the process, unless there is an address."""
@@ -640,7 +549,9 @@ class KafkaService(Service):
         if self._given is not None:
             return self._given
         if not self._mock:
-            raise errors.ServiceError("the broker inside the process is not running: start the service")
+            raise errors.ServiceError(
+                "the broker inside the process is not running: start the service"
+            )
         brokers = self._mock[0].list_topics(timeout=self.timeout).brokers.values()
         return ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
 
@@ -655,7 +566,10 @@ class KafkaService(Service):
             "sasl.username": env.kafka_sasl_username,
             "sasl.password": None if password is None else password.get_secret_value(),
         }
-        secured = {"bootstrap.servers": self.address, "security.protocol": env.kafka_security_protocol}
+        secured = {
+            "bootstrap.servers": self.address,
+            "security.protocol": env.kafka_security_protocol,
+        }
         return secured | {name: value for name, value in login.items() if value is not None}
 
     def consumer(self, config: KafkaConfig) -> "confluent_kafka.Consumer":
@@ -669,14 +583,18 @@ class KafkaService(Service):
         """
         import confluent_kafka
 
-        client: confluent_kafka.Consumer = self._client(confluent_kafka.Consumer, _for_side(config, "consumer."))
+        client: confluent_kafka.Consumer = self._client(
+            confluent_kafka.Consumer, _for_side(config, "consumer.")
+        )
         return client
 
     def producer(self, config: KafkaConfig) -> "confluent_kafka.Producer":
         """Make a producer; see `consumer`."""
         import confluent_kafka
 
-        client: confluent_kafka.Producer = self._client(confluent_kafka.Producer, _for_side(config, "producer."))
+        client: confluent_kafka.Producer = self._client(
+            confluent_kafka.Producer, _for_side(config, "producer.")
+        )
         return client
 
     def admin(self, config: KafkaConfig) -> Any:
@@ -697,7 +615,9 @@ class KafkaService(Service):
         admin = self.admin(config or {})
         return list(self._ask("its topics", lambda: admin.list_topics(timeout=self.timeout).topics))
 
-    def committed(self, group: str, config: KafkaConfig | None = None) -> "list[confluent_kafka.TopicPartition]":
+    def committed(
+        self, group: str, config: KafkaConfig | None = None
+    ) -> "list[confluent_kafka.TopicPartition]":
         """Return what a consumer group has committed, of all topics that are there.
 
         A consumer is asked: an admin client that asks for the offsets of a group ends the process (librdkafka has a
@@ -716,11 +636,19 @@ class KafkaService(Service):
 
         def ask() -> Any:
             topics = consumer.list_topics(timeout=self.timeout).topics.values()
-            places = [TopicPartition(topic.topic, partition) for topic in topics for partition in topic.partitions]
+            places = [
+                TopicPartition(topic.topic, partition)
+                for topic in topics
+                for partition in topic.partitions
+            ]
             return consumer.committed(places, timeout=self.timeout)
 
         try:
-            return [each for each in self._ask(f"what the group {group!r} has committed", ask) if each.offset >= 0]
+            return [
+                each
+                for each in self._ask(f"what the group {group!r} has committed", ask)
+                if each.offset >= 0
+            ]
         finally:
             consumer.close()
 
@@ -738,14 +666,24 @@ class KafkaService(Service):
         )
 
         admin = self.admin(config or {})
-        asked = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in topics])
+        asked = admin.describe_configs(
+            [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+        )
         limits: dict[str, int] = {}
         for resource, answer in asked.items():
             try:
-                limits[resource.name] = int(answer.result(timeout=self.timeout)["max.message.bytes"].value)
+                limits[resource.name] = int(
+                    answer.result(timeout=self.timeout)["max.message.bytes"].value
+                )
             except (KafkaException, TimeoutError) as error:
-                reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
-                loguru.logger.warning("The cluster does not tell the settings of {!r}: {}", resource.name, reason)
+                reason = (
+                    error.args[0].str()
+                    if isinstance(error, KafkaException)
+                    else "no answer in time"
+                )
+                loguru.logger.warning(
+                    "The cluster does not tell the settings of {!r}: {}", resource.name, reason
+                )
         return limits
 
     def _ask(self, subject: str, question: Callable[[], Any]) -> Any:
@@ -758,7 +696,11 @@ class KafkaService(Service):
                 return question()
             except KafkaException as error:
                 reason = error.args[0]
-                passing = reason.retriable() or "COORDINATOR" in reason.name() or reason.name() in _PASSING
+                passing = (
+                    reason.retriable()
+                    or "COORDINATOR" in reason.name()
+                    or reason.name() in _PASSING
+                )
                 if time.monotonic() > deadline or not passing:
                     raise errors.ServiceError(
                         f"the Kafka cluster at {self.address} does not tell {subject} ({reason.str()}): see to it that "
@@ -800,8 +742,14 @@ class KafkaService(Service):
 
         logger, heard = _client_logger()
         known = {"socket.connection.setup.timeout.ms": int(self.timeout * 1000)}
-        self.consumer({"group.id": "check", **config})  # settings are judged before anything is asked
-        quiet = {name: value for name, value in _for_side(config, "consumer.").items() if name.startswith(_REACH)}
+        self.consumer(
+            {"group.id": "check", **config}
+        )  # settings are judged before anything is asked
+        quiet = {
+            name: value
+            for name, value in _for_side(config, "consumer.").items()
+            if name.startswith(_REACH)
+        }
         client = AdminClient(self.settings() | known | quiet, logger=logger)
         deadline = time.monotonic() + self.timeout
         while time.monotonic() < deadline:
@@ -820,4 +768,11 @@ class KafkaService(Service):
         )
 
 
-_REACH = ("ssl.", "sasl.", "security.", "bootstrap.", "broker.address", "client.dns")  # what it takes to get in
+_REACH = (
+    "ssl.",
+    "sasl.",
+    "security.",
+    "bootstrap.",
+    "broker.address",
+    "client.dns",
+)  # what it takes to get in

@@ -42,7 +42,9 @@ from ..core import errors
 Numbers = npt.NDArray[np.float64]
 
 BASE_DEMAND: Final = 200.0  # rentals in an hour in which every effect is 1
-DISPERSION: Final = 15.0  # the noise: a standard deviation of about 1 / sqrt(15) = 26 % where many bikes are rented
+DISPERSION: Final = (
+    15.0  # the noise: a standard deviation of about 1 / sqrt(15) = 26 % where many bikes are rented
+)
 ANNUAL_GROWTH: Final = 0.3  # share of the first year's demand that each year adds
 
 WORKING_HOURS: Final = np.array(
@@ -54,14 +56,18 @@ FREE_HOURS: Final = np.array(
      1.95, 2.00, 1.95, 1.90, 1.87, 1.75, 1.53, 1.27, 0.95, 0.77, 0.63, 0.46]
 )  # fmt: skip
 SEASON_FACTORS: Final = np.array([0.85, 1.00, 1.00, 1.15])  # 1 winter, 2 spring, 3 summer, 4 autumn
-WEATHER_FACTORS: Final = np.array([1.00, 0.90, 0.60, 0.35])  # 1 clear, 2 mist, 3 light rain or snow, 4 heavy
+WEATHER_FACTORS: Final = np.array(
+    [1.00, 0.90, 0.60, 0.35]
+)  # 1 clear, 2 mist, 3 light rain or snow, 4 heavy
 
 
 # %% ../../nbs/io/simulators.ipynb #ebf85e02
 def hour_effect(hours: npt.ArrayLike, workingday: npt.ArrayLike) -> Numbers:
     """Return the factor of the hour of the day (0-23), which depends on whether the day is a working day."""
     hours = np.asarray(hours, dtype=np.int64)
-    factors: Numbers = np.where(np.asarray(workingday, dtype=bool), WORKING_HOURS[hours], FREE_HOURS[hours])
+    factors: Numbers = np.where(
+        np.asarray(workingday, dtype=bool), WORKING_HOURS[hours], FREE_HOURS[hours]
+    )
     return factors
 
 
@@ -83,7 +89,9 @@ def _factor_of(codes: npt.ArrayLike, factors: Numbers) -> Numbers:
     """Look up the factors of codes that count from 1; a missing code has a missing factor."""
     codes = np.asarray(codes, dtype=np.float64)
     known = np.isfinite(codes)
-    effect: Numbers = np.where(known, factors[np.where(known, codes, 1).astype(np.int64) - 1], np.nan)
+    effect: Numbers = np.where(
+        known, factors[np.where(known, codes, 1).astype(np.int64) - 1], np.nan
+    )
     return effect
 
 
@@ -113,12 +121,16 @@ _MOVING_HOLIDAYS: Final = (  # month, weekday (0 is Sunday), first and last day 
 @functools.cache
 def _calendar() -> dict[str, npt.NDArray[Any]]:
     """Return columns with one value a day for the whole simulation."""
-    days = pd.date_range(FIRST_DAY, FIRST_DAY + pd.DateOffset(years=YEARS), inclusive="left", unit="ns")
+    days = pd.date_range(
+        FIRST_DAY, FIRST_DAY + pd.DateOffset(years=YEARS), inclusive="left", unit="ns"
+    )
     weekday = (days.day_of_week.to_numpy() + 1) % 7
     date = days.month.to_numpy() * 100 + days.day.to_numpy()
     holiday = np.zeros(len(days), dtype=bool)
     for month, day_of_week, first, last in _MOVING_HOLIDAYS:
-        holiday |= (weekday == day_of_week) & (date >= month * 100 + first) & (date <= month * 100 + last)
+        holiday |= (
+            (weekday == day_of_week) & (date >= month * 100 + first) & (date <= month * 100 + last)
+        )
     fixed = np.isin(date, _FIXED_HOLIDAYS)
     weekend = (weekday == 0) | (weekday == 6)
     holiday |= fixed & ~weekend
@@ -132,7 +144,9 @@ def _calendar() -> dict[str, npt.NDArray[Any]]:
         "weekday": weekday,
         "workingday": ~holiday & ~weekend,
     }
-    return {"dteday": days.to_numpy()} | {name: values.astype(np.int64) for name, values in columns.items()}
+    return {"dteday": days.to_numpy()} | {
+        name: values.astype(np.int64) for name, values in columns.items()
+    }
 
 
 # %% ../../nbs/io/simulators.ipynb #5f99682b
@@ -148,7 +162,9 @@ def expected_demand(data: pd.DataFrame) -> pd.Series:
     Returns:
         The mean of `cnt`, in rentals an hour, with the index of the data; missing where the weather is missing.
     """
-    columns: Columns = {name: data[name].to_numpy() for name in ("hr", "workingday", "season", "weathersit", "temp")}
+    columns: Columns = {
+        name: data[name].to_numpy() for name in ("hr", "workingday", "season", "weathersit", "temp")
+    }
     days = np.asarray((pd.to_datetime(data["dteday"]) - FIRST_DAY).dt.days, dtype=np.int64)
     return pd.Series(_mean(columns, days), index=data.index, name="expected")
 
@@ -203,14 +219,18 @@ def _weather_waves(seed: int, block: int) -> Numbers:
 
 
 # %% ../../nbs/io/simulators.ipynb #30985d7f
-def _weather(seed: int, block: int, hours: npt.NDArray[np.int64], days: npt.NDArray[np.int64]) -> Columns:
+def _weather(
+    seed: int, block: int, hours: npt.NDArray[np.int64], days: npt.NDArray[np.int64]
+) -> Columns:
     """Return the weather columns of a block: hours of the day, and days since the first one."""
     warmth, wetness, wind = _weather_waves(seed, block)
     jitter = _generator(seed, 1, block).standard_normal((2, _BLOCK))
     daily = np.cos(2 * np.pi * (hours - 15) / 24)  # 1 at 15:00, -1 at 3:00
     annual = np.cos(2 * np.pi * (days - 203) / 365.25)  # 1 on 22 July
     temperature = np.clip(0.49 + 0.24 * annual + 0.065 * daily + 0.08 * warmth, 0.02, 1).round(2)
-    windspeed = np.clip(0.15 * np.exp(0.5 * wind + 0.15 * daily + 0.2 * jitter[1]), 0, 0.85).round(4)
+    windspeed = np.clip(0.15 * np.exp(0.5 * wind + 0.15 * daily + 0.2 * jitter[1]), 0, 0.85).round(
+        4
+    )
     felt = np.clip(0.05 + 0.9 * temperature - 0.08 * windspeed, 0, 1).round(4)
     humidity = np.clip(0.63 + 0.11 * wetness - 0.11 * daily + 0.03 * jitter[0], 0.1, 1).round(2)
     return {
@@ -223,7 +243,9 @@ def _weather(seed: int, block: int, hours: npt.NDArray[np.int64], days: npt.NDAr
 
 
 # %% ../../nbs/io/simulators.ipynb #53d2895f
-def _draw_counts(seed: int, block: int, mean: Numbers, workingday: npt.NDArray[np.int64]) -> Columns:
+def _draw_counts(
+    seed: int, block: int, mean: Numbers, workingday: npt.NDArray[np.int64]
+) -> Columns:
     """Draw the rentals of a block (negative binomial, as a Poisson draw around a gamma draw) and split them."""
     generator = _generator(seed, 2, block)
     counts = generator.poisson(mean * generator.gamma(DISPERSION, 1 / DISPERSION, _BLOCK))
@@ -244,7 +266,8 @@ def _block(seed: int, block: int, missing: float) -> Columns:
     if missing:
         gaps = _generator(seed, 3, block).random((len(_COLUMNS_WITH_GAPS), _BLOCK)) < missing
         columns |= {
-            name: np.where(gap, np.nan, columns[name]) for name, gap in zip(_COLUMNS_WITH_GAPS, gaps, strict=True)
+            name: np.where(gap, np.nan, columns[name])
+            for name, gap in zip(_COLUMNS_WITH_GAPS, gaps, strict=True)
         }
     return columns
 
@@ -268,15 +291,23 @@ def first_row(start: str | pd.Timestamp) -> int:
     try:
         hours = (pd.Timestamp(start) - FIRST_DAY) / pd.Timedelta(hours=1)
     except (ValueError, TypeError) as error:
-        raise errors.DataError(f"start: {start!r} is not a date such as '2013-01-01' without a time zone") from error
+        raise errors.DataError(
+            f"start: {start!r} is not a date such as '2013-01-01' without a time zone"
+        ) from error
     if not (0 <= hours < 24 * len(_calendar()["dteday"]) and hours == int(hours)):
         last = np.datetime_as_string(_calendar()["dteday"][-1], unit="D")
-        raise errors.DataError(f"start: {start!r} must be a full hour from {FIRST_DAY:%Y-%m-%d} to {last}")
+        raise errors.DataError(
+            f"start: {start!r} must be a full hour from {FIRST_DAY:%Y-%m-%d} to {last}"
+        )
     return int(hours)
 
 
 def simulate(
-    rows: int, seed: int = 42, start: str | pd.Timestamp = FIRST_DAY, chunk: int = 50_000, missing: float = 0.0
+    rows: int,
+    seed: int = 42,
+    start: str | pd.Timestamp = FIRST_DAY,
+    chunk: int = 50_000,
+    missing: float = 0.0,
 ) -> Iterator[pd.DataFrame]:
     """Simulate hours of bike demand, in chunks of bounded memory.
 
@@ -308,5 +339,7 @@ def simulate(
         blocks = range(low // _BLOCK, (high - 1) // _BLOCK + 1)
         pieces = [_block(seed, block, missing) for block in blocks]
         wanted = slice(low - blocks[0] * _BLOCK, high - blocks[0] * _BLOCK)
-        columns = {name: np.concatenate([piece[name] for piece in pieces])[wanted] for name in COLUMNS}
+        columns = {
+            name: np.concatenate([piece[name] for piece in pieces])[wanted] for name in COLUMNS
+        }
         yield pd.DataFrame(columns, index=pd.RangeIndex(begin, end))

@@ -15,4 +15,12 @@ from .training import TrainingJob as TrainingJob
 from .tuning import TuningJob as TuningJob
 
 # %% ../../nbs/jobs/jobs.ipynb #430a7d1d
-JobKind = TuningJob | TrainingJob | EvaluationsJob | PromotionJob | InferenceJob | ExplanationsJob | KafkaInferenceJob
+JobKind = (
+    TuningJob
+    | TrainingJob
+    | EvaluationsJob
+    | PromotionJob
+    | InferenceJob
+    | ExplanationsJob
+    | KafkaInferenceJob
+)

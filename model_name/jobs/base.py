@@ -5,16 +5,10 @@
 # %% auto #0
 __all__ = [
     "RunConfig",
-    "TTargets",
     "JobResult",
-    "Record",
-    "align",
-    "side_by_side",
-    "in_order_of_time",
     "read_pair",
     "require_values",
     "require_variety",
-    "Recorder",
     "warn",
     "rows_digest",
     "read_history",
@@ -33,22 +27,24 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
 import pydantic as pdt
 
 from ..core import conversions, errors, features
-from ..io import osvariables, provenance, secrets, services
-from ..io.provenance import Fingerprint as Fingerprint
+from ..io import osvariables, redaction, services, stores
+from ..records import gitstates, provenance, rowhashes
+from ..records.fingerprints import DataFingerprint, Fingerprint
 
 if TYPE_CHECKING:
     from loguru import Logger
-    from matplotlib.figure import Figure
 
     from model_name.core import schemas
     from model_name.io import datasets
+from ..core import alignment
+from . import recorders
 
 # %% ../../nbs/jobs/base.ipynb #4b701045
 RunConfig = services.MlflowRunConfig  # what every job is told about its MLflow run
@@ -63,9 +59,15 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
     run_id: str = pdt.Field(description="MLflow run that holds the record.")
     experiment: str = pdt.Field(description="MLflow experiment of the run.")
     metrics: dict[str, float] = pdt.Field({}, description="Figures of merit by name.")
-    refusals: tuple[str, ...] = pdt.Field((), description="Why a gate says no; none when it does not.")
-    warnings: tuple[str, ...] = pdt.Field((), description="What a person should look at, though nothing was refused.")
-    figures: dict[str, Any] = pdt.Field({}, exclude=True, repr=False, description="Matplotlib figures by name.")
+    refusals: tuple[str, ...] = pdt.Field(
+        (), description="Why a gate says no; none when it does not."
+    )
+    warnings: tuple[str, ...] = pdt.Field(
+        (), description="What a person should look at, though nothing was refused."
+    )
+    figures: dict[str, Any] = pdt.Field(
+        {}, exclude=True, repr=False, description="Matplotlib figures by name."
+    )
 
     def facts(self) -> dict[str, str]:
         """Return what the table in a notebook shows: what was done, and how well; the same on every run."""
@@ -82,9 +84,9 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
         if self.refusals:
             raise errors.GateError("; ".join(self.refusals))
 
-    def record(self) -> "Record":
+    def record(self) -> "recorders.Record":
         """Return what to show at the end of a job notebook: where the record is."""
-        return Record(self)
+        return recorders.Record(self)
 
     def _repr_html_(self) -> str:
         """Show the facts as a table."""
@@ -100,116 +102,6 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
         return "\n".join(f"{name}: {fact}" for name, fact in self.facts().items())
 
 
-# %% ../../nbs/jobs/base.ipynb #d0e78fdf
-class Record:
-    """The record of a run: a sentence for people, the whole result for the executor."""
-
-    def __init__(self, result: JobResult) -> None:
-        """Show this result."""
-        self.result = result
-
-    def __repr__(self) -> str:
-        """Say where the run is."""
-        return f"MLflow run {self.result.run_id} of the experiment {self.result.experiment!r}"
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """Give IPython both forms."""
-        return {"text/plain": repr(self), services.RECORD_MIME: self.result.model_dump(mode="json")}
-
-
-# %% ../../nbs/jobs/base.ipynb #4d52586b
-TTargets = TypeVar("TTargets", bound=pd.DataFrame)
-
-
-def align(inputs: pd.DataFrame, targets: TTargets, unique: bool = True) -> TTargets:
-    """Bring targets into the order of the inputs.
-
-    Args:
-        inputs: checked inputs.
-        targets: checked targets.
-        unique: whether an index label is declared to name one row.
-
-    Returns:
-        The targets, with exactly the index of the inputs.
-
-    Raises:
-        DataError: the two are not about the same rows.
-    """
-    if inputs.index.equals(targets.index):
-        return targets
-    if not unique:
-        raise errors.DataError(_other_positions(inputs.index, targets.index))
-    only = {"inputs": inputs.index.difference(targets.index), "targets": targets.index.difference(inputs.index)}
-    differing = [
-        f"{len(labels):,} row(s) only in the {side}, such as {labels[0]}"
-        for side, labels in only.items()
-        if len(labels)
-    ]
-    if differing:
-        raise errors.DataError(
-            f"inputs ({len(inputs):,} rows) and targets ({len(targets):,} rows) are not about the same rows: "
-            f"{' and '.join(differing)}"
-        )
-    return targets.iloc[targets.index.get_indexer(inputs.index)]
-
-
-def _other_positions(inputs: pd.Index, targets: pd.Index) -> str:
-    """Say where tables without unique labels are not about the same rows."""
-    sizes = f"inputs ({len(inputs):,} rows) and targets ({len(targets):,} rows) are not about the same rows"
-    way_out = "declare the index unique where a label names one row, or give inputs and targets in one table"
-    if len(inputs) != len(targets):
-        return f"{sizes}: the schema declares no unique labels, so rows are matched by position; {way_out}"
-    row = int(np.flatnonzero(np.asarray(inputs) != np.asarray(targets))[0])
-    return (
-        f"{sizes}: the schema declares no unique labels, so rows are matched by position, and row {row + 1} is "
-        f"{inputs[row]} in the inputs and {targets[row]} in the targets; {way_out}"
-    )
-
-
-# %% ../../nbs/jobs/base.ipynb #964985e2
-def side_by_side(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Put tables about the same rows side by side, by position.
-
-    Args:
-        tables: tables with the same index, whose labels may repeat.
-
-    Raises:
-        DataError: a table has another index, or a column name is there twice.
-    """
-    index = tables[0].index
-    if not all(table.index.equals(index) for table in tables):
-        raise errors.DataError("the tables are not about the same rows: their indexes differ")
-    names = pd.Index([name for table in tables for name in table])
-    if names.has_duplicates:
-        doubled = ", ".join(map(repr, names[names.duplicated()].unique()))
-        raise errors.DataError(f"more than one table has a column named {doubled}: rename one of them in the schema")
-    return pd.concat([table.reset_index(drop=True) for table in tables], axis=1).set_axis(index)
-
-
-# %% ../../nbs/jobs/base.ipynb #0b52a853
-def in_order_of_time(
-    inputs: pd.DataFrame, targets: TTargets, time: Sequence[str], instants: pd.Series | None = None
-) -> tuple[pd.DataFrame, TTargets]:
-    """Sort rows by time; rows of the same time keep their order, rows without a time come last.
-
-    Args:
-        inputs: checked inputs.
-        targets: targets with the same index.
-        time: the columns that say when a row happened; without any, nothing is sorted.
-        instants: the same times in UTC, one per row, where the table says them.
-
-    Returns:
-        Both tables, in order.
-    """
-    if not time:
-        return inputs, targets
-    times = inputs[time[0]] if instants is None else instants
-    if times.is_monotonic_increasing:
-        return inputs, targets
-    order = np.argsort(times.to_numpy("datetime64[us]"), kind="stable")
-    return inputs.iloc[order], targets.iloc[order]
-
-
 # %% ../../nbs/jobs/base.ipynb #aa8fc5e9
 def read_pair(
     readers: "tuple[datasets.Reader, datasets.Reader]", checks: "tuple[type[schemas.Schema], ...]"
@@ -220,8 +112,10 @@ def read_pair(
     inputs, targets = (schema.check(table) for schema, table in zip(checks, raw, strict=True))
     time = checks[0].marked("time")
     instants = conversions.instants(raw[0][time[0]]) if time else None
-    targets = align(inputs, targets, unique=all(schema.has_unique_labels() for schema in checks))
-    return in_order_of_time(inputs, targets, time, instants)
+    targets = alignment.align(
+        inputs, targets, unique=all(schema.has_unique_labels() for schema in checks)
+    )
+    return alignment.sort_by_time(inputs, targets, time, instants)
 
 
 # %% ../../nbs/jobs/base.ipynb #5c0e7a12
@@ -253,104 +147,8 @@ def require_variety(targets: pd.DataFrame, purpose: str) -> None:
         )
 
 
-# %% ../../nbs/jobs/base.ipynb #8058f2a4
-class Recorder:
-    """What a job tells MLflow while it runs."""
-
-    def __init__(self, run: Any, begun: provenance.Provenance, logger: "Logger") -> None:
-        """Record into an active MLflow run."""
-        self.run_id: str = run.info.run_id
-        self.provenance = begun
-        self.logger = logger
-
-    def read_pair(
-        self, readers: "tuple[datasets.Reader, datasets.Reader]", checks: "tuple[type[schemas.Schema], ...]"
-    ) -> Any:
-        """Read inputs and targets, as `read_pair` does, and note both."""
-        self.logger.info("Reading inputs and targets from {}", " and ".join(dict.fromkeys(r.location for r in readers)))
-        inputs, targets = read_pair(readers, checks)
-        return self.note("inputs", readers[0], inputs), self.note("targets", readers[1], targets)
-
-    def note(self, name: str, reader: "datasets.Reader", data: pd.DataFrame) -> Any:
-        """Note a checked table: its fingerprint in the provenance, its lineage in MLflow."""
-        import mlflow
-
-        fingerprint = provenance.Fingerprint().update(data).record()
-        self.provenance = self.provenance.with_input(name, fingerprint)
-        mlflow.log_input(reader.lineage(name, data, digest=fingerprint.sha256), context=name)
-        self.logger.info("{:,} rows of {}, fingerprint {}", len(data), name, fingerprint.sha256[:12])
-        return data
-
-    def note_fingerprints(self, **fingerprints: provenance.Fingerprint) -> None:
-        """Note the fingerprints of tables that were read in batches."""
-        for name, fingerprint in fingerprints.items():
-            self.provenance = self.provenance.with_input(name, fingerprint.record())
-
-    def output(self, name: str, made: "pd.DataFrame | provenance.Fingerprint") -> None:
-        """Note what a table that was made looks like: a run that reproduces this one has to make the same."""
-        fingerprint = made if isinstance(made, provenance.Fingerprint) else provenance.Fingerprint().update(made)
-        self.provenance = self.provenance.adding("outputs", **{name: fingerprint.record()})
-
-    def pin(self, **values: Any) -> None:
-        """Note what fields of the configuration stood for that name something that moves, such as `latest`."""
-        self.provenance = self.provenance.adding("resolved", **values)
-
-    def version(self, found: Any, made: bool = False) -> None:
-        """Note the registered version that was used, or made."""
-        field = "model_written" if made else "model_read"
-        self.provenance = self.provenance.model_copy(update={field: f"{found.name}/{found.version}"})
-
-    def decide(self, refusals: Sequence[str], **values: str) -> None:
-        """Note what was decided, and why not otherwise."""
-        self.provenance = self.provenance.adding("decision", refusals="; ".join(refusals), **values)
-
-    def keep(self) -> None:
-        """Keep the record as it is now."""
-        import mlflow
-
-        document = self.provenance.to_json()
-        mlflow.log_text(document, provenance.RECORD_FILE)
-        package = self.provenance.package
-        mlflow.set_tags(
-            {f"{package}.record": json.loads(document)["sha256"], f"{package}.outcome": self.provenance.outcome}
-        )
-
-    def parameters(self, **values: Any) -> None:
-        """Note parameters; nested ones get dotted names."""
-        import mlflow
-
-        mlflow.log_params(secrets.scrubber().everywhere(_flat(values)))
-
-    def metrics(self, values: Mapping[str, float]) -> None:
-        """Note metrics; MLflow has no place for what is not a number, and no two runs take the same time."""
-        import mlflow
-
-        lasting = {name: value for name, value in values.items() if not name.endswith("_seconds")}
-        self.provenance = self.provenance.adding("metrics", **lasting)
-        mlflow.log_metrics({name: value for name, value in values.items() if value == value})
-
-    def figures(self, figures: "Mapping[str, Figure]") -> None:
-        """Keep figures as images."""
-        import mlflow
-
-        for name, figure in figures.items():
-            mlflow.log_figure(figure, f"figures/{name}.png")
-
-    def table(self, name: str, table: pd.DataFrame) -> None:
-        """Keep a table as a file."""
-        import mlflow
-
-        mlflow.log_text(secrets.scrub(table.to_csv(index=False)), f"tables/{name}.csv")
-
-    def tags(self, **values: str) -> None:
-        """Tag the run."""
-        import mlflow
-
-        mlflow.set_tags(secrets.scrubber().everywhere(values))
-
-
 # %% ../../nbs/jobs/base.ipynb #ba5e0a02
-def warn(recorder: Recorder, **warnings: str) -> tuple[str, ...]:
+def warn(recorder: recorders.Recorder, **warnings: str) -> tuple[str, ...]:
     """Log warnings, and tag the run with each under its name; those that are empty are left out."""
     found = {name: text for name, text in warnings.items() if text}
     for text in found.values():
@@ -361,12 +159,14 @@ def warn(recorder: Recorder, **warnings: str) -> tuple[str, ...]:
 
 def rows_digest(*tables: pd.DataFrame) -> str:
     """Return a digest of rows that does not depend on their order, e.g. of inputs and targets side by side."""
-    hashes = np.sort(provenance.row_hashes(pd.concat(tables, axis=1)))
+    hashes = np.sort(rowhashes.row_hashes(pd.concat(tables, axis=1)))
     return hashlib.sha256(hashes.tobytes()).hexdigest()
 
 
 # %% ../../nbs/jobs/base.ipynb #7be04c02
-def read_history(recorder: Recorder, reader: "datasets.Reader | None") -> pd.DataFrame | None:
+def read_history(
+    recorder: recorders.Recorder, reader: "datasets.Reader | None"
+) -> pd.DataFrame | None:
     """Read the rows that happened before, if there is a feature that looks back, and note them."""
     if reader is None or not features.looking_back():
         return None
@@ -375,7 +175,11 @@ def read_history(recorder: Recorder, reader: "datasets.Reader | None") -> pd.Dat
 
 
 def look_back(
-    recorder: Recorder, reader: "datasets.Reader | None", inputs: Any, targets: Any = None, fitting: bool = False
+    recorder: recorders.Recorder,
+    reader: "datasets.Reader | None",
+    inputs: Any,
+    targets: Any = None,
+    fitting: bool = False,
 ) -> Any:
     """Add the features that look back to checked inputs.
 
@@ -398,15 +202,6 @@ def history_tables(reader: "datasets.Reader | None") -> "Iterator[tuple[str, pd.
         yield "history", reader.read()
 
 
-# %% ../../nbs/jobs/base.ipynb #1dae3ff5
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give the values of nested mappings dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
-
-
 # %% ../../nbs/jobs/base.ipynb #db532aed
 # Without these, MLflow puts in the commit of the repository that the main program happens to be in.
 _NO_COMMIT = dict.fromkeys(("mlflow.source.git.commit", "mlflow.source.git.branch"), "unknown")
@@ -418,20 +213,27 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     Attributes:
         VERB: what the job is called on the command line; its configuration and its notebook have the same name.
         IRREPRODUCIBLE: why its runs cannot be repeated, in words; empty if they can.
-        MOVING: fields that can name something that moves, such as `latest`; `run` pins them, `pins` looks them up.
+        MUTABLE_REFERENCES: fields that can name something that moves, such as `latest`; `run` pins them, `resolve_references` looks them up.
     """
 
     VERB: ClassVar[str]
     IRREPRODUCIBLE: ClassVar[str] = ""
-    MOVING: ClassVar[tuple[str, ...]] = ()
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ()
     KIND: str
 
     reproduces: str | None = pdt.Field(
-        None, description="MLflow run to repeat; set by the reproduce command. Nothing that others rely on is touched."
+        None,
+        description="MLflow run to repeat; set by the reproduce command. Nothing that others rely on is touched.",
     )
-    logger_service: services.LoggerService = pdt.Field(services.LoggerService(), description="The log.")
-    alerts_service: services.AlertsService = pdt.Field(services.AlertsService(), description="Notifications.")
-    mlflow_service: services.MlflowService = pdt.Field(services.MlflowService(), description="Tracking and registry.")
+    logger_service: services.LoggerService = pdt.Field(
+        services.LoggerService(), description="The log."
+    )
+    alerts_service: services.AlertsService = pdt.Field(
+        services.AlertsService(), description="Notifications."
+    )
+    mlflow_service: services.MlflowService = pdt.Field(
+        services.MlflowService(), description="Tracking and registry."
+    )
 
     @abc.abstractmethod
     def run(self) -> JobResult:
@@ -460,7 +262,10 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         """Stop the services."""
         self._running.pop().close()
@@ -468,7 +273,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     _running: list[contextlib.ExitStack] = pdt.PrivateAttr(default_factory=list)
 
     @contextlib.contextmanager
-    def recording(self, run_config: RunConfig) -> Iterator[Recorder]:
+    def recording(self, run_config: RunConfig) -> Iterator[recorders.Recorder]:
         """Run something inside an MLflow run that says what it was made of.
 
         Args:
@@ -479,17 +284,22 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """
         import mlflow
 
-        notebook = os.environ.get(services.NOTEBOOK_VARIABLE)
+        notebook = os.environ.get(stores.NOTEBOOK_VARIABLE)
         begun = provenance.begin({"job": self.described()}, notebook=notebook, verb=self.VERB)
         remarks = [*begun.remarks, *self.mlflow_service.remarks(run_config)]
         begun = begun.model_copy(update={"reproduces": self.reproduces, "remarks": remarks})
         for remark in remarks:
             self.logger.warning("{}", remark)
-        tags = {"mlflow.source.name": f"{begun.package} run {self.VERB}", **_NO_COMMIT} | begun.tags()
+        tags = {
+            "mlflow.source.name": f"{begun.package} run {self.VERB}",
+            **_NO_COMMIT,
+        } | begun.tags()
         tags |= run_config.tags or {}
         with contextlib.ExitStack() as stack:
             run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
-            recorder = Recorder(run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger)
+            recorder = recorders.Recorder(
+                run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger
+            )
             recorder.keep()
             outcome: Literal["finished", "failed"] = "failed"
             try:
@@ -497,19 +307,25 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
                 outcome = "finished"
             finally:
                 self._finish(recorder, outcome)
-                mlflow.set_tags(recorder.provenance.tags() | {"mlflow.source.name": tags["mlflow.source.name"]})
+                mlflow.set_tags(
+                    recorder.provenance.tags() | {"mlflow.source.name": tags["mlflow.source.name"]}
+                )
 
-    def _finish(self, recorder: Recorder, outcome: Literal["finished", "failed"]) -> None:
+    def _finish(self, recorder: recorders.Recorder, outcome: Literal["finished", "failed"]) -> None:
         """Complete the record of a run, and mark it as one that need not run again while nothing has changed."""
         found = provenance.artifact_hashes(
             self.mlflow_service.client(), recorder.run_id, recorder.provenance.model_written
         )
-        recorder.provenance = recorder.provenance.finish(outcome=outcome).adding("artifacts", **found)
+        recorder.provenance = recorder.provenance.finish(outcome=outcome).adding(
+            "artifacts", **found
+        )
         recorder.keep()
         refused = recorder.provenance.decision.get("refusals")
         if outcome == "finished" and not refused and self.reproduces is None:
             record = recorder.provenance
-            key = self.step_key({name: record.resolved.get(name) for name in self.MOVING}, record.inputs)
+            key = self.step_key(
+                {name: record.resolved.get(name) for name in self.MUTABLE_REFERENCES}, record.inputs
+            )
             recorder.tags(**{f"{record.package}.step": key})
 
     def described(self) -> dict[str, Any]:
@@ -521,11 +337,11 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         }  # fmt: skip
         return described
 
-    def pins(self) -> dict[str, Any]:
-        """Return what the fields in `MOVING` stand for now."""
+    def resolve_references(self) -> dict[str, Any]:
+        """Return what the fields in `MUTABLE_REFERENCES` stand for now."""
         return {}
 
-    def standing(self) -> dict[str, Any]:
+    def external_state(self) -> dict[str, Any]:
         """Return what else the outcome depends on, and what has to be there still for a run to count as done."""
         return {}
 
@@ -533,18 +349,18 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Read what the job reads, and give it in tables or batches as they are fingerprinted, each with its name."""
         return iter(())
 
-    def elsewhere(self, folder: Path) -> dict[str, Any]:
+    def redirect_outputs(self, folder: Path) -> dict[str, Any]:
         """Return fields whose outputs then go to a folder, instead of to where others look for them."""
         return {}
 
-    def fingerprints(self) -> dict[str, provenance.DataFingerprint]:
+    def fingerprints(self) -> dict[str, DataFingerprint]:
         """Read what the job reads, and return its fingerprints as a run would record them."""
-        found: dict[str, provenance.Fingerprint] = {}
+        found: dict[str, Fingerprint] = {}
         for name, table in self.tables():
-            found.setdefault(name, provenance.Fingerprint()).update(table)
+            found.setdefault(name, Fingerprint()).update(table)
         return {name: fingerprint.record() for name, fingerprint in found.items()}
 
-    def step_key(self, pins: Mapping[str, Any], inputs: Mapping[str, provenance.DataFingerprint]) -> str:
+    def step_key(self, pins: Mapping[str, Any], inputs: Mapping[str, DataFingerprint]) -> str:
         """Return a digest of code, configuration and data; a finished run with the same one need not run again.
 
         Args:
@@ -552,12 +368,14 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
             inputs: fingerprints of what the job reads.
         """
         ignored = {"logger_service", "alerts_service", "mlflow_service", "run_config", "reproduces"}
-        configuration = {name: value for name, value in self.described().items() if name not in ignored}
-        source = provenance.source_notebook(self.VERB)
+        configuration = {
+            name: value for name, value in self.described().items() if name not in ignored
+        }
+        source = gitstates.source_notebook(self.VERB)
         parts = [
-            self.VERB, provenance.module_hashes(), source and source.sha256, self.mlflow_service.resolved_registry_name,
-            provenance.mask(configuration), dict(pins), {name: data.sha256 for name, data in inputs.items()},
-            self.standing(),
+            self.VERB, gitstates.module_hashes(), source and source.sha256, self.mlflow_service.resolved_registry_name,
+            redaction.mask(configuration), dict(pins), {name: data.sha256 for name, data in inputs.items()},
+            self.external_state(),
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -566,7 +384,7 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         name = self.mlflow_service.resolved_registry_name
         return name if self.reproduces is None else f"{name}-reproductions"
 
-    def asked_for(self) -> dict[str, Any]:
+    def non_defaults(self) -> dict[str, Any]:
         """Return what the configuration says beyond the defaults: what a reader of the run wants to know first."""
         return _beyond_defaults(self)
 
@@ -585,7 +403,7 @@ def _enter(stack: contextlib.ExitStack, service: services.MlflowService, config:
     try:
         return stack.enter_context(service.run_context(config))
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-        place = provenance.mask(service.resolved_tracking_uri)
+        place = redaction.mask(service.resolved_tracking_uri)
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__

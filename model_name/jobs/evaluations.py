@@ -25,17 +25,19 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, schemas
+from ..core import alignment, errors, schemas
 from ..core import metrics as metrics_
+from ..figures import scores
 from ..io import datasets, registries
-from . import base, guards
-from ..utils import figures
+from . import base, guards, recorders
 
 # %% ../../nbs/jobs/evaluations.ipynb #aa0a8931
 NAIVE_WINDOW = pd.Timedelta(weeks=4)
 
 
-def naive_forecast(inputs: schemas.Inputs, targets: schemas.Targets, rows: "np.ndarray[Any, Any]") -> pd.DataFrame:
+def naive_forecast(
+    inputs: schemas.Inputs, targets: schemas.Targets, rows: "np.ndarray[Any, Any]"
+) -> pd.DataFrame:
     """Forecast as one would without a model.
 
     Args:
@@ -50,7 +52,9 @@ def naive_forecast(inputs: schemas.Inputs, targets: schemas.Targets, rows: "np.n
     history = values[~rows] if not rows.all() else values
     if schemas.task() == "classification":
         shares = history.value_counts(normalize=True).sort_index()
-        columns = {"prediction": shares.idxmax()} | {f"probability_{label}": share for label, share in shares.items()}
+        columns = {"prediction": shares.idxmax()} | {
+            f"probability_{label}": share for label, share in shares.items()
+        }
         return pd.DataFrame(columns, index=inputs.index[rows])
     forecast = _seasonal_mean(inputs, values).fillna(float(history.mean()))
     return forecast[rows].to_frame("prediction")
@@ -64,7 +68,10 @@ def _seasonal_mean(inputs: schemas.Inputs, values: pd.Series) -> pd.Series:
         return pd.Series(np.nan, index=inputs.index)
     alike = inputs.groupby(season, observed=True, dropna=False).ngroup().to_numpy()
     day = inputs[time[0]].dt.floor("D").array
-    table = pd.DataFrame({"_alike": alike, "_day": day, "_value": values.to_numpy(dtype="float64")}, index=inputs.index)
+    table = pd.DataFrame(
+        {"_alike": alike, "_day": day, "_value": values.to_numpy(dtype="float64")},
+        index=inputs.index,
+    )
     days = table.groupby(["_alike", "_day"])["_value"].agg(["sum", "count"]).reset_index("_alike")
     window = days.groupby("_alike")[["sum", "count"]].rolling(NAIVE_WINDOW, closed="left").sum()
     means = (window["sum"] / window["count"]).rename("_mean")
@@ -73,7 +80,11 @@ def _seasonal_mean(inputs: schemas.Inputs, values: pd.Series) -> pd.Series:
 
 # %% ../../nbs/jobs/evaluations.ipynb #220a46fb
 def bootstrap(
-    metrics: metrics_.MetricsKind, scored: pd.DataFrame, blocks: "np.ndarray[Any, Any]", resamples: int, seed: int = 42
+    metrics: metrics_.MetricsKind,
+    scored: pd.DataFrame,
+    blocks: "np.ndarray[Any, Any]",
+    resamples: int,
+    seed: int = 42,
 ) -> pd.DataFrame:
     """Draw blocks of rows with replacement and compute metrics on each draw.
 
@@ -163,8 +174,12 @@ def slice_scores(
     rows = []
     for name in by:
         for value, group in scored.groupby(_slice_values(inputs[name]).to_numpy(), sort=True):
-            rows.append({"slice": name, "value": value, "rows": len(group)} | compute(metrics, group))
-    return pd.DataFrame(rows, columns=["slice", "value", "rows", *(metric.name for metric in metrics)])
+            rows.append(
+                {"slice": name, "value": value, "rows": len(group)} | compute(metrics, group)
+            )
+    return pd.DataFrame(
+        rows, columns=["slice", "value", "rows", *(metric.name for metric in metrics)]
+    )
 
 
 # %% ../../nbs/jobs/evaluations.ipynb #a003eeb4
@@ -190,7 +205,8 @@ def judge(
             "low": draws[metric.name].quantile(0.025),
             "high": draws[metric.name].quantile(0.975),
             "naive": forecast[metric.name],
-            "skill": (reached[metric.name] - forecast[metric.name]) * (1 if metric.greater_is_better else -1),
+            "skill": (reached[metric.name] - forecast[metric.name])
+            * (1 if metric.greater_is_better else -1),
         }
         for metric in metrics
     }
@@ -207,7 +223,9 @@ def reasons_to_refuse(
         value = float(table["model"][name])
         if missed := limit.missed_by(value):
             side = "below" if limit.greater_is_better else "above"
-            reasons.append(f"{name} is {value:,.4g}, {side} the threshold {limit.threshold:,.4g} by {missed:,.4g}")
+            reasons.append(
+                f"{name} is {value:,.4g}, {side} the threshold {limit.threshold:,.4g} by {missed:,.4g}"
+            )
     first = table.iloc[0]
     if beat_naive and not first["skill"] > 0:
         reasons.append(
@@ -224,10 +242,16 @@ class EvaluationsResult(base.JobResult):
     model_version: int = pdt.Field(description="Version that was judged.")
     rows: int = pdt.Field(description="Rows that it was judged on.")
     passed: bool = pdt.Field(description="Whether nothing speaks against it.")
-    greater_is_better: bool = pdt.Field(exclude=True, repr=False, description="Is more of the first metric better?")
-    table: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Metrics: model, interval, naive forecast.")
+    greater_is_better: bool = pdt.Field(
+        exclude=True, repr=False, description="Is more of the first metric better?"
+    )
+    table: pd.DataFrame = pdt.Field(
+        exclude=True, repr=False, description="Metrics: model, interval, naive forecast."
+    )
     slices: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Metrics of each slice.")
-    scored: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Evaluated rows: target and outputs.")
+    scored: pd.DataFrame = pdt.Field(
+        exclude=True, repr=False, description="Evaluated rows: target and outputs."
+    )
 
     def worst_slices(self, rows: int) -> pd.DataFrame:
         """Return the slices with the poorest values of the first metric."""
@@ -238,20 +262,28 @@ class EvaluationsResult(base.JobResult):
 # %% ../../nbs/jobs/evaluations.ipynb #d0b821a4
 def _draw(table: pd.DataFrame, slices: pd.DataFrame, scored: pd.DataFrame) -> dict[str, Any]:
     """Draw what the verdict rests on."""
-    drawn = {"intervals": figures.intervals(table.reset_index())}
+    drawn = {"intervals": scores.intervals(table.reset_index())}
     if len(slices):
         first = str(table.index[0])
-        drawn["slices"] = figures.slices(slices, first, overall=float(table["model"].iloc[0]))
+        drawn["slices"] = scores.slices(slices, first, overall=float(table["model"].iloc[0]))
     if schemas.task() == "classification":
-        return drawn | {"confusion": figures.confusion(scored), "calibration": figures.calibration(scored)}
-    return drawn | {"timeline": figures.timeline(scored), "residuals": figures.residuals(scored)}
+        return drawn | {
+            "confusion": scores.confusion(scored),
+            "calibration": scores.calibration(scored),
+        }
+    return drawn | {"timeline": scores.timeline(scored), "residuals": scores.residuals(scored)}
 
 
 # %% ../../nbs/jobs/evaluations.ipynb #e7a10001
-def _comparable(metrics: metrics_.MetricsKind, inputs: schemas.Inputs, targets: schemas.Targets) -> dict[str, str]:
+def _comparable(
+    metrics: metrics_.MetricsKind, inputs: schemas.Inputs, targets: schemas.Targets
+) -> dict[str, str]:
     """Return the tags by which promotion compares two versions: which rows were judged, and what is better."""
     better = {metric.name: metric.greater_is_better for metric in metrics}
-    return {"evaluated_rows": base.rows_digest(inputs, targets), "greater_is_better": json.dumps(better)}
+    return {
+        "evaluated_rows": base.rows_digest(inputs, targets),
+        "greater_is_better": json.dumps(better),
+    }
 
 
 # %% ../../nbs/jobs/evaluations.ipynb #c0572f6f
@@ -259,35 +291,51 @@ class EvaluationsJob(base.Job):
     """Judge a registered version."""
 
     VERB: ClassVar[str] = "evaluate"
-    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["EvaluationsJob"] = "EvaluationsJob"
 
-    run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Evaluations"), description="The MLflow run.")
-    inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
+    run_config: base.RunConfig = pdt.Field(
+        base.RunConfig(name="Evaluations"), description="The MLflow run."
+    )
+    inputs: datasets.ReaderKind = pdt.Field(
+        datasets.SimulatedReader(), description="Where the inputs come from."
+    )
     targets: datasets.ReaderKind = pdt.Field(
-        datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
+        datasets.SimulatedReader(),
+        description="Where the targets come from; may be the same table.",
     )
     history: datasets.ReaderKind | None = pdt.Field(
-        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+        None,
+        description="Rows that happened before, for features that look back; null: only those of the inputs.",
     )
     rows: Literal["unseen", "all"] = pdt.Field(
         "unseen", description="Which rows count: those that training has not seen, or all."
     )
-    alias_or_version: str | int = pdt.Field(registries.LATEST, description="Version: an alias, a number, or latest.")
-    loader: registries.LoaderKind = pdt.Field(registries.CustomLoader(), description="How the model is loaded.")
+    alias_or_version: str | int = pdt.Field(
+        registries.LATEST, description="Version: an alias, a number, or latest."
+    )
+    loader: registries.LoaderKind = pdt.Field(
+        registries.CustomLoader(), description="How the model is loaded."
+    )
     metrics: metrics_.MetricsKind = pdt.Field(
         default_factory=metrics_.default_metrics,
         min_length=1,
         description="Metrics; the first has to beat the naive one.",
     )
     thresholds: dict[str, metrics_.Threshold] = pdt.Field(
-        default_factory=metrics_.default_thresholds, description="What metrics have to reach, by name."
+        default_factory=metrics_.default_thresholds,
+        description="What metrics have to reach, by name.",
     )
-    beat_naive: bool = pdt.Field(True, description="Refuse a version that is no better than the naive forecast.")
-    slices: list[str] | None = pdt.Field(None, description="Columns to slice by; null takes those the schema marks.")
+    beat_naive: bool = pdt.Field(
+        True, description="Refuse a version that is no better than the naive forecast."
+    )
+    slices: list[str] | None = pdt.Field(
+        None, description="Columns to slice by; null takes those the schema marks."
+    )
     resamples: int = pdt.Field(500, ge=1, description="Draws of the bootstrap.")
     model_type: Literal["regressor", "classifier"] | None = pdt.Field(
-        None, description="Kind of the model, as other packages name it. The schema decides; another one is refused."
+        None,
+        description="Kind of the model, as other packages name it. The schema decides; another one is refused.",
     )
     evaluators: list[Literal["default"]] = pdt.Field(
         ["default"], description="Evaluators, as other packages name them; there is one."
@@ -308,13 +356,24 @@ class EvaluationsJob(base.Job):
             model = self.loader.load(registries.model_uri(version)).require_same_tables()
             rows = base.look_back(recorder, self.history, inputs, targets)
             when = inputs[schemas.InputsSchema.marked("time")]
-            scored = base.side_by_side(targets[chosen], model.predict(rows[chosen]), when[chosen])
-            recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
+            scored = alignment.join_by_position(
+                targets[chosen], model.predict(rows[chosen]), when[chosen]
+            )
+            recorder.output(
+                "predictions", scored[[name for name in scored if name not in (*targets, *when)]]
+            )
             doubt = metrics_.too_good(model.predict, rows[chosen], targets[chosen], scored)
             warned = base.warn(recorder, nearly_perfect=doubt)
             recorder.tags(**_comparable(metrics, inputs[chosen], targets[chosen]))
-            naive = base.side_by_side(targets[chosen], naive_forecast(inputs, targets, chosen))
-            table = judge(metrics, scored, naive, bootstrap(metrics, scored, _blocks(inputs[chosen]), self.resamples))
+            naive = alignment.join_by_position(
+                targets[chosen], naive_forecast(inputs, targets, chosen)
+            )
+            table = judge(
+                metrics,
+                scored,
+                naive,
+                bootstrap(metrics, scored, _blocks(inputs[chosen]), self.resamples),
+            )
             by = schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
             slices = slice_scores(metrics, inputs[chosen], scored, by)
             refusals = reasons_to_refuse(table, self.thresholds, self.beat_naive)
@@ -340,7 +399,9 @@ class EvaluationsJob(base.Job):
             slices=slices,
             scored=scored,
         )
-        self.alerts_service.notify("Evaluation finished", "; ".join([result.summary, *refusals, *warned]))
+        self.alerts_service.notify(
+            "Evaluation finished", "; ".join([result.summary, *refusals, *warned])
+        )
         return result
 
     def all_metrics(self) -> metrics_.MetricsKind:
@@ -362,7 +423,9 @@ class EvaluationsJob(base.Job):
     def _check_model_type(cls, model_type: str | None) -> str | None:
         expected = {"regression": "regressor", "classification": "classifier"}[schemas.task()]
         if model_type not in (None, expected):
-            raise ValueError(f"the target {schemas.target_name()!r} makes this a {schemas.task()}: {expected}, or null")
+            raise ValueError(
+                f"the target {schemas.target_name()!r} makes this a {schemas.task()}: {expected}, or null"
+            )
         return model_type
 
     @pdt.field_validator("slices")
@@ -373,10 +436,12 @@ class EvaluationsJob(base.Job):
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
         checks = (schemas.InputsSchema, schemas.TargetsSchema)
-        yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+        yield from zip(
+            ("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True
+        )
         yield from base.history_tables(self.history)
 
-    def pins(self) -> dict[str, Any]:  # noqa: D102
+    def resolve_references(self) -> dict[str, Any]:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
         version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
         return {"alias_or_version": int(version.version)}
@@ -386,12 +451,14 @@ class EvaluationsJob(base.Job):
         if self.rows == "all":
             return np.ones(len(inputs), dtype=bool)
         unseen = guards.unseen_rows(inputs, version.run_id, self.logger)
-        self.logger.info("Scoring {:,} rows that version {} has not seen", unseen.sum(), version.version)
+        self.logger.info(
+            "Scoring {:,} rows that version {} has not seen", unseen.sum(), version.version
+        )
         return unseen
 
     def _keep(
         self,
-        recorder: base.Recorder,
+        recorder: recorders.Recorder,
         version: Any,
         table: pd.DataFrame,
         slices: pd.DataFrame,
@@ -399,7 +466,9 @@ class EvaluationsJob(base.Job):
     ) -> None:
         """Keep the verdict in the run and in the tags of the version."""
         for side in ("low", "high", "naive"):
-            recorder.metrics({f"{name}_{side}": float(value) for name, value in table[side].items()})
+            recorder.metrics(
+                {f"{name}_{side}": float(value) for name, value in table[side].items()}
+            )
         recorder.metrics({str(name): float(value) for name, value in table["model"].items()})
         recorder.table("metrics", table.reset_index())
         recorder.table("slices", slices)
@@ -409,7 +478,7 @@ class EvaluationsJob(base.Job):
             rows=self.rows,
             reasons="; ".join(refusals),
         )
-        recorder.decide(refusals, verdict=verdict.outcome)
+        recorder.log_decision(refusals, verdict=verdict.outcome)
         if self.reproduces is None:
             registries.keep_verdict(self.mlflow_service.client(), version, verdict)
         recorder.tags(verdict=verdict.outcome, model_version=f"{version.name}/{version.version}")

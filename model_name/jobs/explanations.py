@@ -18,10 +18,17 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import attributions, errors, features, metrics, models, schemas
+from model_name.core import (
+    attributions,
+    errors,
+    features,
+    metrics,
+    models,
+    schemas,
+)
+from ..figures import explanations
 from ..io import datasets, registries
-from . import base, guards
-from ..utils import figures
+from . import base, guards, recorders
 
 
 # %% ../../nbs/jobs/explanations.ipynb #1cd3139b
@@ -51,7 +58,9 @@ def permutation_importances(
     random, rows = np.random.default_rng(seed), {}
     draws = _draws(inputs, resamples, random)
     truth = _scores(metric, targets, model.predict(inputs), draws)
-    for feature in tqdm(schemas.InputsSchema.features(), desc="Shuffling", unit="feature", delay=2, leave=False):
+    for feature in tqdm(
+        schemas.InputsSchema.features(), desc="Shuffling", unit="feature", delay=2, leave=False
+    ):
         order = random.permutation(len(inputs))
         shuffled: Any = inputs.copy(deep=False)
         shuffled[feature] = inputs[feature].array[order]
@@ -61,17 +70,25 @@ def permutation_importances(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("feature")
 
 
-def _draws(inputs: schemas.Inputs, resamples: int, random: np.random.Generator) -> list["np.ndarray[Any, Any]"]:
+def _draws(
+    inputs: schemas.Inputs, resamples: int, random: np.random.Generator
+) -> list["np.ndarray[Any, Any]"]:
     """Return all rows, and then draws of whole days (of rows where the schema marks no time)."""
     when = schemas.InputsSchema.marked("time")
     blocks = inputs[when[0]].dt.floor("D").factorize()[0] if when else np.arange(len(inputs))
     members = [np.flatnonzero(blocks == block) for block in range(int(blocks.max()) + 1)]
     drawn = [random.integers(len(members), size=len(members)) for _ in range(resamples)]
-    return [np.arange(len(inputs)), *(np.concatenate([members[block] for block in choice]) for choice in drawn)]
+    return [
+        np.arange(len(inputs)),
+        *(np.concatenate([members[block] for block in choice]) for choice in drawn),
+    ]
 
 
 def _scores(
-    metric: metrics.MetricKind, targets: schemas.Targets, outputs: schemas.Outputs, draws: list["np.ndarray[Any, Any]"]
+    metric: metrics.MetricKind,
+    targets: schemas.Targets,
+    outputs: schemas.Outputs,
+    draws: list["np.ndarray[Any, Any]"],
 ) -> "np.ndarray[Any, Any]":
     """Score each draw; one that the metric has no value for (say, with one label only) is missing."""
     scores = []
@@ -84,7 +101,9 @@ def _scores(
 
 
 # %% ../../nbs/jobs/explanations.ipynb #9562ed00
-def page(title: str, facts: dict[str, str], tables: dict[str, pd.DataFrame], drawn: dict[str, Any]) -> str:
+def page(
+    title: str, facts: dict[str, str], tables: dict[str, pd.DataFrame], drawn: dict[str, Any]
+) -> str:
     """Write an HTML page that needs nothing but itself.
 
     Args:
@@ -93,7 +112,10 @@ def page(title: str, facts: dict[str, str], tables: dict[str, pd.DataFrame], dra
         tables: tables by heading.
         drawn: Matplotlib figures by heading.
     """
-    told = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(fact)}</td></tr>" for name, fact in facts.items())
+    told = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(fact)}</td></tr>"
+        for name, fact in facts.items()
+    )
     parts = [f"<h1>{html.escape(title)}</h1><table>{told}</table>"]
     for heading, figure in drawn.items():
         image = io.BytesIO()
@@ -110,11 +132,16 @@ def page(title: str, facts: dict[str, str], tables: dict[str, pd.DataFrame], dra
         "table{border-collapse:collapse}th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd}"
     )
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    return (
+        f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    )
 
 
 # %% ../../nbs/jobs/explanations.ipynb #21a0f6c0
-_GROWTH, _PILOT_SHARE = 8, 0.1  # sizes of the pilot: 1, 8, 64, ...; and the share of the time that one of them may take
+_GROWTH, _PILOT_SHARE = (
+    8,
+    0.1,
+)  # sizes of the pilot: 1, 8, 64, ...; and the share of the time that one of them may take
 _NO_LIMIT = 1e9  # seconds, for a run that reproduces another: it explains as many samples as that one had time for
 
 
@@ -137,7 +164,9 @@ def _affordable(seconds_of: Callable[[int], float], count: int, budget: float) -
         fixed = seconds - per_sample * size
     if most <= budget or fixed + per_sample * count <= budget:
         return count, min(most, fixed + per_sample * count)
-    fitting = int((budget - fixed) / per_sample + 1e-9) if per_sample else 1  # 550 and not 549.999...
+    fitting = (
+        int((budget - fixed) / per_sample + 1e-9) if per_sample else 1
+    )  # 550 and not 549.999...
     return max(1, fitting), fixed + per_sample * count
 
 
@@ -159,13 +188,21 @@ class ExplanationsResult(base.JobResult):
     registry_name: str = pdt.Field(description="Registered model.")
     model_version: int = pdt.Field(description="Version that was explained.")
     rows: int = pdt.Field(description="Samples that were explained.")
-    asked: int = pdt.Field(description="Samples that should have been; more than `rows` if the time was too short.")
+    asked: int = pdt.Field(
+        description="Samples that should have been; more than `rows` if the time was too short."
+    )
     scale: str = pdt.Field(description="What the values add up to.")
     method: str = pdt.Field(description="How the values were computed.")
-    residual: float = pdt.Field(description="The largest distance of a sum from the model's own answer.")
+    residual: float = pdt.Field(
+        description="The largest distance of a sum from the model's own answer."
+    )
     locations: dict[str, str] = pdt.Field(description="Where the tables and the page were written.")
-    importances: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Features, the most important first.")
-    shap_values: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Values of each sample.")
+    importances: pd.DataFrame = pdt.Field(
+        exclude=True, repr=False, description="Features, the most important first."
+    )
+    shap_values: pd.DataFrame = pdt.Field(
+        exclude=True, repr=False, description="Values of each sample."
+    )
 
 
 # %% ../../nbs/jobs/explanations.ipynb #9023e6ae
@@ -173,44 +210,63 @@ class ExplanationsJob(base.Job):
     """Explain a registered version."""
 
     VERB: ClassVar[str] = "explain"
-    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["ExplanationsJob"] = "ExplanationsJob"
 
-    run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Explanations"), description="The MLflow run.")
-    inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the samples come from.")
+    run_config: base.RunConfig = pdt.Field(
+        base.RunConfig(name="Explanations"), description="The MLflow run."
+    )
+    inputs: datasets.ReaderKind = pdt.Field(
+        datasets.SimulatedReader(), description="Where the samples come from."
+    )
     targets: datasets.ReaderKind | None = pdt.Field(
         datasets.SimulatedReader(),
         description="Where the targets come from; null if there are none, and then nothing is shuffled.",
     )
     history: datasets.ReaderKind | None = pdt.Field(
-        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+        None,
+        description="Rows that happened before, for features that look back; null: only those of the inputs.",
     )
     rows: Literal["unseen", "all"] = pdt.Field(
         "unseen", description="Which rows are explained: those that training has not seen, or all."
     )
-    samples: int = pdt.Field(1_000, ge=1, description="Rows to explain at most; a random choice of them.")
+    samples: int = pdt.Field(
+        1_000, ge=1, description="Rows to explain at most; a random choice of them."
+    )
     shown: list[int | str] = pdt.Field(
-        [], description="Index labels of samples to draw one by one; none takes the least, middle and greatest answer."
+        [],
+        description="Index labels of samples to draw one by one; none takes the least, middle and greatest answer.",
     )
     shap_values: datasets.WriterKind = pdt.Field(
-        datasets.ParquetWriter(path="outputs/shap_values.parquet"), description="Where the values of samples go."
+        datasets.ParquetWriter(path="outputs/shap_values.parquet"),
+        description="Where the values of samples go.",
     )
     feature_importances: datasets.WriterKind = pdt.Field(
-        datasets.ParquetWriter(path="outputs/feature_importances.parquet"), description="Where the importances go."
+        datasets.ParquetWriter(path="outputs/feature_importances.parquet"),
+        description="Where the importances go.",
     )
-    report: str = pdt.Field("outputs/explanations.html", min_length=1, description="File of the page.")
-    alias_or_version: str | int = pdt.Field("Champion", description="Version: an alias, a number, or latest.")
-    loader: registries.LoaderKind = pdt.Field(registries.CustomLoader(), description="How the model is loaded.")
+    report: str = pdt.Field(
+        "outputs/explanations.html", min_length=1, description="File of the page."
+    )
+    alias_or_version: str | int = pdt.Field(
+        "Champion", description="Version: an alias, a number, or latest."
+    )
+    loader: registries.LoaderKind = pdt.Field(
+        registries.CustomLoader(), description="How the model is loaded."
+    )
     metric: metrics.MetricKind | None = pdt.Field(
-        None, description="What is lost when a feature is shuffled; null takes the first one of the task."
+        None,
+        description="What is lost when a feature is shuffled; null takes the first one of the task.",
     )
     resamples: int = pdt.Field(100, ge=2, description="Draws of the interval of what is lost.")
     budget_seconds: float = pdt.Field(120.0, gt=0, description="Time for the values of samples.")
     over_budget: Literal["reduce", "refuse"] = pdt.Field(
-        "reduce", description="What to do if they would take longer: explain fewer samples, or refuse."
+        "reduce",
+        description="What to do if they would take longer: explain fewer samples, or refuse.",
     )
     n_jobs: int | None = pdt.Field(
-        None, description="Threads; -1 is one for each core, null as many as the work is worth and are free."
+        None,
+        description="Threads; -1 is one for each core, null as many as the work is worth and are free.",
     )
     seed: int = pdt.Field(42, ge=0, description="Seed of the choice of rows and of the shuffles.")
 
@@ -240,20 +296,26 @@ class ExplanationsJob(base.Job):
         if self.targets is None:
             yield "inputs", schemas.InputsSchema.check(self.inputs.read())
         else:
-            yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+            yield from zip(
+                ("inputs", "targets"),
+                base.read_pair((self.inputs, self.targets), checks),
+                strict=True,
+            )
         yield from base.history_tables(self.history)
 
-    def pins(self) -> dict[str, Any]:  # noqa: D102
+    def resolve_references(self) -> dict[str, Any]:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
         version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
         return {"alias_or_version": int(version.version)}
 
-    def standing(self) -> dict[str, Any]:  # noqa: D102
+    def external_state(self) -> dict[str, Any]:  # noqa: D102
         return {"outputs": self.shap_values.exists() and self.feature_importances.exists()}
 
-    def elsewhere(self, folder: Path) -> dict[str, Any]:  # noqa: D102
+    def redirect_outputs(self, folder: Path) -> dict[str, Any]:  # noqa: D102
         names = ("shap_values", "feature_importances")
-        writers = {name: datasets.ParquetWriter(path=str(folder / f"{name}.parquet")) for name in names}
+        writers = {
+            name: datasets.ParquetWriter(path=str(folder / f"{name}.parquet")) for name in names
+        }
         return {**writers, "report": str(folder / "explanations.html")}
 
     def _load(self, version: Any) -> models.Model:
@@ -266,10 +328,12 @@ class ExplanationsJob(base.Job):
             )
         return model.set_params(n_jobs=self.n_jobs) if "n_jobs" in model.get_params() else model
 
-    def _read(self, recorder: base.Recorder, version: Any) -> tuple[Any, Any]:
+    def _read(self, recorder: recorders.Recorder, version: Any) -> tuple[Any, Any]:
         """Read the rows to explain, with their targets if there are any."""
         if self.targets is None:
-            inputs = recorder.note("inputs", self.inputs, schemas.InputsSchema.check(self.inputs.read()))
+            inputs = recorder.note(
+                "inputs", self.inputs, schemas.InputsSchema.check(self.inputs.read())
+            )
             targets = None
         else:
             checks = (schemas.InputsSchema, schemas.TargetsSchema)
@@ -281,10 +345,14 @@ class ExplanationsJob(base.Job):
             targets = None if targets is None else targets[unseen]
         unknown = [label for label in self.shown if label not in inputs.index]
         if unknown:
-            raise errors.ConfigError(f"job.shown: no row that can be explained has the index label {unknown[0]!r}")
+            raise errors.ConfigError(
+                f"job.shown: no row that can be explained has the index label {unknown[0]!r}"
+            )
         random = np.random.default_rng(self.seed).permutation(len(inputs))
         first = np.flatnonzero(inputs.index.isin(self.shown))  # these are explained in any case
-        order = np.concatenate([first, random[~np.isin(random, first)]])[: max(self.samples, len(first))]
+        order = np.concatenate([first, random[~np.isin(random, first)]])[
+            : max(self.samples, len(first))
+        ]
         return rows.iloc[order], None if targets is None else targets.iloc[order]
 
     def _within_budget(self, model: models.Model, inputs: schemas.Inputs) -> schemas.Inputs:
@@ -296,14 +364,19 @@ class ExplanationsJob(base.Job):
             return inputs
         said = f"{len(inputs):,} samples would take {seconds:,.1f} s, more than the {self.budget_seconds:,g} s allowed"
         if self.over_budget == "refuse":
-            raise errors.ConfigError(f"{said}: allow more with job.budget_seconds, or ask for fewer with job.samples")
+            raise errors.ConfigError(
+                f"{said}: allow more with job.budget_seconds, or ask for fewer with job.samples"
+            )
         self.logger.warning("{}: explaining {:,} of them", said, count)
         return inputs.iloc[:count]
 
     def _table(self, found: attributions.Attributions, inputs: schemas.Inputs) -> pd.DataFrame:
         """Lay out the values of samples with what they add up to."""
         table = models.to_table(found, inputs.index)
-        sums = {"base_value": np.broadcast_to(found.base, found.answers.shape), "explained_value": found.answers}
+        sums = {
+            "base_value": np.broadcast_to(found.base, found.answers.shape),
+            "explained_value": found.answers,
+        }
         for output, label in enumerate(found.endings):
             for name, values in sums.items():
                 table[_free_name(f"{name}{label}", table)] = values[:, output]
@@ -316,40 +389,60 @@ class ExplanationsJob(base.Job):
         table = pd.DataFrame({"feature": found.features, "importance": found.importances})
         if targets is not None:
             metric = self.metric or metrics.default_metrics()[0]
-            lost = permutation_importances(model, metric, inputs, targets, self.resamples, self.seed)
+            lost = permutation_importances(
+                model, metric, inputs, targets, self.resamples, self.seed
+            )
             table = table.join(lost, on="feature")
-        return table.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
+        return table.sort_values("importance", ascending=False, kind="stable").reset_index(
+            drop=True
+        )
 
     def _draw(
-        self, found: attributions.Attributions, values: pd.DataFrame, inputs: pd.DataFrame, importances: pd.DataFrame
+        self,
+        found: attributions.Attributions,
+        values: pd.DataFrame,
+        inputs: pd.DataFrame,
+        importances: pd.DataFrame,
     ) -> dict[str, Any]:
         """Draw what people look for; of several labels, the one that the values move most."""
         inputs = features.derive(inputs)  # a derived column is drawn by its value, too
         output = int(np.abs(found.values).mean(axis=(0, 1)).argmax())
-        of_one = pd.DataFrame(found.values[:, :, output], index=inputs.index, columns=list(found.features))
+        of_one = pd.DataFrame(
+            found.values[:, :, output], index=inputs.index, columns=list(found.features)
+        )
         scale = found.scale + (f" {found.labels[output]}" if found.labels else "")
         answers = found.answers[:, output]
         order = np.argsort(answers, kind="stable")
-        shown = [int(place) for label in self.shown for place in np.flatnonzero(inputs.index == label)]
+        shown = [
+            int(place) for label in self.shown for place in np.flatnonzero(inputs.index == label)
+        ]
         places = shown or order[[0, len(order) // 2, -1]].tolist()
         drawn = {
-            "importances": figures.importances(importances, scale),
-            "beeswarm": figures.beeswarm(of_one, inputs, scale),
-            "dependence": figures.dependence(of_one, inputs, scale),
+            "importances": explanations.importances(importances, scale),
+            "beeswarm": explanations.beeswarm(of_one, inputs, scale),
+            "dependence": explanations.dependence(of_one, inputs, scale),
         }
         for place in dict.fromkeys(places):
-            label = f"{inputs.index[place]}" + ("" if inputs.index.is_unique else f"_{place + 1}")  # labels may repeat
-            drawn[f"sample_{label}"] = figures.waterfall(
-                of_one.iloc[place], inputs.iloc[place], float(found.base[output]), float(answers[place]), scale
+            label = f"{inputs.index[place]}" + (
+                "" if inputs.index.is_unique else f"_{place + 1}"
+            )  # labels may repeat
+            drawn[f"sample_{label}"] = explanations.waterfall(
+                of_one.iloc[place],
+                inputs.iloc[place],
+                float(found.base[output]),
+                float(answers[place]),
+                scale,
             )
         return drawn
 
     def _result(
-        self, recorder: base.Recorder, version: Any, found: attributions.Attributions,
+        self, recorder: recorders.Recorder, version: Any, found: attributions.Attributions,
         importances: pd.DataFrame, values: pd.DataFrame, drawn: dict[str, Any], asked: int,
     ) -> ExplanationsResult:  # fmt: skip
         """Put the result together."""
-        of = f"{len(values):,} samples" + (f" (of {asked:,}: the time was short)" if len(values) < asked else "")
+        of = f"{len(values):,} samples" + (
+            f" (of {asked:,}: the time was short)" if len(values) < asked else ""
+        )
         return ExplanationsResult(
             job=self.KIND,
             summary=f"version {version.version} of {version.name!r} explained on {of}; most important: "
@@ -375,7 +468,11 @@ class ExplanationsJob(base.Job):
         )
 
     def _keep(
-        self, recorder: base.Recorder, found: attributions.Attributions, result: ExplanationsResult, seconds: float
+        self,
+        recorder: recorders.Recorder,
+        found: attributions.Attributions,
+        result: ExplanationsResult,
+        seconds: float,
     ) -> None:
         """Write the tables and the page, and record them."""
         import mlflow
@@ -386,19 +483,26 @@ class ExplanationsJob(base.Job):
         self.shap_values.write(schemas.SHAPValuesSchema.check(result.shap_values))
         self.feature_importances.write(result.importances)
         facts = result.facts() | {"explained": found.scale, "method": found.method}
-        text = page("What moved the predictions", facts, {"Features": result.importances}, result.figures)
+        text = page(
+            "What moved the predictions", facts, {"Features": result.importances}, result.figures
+        )
         datasets.write_text(self.report, text)
         mlflow.log_text(text, "explanations.html")
         recorder.parameters(
             registry_name=result.registry_name, model_version=result.model_version, rows=self.rows,
             scale=found.scale, method=found.method, samples_asked=result.asked,
         )  # fmt: skip
-        recorder.metrics({"samples": float(result.rows), "explain_seconds": seconds} | result.metrics)
+        recorder.metrics(
+            {"samples": float(result.rows), "explain_seconds": seconds} | result.metrics
+        )
         recorder.table("feature_importances", result.importances)
         recorder.figures(result.figures)
         recorder.tags(model_version=f"{result.registry_name}/{result.model_version}")
         self.logger.info(
-            "Explained {:,} samples in {:.1f} s; sums are off by {:.1e} at most", result.rows, seconds, result.residual
+            "Explained {:,} samples in {:.1f} s; sums are off by {:.1e} at most",
+            result.rows,
+            seconds,
+            result.residual,
         )
 
 

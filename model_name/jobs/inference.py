@@ -17,9 +17,10 @@ import pydantic as pdt
 from numpy.typing import NDArray
 
 from ..core import errors, features, schemas
+from ..figures import scores
 from ..io import datasets, registries
-from . import base
-from ..utils import figures
+from . import base, recorders
+from ..records import fingerprints
 
 
 # %% ../../nbs/jobs/inference.ipynb #a406fdc5
@@ -40,7 +41,9 @@ class _UniqueLabels:
         """
         least, most = labels.min(), labels.max()
         if self.seen is None and any(least <= high and low <= most for low, high in self.ranges):
-            self.seen = np.concatenate([_numbers(earlier) for earlier in self.again(len(self.ranges))])
+            self.seen = np.concatenate(
+                [_numbers(earlier) for earlier in self.again(len(self.ranges))]
+            )
         if self.seen is not None:
             numbers = _numbers(labels)
             doubled = np.isin(numbers, self.seen)
@@ -65,7 +68,9 @@ class InferenceResult(base.JobResult):
     model_version: int = pdt.Field(description="Version that made the predictions.")
     rows: int = pdt.Field(description="Rows that were scored.")
     location: str = pdt.Field(description="Where the predictions were written.")
-    sample: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Some of the predictions.")
+    sample: pd.DataFrame = pdt.Field(
+        exclude=True, repr=False, description="Some of the predictions."
+    )
 
 
 # %% ../../nbs/jobs/inference.ipynb #528c8d95
@@ -95,19 +100,29 @@ class InferenceJob(base.Job):
     """Score a table with a registered version."""
 
     VERB: ClassVar[str] = "infer"
-    MOVING: ClassVar[tuple[str, ...]] = ("alias_or_version",)
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["InferenceJob"] = "InferenceJob"
 
-    run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Inference"), description="The MLflow run.")
-    inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
+    run_config: base.RunConfig = pdt.Field(
+        base.RunConfig(name="Inference"), description="The MLflow run."
+    )
+    inputs: datasets.ReaderKind = pdt.Field(
+        datasets.SimulatedReader(), description="Where the inputs come from."
+    )
     history: datasets.ReaderKind | None = pdt.Field(
-        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+        None,
+        description="Rows that happened before, for features that look back; null: only those of the inputs.",
     )
     outputs: datasets.WriterKind = pdt.Field(
-        datasets.ParquetWriter(path="outputs/predictions.parquet"), description="Where the predictions go."
+        datasets.ParquetWriter(path="outputs/predictions.parquet"),
+        description="Where the predictions go.",
     )
-    alias_or_version: str | int = pdt.Field("Champion", description="Version: an alias, a number, or latest.")
-    loader: registries.LoaderKind = pdt.Field(registries.CustomLoader(), description="How the model is loaded.")
+    alias_or_version: str | int = pdt.Field(
+        "Champion", description="Version: an alias, a number, or latest."
+    )
+    loader: registries.LoaderKind = pdt.Field(
+        registries.CustomLoader(), description="How the model is loaded."
+    )
     batch_size: int = pdt.Field(50_000, ge=1, description="Rows that are in memory at once.")
 
     def run(self) -> InferenceResult:  # noqa: D102
@@ -125,7 +140,7 @@ class InferenceJob(base.Job):
             model = self.loader.load(registries.model_uri(version)).require_same_tables()
             past = features.Past(base.read_history(recorder, self.history))
             rows, sample = self._score(recorder, model, int(version.version), past)
-            drawn = {"predictions": figures.distribution(sample["prediction"])}
+            drawn = {"predictions": scores.distribution(sample["prediction"])}
             recorder.figures(drawn)
             recorder.metrics({"rows": float(rows)})
         result = InferenceResult(
@@ -148,26 +163,36 @@ class InferenceJob(base.Job):
             yield "inputs", schemas.InputsSchema.check(batch)
         yield from base.history_tables(self.history)
 
-    def pins(self) -> dict[str, Any]:  # noqa: D102
+    def resolve_references(self) -> dict[str, Any]:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
         version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
         return {"alias_or_version": int(version.version)}
 
-    def standing(self) -> dict[str, Any]:  # noqa: D102
+    def external_state(self) -> dict[str, Any]:  # noqa: D102
         return {"outputs": self.outputs.exists()}
 
-    def elsewhere(self, folder: Path) -> dict[str, Any]:  # noqa: D102
+    def redirect_outputs(self, folder: Path) -> dict[str, Any]:  # noqa: D102
         return {"outputs": datasets.ParquetWriter(path=str(folder / "predictions.parquet"))}
 
     def _score(
-        self, recorder: base.Recorder, model: registries.ModelAdapter, version: int, past: features.Past
+        self,
+        recorder: recorders.Recorder,
+        model: registries.ModelAdapter,
+        version: int,
+        past: features.Past,
     ) -> tuple[int, pd.DataFrame]:
         """Score batch by batch; return the number of rows and some of the predictions."""
         from tqdm import tqdm
 
-        unique, inputs_print, outputs_print = _UniqueLabels(self._labels), base.Fingerprint(), base.Fingerprint()
+        unique, inputs_print, outputs_print = (
+            _UniqueLabels(self._labels),
+            fingerprints.Fingerprint(),
+            fingerprints.Fingerprint(),
+        )
         sample = _EvenSample()
-        labels_name_rows = schemas.InputsSchema.has_unique_labels() or schemas.OutputsSchema.has_unique_labels()
+        labels_name_rows = (
+            schemas.InputsSchema.has_unique_labels() or schemas.OutputsSchema.has_unique_labels()
+        )
         with (
             self.outputs.open() as sink,
             tqdm(desc="Scoring", unit="row", unit_scale=True, delay=2, leave=False) as bar,

@@ -37,7 +37,9 @@ def reasons_to_refuse(client: Any, version: Any) -> tuple[str, ...]:
     if verdict.outcome != "passed":
         return (f"the evaluation of {name} was: {verdict.outcome} ({verdict.reasons})",)
     if verdict.rows != "unseen":
-        return (f"{name} was judged on rows that its training may have seen: evaluate it with rows: unseen",)
+        return (
+            f"{name} was judged on rows that its training may have seen: evaluate it with rows: unseen",
+        )
     return _doubts(client, version, verdict)
 
 
@@ -50,10 +52,17 @@ def _doubts(client: Any, version: Any, verdict: registries.Verdict) -> tuple[str
     except MlflowException:
         run = None
     if run is None or run.info.lifecycle_stage != "active":
-        return (f"the evaluation run {verdict.run_id} does not exist any more: evaluate the version again",)
+        return (
+            f"the evaluation run {verdict.run_id} does not exist any more: evaluate the version again",
+        )
     judged = run.data.tags.get("model_version")
-    if judged != f"{version.name}/{version.version}" or run.data.tags.get("verdict") != verdict.outcome:
-        return (f"the evaluation run {verdict.run_id} is about {judged}, verdict {run.data.tags.get('verdict')}",)
+    if (
+        judged != f"{version.name}/{version.version}"
+        or run.data.tags.get("verdict") != verdict.outcome
+    ):
+        return (
+            f"the evaluation run {verdict.run_id} is about {judged}, verdict {run.data.tags.get('verdict')}",
+        )
     if run.info.status != "FINISHED":
         return (f"the evaluation run {verdict.run_id} did not finish: it is {run.info.status}",)
     return ()
@@ -83,7 +92,11 @@ def compare(client: Any, candidate: Any, current: Any) -> str:
         )
     worse, better = _differences(*runs)
     rest = f" (better in {', '.join(better)})" if better else ""
-    return f"{new} is worse than {old}, which it replaces, on the same rows: {', '.join(worse)}{rest}" if worse else ""
+    return (
+        f"{new} is worse than {old}, which it replaces, on the same rows: {', '.join(worse)}{rest}"
+        if worse
+        else ""
+    )
 
 
 def _evaluation(client: Any, version: Any) -> Any:
@@ -119,7 +132,11 @@ def nearly_perfect(client: Any, version: Any) -> str:
     evaluation = _evaluation(client, version)
     said = evaluation.data.tags.get("nearly_perfect", "") if evaluation else ""
     with contextlib.suppress(MlflowException):  # the training run is gone
-        said = said or (client.get_run(version.run_id).data.tags.get("nearly_perfect", "") if version.run_id else "")
+        said = said or (
+            client.get_run(version.run_id).data.tags.get("nearly_perfect", "")
+            if version.run_id
+            else ""
+        )
     return f"the score of version {version.version} is {said}" if said else ""
 
 
@@ -130,7 +147,9 @@ class PromotionResult(base.JobResult):
     registry_name: str = pdt.Field(description="Registered model.")
     model_version: int = pdt.Field(description="Version that was to be promoted.")
     alias: str = pdt.Field(description="The alias.")
-    previous_version: int | None = pdt.Field(description="Version that the alias pointed to before, if it existed.")
+    previous_version: int | None = pdt.Field(
+        description="Version that the alias pointed to before, if it existed."
+    )
     promoted: bool = pdt.Field(description="Whether the alias points to the version now.")
 
 
@@ -139,12 +158,16 @@ class PromotionJob(base.Job):
     """Point an alias at a version that passed its evaluation."""
 
     VERB: ClassVar[str] = "promote"
-    MOVING: ClassVar[tuple[str, ...]] = ("version",)
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ("version",)
     KIND: Literal["PromotionJob"] = "PromotionJob"
 
-    run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Promotion"), description="The MLflow run.")
+    run_config: base.RunConfig = pdt.Field(
+        base.RunConfig(name="Promotion"), description="The MLflow run."
+    )
     alias: str = pdt.Field("Champion", min_length=1, description="The alias to move.")
-    version: int | None = pdt.Field(None, ge=1, description="The version to promote; null is the newest.")
+    version: int | None = pdt.Field(
+        None, ge=1, description="The version to promote; null is the newest."
+    )
 
     @pdt.field_validator("alias")
     @classmethod
@@ -152,7 +175,9 @@ class PromotionJob(base.Job):
         if re.fullmatch(r"latest|v?\d+", alias, re.IGNORECASE):
             raise ValueError(f"{alias!r} cannot be an alias: it means a version")
         if not re.fullmatch(r"[\w-]+", alias, re.ASCII):
-            raise ValueError(f"{alias!r} cannot be an alias: it may have letters, digits, - and _ only")
+            raise ValueError(
+                f"{alias!r} cannot be an alias: it may have letters, digits, - and _ only"
+            )
         return alias
 
     def run(self) -> PromotionResult:  # noqa: D102
@@ -163,9 +188,17 @@ class PromotionJob(base.Job):
             recorder.version(version)
             recorder.pin(version=int(version.version))
             previous = self._current_version(client, name)
-            recorder.parameters(registry_name=name, model_version=version.version, alias=self.alias, previous=previous)
+            recorder.parameters(
+                registry_name=name,
+                model_version=version.version,
+                alias=self.alias,
+                previous=previous,
+            )
             refusals = reasons_to_refuse(client, version)
-            recorder.decide(refusals, promoted=f"{self.alias} {'not ' if refusals else ''}to version {version.version}")
+            recorder.log_decision(
+                refusals,
+                promoted=f"{self.alias} {'not ' if refusals else ''}to version {version.version}",
+            )
             if not refusals and self.reproduces is None:
                 client.set_registered_model_alias(name, self.alias, version.version)
             recorder.tags(promoted=str(not refusals).lower(), reasons="; ".join(refusals))
@@ -183,18 +216,25 @@ class PromotionJob(base.Job):
             previous_version=previous,
             promoted=not refusals,
         )
-        self.alerts_service.notify("Promotion finished", "; ".join([result.summary, *refusals, *warnings]))
+        self.alerts_service.notify(
+            "Promotion finished", "; ".join([result.summary, *refusals, *warnings])
+        )
         return result
 
-    def pins(self) -> dict[str, Any]:  # noqa: D102
+    def resolve_references(self) -> dict[str, Any]:  # noqa: D102
         name = self.mlflow_service.resolved_registry_name
-        found = registries.find_version(self.mlflow_service.client(), name, self.version or registries.LATEST)
+        found = registries.find_version(
+            self.mlflow_service.client(), name, self.version or registries.LATEST
+        )
         return {"version": int(found.version)}
 
-    def standing(self) -> dict[str, Any]:  # noqa: D102
+    def external_state(self) -> dict[str, Any]:  # noqa: D102
         client, name = self.mlflow_service.client(), self.mlflow_service.resolved_registry_name
         found = registries.find_version(client, name, self.version or registries.LATEST)
-        return {"verdict": registries.read_verdict(found), "alias": self._current_version(client, name)}
+        return {
+            "verdict": registries.read_verdict(found),
+            "alias": self._current_version(client, name),
+        }
 
     def _current_version(self, client: Any, name: str) -> int | None:
         """Return the version that the alias points to, if there is one."""
@@ -203,7 +243,9 @@ class PromotionJob(base.Job):
         except errors.RegistryError:
             return None
 
-    def _doubts(self, client: Any, version: Any, previous: int | None, refusals: tuple[str, ...]) -> dict[str, str]:
+    def _doubts(
+        self, client: Any, version: Any, previous: int | None, refusals: tuple[str, ...]
+    ) -> dict[str, str]:
         """Return what a person should know before the version serves: its score, and how it compares."""
         found = {"nearly_perfect": nearly_perfect(client, version)}
         if previous not in (None, int(version.version)) and not refusals:
@@ -218,4 +260,6 @@ class PromotionJob(base.Job):
             return f"version {version} was not promoted: {self.alias} {stays}"
         if previous == version:
             return f"{self.alias} is version {version}, as before"
-        return f"{self.alias} is version {version}" + ("" if previous is None else f", after version {previous}")
+        return f"{self.alias} is version {version}" + (
+            "" if previous is None else f", after version {previous}"
+        )

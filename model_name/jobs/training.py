@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, features, models, schemas
+from ..core import alignment, errors, features, models, schemas
 from ..core import metrics as metrics_
+from ..figures import scores
 from ..io import datasets, registries
-from . import base, guards, tuning
-from ..utils import figures, signers, splitters
+from . import base, guards, recorders, tuning
+from ..utils import signers, splitters
 
 
 # %% ../../nbs/jobs/training.ipynb #d7c7ce4d
@@ -31,16 +32,22 @@ class TrainingResult(base.JobResult):
     test_rows: int = pdt.Field(description="Later rows that it was scored on.")
     fit_seconds: float = pdt.Field(description="Seconds that fitting took.")
     tuned_run: str | None = pdt.Field(None, description="Tuning run that the parameters are from.")
-    tuned_parameters: dict[str, Any] = pdt.Field({}, description="Parameters of the model that are from it.")
+    tuned_parameters: dict[str, Any] = pdt.Field(
+        {}, description="Parameters of the model that are from it."
+    )
     kept_parameters: dict[str, Any] = pdt.Field(
         {}, description="Parameters that it has found, too, and that stayed as configured."
     )
-    scored: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="Test rows: target and outputs.")
+    scored: pd.DataFrame = pdt.Field(
+        exclude=True, repr=False, description="Test rows: target and outputs."
+    )
 
     def facts(self) -> dict[str, str]:
         """Return what the table in a notebook shows."""
         parts = {"tuned": self.tuned_parameters, "kept as configured": self.kept_parameters}
-        return super().facts() | {name: tuning.listed(params) for name, params in parts.items() if params}
+        return super().facts() | {
+            name: tuning.listed(params) for name, params in parts.items() if params
+        }
 
     def worst(self, rows: int) -> pd.DataFrame:
         """Return the test rows with the largest errors; of labels, those that were wrong with the most confidence."""
@@ -48,7 +55,9 @@ class TrainingResult(base.JobResult):
         if schemas.task() == "regression":
             error = (answer - truth).abs()
         else:
-            error = self.scored.filter(like="probability_").max(axis=1) * (answer.astype("str") != truth.astype("str"))
+            error = self.scored.filter(like="probability_").max(axis=1) * (
+                answer.astype("str") != truth.astype("str")
+            )
         return self.scored.assign(error=error).nlargest(rows, "error")
 
 
@@ -57,23 +66,33 @@ class TrainingJob(base.Job):
     """Train a model and register it as the next version."""
 
     VERB: ClassVar[str] = "train"
-    MOVING: ClassVar[tuple[str, ...]] = ("tuned",)
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ("tuned",)
     KIND: Literal["TrainingJob"] = "TrainingJob"
 
-    run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Training"), description="The MLflow run.")
-    inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
+    run_config: base.RunConfig = pdt.Field(
+        base.RunConfig(name="Training"), description="The MLflow run."
+    )
+    inputs: datasets.ReaderKind = pdt.Field(
+        datasets.SimulatedReader(), description="Where the inputs come from."
+    )
     targets: datasets.ReaderKind = pdt.Field(
-        datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
+        datasets.SimulatedReader(),
+        description="Where the targets come from; may be the same table.",
     )
     history: datasets.ReaderKind | None = pdt.Field(
-        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+        None,
+        description="Rows that happened before, for features that look back; null: only those of the inputs.",
     )
-    model: models.ModelKind = pdt.Field(models.BaselineSklearnModel(), description="The model to fit.")
+    model: models.ModelKind = pdt.Field(
+        models.BaselineSklearnModel(), description="The model to fit."
+    )
     tuned: str | None = pdt.Field(
-        None, description="Where tuned parameters are from: latest, the id of a tuning run, or null for none."
+        None,
+        description="Where tuned parameters are from: latest, the id of a tuning run, or null for none.",
     )
     tuned_required: bool = pdt.Field(
-        True, description="Refuse tuned: latest where there is no tuning run; false then trains as configured."
+        True,
+        description="Refuse tuned: latest where there is no tuning run; false then trains as configured.",
     )
     keep_configured: list[str] | None = pdt.Field(
         None,
@@ -82,26 +101,38 @@ class TrainingJob(base.Job):
         "configuration names, [] none.",
     )
     metrics: metrics_.MetricsKind = pdt.Field(
-        default_factory=metrics_.default_metrics, description="Metrics of the test rows; the task decides the default."
+        default_factory=metrics_.default_metrics,
+        description="Metrics of the test rows; the task decides the default.",
     )
     splitter: splitters.SplitterKind = pdt.Field(
-        splitters.TrainTestSplitter(), description="Which rows are held back for the test; the last fold is used."
+        splitters.TrainTestSplitter(),
+        description="Which rows are held back for the test; the last fold is used.",
     )
-    signer: signers.SignerKind = pdt.Field(signers.InferSigner(), description="How the signature is made.")
-    saver: registries.SaverKind = pdt.Field(registries.CustomSaver(), description="How the model is saved.")
-    registry: registries.RegisterKind = pdt.Field(registries.MlflowRegister(), description="Where it is registered.")
+    signer: signers.SignerKind = pdt.Field(
+        signers.InferSigner(), description="How the signature is made."
+    )
+    saver: registries.SaverKind = pdt.Field(
+        registries.CustomSaver(), description="How the model is saved."
+    )
+    registry: registries.RegisterKind = pdt.Field(
+        registries.MlflowRegister(), description="Where it is registered."
+    )
 
     @pdt.field_validator("tuned")
     @classmethod
     def _check_tuned(cls, tuned: str | None) -> str | None:
         if tuned not in (None, tuning.LATEST) and not re.fullmatch("[0-9a-f]{32}", str(tuned)):
             near = errors.nearest(tuned, [tuning.LATEST])
-            raise ValueError(f"give latest, the id of a tuning run (32 digits and letters a-f), or null{near}")
+            raise ValueError(
+                f"give latest, the id of a tuning run (32 digits and letters a-f), or null{near}"
+            )
         return tuned
 
     @pdt.field_validator("keep_configured")
     @classmethod
-    def _name_what_is_kept(cls, names: list[str] | None, info: pdt.ValidationInfo) -> list[str] | None:
+    def _name_what_is_kept(
+        cls, names: list[str] | None, info: pdt.ValidationInfo
+    ) -> list[str] | None:
         model = info.data.get("model")
         if model is None:  # is wrong itself, which is said where it stands
             return names
@@ -122,20 +153,28 @@ class TrainingJob(base.Job):
             train, test = self._split(inputs, targets)
             rows = base.look_back(recorder, self.history, inputs, targets, fitting=True)
             metrics_.try_out(self.metrics, targets.iloc[test])
-            chosen, tuned_run, tuned_parameters = self._choose(recorder, inputs.iloc[train], inputs.iloc[test])
-            recorder.parameters(model=chosen.model_dump(), splitter=self.splitter.model_dump(), rows=len(train))
+            chosen, tuned_run, tuned_parameters = self._choose(
+                recorder, inputs.iloc[train], inputs.iloc[test]
+            )
+            recorder.parameters(
+                model=chosen.model_dump(), splitter=self.splitter.model_dump(), rows=len(train)
+            )
             model, seconds = self._fit(chosen, rows.iloc[train], targets.iloc[train])
             when = inputs[schemas.InputsSchema.marked("time")]
             outputs = model.predict(rows.iloc[test])
-            scored = base.side_by_side(targets.iloc[test], outputs, when.iloc[test])
-            values = {metric.name: metric.value(targets.iloc[test], outputs) for metric in self.metrics}
+            scored = alignment.join_by_position(targets.iloc[test], outputs, when.iloc[test])
+            values = {
+                metric.name: metric.value(targets.iloc[test], outputs) for metric in self.metrics
+            }
             recorder.metrics(values | {"fit_seconds": seconds})
-            recorder.output("predictions", scored[[name for name in scored if name not in (*targets, *when)]])
+            recorder.output(
+                "predictions", scored[[name for name in scored if name not in (*targets, *when)]]
+            )
             doubt = metrics_.too_good(model.predict, rows.iloc[test], targets.iloc[test], scored)
             warnings = base.warn(recorder, nearly_perfect=doubt)
             drawn = self._draw(scored)
             recorder.figures(drawn)
-            guards.keep_seen_rows(inputs.iloc[train])
+            guards.save_seen_rows(inputs.iloc[train])
             version = self._register(model, rows.iloc[train])
             recorder.version(version, made=True)
         result = TrainingResult(
@@ -161,11 +200,17 @@ class TrainingJob(base.Job):
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
         checks = (schemas.InputsSchema, schemas.TargetsSchema)
-        yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+        yield from zip(
+            ("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True
+        )
         yield from base.history_tables(self.history)
 
-    def pins(self) -> dict[str, Any]:  # noqa: D102
-        found = tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name) if self.tuned else None
+    def resolve_references(self) -> dict[str, Any]:  # noqa: D102
+        found = (
+            tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name)
+            if self.tuned
+            else None
+        )
         return {"tuned": found[0] if found else None}
 
     def _split(self, inputs: schemas.Inputs, targets: schemas.Targets) -> tuple[Any, Any]:
@@ -177,23 +222,38 @@ class TrainingJob(base.Job):
         return train, test
 
     def _choose(
-        self, recorder: base.Recorder, train: schemas.Inputs, test: schemas.Inputs
+        self, recorder: recorders.Recorder, train: schemas.Inputs, test: schemas.Inputs
     ) -> tuple[models.Model, str | None, dict[str, Any]]:
         """Return the model to fit, the tuning run that was used and what that has found; record which one."""
-        found = tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name) if self.tuned else None
+        found = (
+            tuning.find(self.tuned, self.mlflow_service.resolved_experiment_name)
+            if self.tuned
+            else None
+        )
         if self.tuned and found is None:
             _require_no_tuning(self.tuned_required, self.mlflow_service.resolved_experiment_name)
-            self.logger.info("There is no tuning run yet: training with the parameters as configured")
+            self.logger.info(
+                "There is no tuning run yet: training with the parameters as configured"
+            )
         recorder.tags(tuned_run=found[0] if found else "none")
         recorder.pin(tuned=found[0] if found else None)
         if found is None:
             return self.model, None, {}
         run_id, tuned = found
-        self.logger.info("Taking the parameters of the tuning run {} ({} {:,.4g})", run_id, tuned.metric, tuned.value)
+        self.logger.info(
+            "Taking the parameters of the tuning run {} ({} {:,.4g})",
+            run_id,
+            tuned.metric,
+            tuned.value,
+        )
         _require_other_rows(train, test, run_id)
         self._require_use(tuned)
         try:
-            return tuned.apply(self.model, self.logger, self.keep_configured or ()), run_id, tuned.params
+            return (
+                tuned.apply(self.model, self.logger, self.keep_configured or ()),
+                run_id,
+                tuned.params,
+            )
         except errors.ConfigError as error:
             raise errors.ConfigError(
                 f"the tuning run {run_id} cannot be used: {error}. Tune again, or set job.tuned to another run, or null"
@@ -227,7 +287,9 @@ class TrainingJob(base.Job):
                 f"the tuning run {self.tuned} has found {', '.join(kept)}, and the configuration gives all of them: "
                 "set job.tuned to null to train as configured, or job.keep_configured to [] to take what was found"
             )
-        self.logger.warning("Nothing of the tuning run is used: the configuration gives {}", ", ".join(kept))
+        self.logger.warning(
+            "Nothing of the tuning run is used: the configuration gives {}", ", ".join(kept)
+        )
 
     def _fit(
         self, chosen: models.Model, inputs: schemas.Inputs, targets: schemas.Targets
@@ -243,11 +305,14 @@ class TrainingJob(base.Job):
     def _draw(self, scored: pd.DataFrame) -> dict[str, Any]:
         """Draw what the owner of a model looks at first."""
         if schemas.task() == "classification":
-            return {"confusion": figures.confusion(scored), "calibration": figures.calibration(scored)}
+            return {
+                "confusion": scores.confusion(scored),
+                "calibration": scores.calibration(scored),
+            }
         return {
-            "timeline": figures.timeline(scored),
-            "predicted_and_actual": figures.predicted_and_actual(scored),
-            "residuals": figures.residuals(scored),
+            "timeline": scores.timeline(scored),
+            "predicted_and_actual": scores.predicted_and_actual(scored),
+            "residuals": scores.residuals(scored),
         }
 
     def _register(self, model: models.Model, inputs: schemas.Inputs) -> Any:

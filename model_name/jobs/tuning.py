@@ -26,9 +26,10 @@ import pydantic as pdt
 
 from ..core import errors, features, models, schemas
 from ..core import metrics as metrics_
+from ..figures import searches
 from ..io import datasets, osvariables
-from . import base, guards
-from ..utils import figures, searchers, splitters
+from . import base, guards, recorders
+from ..utils import searchers, spaces, splitters
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -39,8 +40,12 @@ class Tuned(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     """The parameters that a tuning run found, and what they were found for."""
 
     model: str = pdt.Field(description="KIND of the model.")
-    params: dict[str, searchers.Choice] = pdt.Field(description="The parameters that were found, by name.")
-    configured: dict[str, Any] = pdt.Field(description="All parameters of the model that the search started from.")
+    params: dict[str, spaces.Choice] = pdt.Field(
+        description="The parameters that were found, by name."
+    )
+    configured: dict[str, Any] = pdt.Field(
+        description="All parameters of the model that the search started from."
+    )
     metric: str = pdt.Field(description="What the search scored by.")
     value: float = pdt.Field(description="Its best value, the mean over the folds.")
     target: str = pdt.Field(description="Name of the target.")
@@ -55,7 +60,9 @@ class Tuned(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
             target=schemas.target_name(), task=schemas.task(), features=_features(),
         )  # fmt: skip
 
-    def apply(self, model: models.Model, logger: "Logger", keep: Collection[str] = ()) -> models.Model:
+    def apply(
+        self, model: models.Model, logger: "Logger", keep: Collection[str] = ()
+    ) -> models.Model:
         """Copy a model and give the copy the parameters that were found.
 
         Args:
@@ -75,7 +82,11 @@ class Tuned(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
         for name, value in taken.items():
             logger.info("Tuned: {} is {} (configured: {})", name, value, now[name])
         beside = self.configured | self.params
-        if other := [name for name in sorted(now.keys() - taken.keys() - {"n_jobs"}) if beside.get(name) != now[name]]:
+        if other := [
+            name
+            for name in sorted(now.keys() - taken.keys() - {"n_jobs"})
+            if beside.get(name) != now[name]
+        ]:
             logger.warning("The parameters were found beside other values of {}", ", ".join(other))
         try:
             return type(model)(**(now | taken))
@@ -93,11 +104,15 @@ class Tuned(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
         faults = []
         if (self.target, self.task) != (schemas.target_name(), schemas.task()):
             here = f"{schemas.target_name()!r} ({schemas.task()})"
-            faults.append(f"the parameters were found for the target {self.target!r} ({self.task}), and this is {here}")
+            faults.append(
+                f"the parameters were found for the target {self.target!r} ({self.task}), and this is {here}"
+            )
         features = _features()
         names = sorted(self.features.keys() | features.keys())
         if other := [name for name in names if self.features.get(name) != features.get(name)]:
-            faults.append(f"the parameters were found with other features: {', '.join(other)} differ")
+            faults.append(
+                f"the parameters were found with other features: {', '.join(other)} differ"
+            )
         return faults
 
 
@@ -154,7 +169,9 @@ def find(tuned: str, experiment: str) -> tuple[str, Tuned] | None:
         try:
             run = mlflow.get_run(tuned)
         except mlflow.MlflowException as error:
-            raise errors.RegistryError(f"there is no run {tuned!r}: give the id of a tuning run, or latest") from error
+            raise errors.RegistryError(
+                f"there is no run {tuned!r}: give the id of a tuning run, or latest"
+            ) from error
         if _TUNED_TAG not in run.data.tags or run.info.status != "FINISHED":
             raise errors.RegistryError(
                 f"the run {tuned} ({run.info.run_name}, {run.info.status}) is not a finished tuning run: give the id "
@@ -173,10 +190,14 @@ class TuningResult(base.JobResult):
     configured_value: float | None = pdt.Field(
         description="Its value with the model as configured, where it was tried."
     )
-    best_params: dict[str, searchers.Choice] = pdt.Field(description="The parameters with the best value.")
+    best_params: dict[str, spaces.Choice] = pdt.Field(
+        description="The parameters with the best value."
+    )
     rows: int = pdt.Field(description="Rows that the search has used.")
     held_out: int = pdt.Field(description="Rows that it has not seen, for the test.")
-    trials: pd.DataFrame = pdt.Field(exclude=True, repr=False, description="One row a trial, the best first.")
+    trials: pd.DataFrame = pdt.Field(
+        exclude=True, repr=False, description="One row a trial, the best first."
+    )
 
     def facts(self) -> dict[str, str]:
         """Return what the table in a notebook shows."""
@@ -186,7 +207,11 @@ class TuningResult(base.JobResult):
         """Return how many trials did not go through all folds, and for which reasons."""
         rest = self.trials[self.trials["state"] != "complete"]
         reasons = [name for name in ("state", "reason") if name in rest]
-        return rest.groupby(reasons, as_index=False).size().sort_values("size", ascending=False, ignore_index=True)
+        return (
+            rest.groupby(reasons, as_index=False)
+            .size()
+            .sort_values("size", ascending=False, ignore_index=True)
+        )
 
 
 # %% ../../nbs/jobs/tuning.ipynb #16dbcb2e
@@ -206,12 +231,16 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
     sign = 1 if metric.greater_is_better else -1
     columns = [str(name) for name in details]
     names = [name for name in columns if name.startswith("param_")]
-    folds = sorted((n for n in columns if n.startswith("split") and n.endswith("_test_score")), key=_number_in)
+    folds = sorted(
+        (n for n in columns if n.startswith("split") and n.endswith("_test_score")), key=_number_in
+    )
     table = details[["trial", "state"]].copy()
     table[metric.name] = sign * details["mean_test_score"]
     table["deviation"] = details["std_test_score"]
     for name in names:
-        table[name.removeprefix("param_")] = details[name].map(lambda value: "none" if value is None else value)
+        table[name.removeprefix("param_")] = details[name].map(
+            lambda value: "none" if value is None else value
+        )
     for name in folds:
         table[f"fold_{_number_in(name) + 1}"] = sign * details[name]
     rest = [name for name in ("seconds", "same_as", "reason") if name in details]
@@ -221,7 +250,9 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
 def _comparable(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials as every search with the same seed makes them: without times, with texts for parameters."""
     kept = trials.drop(columns=["seconds"], errors="ignore").set_index("trial")
-    return kept.assign(**{str(name): kept[name].map(str) for name in kept if kept[name].dtype == "object"})
+    return kept.assign(
+        **{str(name): kept[name].map(str) for name in kept if kept[name].dtype == "object"}
+    )
 
 
 def _number_in(name: str) -> int:
@@ -237,7 +268,7 @@ def default_metric() -> metrics_.SklearnMetric:
 
 def default_searcher() -> searchers.OptunaSearcher:
     """Return a search over what matters most for gradient boosting."""
-    whole, number = searchers.IntDistribution, searchers.FloatDistribution
+    whole, number = spaces.IntDistribution, spaces.FloatDistribution
     return searchers.OptunaSearcher(
         param_grid={
             "learning_rate": number(low=0.02, high=0.3, log=True),
@@ -255,19 +286,27 @@ class TuningJob(base.Job):
     VERB: ClassVar[str] = "tune"
     KIND: Literal["TuningJob"] = "TuningJob"
 
-    run_config: base.RunConfig = pdt.Field(base.RunConfig(name="Tuning"), description="The MLflow run.")
-    inputs: datasets.ReaderKind = pdt.Field(datasets.SimulatedReader(), description="Where the inputs come from.")
+    run_config: base.RunConfig = pdt.Field(
+        base.RunConfig(name="Tuning"), description="The MLflow run."
+    )
+    inputs: datasets.ReaderKind = pdt.Field(
+        datasets.SimulatedReader(), description="Where the inputs come from."
+    )
     targets: datasets.ReaderKind = pdt.Field(
-        datasets.SimulatedReader(), description="Where the targets come from; may be the same table."
+        datasets.SimulatedReader(),
+        description="Where the targets come from; may be the same table.",
     )
     history: datasets.ReaderKind | None = pdt.Field(
-        None, description="Rows that happened before, for features that look back; null: only those of the inputs."
+        None,
+        description="Rows that happened before, for features that look back; null: only those of the inputs.",
     )
     model: models.ModelKind = pdt.Field(
-        models.GradientBoostingModel(), description="The model to tune; what is not searched stays as it is."
+        models.GradientBoostingModel(),
+        description="The model to tune; what is not searched stays as it is.",
     )
     metric: metrics_.MetricKind = pdt.Field(
-        default_factory=default_metric, description="What to search by; the task decides the default."
+        default_factory=default_metric,
+        description="What to search by; the task decides the default.",
     )
     holdout: splitters.SplitterKind | None = pdt.Field(
         splitters.TrainTestSplitter(),
@@ -294,10 +333,14 @@ class TuningJob(base.Job):
             inputs, targets = everything.iloc[rows], all_targets.iloc[rows]
             metrics_.try_out([self.metric], targets)
             seen = base.look_back(recorder, self.history, inputs, targets, fitting=True)
-            for train, test in self.splitter.split(inputs, targets) if features.looking_back() else ():
+            for train, test in (
+                self.splitter.split(inputs, targets) if features.looking_back() else ()
+            ):
                 features.require_order(train, test)
             recorder.parameters(**self._parameters(), rows=len(inputs))
-            details, score, params = self.searcher.search(self.model, self.metric, seen, targets, self.splitter)
+            details, score, params = self.searcher.search(
+                self.model, self.metric, seen, targets, self.splitter
+            )
             value = score if self.metric.greater_is_better else -score
             trials, before = tidy(details, self.metric), self._configured_value(details)
             values = self._metrics(trials, value, before)
@@ -306,7 +349,7 @@ class TuningJob(base.Job):
             recorder.output("trials", _comparable(trials))
             drawn = self._draw(trials, details)
             recorder.figures(drawn)
-            guards.keep_seen_rows(inputs)
+            guards.save_seen_rows(inputs)
             self._hand_on(recorder, Tuned.of(self.model, params, self.metric.name, value))
         gain = "" if before is None else f", {before:,.4g} as configured"
         result = TuningResult(
@@ -330,13 +373,17 @@ class TuningJob(base.Job):
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
         checks = (schemas.InputsSchema, schemas.TargetsSchema)
-        yield from zip(("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True)
+        yield from zip(
+            ("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True
+        )
         yield from base.history_tables(self.history)
 
-    def elsewhere(self, folder: Path) -> dict[str, Any]:  # noqa: D102
+    def redirect_outputs(self, folder: Path) -> dict[str, Any]:  # noqa: D102
         if getattr(self.searcher, "storage", None) is None:
             return {}
-        return {"searcher": self.searcher.model_copy(update={"storage": None})}  # all trials are made again
+        return {
+            "searcher": self.searcher.model_copy(update={"storage": None})
+        }  # all trials are made again
 
     def _rows(self, inputs: schemas.Inputs, targets: schemas.Targets) -> Any:
         """Return the positions of the rows that training will train on; refuse rows that teach nothing."""
@@ -345,13 +392,22 @@ class TuningJob(base.Job):
             rows = list(self.holdout.split(inputs, targets))[-1][0].tolist()
         base.require_values(inputs.iloc[rows], schemas.InputsSchema.features())
         base.require_variety(targets.iloc[rows], "tuning")
-        self.logger.info("Searching on {:,} rows; the other {:,} are for the test", len(rows), len(inputs) - len(rows))
+        self.logger.info(
+            "Searching on {:,} rows; the other {:,} are for the test",
+            len(rows),
+            len(inputs) - len(rows),
+        )
         return rows
 
     def _parameters(self) -> dict[str, Any]:
         """Return what of the configuration belongs into the record."""
         holdout = self.holdout.model_dump() if self.holdout else None
-        parts = {"model": self.model, "searcher": self.searcher, "splitter": self.splitter, "metric": self.metric}
+        parts = {
+            "model": self.model,
+            "searcher": self.searcher,
+            "splitter": self.splitter,
+            "metric": self.metric,
+        }
         return {name: part.model_dump() for name, part in parts.items()} | {"holdout": holdout}
 
     def _configured_value(self, details: pd.DataFrame) -> float | None:
@@ -362,7 +418,9 @@ class TuningJob(base.Job):
                 return float(score if self.metric.greater_is_better else -score)
         return None
 
-    def _metrics(self, trials: pd.DataFrame, value: float, before: float | None) -> dict[str, float]:
+    def _metrics(
+        self, trials: pd.DataFrame, value: float, before: float | None
+    ) -> dict[str, float]:
         """Return the figures of merit of the search."""
         counts = trials["state"].value_counts()
         known = {} if before is None else {f"configured_{self.metric.name}": before}
@@ -378,17 +436,19 @@ class TuningJob(base.Job):
             "metric": name, "parameters": names, "greater_is_better": better, "logarithmic": logarithmic
         }  # fmt: skip
         return {
-            "search_history": figures.search_history(trials, name, better),
-            "parameter_importances": figures.parameter_importances(searchers.importances(details, space), name),
-            "search_slices": figures.search_slices(trials, **over),
-            "parallel_coordinates": figures.parallel_coordinates(trials, **over),
+            "search_history": searches.search_history(trials, name, better),
+            "parameter_importances": searches.parameter_importances(
+                searchers.importances(details, space), name
+            ),
+            "search_slices": searches.search_slices(trials, **over),
+            "parallel_coordinates": searches.parallel_coordinates(trials, **over),
         }
 
-    def _hand_on(self, recorder: base.Recorder, tuned: Tuned) -> None:
+    def _hand_on(self, recorder: recorders.Recorder, tuned: Tuned) -> None:
         """Keep what was found, and mark the run as one that training can pick up."""
         import mlflow
 
         mlflow.log_text(tuned.model_dump_json(indent=2), _DOCUMENT)
-        recorder.decide((), best=tuned.model_dump_json(include={"params"}))
+        recorder.log_decision((), best=tuned.model_dump_json(include={"params"}))
         if self.reproduces is None:
             recorder.tags(**{_TUNED_TAG: tuned.model})

@@ -32,7 +32,11 @@ from . import profiles
 # %% ../../nbs/scaffold/declarations.ipynb #23091808
 def _share(value: float) -> str:
     """Write a share as a person would say it."""
-    return "under 0.1 %" if 0 < value < 0.001 else f"{value:.1%}".replace(".0%", "%").replace("%", " %")
+    return (
+        "under 0.1 %"
+        if 0 < value < 0.001
+        else f"{value:.1%}".replace(".0%", "%").replace("%", " %")
+    )
 
 
 def _code(value: object) -> str:
@@ -67,7 +71,11 @@ def _seen(column: profiles.ColumnProfile) -> str:
         return f"{column.distinct} different {said}{few}" if column.distinct <= 20 else said
     if column.kind == "boolean":
         share = column.examples[0].replace("%", " %")
-        return share.replace(" true", " are true") if _is_truth(column) else f"0 or 1; {share.replace('true', 'are 1')}"
+        return (
+            share.replace(" true", " are true")
+            if _is_truth(column)
+            else f"0 or 1; {share.replace('true', 'are 1')}"
+        )
     if column.distinct == 1:
         return f"always {_code(_day(column.examples[0]))}"
     if column.kind == "category":
@@ -89,7 +97,11 @@ def paragraph(column: profiles.ColumnProfile) -> str:
     """Describe a column: what was seen, what is missing, what follows from it."""
     parts = [f"**{_code(column.name)}**: {_seen(column)}."]
     if column.use not in ("target", "index"):
-        parts.append(f"Missing in {_share(column.missing)} of the rows." if column.missing else "Never missing.")
+        parts.append(
+            f"Missing in {_share(column.missing)} of the rows."
+            if column.missing
+            else "Never missing."
+        )
     parts += column.notes
     parts += _consequences(column)
     if column.field != column.name:
@@ -133,7 +145,10 @@ RULES: Final = (
 
 # %% ../../nbs/scaffold/declarations.ipynb #a76a7626
 _TYPES: Final = {
-    "integer": ("int", "float"),  # with gaps it is float in most files, and may have fractions where it had none
+    "integer": (
+        "int",
+        "float",
+    ),  # with gaps it is float in most files, and may have fractions where it had none
     "number": ("float", "float"),
     "boolean": ("bool", "pd.BooleanDtype"),
     "category": ("pd.CategoricalDtype", "pd.CategoricalDtype"),
@@ -155,7 +170,9 @@ def _declaration(column: profiles.ColumnProfile) -> str:
     said += [f"metadata={_literal(marks)}"] if marks else []
     said += [f"alias={_literal(column.name)}"] if column.field != column.name else []
     kind = _TYPES[column.kind][bool(column.missing)]
-    return f"    {column.field}: Series[{kind}] = pa.Field({', '.join([*said, _description(column)])})"
+    return (
+        f"    {column.field}: Series[{kind}] = pa.Field({', '.join([*said, _description(column)])})"
+    )
 
 
 def _literal(value: Any) -> str:
@@ -166,13 +183,20 @@ def _literal(value: Any) -> str:
         inside = ", ".join(_literal(each) for each in value)
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_literal(key)}: {_literal(each)}" for key, each in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{_literal(key)}: {_literal(each)}" for key, each in value.items())
+            + "}"
+        )
     return repr(value)
 
 
 def _ends(column: profiles.ColumnProfile) -> tuple[Any, Any]:
     """Return the ends of what was seen, for whoever wants to make up rows."""
-    ends = [float(f"{end:.6g}") if isinstance(end, float) else end for end in (column.least, column.most)]
+    ends = [
+        float(f"{end:.6g}") if isinstance(end, float) else end
+        for end in (column.least, column.most)
+    ]
     return cast(tuple[Any, Any], tuple(_day(end) if column.kind == "date" else end for end in ends))
 
 
@@ -190,9 +214,7 @@ def _index(profile: profiles.TableProfile) -> str:
     column = columns[0]
     alias = f"alias={_literal(column.name)}, " if column.field != column.name else ""
     kind = "int" if column.kind == "integer" else "str"
-    return (
-        f"    {column.field}: Index[{kind}] = pa.Field(unique=True, check_name=True, {alias}{_description(column)})\n"
-    )
+    return f"    {column.field}: Index[{kind}] = pa.Field(unique=True, check_name=True, {alias}{_description(column)})\n"
 
 
 def _target(profile: profiles.TableProfile, name: str | None = None) -> str:
@@ -212,14 +234,22 @@ def _target(profile: profiles.TableProfile, name: str | None = None) -> str:
         said = ["ge=0"] if _never_negative(column) else []
         said.append(f"metadata={_literal({'seen': _ends(column)})}")
     if name is not None:
-        return f'    {name}: Series[{kind}] = pa.Field(description="Predicted value of the target.")'
+        return (
+            f'    {name}: Series[{kind}] = pa.Field(description="Predicted value of the target.")'
+        )
     said += [f"alias={_literal(column.name)}"] if column.field != column.name else []
-    return f"    {column.field}: Series[{kind}] = pa.Field({', '.join([*said, _description(column)])})"
+    return (
+        f"    {column.field}: Series[{kind}] = pa.Field({', '.join([*said, _description(column)])})"
+    )
 
 
 def _never_negative(column: profiles.ColumnProfile) -> bool:
     """Tell whether a target is called like what is never negative; what happened to be there says nothing."""
-    return isinstance(column.least, int | float) and column.least >= 0 and (column.count or column.share)
+    return (
+        isinstance(column.least, int | float)
+        and column.least >= 0
+        and (column.count or column.share)
+    )
 
 
 def _is_truth(column: profiles.ColumnProfile) -> bool:
@@ -238,7 +268,9 @@ def classes(profile: profiles.TableProfile) -> dict[str, str]:
     """Write the three tables of a project."""
     index, target = _index(profile), profile.named(profile.target)
     inputs = [_declaration(column) + "\n" for column in profile.of("feature", "kept")]
-    answer = "the likeliest label" if profile.task == "classification" else "in the unit of the target"
+    answer = (
+        "the likeliest label" if profile.task == "classification" else "in the unit of the target"
+    )
     probability = (
         "    probability: Optional[Series[float]] = pa.Field(  "
         '# noqa: UP045 (pandera reads Optional as "may be absent")\n'
@@ -247,9 +279,17 @@ def classes(profile: profiles.TableProfile) -> dict[str, str]:
     said = target.name.replace("\\", " ").replace('"', "'")
     return {
         "Inputs": _class(
-            "Inputs", "What is known about a row when its target is predicted.", [index, *inputs], "Inputs"
+            "Inputs",
+            "What is known about a row when its target is predicted.",
+            [index, *inputs],
+            "Inputs",
         ),
-        "Targets": _class("Targets", f"What is to be predicted: {said}.", [index, _target(profile) + "\n"], "Targets"),
+        "Targets": _class(
+            "Targets",
+            f"What is to be predicted: {said}.",
+            [index, _target(profile) + "\n"],
+            "Targets",
+        ),
         "Outputs": _class(
             "Outputs",
             f"What a model answers: one prediction a row, {answer}.",
@@ -269,20 +309,30 @@ def wrapped(paragraph: str) -> str:
 
 def wrapped_parts(text: str) -> str:
     """Break each paragraph of a text."""
-    return "\n\n".join(part if part.startswith("#") else wrapped(part) for part in text.split("\n\n"))
+    return "\n\n".join(
+        part if part.startswith("#") else wrapped(part) for part in text.split("\n\n")
+    )
 
 
 def introduction(profile: profiles.TableProfile) -> str:
     """Say what the table is and what the notebook does with it."""
     target, time = profile.named(profile.target), profile.time
-    what = "a label, so this is a classification" if profile.task == "classification" else "a number: a regression"
+    what = (
+        "a label, so this is a classification"
+        if profile.task == "classification"
+        else "a number: a regression"
+    )
     order = (
         f"Rows are put into the order of {_code(time.name)}, and the latest ones are held back for the test."
         if time
         else "No column says when a row happened, so the rows that are held back for the test are drawn at random."
     )
     index = profile.of("index")
-    named = f"Each row is named by {_code(index[0].name)}." if index else "No column names the rows: there is no index."
+    named = (
+        f"Each row is named by {_code(index[0].name)}."
+        if index
+        else "No column names the rows: there is no index."
+    )
     size = f"{profile.rows:,} rows and {len(profile.columns):,} columns"
     parts = [
         (
@@ -304,7 +354,10 @@ def _reading(profile: profiles.TableProfile) -> str | None:
     """Say that the file has a form of its own."""
     names = sorted(profile.reader.get("names", {}))
     columns_ = list(profile.reader.get("columns", {}))
-    parts = [f"{_code(name)} is called {_code(profile.reader['names'][name])} on reading" for name in names]
+    parts = [
+        f"{_code(name)} is called {_code(profile.reader['names'][name])} on reading"
+        for name in names
+    ]
     if columns_:
         shown = ", ".join(map(_code, columns_[:8])) + (" and others" if columns_[8:] else "")
         parts.append(
@@ -320,10 +373,17 @@ def _reading(profile: profiles.TableProfile) -> str | None:
 
 def left_out(profile: profiles.TableProfile) -> str:
     """List what is not declared, with the reasons."""
-    lines = [f"- **{_code(column.name)} gives the answer away**: {column.notes[-1]}." for column in profile.of("leak")]
+    lines = [
+        f"- **{_code(column.name)} gives the answer away**: {column.notes[-1]}."
+        for column in profile.of("leak")
+    ]
     for column in profile.of("left out"):
         name = column.name.removeprefix("\0")
-        name = f"The column number {name}" if column.name.startswith("\0") and name.isdigit() else _code(name)
+        name = (
+            f"The column number {name}"
+            if column.name.startswith("\0") and name.isdigit()
+            else _code(name)
+        )
         lines.append(f"- {name}: {_seen(column)}. {' '.join(column.notes)}")
     if not lines:
         return ""

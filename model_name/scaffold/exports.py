@@ -49,7 +49,11 @@ def _brackets(code: str) -> Iterator[tuple[int, str, int]]:
 # %% ../../nbs/scaffold/exports.ipynb #e8b00007
 def _parts(code: str) -> list[str]:
     """Split code at its outermost commas."""
-    cuts = [position for position, character, depth in _brackets(code) if character == "," and depth == 0]
+    cuts = [
+        position
+        for position, character, depth in _brackets(code)
+        if character == "," and depth == 0
+    ]
     ends = zip([-1, *cuts], [*cuts, len(code)], strict=True)
     return [part for start, end in ends if (part := code[start + 1 : end].strip())]
 
@@ -58,7 +62,11 @@ def _fold(code: str, indent: int, after: str = "") -> list[str]:
     """Break an expression into lines that fit."""
     if indent + len(code + after) <= WIDTH:
         return [" " * indent + code + after]
-    outer = [(position, mark) for position, mark, depth in _brackets(code) if depth == 0 and mark in "([{"]
+    outer = [
+        (position, mark)
+        for position, mark, depth in _brackets(code)
+        if depth == 0 and mark in "([{"
+    ]
     if not outer or not code.endswith(_CLOSING[outer[-1][1]]):
         return [" " * indent + code + after]
     opened, bracket = outer[-1]
@@ -80,7 +88,9 @@ def lay_out(code: str) -> str:
         indent = len(line) - len(line.lstrip())
         declared = re.match(r" +\w+: (Optional\[)?(Series|Index)\[.*\)$", line) is not None
         folded = _fold(_STRING.sub(_quoted, line.strip()), indent) if declared else [line]
-        skipped = declared and len(folded[0]) > WIDTH  # a very long name: where to break it is not worth a rule
+        skipped = (
+            declared and len(folded[0]) > WIDTH
+        )  # a very long name: where to break it is not worth a rule
         lines += [f"{line}  # fmt: skip"] if skipped else folded
     return "\n".join(lines)
 
@@ -119,4 +129,8 @@ def _all(cells: list[str]) -> str:
     defined = [re.findall(r"(?m)^(?:class|def) ([A-Za-z]\w*)", cell) for cell in cells]
     public = [name for found in [*names, *defined] for name in found]
     line = f"__all__ = {json.dumps(public)}"
-    return line if len(line) <= WIDTH else "__all__ = [\n" + "".join(f'    "{name}",\n' for name in public) + "]"
+    return (
+        line
+        if len(line) <= WIDTH
+        else "__all__ = [\n" + "".join(f'    "{name}",\n' for name in public) + "]"
+    )

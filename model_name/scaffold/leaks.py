@@ -28,16 +28,25 @@ def find_leaks(data: dict[str, pd.Series], target: pd.Series) -> dict[str, str]:
     """
     if len(target) > _SAMPLE:
         chosen = np.random.default_rng(0).choice(len(target), _SAMPLE, replace=False)
-        data, target = {name: values.iloc[chosen] for name, values in data.items()}, target.iloc[chosen]
+        data, target = (
+            {name: values.iloc[chosen] for name, values in data.items()},
+            target.iloc[chosen],
+        )
     labels = pd.factorize(target)[0]
     truth = target.to_numpy("float64") if pd.api.types.is_numeric_dtype(target) else None
     found = {}
     for name, values in data.items():
-        evidence = _equal(values, target) or _determines(values, labels) or _orders(values, truth, labels)
+        evidence = (
+            _equal(values, target) or _determines(values, labels) or _orders(values, truth, labels)
+        )
         if evidence:
             found[name] = evidence
     if truth is not None:
-        numbers = {name: values for name, values in data.items() if name not in found and _is_number(values)}
+        numbers = {
+            name: values
+            for name, values in data.items()
+            if name not in found and _is_number(values)
+        }
         found |= _combinations(numbers, truth)
     return found
 
@@ -49,17 +58,27 @@ def _is_number(values: pd.Series) -> bool:
 def _equal(values: pd.Series, target: pd.Series) -> str:
     """Compare a column with the target, value by value."""
     first = (
-        values.isna().to_numpy()[:200] | (values.iloc[:200].astype("str") == target.iloc[:200].astype("str")).to_numpy()
+        values.isna().to_numpy()[:200]
+        | (values.iloc[:200].astype("str") == target.iloc[:200].astype("str")).to_numpy()
     )
     if not first.all():
         return ""
-    same = values.isna().to_numpy() | (values.astype("str").to_numpy() == target.astype("str").to_numpy())
-    return "it equals the target in every row that has it" if same.all() and values.notna().mean() > 0.5 else ""
+    same = values.isna().to_numpy() | (
+        values.astype("str").to_numpy() == target.astype("str").to_numpy()
+    )
+    return (
+        "it equals the target in every row that has it"
+        if same.all() and values.notna().mean() > 0.5
+        else ""
+    )
 
 
 def _determines(values: pd.Series, labels: "np.ndarray[Any, Any]") -> str:
     """Look whether each value of a column, or its being missing, tells a label that most rows do not have."""
-    codings = {"its being missing": values.isna().to_numpy() * 1, "each of its values": pd.factorize(values)[0]}
+    codings = {
+        "its being missing": values.isna().to_numpy() * 1,
+        "each of its values": pd.factorize(values)[0],
+    }
     counts = np.bincount(labels)
     for what, codes in codings.items():
         groups = np.unique(codes).size
@@ -71,7 +90,9 @@ def _determines(values: pd.Series, labels: "np.ndarray[Any, Any]") -> str:
             share = _purity(codes, labels)
             often = "always" if share == 1 else f"in {share:.2%} of the rows"
             return f"{what} comes with one and the same value of the target, {often}"
-        rare = counts <= 0.5 * len(labels)  # the most frequent one is told from the others by anything
+        rare = counts <= 0.5 * len(
+            labels
+        )  # the most frequent one is told from the others by anything
         if of_gaps and (told & rare).any() and len(labels) >= 100:
             return f"{what} tells one value of the target, in {int(counts[told & rare].min()):,} rows, from all others"
         if of_gaps and (_told(codes, labels, counts, 20, 0.98, most=0.5) & rare).any():
@@ -106,12 +127,16 @@ def _told(
 
 def _purity(codes: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> float:
     """Return the share of rows that one would get right by the most frequent label of each group."""
-    pairs, counts = np.unique((codes.astype("int64") + 1) * (labels.max() + 1) + labels, return_counts=True)
+    pairs, counts = np.unique(
+        (codes.astype("int64") + 1) * (labels.max() + 1) + labels, return_counts=True
+    )
     best = pd.Series(counts).groupby(pairs // (labels.max() + 1)).max()
     return float(best.sum() / len(labels))
 
 
-def _orders(values: pd.Series, truth: "np.ndarray[Any, Any] | None", labels: "np.ndarray[Any, Any]") -> str:
+def _orders(
+    values: pd.Series, truth: "np.ndarray[Any, Any] | None", labels: "np.ndarray[Any, Any]"
+) -> str:
     """Look whether sorting by a column sorts by the target."""
     if not (_is_number(values) or pd.api.types.is_datetime64_any_dtype(values)) or len(values) < 50:
         return ""
@@ -124,30 +149,44 @@ def _orders(values: pd.Series, truth: "np.ndarray[Any, Any] | None", labels: "np
         runs, kinds = labels[known][order], np.unique(labels[known]).size
         tied = pd.Series(labels[known]).groupby(place).nunique().max() > 1
         apart = not tied and (np.diff(runs) != 0).sum() == kinds - 1 and kinds > 1
-        return "cut at the right places, it separates the values of the target without an error" if apart else ""
+        return (
+            "cut at the right places, it separates the values of the target without an error"
+            if apart
+            else ""
+        )
     if truth is None:
         return ""
     other = pd.Series(truth[known]).rank().to_numpy()
     alike = abs(float(np.corrcoef(place, other)[0, 1])) if place.std() and other.std() else 0.0
-    return f"its order is that of the target (rank correlation {alike:.5f})" if alike > 0.9999 else ""
+    return (
+        f"its order is that of the target (rank correlation {alike:.5f})" if alike > 0.9999 else ""
+    )
 
 
 def _combinations(numbers: dict[str, pd.Series], truth: "np.ndarray[Any, Any]") -> dict[str, str]:
     """Look for two numbers that make the target together, among those that resemble it most."""
     arrays = {name: values.to_numpy("float64", na_value=np.nan) for name, values in numbers.items()}
     arrays = {
-        name: values for name, values in arrays.items() if np.isfinite(values).mean() > 0.5 and np.nanstd(values) > 0
+        name: values
+        for name, values in arrays.items()
+        if np.isfinite(values).mean() > 0.5 and np.nanstd(values) > 0
     }
     near = sorted(arrays, key=lambda name: -_resemblance(arrays[name], truth))[:40]
     found: dict[str, str] = {}
     scale = np.abs(truth).max() or 1.0
     for first, second in itertools.permutations(near, 2):
         one, other = arrays[first], arrays[second]
-        makes = {"-": one - other} | ({"+": one + other, "×": one * other} if first < second else {})
+        makes = {"-": one - other} | (
+            {"+": one + other, "×": one * other} if first < second else {}
+        )
         for sign, made in makes.items():
             known = np.isfinite(made)
-            if known.sum() > 10 and np.allclose(made[known], truth[known], rtol=0, atol=1e-6 * scale):
-                found |= dict.fromkeys((first, second), f"the target is `{first}` {sign} `{second}`")
+            if known.sum() > 10 and np.allclose(
+                made[known], truth[known], rtol=0, atol=1e-6 * scale
+            ):
+                found |= dict.fromkeys(
+                    (first, second), f"the target is `{first}` {sign} `{second}`"
+                )
     return found
 
 

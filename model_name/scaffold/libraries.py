@@ -48,7 +48,11 @@ def package_folder() -> Path:
 def package_checkout() -> Path | None:
     """Return the checkout that this package is imported from; None if it was installed from a wheel."""
     root = package_folder().parent
-    return None if (package_folder() / "_resources").is_dir() or not (root / "setup.py").is_file() else root
+    return (
+        None
+        if (package_folder() / "_resources").is_dir() or not (root / "setup.py").is_file()
+        else root
+    )
 
 
 def resource(name: str) -> Path:
@@ -61,7 +65,11 @@ def resource(name: str) -> Path:
         ConfigError: it is not there.
     """
     root = package_checkout()
-    path = package_folder() / "_resources" / name if root is None else root / _IN_CHECKOUT.get(name, name)
+    path = (
+        package_folder() / "_resources" / name
+        if root is None
+        else root / _IN_CHECKOUT.get(name, name)
+    )
     if not path.exists():
         raise errors.ConfigError(f"{path} is not there: install {osvariables.PACKAGE} again")
     return path
@@ -85,7 +93,10 @@ def _sources(root: Path) -> Iterator[Path]:
 def _cache_folder() -> Path:
     """Return the folder of this user for what can be made again."""
     local = os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
-    return Path(os.environ.get("XDG_CACHE_HOME") or local or Path.home() / ".cache") / osvariables.PACKAGE
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or local or Path.home() / ".cache")
+        / osvariables.PACKAGE
+    )
 
 
 # %% ../../nbs/scaffold/libraries.ipynb #11b00010
@@ -96,10 +107,14 @@ def build_wheel(checkout: Path) -> Path:
         ConfigError: the folder is not a checkout of this library, or setuptools cannot build it.
     """
     if not (checkout / "setup.py").is_file() or not (checkout / "nbs" / "scaffold").is_dir():
-        raise errors.ConfigError(f"{checkout} is neither a checkout nor a wheel of {osvariables.PACKAGE}")
+        raise errors.ConfigError(
+            f"{checkout} is neither a checkout nor a wheel of {osvariables.PACKAGE}"
+        )
     digest = hashlib.sha256()
     for path in _sources(checkout):
-        digest.update(f"{path.relative_to(checkout).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+        digest.update(
+            f"{path.relative_to(checkout).as_posix()}\0".encode() + path.read_bytes() + b"\0"
+        )
     folder = _cache_folder() / "wheels" / digest.hexdigest()[:16]
     if not (built := sorted(folder.glob("*.whl"))):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -120,8 +135,14 @@ def _build(checkout: Path, place: Path) -> None:
     (place / "dist").mkdir()
     code = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
     command = [sys.executable, "-c", code, str(place / "dist")]
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": "315619200", "PYTHONPATH": ""}  # 1980: archives know no earlier
-    done = subprocess.run(command, cwd=place / "source", env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        **os.environ,
+        "SOURCE_DATE_EPOCH": "315619200",
+        "PYTHONPATH": "",
+    }  # 1980: archives know no earlier
+    done = subprocess.run(
+        command, cwd=place / "source", env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         last = (done.stdout + done.stderr).strip().splitlines()[-1:]
         raise errors.ConfigError(
@@ -140,8 +161,19 @@ def repack_wheel(distribution: importlib.metadata.Distribution, into: Path) -> P
     Raises:
         ConfigError: the installation does not list its files.
     """
-    of_installation = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
-    listed = [path for path in distribution.files or [] if ".." not in path.parts and path.suffix != ".pyc"]
+    of_installation = (
+        "RECORD",
+        "INSTALLER",
+        "REQUESTED",
+        "direct_url.json",
+        "uv_cache.json",
+        "uv_build.json",
+    )
+    listed = [
+        path
+        for path in distribution.files or []
+        if ".." not in path.parts and path.suffix != ".pyc"
+    ]
     contents = {
         path.as_posix(): Path(str(path.locate())).read_bytes()
         for path in sorted(listed)
@@ -149,7 +181,9 @@ def repack_wheel(distribution: importlib.metadata.Distribution, into: Path) -> P
     }
     folder = next((name.partition("/")[0] for name in contents if ".dist-info/" in name), None)
     if folder is None:
-        raise errors.ConfigError(f"the installation of {distribution.name} does not list its files: install it again")
+        raise errors.ConfigError(
+            f"the installation of {distribution.name} does not list its files: install it again"
+        )
     wheel = into / f"{folder.removesuffix('.dist-info')}-py3-none-any.whl"
     _write_wheel(wheel, contents, f"{folder}/RECORD")
     return wheel
@@ -204,10 +238,14 @@ def open_library(wheel: Path) -> Library:
                 for name in ("settings.ini", "requirements.lock")
             ]
     except (OSError, zipfile.BadZipFile, KeyError) as error:
-        raise errors.ConfigError(f"{wheel} is not a wheel of {osvariables.PACKAGE}: {error}") from error
+        raise errors.ConfigError(
+            f"{wheel} is not a wheel of {osvariables.PACKAGE}: {error}"
+        ) from error
     settings = configparser.ConfigParser(inline_comment_prefixes=("#",), interpolation=None)
     settings.read_string(texts[0])
-    return Library(wheel, settings["metadata"]["version"], settings["metadata"].get("public", ""), texts[1])
+    return Library(
+        wheel, settings["metadata"]["version"], settings["metadata"].get("public", ""), texts[1]
+    )
 
 
 def find_library(source: Path | None = None, into: Path | None = None) -> Library:
@@ -254,6 +292,11 @@ def _entries(lock: str) -> dict[str, str]:
     """Split a lock by the names of packages; comments in between are left out."""
     entries: dict[str, str] = {}
     for entry in re.findall(r"(?m)^[A-Za-z0-9].*\n(?:[ \t]+(?!#).*\n)*", lock):
-        name = re.split(r"[^A-Za-z0-9._-]", entry, maxsplit=1)[0].lower().replace("_", "-").replace(".", "-")
+        name = (
+            re.split(r"[^A-Za-z0-9._-]", entry, maxsplit=1)[0]
+            .lower()
+            .replace("_", "-")
+            .replace(".", "-")
+        )
         entries[name] = entries.get(name, "") + entry
     return entries

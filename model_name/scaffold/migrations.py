@@ -40,9 +40,13 @@ class Migration(NamedTuple):
 MIGRATIONS: Final[tuple[Migration, ...]] = ()
 
 
-def between(since: str, until: str, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
+def between(
+    since: str, until: str, migrations: Sequence[Migration] = MIGRATIONS
+) -> list[Migration]:
     """Return the migrations from one version to a later one, in their order."""
-    later = [each for each in migrations if _numbers(since) < _numbers(each.version) <= _numbers(until)]
+    later = [
+        each for each in migrations if _numbers(since) < _numbers(each.version) <= _numbers(until)
+    ]
     return sorted(later, key=lambda each: _numbers(each.version))
 
 
@@ -87,7 +91,12 @@ def _edits(tree: Any, migration: Migration) -> Iterator[_Edit]:
         else:
             what = f"{before} is now {migration.new}"
         name = None if migration.new in named else migration.new
-        yield _Edit(changed.start_mark.index, changed.end_mark.index, name, f"{line}: {what} ({migration.why})")
+        yield _Edit(
+            changed.start_mark.index,
+            changed.end_mark.index,
+            name,
+            f"{line}: {what} ({migration.why})",
+        )
 
 
 # %% ../../nbs/scaffold/migrations.ipynb #319a0010
@@ -133,7 +142,9 @@ def migrate_folder(folder: Path, since: str, until: str) -> dict[str, Any]:
         try:
             after, changes = migrate_text(before, between(since, until, MIGRATIONS))
         except yaml.YAMLError as error:
-            raise errors.ConfigError(f"{path} cannot be read, so it cannot be upgraded: {error}") from error
+            raise errors.ConfigError(
+                f"{path} cannot be read, so it cannot be upgraded: {error}"
+            ) from error
         messages += [f"{folder.name}/{path.name}:{change}" for change in changes]
         if after != before:
             texts[path.name] = after

@@ -79,7 +79,10 @@ def _owner(name: str) -> str | None:
 
     if owners := importlib.metadata.packages_distributions().get(name):
         return owners[0]
-    installed = {each.name.lower().replace("-", "_").replace(".", "_") for each in importlib.metadata.distributions()}
+    installed = {
+        each.name.lower().replace("-", "_").replace(".", "_")
+        for each in importlib.metadata.distributions()
+    }
     return name if name in installed else None
 
 
@@ -92,7 +95,9 @@ def _common_files(name: str, profile: profiles.TableProfile) -> dict[str, str]:
     """Return the files that do not depend on the table, but for its task, by their paths."""
     root = libraries.resource("project")
     files: dict[str, str] = {}
-    for source in sorted(path for path in root.rglob("*") if path.is_file() and not _TEMPORARY & set(path.parts)):
+    for source in sorted(
+        path for path in root.rglob("*") if path.is_file() and not _TEMPORARY & set(path.parts)
+    ):
         path = source.relative_to(root).as_posix()
         text = source.read_text(encoding="utf-8").replace("project_name", name)
         if path.endswith(".ipynb"):
@@ -115,7 +120,9 @@ def _as_text(notebook: dict[str, Any]) -> str:
 
 
 # %% ../../nbs/scaffold/projects.ipynb #32d72f65
-_METADATA: Final = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+_METADATA: Final = {
+    "kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}
+}
 
 
 def _notebook(cells: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -142,12 +149,19 @@ def schema_notebook(profile: profiles.TableProfile) -> dict[str, Any]:
     """Write the schema notebook of a table."""
     tables = {name: exports.lay_out(code) for name, code in declarations.classes(profile).items()}
     target = declarations.paragraph(profile.named(profile.target))
-    rarest = f" The rarest label has {profile.rarest:,} rows." if profile.task == "classification" else ""
+    rarest = (
+        f" The rarest label has {profile.rarest:,} rows."
+        if profile.task == "classification"
+        else ""
+    )
     columns = [declarations.paragraph(column) for column in profile.of("index", "feature", "kept")]
     inputs = [declarations.RULES, *columns]
     outputs = "What a model answers. The library checks it, too, and adds to it what it needs."
     cells = [
-        ("markdown", "# Schemas\n\n> What the table holds, column by column; every job checks its rows by it."),
+        (
+            "markdown",
+            "# Schemas\n\n> What the table holds, column by column; every job checks its rows by it.",
+        ),
         ("code", "#| default_exp schemas"),
         ("code", _imports("\n".join(tables.values()))),
         ("markdown", declarations.introduction(profile)),
@@ -181,7 +195,9 @@ class _Writer(yaml.SafeDumper):
     """Writes lists on one line."""
 
 
-_Writer.add_representer(list, lambda writer, items: writer.represent_sequence("tag:yaml.org,2002:seq", items, True))
+_Writer.add_representer(
+    list, lambda writer, items: writer.represent_sequence("tag:yaml.org,2002:seq", items, True)
+)
 
 
 def configure(text: str, reader: dict[str, Any], profile: profiles.TableProfile) -> str:
@@ -203,8 +219,14 @@ def configure(text: str, reader: dict[str, Any], profile: profiles.TableProfile)
         body += _THRESHOLD
     if "KIND: PromotionJob" in body:
         return comments + body
-    data = yaml.safe_load(configs.to_yaml({"data": {"table": reader}}))  # with `${` protected from interpolation
-    return comments + yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120) + body
+    data = yaml.safe_load(
+        configs.to_yaml({"data": {"table": reader}})
+    )  # with `${` protected from interpolation
+    return (
+        comments
+        + yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120)
+        + body
+    )
 
 
 # %% ../../nbs/scaffold/projects.ipynb #0fe9d2d7
@@ -307,7 +329,10 @@ def compose(name: str, profile: profiles.TableProfile, path: str, digest: str) -
     for place, text in files.items():
         if place.startswith("confs/"):
             files[place] = configure(text, reader, profile)
-    notebooks = {"schemas": schema_notebook(profile), "models": json.loads(files["nbs/models.ipynb"])}
+    notebooks = {
+        "schemas": schema_notebook(profile),
+        "models": json.loads(files["nbs/models.ipynb"]),
+    }
     for module, notebook in notebooks.items():
         files[f"nbs/{module}.ipynb"] = _as_text(notebook)
         files[f"{name}/{module}.py"] = exports.export_module(notebook, f"../nbs/{module}.ipynb")
@@ -339,7 +364,9 @@ def create(name: str, profile: profiles.TableProfile, data: Path, into: Path | N
     path = f"data/{data.resolve().name}"
     files = compose(name, profile, path, digest_table(data))
     if library.public:
-        files["settings.ini"] = files["settings.ini"].replace(f"    {osvariables.PACKAGE} ", f"    {library.public} ")
+        files["settings.ini"] = files["settings.ini"].replace(
+            f"    {osvariables.PACKAGE} ", f"    {library.public} "
+        )
     files["requirements.lock"] = libraries.project_lock(library)
     existed = folder.is_dir()
     try:
@@ -351,7 +378,9 @@ def create(name: str, profile: profiles.TableProfile, data: Path, into: Path | N
         shutil.rmtree(folder, ignore_errors=True)
         if existed:
             folder.mkdir(exist_ok=True)
-        raise errors.ConfigError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise errors.ConfigError(
+            f"{folder} cannot be written: {error.strerror or error}"
+        ) from error
     _commit(folder, name)
     return folder
 
@@ -366,7 +395,9 @@ def example_table(folder: Path) -> Path:
 def require_empty(folder: Path) -> None:
     """Refuse a folder that has something in it."""
     if folder.is_file():
-        raise errors.ConfigError(f"{folder} is a file: name a folder that does not exist yet, with --into")
+        raise errors.ConfigError(
+            f"{folder} is a file: name a folder that does not exist yet, with --into"
+        )
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if found:
         shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
@@ -394,7 +425,9 @@ def _copy(source: Path, place: Path) -> None:
 def _git(folder: Path, *words: str) -> str | None:
     """Run git in a folder; None if it is not here or refuses."""
     try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, check=False
+        )
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -402,7 +435,10 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def _commit(folder: Path, name: str) -> None:
     """Make the first commit, where git is and the folder is not a part of another repository."""
-    if _git(folder, "rev-parse", "--is-inside-work-tree") is not None or _git(folder, "init", "--quiet") is None:
+    if (
+        _git(folder, "rev-parse", "--is-inside-work-tree") is not None
+        or _git(folder, "init", "--quiet") is None
+    ):
         return
     who = (
         []
@@ -425,9 +461,18 @@ def summary(name: str, profile: profiles.TableProfile) -> Iterator[str]:
     yield f"{profile.rows:,} rows of {profile.source}, {len(uses['feature']):,} features"
     index = profile.of("index")
     yield f"rows are named by {index[0].name!r}" if index else "no column names the rows"
-    yield f"tested on the latest rows by {profile.time.name!r}" if profile.time else "tested on rows drawn at random"
-    yield from _limited([f"left out {column.name!r}: {column.notes[-1]}" for column in uses["leak"]])
-    for use, what in {"kept": "kept, not shown to models", "left out": "of no use, left out"}.items():
+    yield (
+        f"tested on the latest rows by {profile.time.name!r}"
+        if profile.time
+        else "tested on rows drawn at random"
+    )
+    yield from _limited(
+        [f"left out {column.name!r}: {column.notes[-1]}" for column in uses["leak"]]
+    )
+    for use, what in {
+        "kept": "kept, not shown to models",
+        "left out": "of no use, left out",
+    }.items():
         if uses[use]:
             yield f"{what}: {_names(uses[use])}"
 

@@ -57,7 +57,11 @@ def ask_about_columns(profile: profiles.TableProfile) -> Iterator[Question]:
         if column.kind == "integer":
             text = f"{column.name!r} is different in every row: is it a name, from which nothing can be learnt?"
             yield Question("name", column.name, text, ("yes", "no"))
-    dates = [column.name for column in profile.of("feature") if column.kind == "date" and not column.missing]
+    dates = [
+        column.name
+        for column in profile.of("feature")
+        if column.kind == "date" and not column.missing
+    ]
     if len(dates) > 1 and profile.time is not None:
         others = tuple(name for name in dates if name != profile.time.name)
         text = f"more than one column is a date ({', '.join(dates)}): by which are rows in the order of time?"
@@ -65,7 +69,9 @@ def ask_about_columns(profile: profiles.TableProfile) -> Iterator[Question]:
 
 
 # %% ../../nbs/scaffold/questions.ipynb #9e500008
-def answer(profile: profiles.TableProfile, question: Question, choice: str) -> profiles.TableProfile:
+def answer(
+    profile: profiles.TableProfile, question: Question, choice: str
+) -> profiles.TableProfile:
     """Change a profile as its owner says.
 
     Args:
@@ -76,7 +82,9 @@ def answer(profile: profiles.TableProfile, question: Question, choice: str) -> p
     if choice == question.choices[0]:
         return profile
     if question.topic == "time":
-        marked = [column.model_copy(update={"time": column.name == choice}) for column in profile.columns]
+        marked = [
+            column.model_copy(update={"time": column.name == choice}) for column in profile.columns
+        ]
         return profile.model_copy(update={"columns": tuple(marked)})
     use = "kept" if question.topic == "index" else "feature"
     note = "Its owner said what becomes of it."
@@ -134,25 +142,37 @@ def settle(
         profile = _profile(data, target, known)
     questions = list(ask_about_task(profile)) if known.task is None else []
     if ask is not None and questions:
-        chosen: profiles.Task = "regression" if ask(questions[0]) == "regression" else "classification"
+        chosen: profiles.Task = (
+            "regression" if ask(questions[0]) == "regression" else "classification"
+        )
         known = replace(known, task=chosen)
         profile = _profile(data, target, known)
-    left = [each for each in ask_about_columns(profile) if not (each.topic == "index" and known.index)]
+    left = [
+        each for each in ask_about_columns(profile) if not (each.topic == "index" and known.index)
+    ]
     if ask is not None:
         profile = _answered(data, target, known, [(question, ask(question)) for question in left])
     declarations.require_accepted(profile, str(data))
     return profile, [*questions, *left] if ask is None else []
 
 
-def _answered(data: Path, target: str, known: Known, answers: Sequence[tuple[Question, str]]) -> profiles.TableProfile:
+def _answered(
+    data: Path, target: str, known: Known, answers: Sequence[tuple[Question, str]]
+) -> profiles.TableProfile:
     """Profile a table again, with the answers about its columns."""
-    features = [question.column for question, choice in answers if (question.topic, choice) == ("leak", "yes")]
+    features = [
+        question.column
+        for question, choice in answers
+        if (question.topic, choice) == ("leak", "yes")
+    ]
     profile = _profile(data, target, replace(known, features=(*known.features, *features)))
     for question, choice in answers:
         if question.topic != "leak":
             profile = answer(profile, question, choice)
     if not profile.of("feature"):
-        raise errors.DataError(f"{profile.source}: with these answers no column is left to learn from")
+        raise errors.DataError(
+            f"{profile.source}: with these answers no column is left to learn from"
+        )
     return profile
 
 

@@ -54,7 +54,9 @@ def eject(verb: str) -> Path:
         )
     copy = root / "nbs" / "runs" / f"{verb}.ipynb"
     if copy.exists():
-        raise errors.ConfigError(f"{copy} is there already: it is yours to edit, or to delete for the library's")
+        raise errors.ConfigError(
+            f"{copy} is there already: it is yours to edit, or to delete for the library's"
+        )
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(sources[verb], copy)
     return copy
@@ -70,7 +72,9 @@ def _current(root: Path) -> tuple[str, Path | None]:
     wheels = sorted((root / "wheels").glob(f"{osvariables.PACKAGE}-*.whl"))
     version = found[-1] if found else wheels[-1].name.split("-")[1] if wheels else None
     if version is None:
-        raise errors.ConfigError(f"{lock} names no version of {osvariables.PACKAGE}, so what to upgrade is not known")
+        raise errors.ConfigError(
+            f"{lock} names no version of {osvariables.PACKAGE}, so what to upgrade is not known"
+        )
     return version, wheels[-1] if wheels else None
 
 
@@ -82,7 +86,9 @@ def _ask_for_changes(library: libraries.Library, folder: Path, since: str) -> di
         code = f"from {osvariables.PACKAGE}.scaffold import migrations; migrations.answer()"
         command = [sys.executable, "-c", code, str(folder), since, library.version]
         environment = {**os.environ, "PYTHONPATH": place, "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+        )
     if done.returncode:
         reason = done.stderr.strip() or "no reason given"
         reason = reason.splitlines()[-1] if reason.startswith("Traceback") else reason
@@ -108,18 +114,24 @@ def upgrade(source: Path) -> Iterator[str]:
     library = libraries.find_library(source)
     version, old = _current(root)
     if _numbers(library.version) < _numbers(version):
-        raise errors.ConfigError(f"{source} is version {library.version}, older than the project's {version}")
+        raise errors.ConfigError(
+            f"{source} is version {library.version}, older than the project's {version}"
+        )
     if old is not None and old.read_bytes() == library.wheel.read_bytes():
         yield f"the project has this library already (version {version})"
         return
     answer = _ask_for_changes(library, root / "confs", version)
     before = libraries.open_library(old) if old is not None else None
-    own = libraries.own_entries((root / "requirements.lock").read_text(encoding="utf-8"), before or library)
+    own = libraries.own_entries(
+        (root / "requirements.lock").read_text(encoding="utf-8"), before or library
+    )
     yield from _own_notebooks(root, old, library.wheel)
     _take(root, library, own)
     for name, text in answer["texts"].items():
         _replace(root / "confs" / name, text.encode())
-    yield f"version {version} -> {library.version}: requirements.lock" + ("" if library.public else " and wheels/")
+    yield f"version {version} -> {library.version}: requirements.lock" + (
+        "" if library.public else " and wheels/"
+    )
     yield from (f"changed {message}" for message in answer["messages"])
     if own:
         yield f"kept in the lock: {', '.join(re.findall(r'(?m)^[A-Za-z0-9._-]+', own))}"
@@ -134,7 +146,11 @@ def _own_notebooks(root: Path, old: Path | None, new: Path) -> Iterator[str]:
     for path in sorted((root / "nbs" / "runs").glob("*.ipynb")):
         name = f"{osvariables.PACKAGE}/_resources/runs/{path.name}"
         changed = old is not None and _member(old, name) != _member(new, name)
-        said = "the library's own has changed, compare them" if changed else "the library's own is as it was"
+        said = (
+            "the library's own has changed, compare them"
+            if changed
+            else "the library's own is as it was"
+        )
         yield f"nbs/runs/{path.name} is yours and stays as it is; {said}"
 
 

@@ -35,7 +35,9 @@ def count_workers(n_jobs: int | None, threads: int = 1) -> int:
 
 
 # %% ../../nbs/utils/parallel.ipynb #bf5da435
-_LOADED: dict[str, Any] = {}  # in a worker: the one shared object that it has read, by the name of its file
+_LOADED: dict[
+    str, Any
+] = {}  # in a worker: the one shared object that it has read, by the name of its file
 _LOCAL_PROCESSES = ("LokyBackend", "MultiprocessingBackend")
 TValue = TypeVar("TValue")
 
@@ -92,7 +94,9 @@ def _end_workers() -> None:
     if executor is None:
         return
     executor.shutdown(wait=True)
-    if hasattr(executor, "terminate"):  # joblib's: it has folders for large arguments, and no worker reads them now
+    if hasattr(
+        executor, "terminate"
+    ):  # joblib's: it has folders for large arguments, and no worker reads them now
         executor.terminate(kill_workers=True)
 
 
@@ -102,7 +106,10 @@ TResult = TypeVar("TResult")
 
 
 def run(
-    function: Callable[[TTask], TResult], tasks: Iterable[TTask], workers: int = 1, threads: int | None = 1
+    function: Callable[[TTask], TResult],
+    tasks: Iterable[TTask],
+    workers: int = 1,
+    threads: int | None = 1,
 ) -> Iterator[TResult]:
     """Call a function for every task.
 
@@ -118,11 +125,17 @@ def run(
     """
     import joblib
 
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator", pre_dispatch="all" if workers > 1 else 1)
-    yield from parallel(joblib.delayed(_call)(function, task, threads, os.getpid()) for task in tasks)
+    parallel = joblib.Parallel(
+        n_jobs=workers, return_as="generator", pre_dispatch="all" if workers > 1 else 1
+    )
+    yield from parallel(
+        joblib.delayed(_call)(function, task, threads, os.getpid()) for task in tasks
+    )
 
 
-def _call(function: Callable[[TTask], TResult], task: TTask, threads: int | None, parent: int) -> TResult:
+def _call(
+    function: Callable[[TTask], TResult], task: TTask, threads: int | None, parent: int
+) -> TResult:
     """Call a function with a cap on the threads beneath it."""
     from threadpoolctl import threadpool_limits
 
@@ -141,7 +154,9 @@ def _settle(parent: int) -> None:
     if os.environ.get(_SETTLED) == str(os.getpid()):
         return
     os.environ[_SETTLED] = str(os.getpid())
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of many workers would write over each other
+    os.environ.setdefault(
+        "TQDM_DISABLE", "1"
+    )  # the bars of many workers would write over each other
     if os.getppid() == parent:  # a worker of a cluster has another one
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -5,27 +5,11 @@
 # %% auto #0
 __all__ = [
     "Values",
-    "Choice",
-    "Choices",
-    "DistributionKind",
-    "SamplerKind",
-    "PrunerKind",
     "SearcherKind",
     "CrossValidator",
     "Searcher",
     "GridCVSearcher",
-    "Distribution",
-    "IntDistribution",
-    "FloatDistribution",
-    "CategoricalDistribution",
-    "Sampler",
-    "TPESampler",
-    "RandomSampler",
-    "Pruner",
-    "PercentilePruner",
-    "MedianPruner",
-    "ThresholdPruner",
-    "WilcoxonPruner",
+    "Candidate",
     "OptunaSearcher",
     "importances",
 ]
@@ -33,37 +17,35 @@ __all__ = [
 # %% ../../nbs/utils/searchers.ipynb #3c9f782b
 import abc
 import collections
-import contextlib
-import hashlib
 import importlib.metadata
-import inspect
 import json
 import math
-import sys
 import time
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import loguru
 import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, kinds, metrics, models, projects, schemas
+from ..core import errors, kinds, metrics, models, schemas
 from . import parallel
 
 if TYPE_CHECKING:
     import optuna
+from . import journals, samplers, spaces
 
 
 # %% ../../nbs/utils/searchers.ipynb #ee17172c
 class CrossValidator(Protocol):
     """What scikit-learn calls a `cv`: the project's splitters, and scikit-learn's own."""
 
-    def split(self, inputs: Any, targets: Any = ..., groups: Any = ..., /) -> Iterable[tuple[Any, Any]]:
+    def split(
+        self, inputs: Any, targets: Any = ..., groups: Any = ..., /
+    ) -> Iterable[tuple[Any, Any]]:
         """Yield the training and the test positions of every fold."""
 
     def get_n_splits(self, inputs: Any = ..., targets: Any = ..., groups: Any = ..., /) -> int:
@@ -77,7 +59,8 @@ class Searcher(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
     KIND: str
 
     param_grid: Mapping[str, Any] = pdt.Field(
-        min_length=1, description="What to try for each parameter of the model, by the parameter's name."
+        min_length=1,
+        description="What to try for each parameter of the model, by the parameter's name.",
     )
 
     def check(self, model: models.Model) -> None:
@@ -137,7 +120,9 @@ def _check_grid(grid: Mapping[str, Sequence[Any]], model: models.Model) -> None:
             except pdt.ValidationError as error:
                 faults.append(f"{name}: {value!r}: {error.errors()[0]['msg']}")
     if faults:
-        raise errors.ConfigError("param_grid cannot be searched:" + "".join(f"\n- {fault}" for fault in faults))
+        raise errors.ConfigError(
+            "param_grid cannot be searched:" + "".join(f"\n- {fault}" for fault in faults)
+        )
 
 
 # %% ../../nbs/utils/searchers.ipynb #fb8f8aa1
@@ -169,15 +154,25 @@ class GridCVSearcher(Searcher):
     KIND: Literal["GridCVSearcher"] = "GridCVSearcher"
 
     param_grid: dict[str, Values] = pdt.Field(
-        min_length=1, description="The values to try for each parameter of the model, by the parameter's name."
+        min_length=1,
+        description="The values to try for each parameter of the model, by the parameter's name.",
     )
-    n_jobs: int | None = pdt.Field(None, description="Fits at the same time; null is one, -1 is one for each core.")
-    refit: bool = pdt.Field(True, description="Fit a copy with the best parameters on all rows, to see that it can be.")
-    verbose: int = pdt.Field(0, ge=0, le=3, description="How much to print of each fit; 0 is nothing.")
+    n_jobs: int | None = pdt.Field(
+        None, description="Fits at the same time; null is one, -1 is one for each core."
+    )
+    refit: bool = pdt.Field(
+        True, description="Fit a copy with the best parameters on all rows, to see that it can be."
+    )
+    verbose: int = pdt.Field(
+        0, ge=0, le=3, description="How much to print of each fit; 0 is nothing."
+    )
     error_score: float | Literal["raise"] = pdt.Field(
-        "raise", description="Score of a candidate whose fit fails (e.g. .nan), or raise to stop the search."
+        "raise",
+        description="Score of a candidate whose fit fails (e.g. .nan), or raise to stop the search.",
     )
-    return_train_score: bool = pdt.Field(False, description="Score on the training rows too, to see overfitting.")
+    return_train_score: bool = pdt.Field(
+        False, description="Score on the training rows too, to see overfitting."
+    )
 
     def search(
         self,
@@ -201,541 +196,15 @@ class GridCVSearcher(Searcher):
         except ValueError as error:
             if "fits failed" not in str(error):
                 raise
-            raise errors.ModelError(f"no candidate of {model.KIND} could be fitted and scored: {error}") from error
+            raise errors.ModelError(
+                f"no candidate of {model.KIND} could be fitted and scored: {error}"
+            ) from error
         details = pd.DataFrame(search.cv_results_)
         states = np.where(details["mean_test_score"].notna(), "complete", "failed")
         details.insert(0, "trial", range(len(details)))
         details.insert(1, "state", states)
         details = details.sort_values("rank_test_score", kind="stable", ignore_index=True)
         return details, float(search.best_score_), dict(search.best_params_)
-
-
-# %% ../../nbs/utils/searchers.ipynb #b1835eab
-Choice = None | bool | int | float | str
-Choices = Annotated[list[Choice], pdt.Field(min_length=1)]
-
-
-class Distribution(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
-    """Base class of what a parameter is drawn from."""
-
-    KIND: str
-
-    when: dict[str, Choices] = pdt.Field(
-        {},
-        description="The parameter exists only where each of these other parameters has one of the given values; "
-        "where it does not exist, the model keeps the value that it was configured with.",
-    )
-
-    @abc.abstractmethod
-    def to_optuna(self) -> "optuna.distributions.BaseDistribution":
-        """Return Optuna's own form."""
-
-    @abc.abstractmethod
-    def suggest(self, trial: "optuna.Trial", name: str) -> Any:
-        """Have the sampler of a trial choose a value."""
-
-    @abc.abstractmethod
-    def ends(self) -> list[Any]:
-        """Return the values that a model has to take if it takes all of them."""
-
-    @abc.abstractmethod
-    def holds(self, value: Any) -> bool:
-        """Tell whether a value can be drawn."""
-
-    def exists(self, params: Mapping[str, Any]) -> bool:
-        """Tell whether the parameter exists beside the ones that were chosen already."""
-        return all(name in params and _is_in(params[name], values) for name, values in self.when.items())
-
-
-def _is_in(value: Any, values: Iterable[Any]) -> bool:
-    """Tell whether a value is among others; unlike for Python, 1 and True are not the same."""
-    return any(type(value) is type(other) and value == other for other in values)
-
-
-# %% ../../nbs/utils/searchers.ipynb #35cbf373
-def _check_range(low: float, high: float, step: float | None, log: bool) -> None:
-    """Refuse a range that holds no value, or other values than it seems to."""
-    if not low <= high:
-        raise ValueError(f"low: {low} is above high: {high}")
-    if log and low <= 0:
-        raise ValueError(f"low: {low} has no logarithm; use log: false, or a low above 0")
-    if log and step not in (None, 1):
-        raise ValueError(f"step: {step} and log: true exclude each other")
-    if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-9:
-        reached = low + math.floor((high - low) / step) * step
-        raise ValueError(f"high: {high} is not reached from low: {low} in steps of {step}; use high: {reached:g}")
-
-
-# %% ../../nbs/utils/searchers.ipynb #f3ed544b
-class IntDistribution(Distribution):
-    """Whole numbers from low to high, both included."""
-
-    KIND: Literal["IntDistribution"] = "IntDistribution"
-
-    low: int = pdt.Field(description="Least value.")
-    high: int = pdt.Field(description="Largest value.")
-    step: int = pdt.Field(1, ge=1, description="Distance between two values.")
-    log: bool = pdt.Field(False, description="Draw such that each doubling is as probable as the next.")
-
-    @pdt.model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_range(self.low, self.high, self.step, self.log)
-        return self
-
-    def to_optuna(self) -> "optuna.distributions.BaseDistribution":  # noqa: D102
-        import optuna
-
-        return optuna.distributions.IntDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def suggest(self, trial: "optuna.Trial", name: str) -> int:  # noqa: D102
-        return trial.suggest_int(name, self.low, self.high, log=self.log, step=self.step)
-
-    def ends(self) -> list[Any]:  # noqa: D102
-        return [self.low, self.high]
-
-    def holds(self, value: Any) -> bool:  # noqa: D102
-        return type(value) is int and self.low <= value <= self.high and (value - self.low) % self.step == 0
-
-
-# %% ../../nbs/utils/searchers.ipynb #2e24a058
-class FloatDistribution(Distribution):
-    """Numbers from low to high."""
-
-    KIND: Literal["FloatDistribution"] = "FloatDistribution"
-
-    low: float = pdt.Field(allow_inf_nan=False, description="Least value.")
-    high: float = pdt.Field(allow_inf_nan=False, description="Largest value.")
-    step: float | None = pdt.Field(None, gt=0, description="Distance between two values; null is any number.")
-    log: bool = pdt.Field(False, description="Draw such that each doubling is as probable as the next.")
-
-    @pdt.model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_range(self.low, self.high, self.step, self.log)
-        return self
-
-    def to_optuna(self) -> "optuna.distributions.BaseDistribution":  # noqa: D102
-        import optuna
-
-        return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def suggest(self, trial: "optuna.Trial", name: str) -> float:  # noqa: D102
-        return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
-
-    def ends(self) -> list[Any]:  # noqa: D102
-        return [self.low, self.high]
-
-    def holds(self, value: Any) -> bool:  # noqa: D102
-        if type(value) not in (int, float) or not self.low <= value <= self.high:
-            return False
-        steps = (value - self.low) / (self.step or 1)
-        return self.step is None or abs(steps - round(steps)) < 1e-9
-
-
-# %% ../../nbs/utils/searchers.ipynb #ff096e34
-class CategoricalDistribution(Distribution):
-    """One of several values, between which there is no order."""
-
-    KIND: Literal["CategoricalDistribution"] = "CategoricalDistribution"
-
-    choices: Choices = pdt.Field(description="The values; null is one of them if it stands here.")
-
-    @pdt.field_validator("choices")
-    @classmethod
-    def _check(cls, choices: list[Choice]) -> list[Choice]:
-        twice = [value for place, value in enumerate(choices) if value in choices[:place]]
-        if twice:
-            raise ValueError(f"{twice[0]!r} is there twice (true counts as 1, and 1.0 as 1)")
-        return choices
-
-    def to_optuna(self) -> "optuna.distributions.BaseDistribution":  # noqa: D102
-        import optuna
-
-        return optuna.distributions.CategoricalDistribution(self.choices)
-
-    def suggest(self, trial: "optuna.Trial", name: str) -> Choice:  # noqa: D102
-        return trial.suggest_categorical(name, self.choices)
-
-    def ends(self) -> list[Any]:  # noqa: D102
-        return list(self.choices)
-
-    def holds(self, value: Any) -> bool:  # noqa: D102
-        return _is_in(value, self.choices)
-
-
-# %% ../../nbs/utils/searchers.ipynb #240353ad
-def _from_list(value: Any) -> Any:
-    """Read a plain list, as a grid has it, as the choices of a parameter."""
-    return {"KIND": "CategoricalDistribution", "choices": value} if isinstance(value, list) else value
-
-
-DistributionKind = Annotated[
-    Annotated[IntDistribution | FloatDistribution | CategoricalDistribution, pdt.Field(discriminator="KIND")],
-    pdt.BeforeValidator(_from_list),
-]
-
-
-# %% ../../nbs/utils/searchers.ipynb #6c53142a
-def _in_order(space: Mapping[str, Distribution]) -> list[str]:
-    """Sort parameters such that each comes after those that it depends on."""
-    faults = [fault for name, its in space.items() for fault in _faults(name, its.when, space)]
-    if faults:
-        raise ValueError("; ".join(faults))
-    order: list[str] = []
-    while len(order) < len(space):
-        ready = [name for name, its in space.items() if name not in order and set(its.when) <= set(order)]
-        if not ready:
-            rest = ", ".join(name for name in space if name not in order)
-            raise ValueError(f"the conditions of {rest} depend on each other in a circle")
-        order += ready
-    return order
-
-
-def _faults(name: str, when: Mapping[str, Sequence[Any]], space: Mapping[str, Distribution]) -> Iterator[str]:
-    """Say what cannot be meant in the conditions of one parameter."""
-    for other, values in when.items():
-        if other not in space:
-            yield f"{name}: when: {other!r} is not a parameter of the space{errors.nearest(other, space)}"
-        elif never := [value for value in values if not space[other].holds(value)]:
-            yield f"{name}: when: {other} never is {never[0]!r}"
-
-
-# %% ../../nbs/utils/searchers.ipynb #1687d8ed
-class Sampler(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
-    """Base class of the ways to choose the next candidate."""
-
-    KIND: str
-
-    @abc.abstractmethod
-    def build(self, seed: int) -> "optuna.samplers.BaseSampler":
-        """Build Optuna's sampler."""
-
-
-class TPESampler(Sampler):
-    """Draw more often where good candidates were found: a tree-structured Parzen estimator.
-
-    Source: J. Bergstra et al., *Algorithms for Hyper-Parameter Optimization*, NIPS (2011), as implemented by Optuna.
-    """
-
-    KIND: Literal["TPESampler"] = "TPESampler"
-
-    n_startup_trials: int = pdt.Field(8, ge=0, description="Trials that are drawn at random, before there is a model.")
-    n_ei_candidates: int = pdt.Field(24, ge=1, description="Draws among which the most promising one is taken.")
-    multivariate: bool = pdt.Field(True, description="Model parameters together rather than one by one.")
-    constant_liar: bool = pdt.Field(True, description="Keep the candidates of one batch apart from each other.")
-
-    def build(self, seed: int) -> "optuna.samplers.BaseSampler":  # noqa: D102
-        import optuna
-
-        settings = self.model_dump(exclude={"KIND"}) | {"group": self.multivariate}  # groups: conditional parameters
-        return optuna.samplers.TPESampler(seed=seed, **settings)
-
-
-class RandomSampler(Sampler):
-    """Draw at random, without looking at what was found."""
-
-    KIND: Literal["RandomSampler"] = "RandomSampler"
-
-    def build(self, seed: int) -> "optuna.samplers.BaseSampler":  # noqa: D102
-        import optuna
-
-        return optuna.samplers.RandomSampler(seed=seed)
-
-
-SamplerKind = TPESampler | RandomSampler
-
-
-# %% ../../nbs/utils/searchers.ipynb #976975ba
-class Pruner(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
-    """Base class of the ways to give up on a candidate before its last fold."""
-
-    KIND: str
-
-    @abc.abstractmethod
-    def build(self) -> "optuna.pruners.BasePruner":
-        """Build Optuna's pruner."""
-
-    def curve(self, scores: Sequence[float]) -> list[float]:
-        """Turn the scores of the first folds into what candidates are compared by: their running means."""
-        return [float(np.mean(scores[:count])) for count in range(1, len(scores) + 1)]
-
-    def looks_at(self, scores: Sequence[float]) -> dict[int, float]:
-        """Return what a decision about a candidate is made by: the last point of its curve, by its step."""
-        return {len(scores) - 1: self.curve(scores)[-1]}
-
-    def can_prune(self, complete: int) -> bool:
-        """Tell whether a candidate could be given up when this many others are complete."""
-        return complete >= getattr(self, "n_startup_trials", 0)
-
-
-# %% ../../nbs/utils/searchers.ipynb #95117f0c
-class PercentilePruner(Pruner):
-    """Give up on a candidate that is not among the best percent of those before it."""
-
-    KIND: Literal["PercentilePruner"] = "PercentilePruner"
-
-    percentile: float = pdt.Field(50.0, gt=0, le=100, description="How many percent go on; 50 is the better half.")
-    n_startup_trials: int = pdt.Field(4, ge=1, description="Complete trials that there have to be first.")
-    n_warmup_folds: int = pdt.Field(0, ge=0, description="Folds after which nothing is decided yet.")
-
-    def build(self) -> "optuna.pruners.BasePruner":  # noqa: D102
-        import optuna
-
-        return optuna.pruners.PercentilePruner(
-            self.percentile, n_startup_trials=self.n_startup_trials, n_warmup_steps=self.n_warmup_folds
-        )
-
-
-class MedianPruner(Pruner):
-    """Give up on a candidate that is worse than the median of those before it."""
-
-    KIND: Literal["MedianPruner"] = "MedianPruner"
-
-    n_startup_trials: int = pdt.Field(4, ge=1, description="Complete trials that there have to be first.")
-    n_warmup_folds: int = pdt.Field(0, ge=0, description="Folds after which nothing is decided yet.")
-
-    def build(self) -> "optuna.pruners.BasePruner":  # noqa: D102
-        import optuna
-
-        return optuna.pruners.MedianPruner(self.n_startup_trials, n_warmup_steps=self.n_warmup_folds)
-
-
-# %% ../../nbs/utils/searchers.ipynb #260a65de
-class ThresholdPruner(Pruner):
-    """Give up on a candidate whose mean falls below a score."""
-
-    KIND: Literal["ThresholdPruner"] = "ThresholdPruner"
-
-    lower: float = pdt.Field(description="Least score to go on; higher is better, so that of an error is negative.")
-
-    def build(self) -> "optuna.pruners.BasePruner":  # noqa: D102
-        import optuna
-
-        return optuna.pruners.ThresholdPruner(lower=self.lower)
-
-
-class WilcoxonPruner(Pruner):
-    """Give up on a candidate that is worse than the best one on the same folds, by a signed-rank test.
-
-    Source: F. Wilcoxon, *Individual Comparisons by Ranking Methods*, Biometrics Bulletin 1 (1945).
-    """
-
-    KIND: Literal["WilcoxonPruner"] = "WilcoxonPruner"
-
-    p_threshold: float = pdt.Field(0.1, gt=0, lt=1, description="Probability below which the candidate is given up.")
-    n_startup_folds: int = pdt.Field(2, ge=0, description="Folds after which nothing is decided yet.")
-
-    def build(self) -> "optuna.pruners.BasePruner":  # noqa: D102
-        import optuna
-
-        return optuna.pruners.WilcoxonPruner(p_threshold=self.p_threshold, n_startup_steps=self.n_startup_folds)
-
-    def curve(self, scores: Sequence[float]) -> list[float]:
-        """Return the scores themselves: the test compares fold with fold."""
-        return list(scores)
-
-    def looks_at(self, scores: Sequence[float]) -> dict[int, float]:
-        """Return the score of every fold."""
-        return dict(enumerate(scores))
-
-
-PrunerKind = PercentilePruner | MedianPruner | ThresholdPruner | WilcoxonPruner
-
-
-# %% ../../nbs/utils/searchers.ipynb #fe172627
-def _digest(*parts: Any) -> str:
-    """Return a digest of bytes, texts and what JSON can write."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()[:16]
-
-
-def _digest_table(table: pd.DataFrame) -> str:
-    """Return a digest of the columns, their types, the index and all values."""
-    columns = [[str(name), str(kind)] for name, kind in table.dtypes.items()]
-    return _digest(columns, pd.util.hash_pandas_object(table, index=True).to_numpy().tobytes())
-
-
-def _digest_code(*objects: Any) -> str:
-    """Return a digest of the source of objects' classes, and of the schema."""
-    classes = [kind for each in objects for kind in type(each).__mro__ if kind.__module__ not in _FOREIGN]
-    return _digest(
-        projects.active().digest,
-        *dict.fromkeys(_source(kind) for kind in [*classes, schemas.InputsSchema, *schemas.Schema.__mro__[:1]]),
-    )
-
-
-_FOREIGN = {"abc", "builtins", "typing", pdt.BaseModel.__module__}
-
-
-def _source(kind: type) -> str:
-    """Return the source of the module of a class, or of the class where the module has no file (a notebook)."""
-    if file := getattr(sys.modules.get(kind.__module__), "__file__", None):
-        return Path(file).read_text(encoding="utf-8")
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # made by a program
-        return kind.__qualname__
-
-
-# %% ../../nbs/utils/searchers.ipynb #c73bb43a
-def _name_of_study(identity: Mapping[str, Any]) -> str:
-    """Name a study after its identity."""
-    return f"study-{_digest(identity)[:12]}"
-
-
-def _differences(identity: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Say in which parts two studies differ."""
-    return ", ".join(part for part in identity if identity[part] != other.get(part))
-
-
-# %% ../../nbs/utils/searchers.ipynb #0b930cb7
-@contextlib.contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Leave out what Optuna says about each trial, about its newer parts, and about bars in notebooks."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-# %% ../../nbs/utils/searchers.ipynb #b146de7a
-class _Journal:
-    """The durable record of one search."""
-
-    def __init__(self, storage: "optuna.storages.BaseStorage", study: int) -> None:
-        self.storage, self.study = storage, study
-        self._ids = {trial.number: trial._trial_id for trial in self.trials()}
-
-    def trials(self) -> "list[optuna.trial.FrozenTrial]":
-        """Return all trials, by number."""
-        return sorted(self.storage.get_all_trials(self.study), key=lambda trial: trial.number)
-
-    def create(self, candidate: "_Candidate") -> None:
-        """Write down a candidate before it is tried."""
-        import optuna
-
-        trial = optuna.trial.create_trial(
-            state=optuna.trial.TrialState.RUNNING,
-            params=candidate.params,
-            distributions=candidate.distributions,
-            user_attrs={"same_as": candidate.same_as} if candidate.same_as is not None else {},
-        )
-        self._ids[candidate.number] = self.storage.create_new_trial(self.study, trial)
-
-    def score(self, number: int, fold: int, score: float, seconds: float) -> None:
-        """Write down the score of a fold."""
-        self.storage.set_trial_user_attr(self._ids[number], f"seconds_{fold}", seconds)
-        self.storage.set_trial_intermediate_value(self._ids[number], fold, score)
-
-    def finish(self, candidate: "_Candidate") -> None:
-        """Write down how a trial ended."""
-        if candidate.reason:
-            self.storage.set_trial_user_attr(self._ids[candidate.number], "reason", candidate.reason)
-        values = [candidate.mean] if candidate.scores and candidate.state != "failed" else None
-        self.storage.set_trial_state_values(self._ids[candidate.number], _states()[candidate.state], values)
-
-
-def _states() -> dict[str, Any]:
-    """Return Optuna's states by the words of the table of trials."""
-    from optuna.trial import TrialState
-
-    kinds = TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
-    return dict(zip(("running", "complete", "pruned", "failed"), kinds, strict=True))
-
-
-# %% ../../nbs/utils/searchers.ipynb #79ecd2ea
-@contextlib.contextmanager
-def _open_journal(place: str | None, identity: Mapping[str, Any]) -> Iterator[_Journal]:
-    """Open the journal of a study, alone; without a place, one that ends with this process."""
-    import optuna
-
-    name = _name_of_study(identity)
-    if place is None:
-        storage: optuna.storages.BaseStorage = optuna.storages.InMemoryStorage()
-        yield _Journal(storage, _own_study(storage, name, identity, "memory"))
-        return
-    path = Path(place.replace("{study}", name))
-    with _alone(path):
-        _mend(path)
-        try:
-            lock = _no_lock_needed()
-            storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path), lock))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise errors.ConfigError(f"the storage {path} is not a journal of Optuna: choose another file") from error
-        yield _Journal(storage, _own_study(storage, name, identity, str(path)))
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from writing the same file."""
-    from filelock import FileLock, Timeout
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(path.name + ".writer"), timeout=0):
-            yield
-    except Timeout:
-        raise errors.ConfigError(
-            f"another process is searching with the storage {path}: wait until it is done, or choose another file"
-        ) from None
-    except OSError as error:
-        raise errors.ConfigError(
-            f"the storage {path} cannot be written ({error.strerror}): choose another file"
-        ) from error
-
-
-def _no_lock_needed() -> Any:
-    """Return a lock for Optuna that does nothing: the file is this process's own; a dead one's lock costs 30 s."""
-    from optuna.storages.journal import JournalFileSymlinkLock
-
-    class NoLock(JournalFileSymlinkLock):
-        def acquire(self) -> bool:
-            return True
-
-        def release(self) -> None:
-            return None
-
-    return NoLock("")
-
-
-# %% ../../nbs/utils/searchers.ipynb #4c8b3ef1
-def _mend(path: Path) -> None:
-    """Cut off half a line at the end of a journal; refuse a file that is none."""
-    if not path.exists():
-        return
-    begin = b'{"op_code":'
-    with path.open("r+b") as file:
-        head = file.read(len(begin))
-        if not begin.startswith(head):
-            raise errors.ConfigError(f"the storage {path} is not a journal of Optuna: choose another file")
-        content = head + file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-
-
-def _own_study(storage: "optuna.storages.BaseStorage", name: str, identity: Mapping[str, Any], place: str) -> int:
-    """Find the study of a storage, or make it; refuse one that is not this search's."""
-    import optuna
-
-    for study in storage.get_all_studies():
-        owner = storage.get_study_user_attrs(study._study_id).get("identity")
-        if owner == identity:
-            return int(study._study_id)
-        if owner is not None or storage.get_all_trials(study._study_id):
-            differences = f"differ in: {_differences(identity, owner)}" if owner else "are not of the same origin"
-            raise errors.ConfigError(
-                f"the storage {place} belongs to another study ({study.study_name}; this one is {name}): the two "
-                f"{differences}. Give this search a storage of its own; with {{study}} in its name, each search has one"
-            )
-        storage.set_study_user_attr(study._study_id, "identity", dict(identity))  # it died just after making it
-        return int(study._study_id)
-    made = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
-    storage.set_study_user_attr(made, "identity", dict(identity))
-    return int(made)
 
 
 # %% ../../nbs/utils/searchers.ipynb #eca94562
@@ -782,7 +251,7 @@ def _fit_and_score(task: _Fit) -> _Score:
 
 # %% ../../nbs/utils/searchers.ipynb #53d14fb1
 @dataclass
-class _Candidate:
+class Candidate:
     """A trial while it is worked on."""
 
     number: int
@@ -801,25 +270,33 @@ class _Candidate:
 
     def remember(self, trial: "optuna.trial.FrozenTrial") -> None:
         """Take over what the journal knows about the trial."""
-        self.state = next(word for word, state in _states().items() if state == trial.state)
-        if trial.state.is_finished():  # a process can die after it wrote the reason, and before it wrote the end
+        self.state = next(word for word, state in journals.states().items() if state == trial.state)
+        if (
+            trial.state.is_finished()
+        ):  # a process can die after it wrote the reason, and before it wrote the end
             self.reason = str(trial.user_attrs.get("reason", ""))
         self.scores = dict(trial.intermediate_values)
-        self.seconds = {fold: trial.user_attrs.get(f"seconds_{fold}", math.nan) for fold in self.scores}
+        self.seconds = {
+            fold: trial.user_attrs.get(f"seconds_{fold}", math.nan) for fold in self.scores
+        }
 
-    def end(self, state: str, reason: str = "") -> "_Candidate":
+    def end(self, state: str, reason: str = "") -> "Candidate":
         """Note how the trial ended."""
         self.state, self.reason = state, reason
         return self
 
 
 # %% ../../nbs/utils/searchers.ipynb #6599833f
-def _folds(cv: int | CrossValidator, inputs: schemas.Inputs, targets: schemas.Targets) -> list[tuple[Any, Any]]:
+def _folds(
+    cv: int | CrossValidator, inputs: schemas.Inputs, targets: schemas.Targets
+) -> list[tuple[Any, Any]]:
     """Cut the rows into folds; refuse a fold without rows."""
     from sklearn.model_selection import check_cv
 
     splitter = (
-        check_cv(cv, targets.iloc[:, 0], classifier=schemas.task() == "classification") if isinstance(cv, int) else cv
+        check_cv(cv, targets.iloc[:, 0], classifier=schemas.task() == "classification")
+        if isinstance(cv, int)
+        else cv
     )
     folds = list(splitter.split(inputs, targets))
     for number, (train, test) in enumerate(folds, start=1):
@@ -830,12 +307,14 @@ def _folds(cv: int | CrossValidator, inputs: schemas.Inputs, targets: schemas.Ta
                     "smaller gap, or more rows"
                 )
     if not folds:
-        raise errors.DataError("the splitter makes no folds: there is nothing to score a candidate on")
+        raise errors.DataError(
+            "the splitter makes no folds: there is nothing to score a candidate on"
+        )
     return folds
 
 
 # %% ../../nbs/utils/searchers.ipynb #7707c8dc
-def _study_of(done: "Sequence[_Candidate]", pruner: Pruner | None) -> "optuna.Study":
+def _study_of(done: "Sequence[Candidate]", pruner: samplers.Pruner | None) -> "optuna.Study":
     """Make a study of the trials of the batches before: nothing but them decides what comes next."""
     import optuna
 
@@ -844,7 +323,7 @@ def _study_of(done: "Sequence[_Candidate]", pruner: Pruner | None) -> "optuna.St
         scores = [each.scores[fold] for fold in sorted(each.scores)]
         study.add_trial(
             optuna.trial.create_trial(
-                state=_states()[each.state],
+                state=journals.states()[each.state],
                 value=None if each.state == "failed" else each.mean,
                 params=each.params,
                 distributions=each.distributions,
@@ -854,20 +333,24 @@ def _study_of(done: "Sequence[_Candidate]", pruner: Pruner | None) -> "optuna.St
     return study
 
 
-def _draw(study: "optuna.Study", space: Mapping[str, Distribution]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _draw(
+    study: "optuna.Study", space: Mapping[str, spaces.Distribution]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Draw the next candidate; return its parameters and what each was drawn from."""
     trial = study.ask()
     params: dict[str, Any] = {}
-    for name in _in_order(space):
+    for name in spaces.in_order(space):
         if space[name].exists(params):
             params[name] = space[name].suggest(trial, name)
     return params, {name: space[name].to_optuna() for name in params}
 
 
-def _configured(model: models.Model, space: Mapping[str, Distribution]) -> dict[str, Any] | None:
+def _configured(
+    model: models.Model, space: Mapping[str, spaces.Distribution]
+) -> dict[str, Any] | None:
     """Return the place in the space at which the model is configured; None when it is outside."""
     params: dict[str, Any] = {}
-    for name in _in_order(space):
+    for name in spaces.in_order(space):
         if space[name].exists(params):
             params[name] = model.get_params()[name]
             if not space[name].holds(params[name]):
@@ -891,43 +374,72 @@ class _Search:
         metric: metrics.Metric,
         data: Any,
         folds: int,
-        journal: _Journal,
+        journal: journals.Journal,
     ) -> None:
-        self.settings, self.model, self.metric, self.data, self.journal = settings, model, metric, data, journal
+        self.settings, self.model, self.metric, self.data, self.journal = (
+            settings,
+            model,
+            metric,
+            data,
+            journal,
+        )
         self.folds = folds
-        self.done: list[_Candidate] = []  # the trials of the batches before
+        self.done: list[Candidate] = []  # the trials of the batches before
         self.numbers: dict[str, int] = {}  # the first trial with certain parameters
-        self.known = {trial.number: trial for trial in journal.trials()}  # what the journal had when it was opened
+        self.known = {
+            trial.number: trial for trial in journal.trials()
+        }  # what the journal had when it was opened
         self.workers = parallel.count_workers(settings.n_jobs, settings.threads_per_fit)
 
     def run(self) -> None:
         """Go from batch to batch until all trials are done, or the time is over."""
         from tqdm import tqdm
 
-        total, size, start, longest = self.settings.n_trials, self.settings.batch_size, time.monotonic(), 0.0
-        with tqdm(total=total * self.folds, desc="Searching", unit="fold", delay=2, leave=False) as bar:
+        total, size, start, longest = (
+            self.settings.n_trials,
+            self.settings.batch_size,
+            time.monotonic(),
+            0.0,
+        )
+        with tqdm(
+            total=total * self.folds, desc="Searching", unit="fold", delay=2, leave=False
+        ) as bar:
             for first in range(0, total, size):
                 begun = time.monotonic()
-                if self.done and self.settings.timeout and begun - start + longest > self.settings.timeout:
-                    loguru.logger.warning("The time budget ends the search after {} of {} trials", first, total)
+                if (
+                    self.done
+                    and self.settings.timeout
+                    and begun - start + longest > self.settings.timeout
+                ):
+                    loguru.logger.warning(
+                        "The time budget ends the search after {} of {} trials", first, total
+                    )
                     break
                 study = _study_of(self.done, self.settings.pruner)
-                batch = [self._ask(study, number) for number in range(first, min(first + size, total))]
+                batch = [
+                    self._ask(study, number) for number in range(first, min(first + size, total))
+                ]
                 self._evaluate(study, [each for each in batch if each.same_as is None], bar)
-                self._copy_scores([each for each in batch if each.same_as is not None], [*self.done, *batch])
+                self._copy_scores(
+                    [each for each in batch if each.same_as is not None], [*self.done, *batch]
+                )
                 self.done += batch
                 longest = max(longest, time.monotonic() - begun)
                 bar.update(len(self.done) * self.folds - bar.n)
 
-    def _ask(self, study: "optuna.Study", number: int) -> _Candidate:
+    def _ask(self, study: "optuna.Study", number: int) -> Candidate:
         """Draw a candidate and write it down, or find it in the journal."""
         study.sampler = self.settings.sampler.build(_seed(self.settings.seed, number))
-        configured = _configured(self.model, self.settings.param_grid) if self.settings.try_configured else None
+        configured = (
+            _configured(self.model, self.settings.param_grid)
+            if self.settings.try_configured
+            else None
+        )
         if number == 0 and configured is not None:
             study.enqueue_trial(configured)
         params, distributions = _draw(study, self.settings.param_grid)
         same_as = self.numbers.setdefault(json.dumps(params, sort_keys=True), number)
-        candidate = _Candidate(number, params, distributions, None if same_as == number else same_as)
+        candidate = Candidate(number, params, distributions, None if same_as == number else same_as)
         if number not in self.known:
             self.journal.create(candidate)
         elif self.known[number].params == params:
@@ -939,7 +451,7 @@ class _Search:
             )
         return candidate
 
-    def _evaluate(self, study: "optuna.Study", batch: Sequence[_Candidate], bar: Any) -> None:
+    def _evaluate(self, study: "optuna.Study", batch: Sequence[Candidate], bar: Any) -> None:
         """Fit and score the candidates, rung by rung; decide after each rung, in the order of their numbers."""
         pruner, complete = self.settings.pruner, sum(each.state == "complete" for each in self.done)
         step = 1 if pruner is not None and pruner.can_prune(complete) else self.folds
@@ -955,11 +467,23 @@ class _Search:
                     reason = f"given up by {pruner.KIND} after {rung.stop} of {self.folds} folds"
                     self.journal.finish(candidate.end("pruned", reason))
 
-    def _fit(self, batch: Sequence[_Candidate], rung: range, bar: Any) -> None:
+    def _fit(self, batch: Sequence[Candidate], rung: range, bar: Any) -> None:
         """Score the folds of a rung that have no score yet; write each down as soon as it is there."""
-        tasks = [(candidate, fold) for candidate in batch for fold in rung if fold not in candidate.scores]
+        tasks = [
+            (candidate, fold)
+            for candidate in batch
+            for fold in rung
+            if fold not in candidate.scores
+        ]
         fits = [
-            _Fit(self.model, candidate.params, self.metric, self.data, fold, self.settings.threads_per_fit)
+            _Fit(
+                self.model,
+                candidate.params,
+                self.metric,
+                self.data,
+                fold,
+                self.settings.threads_per_fit,
+            )
             for candidate, fold in tasks
         ]
         scores = parallel.run(_fit_and_score, fits, self.workers, self.settings.threads_per_fit)
@@ -971,7 +495,7 @@ class _Search:
             candidate.scores[fold], candidate.seconds[fold] = score, seconds
             self.journal.score(candidate.number, fold, score, seconds)
 
-    def _copy_scores(self, batch: Sequence[_Candidate], everything: Sequence[_Candidate]) -> None:
+    def _copy_scores(self, batch: Sequence[Candidate], everything: Sequence[Candidate]) -> None:
         """Give candidates that were there before the scores that they had."""
         for candidate in (each for each in batch if each.state == "running"):
             first = next(each for each in everything if each.number == candidate.same_as)
@@ -981,16 +505,18 @@ class _Search:
             self.journal.finish(candidate.end(first.state, first.reason))
 
 
-def _is_hopeless(candidate: _Candidate, pruner: Pruner, study: "optuna.Study") -> bool:
+def _is_hopeless(candidate: Candidate, pruner: samplers.Pruner, study: "optuna.Study") -> bool:
     """Ask the pruner whether a candidate should be given up."""
     from optuna.trial import TrialState, create_trial
 
     seen = pruner.looks_at([candidate.scores[fold] for fold in sorted(candidate.scores)])
-    return pruner.build().prune(study, create_trial(state=TrialState.RUNNING, intermediate_values=seen))
+    return pruner.build().prune(
+        study, create_trial(state=TrialState.RUNNING, intermediate_values=seen)
+    )
 
 
 # %% ../../nbs/utils/searchers.ipynb #062a39ab
-def _details(done: Sequence[_Candidate], folds: int, names: Iterable[str]) -> pd.DataFrame:
+def _details(done: Sequence[Candidate], folds: int, names: Iterable[str]) -> pd.DataFrame:
     """Put the trials into a table, best first."""
     rows = []
     for each in done:
@@ -1002,15 +528,25 @@ def _details(done: Sequence[_Candidate], folds: int, names: Iterable[str]) -> pd
             | {f"split{fold}_test_score": score for fold, score in enumerate(scores)}
             | {"mean_test_score": each.mean if complete else math.nan}
             | {"std_test_score": float(np.std(scores)) if complete else math.nan}
-            | {"seconds": sum(each.seconds.values()), "same_as": each.same_as, "reason": each.reason}
+            | {
+                "seconds": sum(each.seconds.values()),
+                "same_as": each.same_as,
+                "reason": each.reason,
+            }
         )
     table = pd.DataFrame(rows).astype({"same_as": "Int64"})
-    for place, name in enumerate(names):  # missing where the parameter does not exist; None where it is null
-        table.insert(2 + place, f"param_{name}", _column([each.params.get(name, math.nan) for each in done]))
+    for place, name in enumerate(
+        names
+    ):  # missing where the parameter does not exist; None where it is null
+        table.insert(
+            2 + place, f"param_{name}", _column([each.params.get(name, math.nan) for each in done])
+        )
     ranks = table["mean_test_score"].rank(ascending=False, method="min").astype("Int64")
     table.insert(list(table.columns).index("seconds"), "rank_test_score", ranks)
     kinds = table["state"].map({"complete": 0, "pruned": 1, "failed": 2})
-    return table.iloc[np.lexsort((table["trial"], -table["mean_test_score"].fillna(0), kinds))].reset_index(drop=True)
+    return table.iloc[
+        np.lexsort((table["trial"], -table["mean_test_score"].fillna(0), kinds))
+    ].reset_index(drop=True)
 
 
 def _column(values: list[Any]) -> pd.Series:
@@ -1018,7 +554,7 @@ def _column(values: list[Any]) -> pd.Series:
     return pd.Series(values, dtype=None if len({type(value) for value in values}) == 1 else object)
 
 
-def _best(done: Sequence[_Candidate], model: models.Model) -> tuple[float, dict[str, Any]]:
+def _best(done: Sequence[Candidate], model: models.Model) -> tuple[float, dict[str, Any]]:
     """Return the best mean score and its parameters; the earlier trial wins a draw."""
     complete = [each for each in done if each.state == "complete"]
     if not complete:
@@ -1040,23 +576,33 @@ class OptunaSearcher(Searcher):
 
     KIND: Literal["OptunaSearcher"] = "OptunaSearcher"
 
-    param_grid: dict[str, DistributionKind] = pdt.Field(
-        min_length=1, description="What each parameter is drawn from, by its name: a distribution, or a list of values."
+    param_grid: dict[str, spaces.DistributionKind] = pdt.Field(
+        min_length=1,
+        description="What each parameter is drawn from, by its name: a distribution, or a list of values.",
     )
-    n_trials: int = pdt.Field(20, ge=1, description="Trials in total: those that the storage has already count.")
+    n_trials: int = pdt.Field(
+        20, ge=1, description="Trials in total: those that the storage has already count."
+    )
     timeout: float | None = pdt.Field(
         None, gt=0, description="Seconds after which no further batch is begun; null is no limit."
     )
-    batch_size: int = pdt.Field(4, ge=1, description="Trials that are asked for together; does not depend on n_jobs.")
-    sampler: Annotated[SamplerKind, pdt.Field(discriminator="KIND")] = pdt.Field(
-        TPESampler(), description="How candidates are chosen."
+    batch_size: int = pdt.Field(
+        4, ge=1, description="Trials that are asked for together; does not depend on n_jobs."
     )
-    pruner: Annotated[PrunerKind, pdt.Field(discriminator="KIND")] | None = pdt.Field(
-        MedianPruner(), description="How hopeless candidates are given up between two folds; null never does."
+    sampler: Annotated[samplers.SamplerKind, pdt.Field(discriminator="KIND")] = pdt.Field(
+        samplers.TPESampler(), description="How candidates are chosen."
+    )
+    pruner: Annotated[samplers.PrunerKind, pdt.Field(discriminator="KIND")] | None = pdt.Field(
+        samplers.MedianPruner(),
+        description="How hopeless candidates are given up between two folds; null never does.",
     )
     seed: int = pdt.Field(42, ge=0, lt=2**32, description="The same seed gives the same trials.")
-    n_jobs: int | None = pdt.Field(-1, description="Fits at the same time; null is one, -1 as many as cores allow.")
-    threads_per_fit: int = pdt.Field(1, ge=1, description="Threads of one fit: of the model, OpenMP and BLAS.")
+    n_jobs: int | None = pdt.Field(
+        -1, description="Fits at the same time; null is one, -1 as many as cores allow."
+    )
+    threads_per_fit: int = pdt.Field(
+        1, ge=1, description="Threads of one fit: of the model, OpenMP and BLAS."
+    )
     try_configured: bool = pdt.Field(
         True, description="Try the model as it is configured first, if the space holds it."
     )
@@ -1068,8 +614,10 @@ class OptunaSearcher(Searcher):
 
     @pdt.field_validator("param_grid")
     @classmethod
-    def _check_conditions(cls, space: dict[str, Distribution]) -> dict[str, Distribution]:
-        _in_order(space)
+    def _check_conditions(
+        cls, space: dict[str, spaces.Distribution]
+    ) -> dict[str, spaces.Distribution]:
+        spaces.in_order(space)
         return space
 
     def values(self) -> dict[str, list[Any]]:
@@ -1094,8 +642,8 @@ class OptunaSearcher(Searcher):
         folds = _folds(cv, inputs, targets)
         identity = self.identity(model, metric, inputs, targets, folds)
         with (
-            _quiet_optuna(),
-            _open_journal(self.storage, identity) as journal,
+            journals.quiet_optuna(),
+            journals.open_journal(self.storage, identity) as journal,
             parallel.shared((inputs, targets, folds)) as data,
         ):
             self._say_what_begins(journal, len(folds))
@@ -1104,14 +652,20 @@ class OptunaSearcher(Searcher):
         score, params = _best(search.done, model)
         return _details(search.done, len(folds), self.param_grid), score, params
 
-    def _say_what_begins(self, journal: _Journal, folds: int) -> None:
+    def _say_what_begins(self, journal: journals.Journal, folds: int) -> None:
         """Log how much there is to do."""
         known = [trial for trial in journal.trials() if trial.number < self.n_trials]
         finished = sum(trial.state.is_finished() for trial in known)
         workers = parallel.count_workers(self.n_jobs, self.threads_per_fit)
-        loguru.logger.info("Searching: {} trials of {} folds, {} fits at a time", self.n_trials, folds, workers)
+        loguru.logger.info(
+            "Searching: {} trials of {} folds, {} fits at a time", self.n_trials, folds, workers
+        )
         if known:
-            rest = f"; {len(known) - finished} of a process that ended early go on" if finished < len(known) else ""
+            rest = (
+                f"; {len(known) - finished} of a process that ended early go on"
+                if finished < len(known)
+                else ""
+            )
             loguru.logger.info("{} of them are in the storage already{}", finished, rest)
 
     def identity(
@@ -1123,22 +677,34 @@ class OptunaSearcher(Searcher):
         folds: list[tuple[Any, Any]],
     ) -> dict[str, Any]:
         """Return what tells this search from another, part by part."""
-        settings = self.model_dump(mode="json", exclude={"KIND", "n_trials", "timeout", "n_jobs", "storage"})
+        settings = self.model_dump(
+            mode="json", exclude={"KIND", "n_trials", "timeout", "n_jobs", "storage"}
+        )
         return {
-            "data": _digest(_digest_table(inputs), _digest_table(targets)),
-            "folds": _digest(*(np.asarray(rows, dtype="int64").tobytes() for fold in folds for rows in fold)),
-            "model": {"KIND": model.KIND} | {k: str(v) for k, v in model.get_params().items() if k != "n_jobs"},
+            "data": journals.digest(journals.digest_table(inputs), journals.digest_table(targets)),
+            "folds": journals.digest(
+                *(np.asarray(rows, dtype="int64").tobytes() for fold in folds for rows in fold)
+            ),
+            "model": {"KIND": model.KIND}
+            | {k: str(v) for k, v in model.get_params().items() if k != "n_jobs"},
             "metric": metric.model_dump(mode="json"),
-            "code": _digest_code(model, metric),
-            "libraries": {name: importlib.metadata.version(name) for name in ("numpy", "optuna", "scikit-learn")},
+            "code": journals.digest_code(model, metric),
+            "libraries": {
+                name: importlib.metadata.version(name)
+                for name in ("numpy", "optuna", "scikit-learn")
+            },
         } | settings
 
 
-SearcherKind = Annotated[GridCVSearcher | OptunaSearcher, pdt.Field(discriminator="KIND"), kinds.Extensible(Searcher)]
+SearcherKind = Annotated[
+    GridCVSearcher | OptunaSearcher, pdt.Field(discriminator="KIND"), kinds.Extensible(Searcher)
+]
 
 
 # %% ../../nbs/utils/searchers.ipynb #ebaaba24
-def importances(details: pd.DataFrame, param_grid: Mapping[str, Any], seed: int = 42) -> pd.DataFrame:
+def importances(
+    details: pd.DataFrame, param_grid: Mapping[str, Any], seed: int = 42
+) -> pd.DataFrame:
     """Estimate how much each parameter mattered for the scores.
 
     Args:
@@ -1152,14 +718,20 @@ def importances(details: pd.DataFrame, param_grid: Mapping[str, Any], seed: int 
     """
     complete = details[details["state"] == "complete"].sort_values("trial")
     if len(complete) < 4 or complete["mean_test_score"].nunique() < 2:
-        return pd.DataFrame({"parameter": pd.Series(dtype="str"), "importance": pd.Series(dtype="float64")})
-    space = {name: _distribution(its) for name, its in param_grid.items()}
-    with _quiet_optuna():
+        return pd.DataFrame(
+            {"parameter": pd.Series(dtype="str"), "importance": pd.Series(dtype="float64")}
+        )
+    space = {name: spaces.distribution(its) for name, its in param_grid.items()}
+    with journals.quiet_optuna():
         found = _estimate(complete, space, seed)
-    return pd.DataFrame({"parameter": list(found), "importance": [float(value) for value in found.values()]})
+    return pd.DataFrame(
+        {"parameter": list(found), "importance": [float(value) for value in found.values()]}
+    )
 
 
-def _estimate(complete: pd.DataFrame, space: Mapping[str, Distribution], seed: int) -> dict[str, float]:
+def _estimate(
+    complete: pd.DataFrame, space: Mapping[str, spaces.Distribution], seed: int
+) -> dict[str, float]:
     """Have Optuna estimate the importances from complete trials."""
     import optuna
 
@@ -1171,10 +743,3 @@ def _estimate(complete: pd.DataFrame, space: Mapping[str, Distribution], seed: i
     if any(its.when for its in space.values()):
         return kinds.get_param_importances(study, evaluator=kinds.PedAnovaImportanceEvaluator())
     return kinds.get_param_importances(study, evaluator=kinds.FanovaImportanceEvaluator(seed=seed))
-
-
-def _distribution(given: Any) -> Distribution:
-    """Return a distribution; a list of values is one, once each of them is there once."""
-    if isinstance(given, Distribution):
-        return given
-    return CategoricalDistribution(choices=[value for place, value in enumerate(given) if value not in given[:place]])

@@ -26,11 +26,21 @@ _SignatureType = Literal["double", "boolean", "datetime", "string"]
 def _signature_type(values: pd.Series) -> _SignatureType:
     """Choose the type that a signature gives to a column."""
     values = values.infer_objects()
-    dtype = values.cat.categories.dtype if isinstance(values.dtype, pd.CategoricalDtype) else values.dtype
-    kind = pd.api.types.infer_dtype(values, skipna=True) if pd.api.types.is_object_dtype(dtype) else ""
+    dtype = (
+        values.cat.categories.dtype
+        if isinstance(values.dtype, pd.CategoricalDtype)
+        else values.dtype
+    )
+    kind = (
+        pd.api.types.infer_dtype(values, skipna=True) if pd.api.types.is_object_dtype(dtype) else ""
+    )
     if pd.api.types.is_bool_dtype(dtype) or kind == "boolean":
         return "boolean"
-    if pd.api.types.is_any_real_numeric_dtype(dtype) or kind in {"integer", "floating", "mixed-integer-float"}:
+    if pd.api.types.is_any_real_numeric_dtype(dtype) or kind in {
+        "integer",
+        "floating",
+        "mixed-integer-float",
+    }:
         return "double"
     if pd.api.types.is_datetime64_any_dtype(dtype):
         return "datetime"
@@ -69,9 +79,17 @@ def _convert(values: pd.Series) -> pd.Series:
         case "string":
             return values.astype("str")
         case "boolean":
-            return values.astype("object").where(values.notna(), None) if values.hasnans else values.astype("bool")
+            return (
+                values.astype("object").where(values.notna(), None)
+                if values.hasnans
+                else values.astype("bool")
+            )
         case "datetime":
-            dates = values if pd.api.types.is_datetime64_any_dtype(values.dtype) else values.astype("object")
+            dates = (
+                values
+                if pd.api.types.is_datetime64_any_dtype(values.dtype)
+                else values.astype("object")
+            )
             return conversions.to_date(pd.to_datetime(dates, utc=True).dt.tz_localize(None))[0]
 
 
@@ -90,7 +108,11 @@ def _sign(frame: pd.DataFrame, schema: type[schemas.Schema]) -> "MlflowSchema":
 
     return Schema(
         [
-            ColSpec(type=_signature_type(values), name=str(name), required=not _is_nullable(schema, str(name)))
+            ColSpec(
+                type=_signature_type(values),
+                name=str(name),
+                required=not _is_nullable(schema, str(name)),
+            )
             for name, values in frame.items()
         ]
     )
@@ -127,7 +149,10 @@ class InferSigner(Signer):
         for name, frame in (("inputs", inputs), ("outputs", outputs)):
             if frame.columns.empty:
                 raise errors.DataError(f"the {name} have no columns, so there is nothing to sign")
-        return ModelSignature(inputs=_sign(inputs, schemas.InputsSchema), outputs=_sign(outputs, schemas.OutputsSchema))
+        return ModelSignature(
+            inputs=_sign(inputs, schemas.InputsSchema),
+            outputs=_sign(outputs, schemas.OutputsSchema),
+        )
 
 
 SignerKind = InferSigner

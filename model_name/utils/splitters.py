@@ -74,7 +74,9 @@ class Splitter(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
     KIND: str
 
     @abc.abstractmethod
-    def split(self, inputs: Sized, targets: Sized | None = None, groups: Sized | None = None) -> Iterator[Fold]:
+    def split(
+        self, inputs: Sized, targets: Sized | None = None, groups: Sized | None = None
+    ) -> Iterator[Fold]:
         """Yield the training and the test positions of every fold.
 
         Args:
@@ -97,7 +99,9 @@ class Splitter(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
 def _classes(targets: Sized | None) -> npt.NDArray[np.object_]:
     """Turn the one column of targets into the classes to stratify by."""
     if targets is None:
-        raise errors.DataError("stratify: true needs the targets; pass them, or use stratify: false")
+        raise errors.DataError(
+            "stratify: true needs the targets; pass them, or use stratify: false"
+        )
     return np.asarray(targets, dtype=object).ravel().astype(str)
 
 
@@ -107,18 +111,28 @@ class TrainTestSplitter(Splitter):
 
     KIND: Literal["TrainTestSplitter"] = "TrainTestSplitter"
 
-    shuffle: bool = pdt.Field(False, description="Draw the rows at random instead of keeping their order.")
-    test_size: _Size = pdt.Field(24 * 30 * 2, description="Rows in the test set, or their share (between 0 and 1).")
+    shuffle: bool = pdt.Field(
+        False, description="Draw the rows at random instead of keeping their order."
+    )
+    test_size: _Size = pdt.Field(
+        24 * 30 * 2, description="Rows in the test set, or their share (between 0 and 1)."
+    )
     random_state: int = pdt.Field(42, ge=0, lt=2**32, description="Seed of the shuffle.")
-    stratify: bool = pdt.Field(False, description="Keep the shares of the target's classes (only with shuffle: true).")
+    stratify: bool = pdt.Field(
+        False, description="Keep the shares of the target's classes (only with shuffle: true)."
+    )
 
     @pdt.model_validator(mode="after")
     def _stratify_only_shuffled(self) -> Self:
         if self.stratify and not self.shuffle:
-            raise ValueError("stratify: true needs shuffle: true, since ordered rows cannot be chosen by class")
+            raise ValueError(
+                "stratify: true needs shuffle: true, since ordered rows cannot be chosen by class"
+            )
         return self
 
-    def split(self, inputs: Sized, targets: Sized | None = None, groups: Sized | None = None) -> Iterator[Fold]:
+    def split(
+        self, inputs: Sized, targets: Sized | None = None, groups: Sized | None = None
+    ) -> Iterator[Fold]:
         """Yield the one fold."""
         from sklearn.model_selection import train_test_split
 
@@ -139,7 +153,9 @@ class TrainTestSplitter(Splitter):
                 stratify=classes,
             )
         except ValueError as error:
-            raise errors.DataError(f"the rows ({rows:,}) cannot be stratified: {error} Use stratify: false") from error
+            raise errors.DataError(
+                f"the rows ({rows:,}) cannot be stratified: {error} Use stratify: false"
+            ) from error
         yield train, test
 
     def get_n_splits(
@@ -166,19 +182,27 @@ class TimeSeriesSplitter(Splitter):
 
     KIND: Literal["TimeSeriesSplitter"] = "TimeSeriesSplitter"
 
-    gap: int = pdt.Field(0, ge=0, description="Rows left out between the training rows and the test rows.")
+    gap: int = pdt.Field(
+        0, ge=0, description="Rows left out between the training rows and the test rows."
+    )
     n_splits: int = pdt.Field(4, ge=2, description="Number of folds.")
     test_size: _Size | None = pdt.Field(
         24 * 30 * 2,
         description="Rows in each test set, or their share (between 0 and 1); null cuts equal parts.",
     )
 
-    def split(self, inputs: Sized, targets: Sized | None = None, groups: Sized | None = None) -> Iterator[Fold]:
+    def split(
+        self, inputs: Sized, targets: Sized | None = None, groups: Sized | None = None
+    ) -> Iterator[Fold]:
         """Yield the folds from the earliest test rows to the latest."""
         from sklearn.model_selection import TimeSeriesSplit
 
         rows = _rows(inputs, targets)
-        test_rows = rows // (self.n_splits + 1) if self.test_size is None else _rows_in_test(self.test_size, rows)
+        test_rows = (
+            rows // (self.n_splits + 1)
+            if self.test_size is None
+            else _rows_in_test(self.test_size, rows)
+        )
         needed = self.n_splits * test_rows + self.gap
         if test_rows == 0 or needed >= rows:
             raise errors.DataError(
@@ -186,7 +210,9 @@ class TimeSeriesSplitter(Splitter):
                 f"gap: {self.gap}, which take {needed:,} and leave none to train on; use more rows, fewer splits "
                 f"or a smaller test set, e.g. test_size: {_a_share_that_fits(self.n_splits)}"
             )
-        yield from TimeSeriesSplit(n_splits=self.n_splits, gap=self.gap, test_size=test_rows).split(np.arange(rows))
+        yield from TimeSeriesSplit(n_splits=self.n_splits, gap=self.gap, test_size=test_rows).split(
+            np.arange(rows)
+        )
 
     def get_n_splits(
         self, inputs: Sized | None = None, targets: Sized | None = None, groups: Sized | None = None
@@ -197,5 +223,7 @@ class TimeSeriesSplitter(Splitter):
 
 # %% ../../nbs/utils/splitters.ipynb #5ea417c1
 SplitterKind = Annotated[
-    TrainTestSplitter | TimeSeriesSplitter, pdt.Field(discriminator="KIND"), kinds.Extensible(Splitter)
+    TrainTestSplitter | TimeSeriesSplitter,
+    pdt.Field(discriminator="KIND"),
+    kinds.Extensible(Splitter),
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from model_name.core import attributions, errors
 from sklearn.ensemble import (
     ExtraTreesRegressor,
     HistGradientBoostingClassifier,
@@ -17,8 +18,6 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import LinearRegression
-
-from model_name.core import attributions, errors
 
 PLAYERS = [0, 0, 1, 2]  # the first two columns are one feature
 FEATURES = ["pair", "number", "label"]

@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loguru import logger
-from pandera.typing.pandas import Index, Series
-
 from model_name.core import columns, conversions, errors, models, schemas
 from model_name.io import registries, services
 from model_name.utils import signers
+from pandera.typing.pandas import Index, Series
 
 PATIENT = settings(deadline=None, max_examples=50)
 BIG = [2**53, 2**53 + 1, 2**62 + 3, -(2**53) - 1]

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pytest
+from model_name.core import attributions, errors, models, schemas
 from pandera.typing.pandas import Index, Series
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, TargetEncoder
-
-from model_name.core import attributions, errors, models, schemas
 
 ROWS = 160
 

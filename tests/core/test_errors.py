@@ -6,7 +6,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
-
 from model_name.core import errors
 
 FAMILY = {

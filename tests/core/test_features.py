@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-
-from model_name.core import errors, features, models, projects, schemas
+from model_name.core import errors, features, models, schemas, workspaces
 from model_name.core.features import feature
 from model_name.io import datasets
 from model_name.utils import signers
@@ -39,7 +38,7 @@ OWN = [felt_difference, month_of_the_day, mean_of_last_week, warmest]
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[features.Feature]]:
     """Let the example have features."""
-    monkeypatch.setitem(projects.declared().__dict__, "features", OWN)
+    monkeypatch.setitem(workspaces.declared().__dict__, "features", OWN)
     features._declared.cache_clear()
     features._read_by_functions.cache_clear()
     yield OWN
@@ -173,7 +172,7 @@ def test_batches_out_of_order_are_refused(inputs: Any) -> None:
 
 def test_a_missing_past_is_missing_or_an_error(monkeypatch: pytest.MonkeyPatch, inputs: Any, targets: Any) -> None:
     strict = named("strict", lambda history: history["temp"].max(), looks_back="1D", missing="error")
-    monkeypatch.setitem(projects.declared().__dict__, "features", [strict])
+    monkeypatch.setitem(workspaces.declared().__dict__, "features", [strict])
     features._declared.cache_clear()
     try:
         assert features.look_back(inputs, targets, fitting=True)["strict"].isna().sum() == 24

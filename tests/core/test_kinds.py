@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 import pydantic as pdt
 import pytest
-
 from model_name.core import kinds
 
 

@@ -12,9 +12,8 @@ import pytest
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
-from pandera.typing.pandas import Index, Series
-
 from model_name.core import errors, metrics, models, schemas
+from pandera.typing.pandas import Index, Series
 
 ROWS = 60
 

@@ -13,14 +13,13 @@ import pydantic as pdt
 import pytest
 import threadpoolctl
 from loguru import logger
+from model_name.core import errors, models, schemas
+from model_name.io import datasets, simulators
 from pandera.typing.pandas import Index, Series
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
-
-from model_name.core import errors, models, schemas
-from model_name.io import datasets, simulators
 
 ROWS = 400
 

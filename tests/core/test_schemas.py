@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pytest
-from pandera.typing.pandas import Index, Series
-
 from model_name.core import errors, schemas
 from model_name.io import simulators
+from pandera.typing.pandas import Index, Series
 
 
 def declare(monkeypatch: pytest.MonkeyPatch, dtype: Any, **field: Any) -> None:

@@ -11,7 +11,6 @@ import psutil
 import pytest
 import sklearn.ensemble  # noqa: F401 (takes the number of cores from joblib when it is imported)
 import threadpoolctl
-
 from model_name.core import models, schemas, threads
 from model_name.io import datasets
 

@@ -11,7 +11,6 @@ import pydantic as pdt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from model_name.core import errors
 from model_name.io import configs
 

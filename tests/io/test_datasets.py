@@ -21,11 +21,10 @@ import pyarrow as arrow
 import pydantic as pdt
 import pytest
 from hypothesis import HealthCheck, given, settings
-from pandera.typing.pandas import Index, Series
-from pyarrow import parquet
-
 from model_name.core import errors, schemas
 from model_name.io import datasets
+from pandera.typing.pandas import Index, Series
+from pyarrow import parquet
 
 PROPERTY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -17,10 +17,11 @@ import mlflow
 import pandas as pd
 import pydantic as pdt
 import pytest
-
 from model_name.core import errors
-from model_name.io import datasets, files, osvariables, pages, provenance, registries, reproductions, services
+from model_name.execution import pages
+from model_name.io import datasets, files, osvariables, registries, services, stores
 from model_name.jobs import base, promotion
+from model_name.records import gitstates, provenance, reproductions
 
 ROOT = Path(__file__).parents[2]
 TRAINING = services.MlflowRunConfig(name="Training")
@@ -199,7 +200,7 @@ def test_other_names_are_checked_where_they_are_configured() -> None:
 
 @pytest.mark.parametrize("variable", ["MLFLOW_REGISTERED_MODEL_NAME", "job.mlflow_service.registry_name"])
 def test_check_refuses_a_name(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from model_name import scripts
+    from model_name import steps
 
     overrides = []
     if variable.startswith("job"):
@@ -208,7 +209,7 @@ def test_check_refuses_a_name(variable: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(variable, "demand/hourly")
     osvariables.env.cache_clear()
     with pytest.raises(errors.ConfigError, match="'demand/hourly' cannot be the name of a registered model"):
-        scripts.load_steps(["train"], overrides)
+        steps.load_steps(["train"], overrides)
 
 
 # ------------------------------------------------------------------------------------------ files in their place
@@ -402,16 +403,16 @@ def test_outputs_and_counters_are_no_change(checkout: Path) -> None:
     file = checkout / "nbs" / "runs" / "train.ipynb"
     file.write_text(notebook("a = 1", count=7))
     assert git(checkout, "status", "--porcelain") == "M nbs/runs/train.ipynb"
-    assert provenance.git_state(checkout).dirty is False
+    assert gitstates.git_state(checkout).dirty is False
     (checkout / "a.txt").write_text("changed")
-    patch, left_out = provenance.git_patch(checkout)
-    assert (provenance.git_state(checkout).dirty, "train.ipynb" in str(patch), left_out) == (True, False, [])
+    patch, left_out = gitstates.git_patch(checkout)
+    assert (gitstates.git_state(checkout).dirty, "train.ipynb" in str(patch), left_out) == (True, False, [])
     git(checkout, "checkout", "--", "a.txt")
     for changed in (notebook("a = 2", count=7), notebook("a = 1", "b", count=7), notebook("a = 1", tags=("x",)), "{}"):
         file.write_text(changed)
-        assert provenance.git_state(checkout).dirty is True
+        assert gitstates.git_state(checkout).dirty is True
     file.unlink()
-    assert provenance.git_state(checkout).dirty is True
+    assert gitstates.git_state(checkout).dirty is True
 
 
 def test_a_filter_is_applied_before_files_are_compared(checkout: Path) -> None:
@@ -423,37 +424,37 @@ def test_a_filter_is_applied_before_files_are_compared(checkout: Path) -> None:
     git(checkout, "commit", "-m", "text")
     (checkout / "b.txt").write_bytes(b"one\r\ntwo\r\n")
     assert git(checkout, "status", "--porcelain") == "M b.txt"
-    assert provenance.git_state(checkout).dirty is False
+    assert gitstates.git_state(checkout).dirty is False
 
 
 def test_dubious_ownership_is_said_with_the_way_out(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("LANGUAGE", "de")
-    state = provenance.git_state(checkout)
+    state = gitstates.git_state(checkout)
     assert (state.commit, state.dirty) == (None, None)
     assert str(state.reason).endswith(f"another user: git config --global --add safe.directory {checkout}")
     monkeypatch.setattr(osvariables, "package_checkout", lambda: checkout)
     monkeypatch.chdir(checkout)
-    assert provenance.code_remarks(state) == [f"the commit of the code is unknown: {state.reason}"]
+    assert gitstates.code_remarks(state) == [f"the commit of the code is unknown: {state.reason}"]
 
 
 def test_the_repository_of_a_hook_is_not_asked(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init", "-b", "other", "hooked")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "hooked" / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "hooked" / "index"))
-    assert (provenance.git_state(checkout).branch, provenance.git_state(checkout).dirty) == ("work", False)
+    assert (gitstates.git_state(checkout).branch, gitstates.git_state(checkout).dirty) == ("work", False)
 
 
 def test_a_shallow_clone_has_a_commit(checkout: Path, tmp_path: Path) -> None:
     (checkout / "a.txt").write_text("2")
     git(checkout, "commit", "-am", "second")
     git(tmp_path, "clone", "--depth", "1", checkout.as_uri(), "shallow")
-    state = provenance.git_state(tmp_path / "shallow")
+    state = gitstates.git_state(tmp_path / "shallow")
     assert (state.commit, state.dirty, state.reason) == (git(checkout, "rev-parse", "HEAD"), False, None)
 
 
 BEGIN = (
-    "import json; from model_name.io import provenance\n"
+    "import json; from model_name.records import provenance\n"
     "record = provenance.begin({}); print(json.dumps([record.git.commit, record.git.reason, record.remarks]))"
 )
 
@@ -521,7 +522,7 @@ def test_the_record_of_a_job_says_what_is_unusual(
     store: services.MlflowService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warned: list[str] = []
-    monkeypatch.setattr(provenance, "code_state", lambda: provenance.GitState(reason="git is not installed here"))
+    monkeypatch.setattr(gitstates, "code_state", lambda: gitstates.GitState(reason="git is not installed here"))
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     with Nothing(mlflow_service=store, logger_service=services.LoggerService(sink=os.devnull)) as job:
         handler = loguru.logger.add(lambda message: warned.append(message.record["message"]), level="WARNING")
@@ -569,7 +570,7 @@ def test_a_server_on_this_machine_is_asked_without_the_proxy(
     try:
         with pytest.raises(requests.exceptions.ProxyError):
             requests.get(address, timeout=5)
-        services._reach(address)
+        stores.reach(address)
         assert requests.get(f"{address}/health", timeout=5).status_code == 200, "MLflow asks in this way"
     finally:
         server.shutdown()
@@ -581,11 +582,11 @@ def test_other_servers_are_asked_through_the_proxy(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(errors.ServiceError, match="http://mlflow.example.org cannot be reached"):
-        services._reach("http://mlflow.example.org")
+        stores.reach("http://mlflow.example.org")
     assert "no_proxy" not in os.environ
     near = ["localhost", "127.0.0.1", "127.1.2.3", "::1", "0.0.0.0", "a.localhost"]
     far = ["example.org", "10.0.0.1", "localhost.example.org", "", None, "127.example.org"]
-    assert [services.is_on_this_machine(host) for host in near + far] == [True] * 6 + [False] * 6
+    assert [stores.is_on_this_machine(host) for host in near + far] == [True] * 6 + [False] * 6
 
 
 @pytest.mark.parametrize("option", [["-W", "error"], []])

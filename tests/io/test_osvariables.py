@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from model_name.core import errors
 from model_name.io import osvariables
 

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 import pytest
-
 from model_name.core import errors, models, schemas
 from model_name.io import datasets, registries, services
 from model_name.utils import signers

@@ -15,9 +15,8 @@ from typing import Any
 import loguru
 import pydantic as pdt
 import pytest
-
 from model_name.core import errors
-from model_name.io import osvariables, processes, services
+from model_name.io import osvariables, services, stores
 
 
 @pytest.fixture
@@ -176,7 +175,7 @@ def test_a_server_that_refuses(closed_port: int) -> None:
 
 
 def test_a_server_that_never_answers(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "_CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(stores, "_CONNECT_SECONDS", 0.1)
     with pytest.raises(errors.ServiceError, match=rf"127.0.0.1:{silent_port} cannot be reached \(.*timed out"):
         services.MlflowService(tracking_uri=f"http://127.0.0.1:{silent_port}").start()
 
@@ -279,7 +278,7 @@ def test_files_are_kept_beside_the_store(store: services.MlflowService, tmp_path
 
 # --------------------------------------------------------------------------------------------------- MLflow: runs
 def test_a_run_says_what_it_was_told(store: services.MlflowService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(services.EXECUTION_VARIABLE, "0a1b")
+    monkeypatch.setenv(stores.EXECUTION_VARIABLE, "0a1b")
     store.start()
     config = store.RunConfig(name="Training", description="A trial.", tags={"team": "bikes", "try": 3})
     with store.run_context(config) as run:
@@ -288,7 +287,7 @@ def test_a_run_says_what_it_was_told(store: services.MlflowService, monkeypatch:
     assert (ended.info.run_name, ended.info.status) == ("Training", "FINISHED")
     tags = ended.data.tags
     assert (tags["team"], tags["try"], tags["mlflow.note.content"]) == ("bikes", "3", "A trial.")
-    assert tags[services.EXECUTION_TAG] == "0a1b"
+    assert tags[stores.EXECUTION_TAG] == "0a1b"
 
 
 def test_a_run_that_raises_has_failed(store: services.MlflowService) -> None:
@@ -346,6 +345,7 @@ def test_commands_that_create_a_registry_of_its_own_at_the_same_moment(empty_sto
 LEAVE_OPEN = """
 import sys, mlflow
 from model_name.io import services
+from model_name.io import stores
 service = services.MlflowService(tracking_uri=sys.argv[1])
 service.start()
 with service.run_context(service.RunConfig(name="killed")):
@@ -356,7 +356,7 @@ with service.run_context(service.RunConfig(name="killed")):
 
 
 def states(service: services.MlflowService) -> dict[str, str]:
-    runs = services.find_runs(service.client(), service, "")
+    runs = stores.find_runs(service.client(), service, "")
     return {str(run.info.run_name): run.info.status for run in runs}
 
 
@@ -372,10 +372,10 @@ def test_a_run_whose_process_was_killed_fails_when_the_next_one_starts(
         process.kill()
     store.start()
     assert states(store) == {"killed": "FAILED", "nested": "FAILED"}
-    (run,) = services.find_runs(store.client(), store, "attributes.run_name = 'killed'")
+    (run,) = stores.find_runs(store.client(), store, "attributes.run_name = 'killed'")
     assert run.info.end_time is not None
     reason = f"process {process.pid} on {socket.gethostname()} died without ending the run"
-    assert run.data.tags[services.ENDED_TAG] == reason
+    assert run.data.tags[stores.ENDED_TAG] == reason
     assert warned == [f"MLflow run {run.info.run_id} is FAILED: {reason}"]
     store.start()
     assert len(warned) == 1, "once"
@@ -383,7 +383,7 @@ def test_a_run_whose_process_was_killed_fails_when_the_next_one_starts(
 
 def test_only_the_dead_of_this_machine_lose_their_runs(store: services.MlflowService) -> None:
     store.start()
-    client, own = store.client(), processes.ProcessId.own()
+    client, own = store.client(), stores.ProcessId.own()
     experiment = client.get_experiment_by_name(store.resolved_experiment_name)
     assert experiment is not None
     reused = dataclasses.replace(own, started="earlier")
@@ -406,7 +406,7 @@ def test_a_store_that_cannot_be_asked_about_the_dead(
     def refuse(*_: Any) -> None:
         raise OSError("read-only\nand more")
 
-    monkeypatch.setattr(services, "find_runs", refuse)
+    monkeypatch.setattr(stores, "find_runs", refuse)
     store.start()
     assert warned == ["Runs of dead processes are not looked for: read-only"]
 

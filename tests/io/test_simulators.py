@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
-
 from model_name.core import errors, schemas
 from model_name.io import simulators
 

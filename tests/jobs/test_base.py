@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from model_name.core import errors
-from model_name.io import services
+from model_name.core import alignment, errors
+from model_name.io import services, stores
 from model_name.jobs import base
 
 
@@ -52,8 +51,8 @@ def test_a_result_is_a_table_for_people_and_json_for_programs() -> None:
     assert made.facts() == {"job": "X", "done": "a <b>", "r2_score": "0.1235", "rows": "1.234e+04"}
     assert "a &lt;b&gt;" in made._repr_html_()
     shown = made.record()._repr_mimebundle_()
-    assert json.loads(json.dumps(shown[services.RECORD_MIME]))["metrics"] == {"r2_score": 0.123456, "rows": 12345.0}
-    assert "figures" not in shown[services.RECORD_MIME]
+    assert json.loads(json.dumps(shown[stores.RECORD_MIME]))["metrics"] == {"r2_score": 0.123456, "rows": 12345.0}
+    assert "figures" not in shown[stores.RECORD_MIME]
     assert shown["text/plain"] == "MLflow run 0a1b of the experiment 'bikes'"
 
 
@@ -62,29 +61,29 @@ def test_a_result_is_a_table_for_people_and_json_for_programs() -> None:
 def test_targets_are_brought_into_the_order_of_the_inputs(order: list[int]) -> None:
     inputs = pd.DataFrame({"x": range(8)}, index=order)
     targets = pd.DataFrame({"y": np.arange(8) * 10}, index=range(8))
-    assert base.align(inputs, targets)["y"].tolist() == [label * 10 for label in order]
+    assert alignment.align(inputs, targets)["y"].tolist() == [label * 10 for label in order]
 
 
 def test_tables_about_different_rows() -> None:
     inputs, targets = pd.DataFrame(index=[1, 2, 3, 4]), pd.DataFrame(index=[3, 4, 5])
     with pytest.raises(errors.DataError) as caught:
-        base.align(inputs, targets)
+        alignment.align(inputs, targets)
     assert str(caught.value) == (
         "inputs (4 rows) and targets (3 rows) are not about the same rows: "
         "2 row(s) only in the inputs, such as 1 and 1 row(s) only in the targets, such as 5"
     )
     with pytest.raises(errors.DataError, match=r"1 row\(s\) only in the inputs, such as 4$"):
-        base.align(inputs, pd.DataFrame(index=[3, 2, 1]))
+        alignment.align(inputs, pd.DataFrame(index=[3, 2, 1]))
 
 
 def test_rows_of_the_same_time_keep_their_order() -> None:
     days = pd.to_datetime(["2024-03-02", "2024-03-01", "2024-03-02", "2024-03-01"])
-    inputs, targets = base.in_order_of_time(
+    inputs, targets = alignment.sort_by_time(
         pd.DataFrame({"day": days}, index=list("abcd")), pd.DataFrame({"y": [1, 2, 3, 4]}, index=list("abcd")), ["day"]
     )
     assert inputs.index.tolist() == targets.index.tolist() == list("bdac")
     assert targets["y"].tolist() == [2, 4, 1, 3]
-    assert base.in_order_of_time(inputs[::-1], targets, [])[0].index.tolist() == list("cadb"), "no time, no order"
+    assert alignment.sort_by_time(inputs[::-1], targets, [])[0].index.tolist() == list("cadb"), "no time, no order"
 
 
 # ---------------------------------------------------------------------------------------------------- the record
@@ -135,4 +134,4 @@ def test_services_stop_in_the_opposite_order_also_when_one_does_not_start(monkey
 
 def test_what_was_asked_for_is_what_differs_from_the_defaults() -> None:
     job = CountingJob(fails=True, mlflow_service=services.MlflowService(registry_name="bikes"))
-    assert job.asked_for() == {"KIND": "CountingJob", "fails": True, "mlflow_service": {"registry_name": "bikes"}}
+    assert job.non_defaults() == {"KIND": "CountingJob", "fails": True, "mlflow_service": {"registry_name": "bikes"}}

@@ -8,12 +8,11 @@ import pandas as pd
 import pandera.pandas as pa
 import pydantic as pdt
 import pytest
-from pandera.typing.pandas import Index, Series
-
 from model_name.core import errors, schemas
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, registries, services
 from model_name.jobs import evaluations
+from pandera.typing.pandas import Index, Series
 
 MAE = metrics_.SklearnMetric(name="mean_absolute_error", greater_is_better=False)
 R2 = metrics_.SklearnMetric(name="r2_score", greater_is_better=True)

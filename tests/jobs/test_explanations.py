@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
-
 from model_name.core import errors, models, schemas
 from model_name.io import datasets, registries, services, simulators
 from model_name.jobs import explanations, training
 from model_name.utils import splitters
+from scipy.stats import spearmanr
 
 
 def explain(

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
-from model_name.core import errors, features, models, projects, schemas
+from model_name.core import errors, features, models, schemas, workspaces
 from model_name.core.features import feature
-from model_name.io import datasets, registries, services, streams
-from model_name.jobs import evaluations, explanations, inference, kafkainference, training, tuning
+from model_name.io import datasets, registries, services
+from model_name.jobs import evaluations, explanations, inference, training, tuning
+from model_name.streaming import codecs, deadletters, scorers
 from model_name.utils import searchers, splitters
 
 QUIET = services.LoggerService(level="ERROR")
@@ -29,7 +29,7 @@ def same_hour(history: pd.DataFrame) -> float:
 
 @pytest.fixture(autouse=True)
 def _own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(projects.declared().__dict__, "features", [felt_difference, same_hour])
+    monkeypatch.setitem(workspaces.declared().__dict__, "features", [felt_difference, same_hour])
     for cached in (features._declared, features._read_by_functions):
         cached.cache_clear()
     yield
@@ -76,8 +76,8 @@ def test_jobs_compute_features_alike(tmp_path: Path, store: services.MlflowServi
     adapter = registries.CustomLoader().load(registries.model_uri(version)).require_same_tables()
     now = schemas.InputsSchema.check(readers["now"].read())
     seen = features.look_back(now, history=readers["past"].read()).head(20)
-    served = kafkainference.Served("bikes", 1, adapter.predictor())
-    scorer = kafkainference.Scorer(lambda: served, streams.JsonDecoder(), streams.JsonEncoder(), 10_000)
+    served = scorers.LoadedVersion("bikes", 1, adapter.predictor())
+    scorer = scorers.Scorer(lambda: served, codecs.JsonDecoder(), codecs.JsonEncoder(), 10_000)
     records = seen.reset_index().to_json(orient="records", date_format="iso", double_precision=15)
     answers = scorer([json.dumps(record).encode() for record in json.loads(records)])
     told = [json.loads(answer)["prediction"] for answer in answers if isinstance(answer, bytes)]
@@ -85,7 +85,7 @@ def test_jobs_compute_features_alike(tmp_path: Path, store: services.MlflowServi
     record = json.loads(records)[0]
     del record["same_hour"]
     refused = scorer([json.dumps(record).encode()])[0]
-    assert isinstance(refused, streams.Refused)
+    assert isinstance(refused, deadletters.Rejected)
     assert "same_hour looks back, and a stream has no history" in refused.reason
 
     everything = {"inputs": readers["all"], "targets": readers["all"], "alias_or_version": "latest"} | shared

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pytest
-from pandera.typing.pandas import Series
-
 from model_name.core import schemas
 from model_name.io import datasets
 from model_name.jobs import guards
+from pandera.typing.pandas import Series
 
 ROWS = 300
 Change = Callable[[pd.DataFrame], pd.DataFrame]

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from model_name.core import errors, schemas
 from model_name.io import datasets, registries, services
 from model_name.jobs import inference

@@ -19,10 +19,10 @@ import pydantic as pdt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from model_name.core import errors, schemas
-from model_name.io import datasets, registries, services, streams
+from model_name.io import datasets, registries, services
 from model_name.jobs import inference, kafkainference
+from model_name.streaming import codecs, deadletters, loops, scorers, telemetry
 
 
 @pytest.fixture
@@ -92,16 +92,16 @@ def test_more_records_than_the_broker_in_the_process_keeps(job: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- the scorer
-ROWS = streams.JsonEncoder().encode(schemas.InputsSchema.check(datasets.SimulatedReader(rows=50).read()))
+ROWS = codecs.JsonEncoder().encode(schemas.InputsSchema.check(datasets.SimulatedReader(rows=50).read()))
 
 
 def humidity(inputs: pd.DataFrame) -> pd.DataFrame:
     return schemas.OutputsSchema.check(pd.DataFrame({"prediction": inputs["hum"]}, index=inputs.index))
 
 
-def scorer(predict: Callable[[pd.DataFrame], pd.DataFrame] = humidity) -> kafkainference.Scorer:
-    served = kafkainference.Served("bikes", 3, predict)
-    return kafkainference.Scorer(lambda: served, streams.JsonDecoder(), streams.JsonEncoder(), 1_000)
+def scorer(predict: Callable[[pd.DataFrame], pd.DataFrame] = humidity) -> scorers.Scorer:
+    served = scorers.LoadedVersion("bikes", 3, predict)
+    return scorers.Scorer(lambda: served, codecs.JsonDecoder(), codecs.JsonEncoder(), 1_000)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_poison_is_refused_with_the_reason_and_the_others_are_scored(value: byte
         values: list[bytes | None] = [*ROWS]
         values[place] = value
         found = scorer()(values)
-        refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, streams.Refused)}
+        refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, deadletters.Rejected)}
         assert list(refused) == [place]
         assert re.search(reason, refused[place].reason), refused[place].reason
         assert [found[n] for n in range(50) if n != place] == [a for n, a in enumerate(scorer()([*ROWS])) if n != place]
@@ -190,12 +190,12 @@ def test_whatever_its_bytes_are_a_record_ends_as_a_prediction_or_a_dead_letter(
             assert answer == alone
         else:
             assert answer.reason
-            assert isinstance(alone, streams.Refused)
+            assert isinstance(alone, deadletters.Rejected)
 
 
 def test_values_that_cannot_even_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the schema stumbles over, the record that it stumbles over is told apart."""
-    sift = schemas.InputsSchema.sift
+    sift = schemas.InputsSchema.split_valid
 
     def stumble(table: pd.DataFrame) -> Any:
         if (table["hr"] == 5).any():
@@ -204,7 +204,7 @@ def test_values_that_cannot_even_be_checked(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(schemas.InputsSchema, "sift", stumble)
     found = scorer()([*ROWS])
-    refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, streams.Refused)}
+    refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, deadletters.Rejected)}
     assert list(refused) == [number for number, row in enumerate(ROWS) if json.loads(row)["hr"] == 5]
     assert {answer.reason for answer in refused.values()} == {"it cannot be checked (RecursionError: too deep)"}
 
@@ -232,7 +232,7 @@ def test_rows_that_the_model_fails_for() -> None:
         return humidity(inputs)
 
     found = scorer(picky)([*ROWS])
-    refused = [number for number, answer in enumerate(found) if isinstance(answer, streams.Refused)]
+    refused = [number for number, answer in enumerate(found) if isinstance(answer, deadletters.Rejected)]
     assert refused == [number for number, row in enumerate(ROWS) if json.loads(row)["hr"] == 5]
 
     def broken(inputs: pd.DataFrame) -> pd.DataFrame:
@@ -309,7 +309,7 @@ def test_a_version_that_does_not_load_is_refused_with_an_alert(trained: services
     client = trained.client()
     client.set_registered_model_alias("model_name", "Champion", "1")
     alerts: list[tuple[str, str]] = []
-    champion = kafkainference.Champion(
+    champion = scorers.ModelWatcher(
         client, "model_name", "Champion", registries.CustomLoader(), lambda *words: alerts.append(words)
     )
     broken = client.create_model_version("model_name", "file:///nowhere/at/all")
@@ -332,13 +332,13 @@ def test_metrics_are_served_while_records_flow(job: Any, monkeypatch: pytest.Mon
     log: list[str] = []
     seen: list[str] = []
 
-    def scrape(self: Any, batch: Any, observe: Any = kafkainference.Gauges.observe) -> None:
+    def scrape(self: Any, batch: Any, observe: Any = telemetry.StreamMetrics.observe) -> None:
         observe(self, batch)
         (address,) = re.findall(r"Metrics are served at (http://127.0.0.1:[1-9]\d*/metrics)", "".join(log))
         with urllib.request.urlopen(address) as page:
             seen.append(page.read().decode())
 
-    monkeypatch.setattr(kafkainference.Gauges, "observe", scrape)
+    monkeypatch.setattr(telemetry.StreamMetrics, "observe", scrape)
     with job(metrics_address="127.0.0.1:0") as streaming:
         sink = logger.add(lambda line: log.append(str(line)), level="INFO")
         streaming.run()
@@ -349,9 +349,9 @@ def test_metrics_are_served_while_records_flow(job: Any, monkeypatch: pytest.Mon
 
 
 def test_the_table_by_time_stays_small() -> None:
-    gauges = kafkainference.Gauges()
+    gauges = telemetry.StreamMetrics()
     for _ in range(5_000):
-        gauges.observe(streams.Delivered(10, [], 0.01, np.full(10, 0.02)))
+        gauges.observe(loops.Delivered(10, [], 0.01, np.full(10, 0.02)))
         gauges.tick({0: 3})
     assert len(gauges.timeline()) <= 2_000
     assert gauges.metrics()["records"] == 50_000

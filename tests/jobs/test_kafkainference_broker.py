@@ -16,17 +16,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
 from model_name.core import errors, models, schemas
-from model_name.io import datasets, osvariables, services, streams
+from model_name.io import datasets, osvariables, services
 from model_name.jobs import kafkainference, training
+from model_name.streaming import codecs, deliveries, loops, scorers
 from model_name.utils import splitters
+
 from tasks import brokers
 
 pytestmark = pytest.mark.broker
 
 QUICK = {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 500}  # a dead member is noticed soon
-ROWS = streams.JsonEncoder().encode(schemas.InputsSchema.check(datasets.SimulatedReader(rows=500).read()))
+ROWS = codecs.JsonEncoder().encode(schemas.InputsSchema.check(datasets.SimulatedReader(rows=500).read()))
 
 
 # ------------------------------------------------------------------------------------------------------- topics
@@ -129,7 +130,7 @@ def _keep_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the stream that a thread opens where `streaming` finds it."""
     opened = kafkainference.KafkaInferenceJob._open
 
-    def open_and_keep(self: Any, *arguments: Any) -> streams.Stream:
+    def open_and_keep(self: Any, *arguments: Any) -> loops.Stream:
         stream = opened(self, *arguments)
         _KNOWN.get(threading.get_ident(), {})["stream"] = stream
         return stream
@@ -143,7 +144,7 @@ def streaming(job: kafkainference.KafkaInferenceJob) -> Iterator[Any]:
     known: dict[str, Any] = {}
     job.mlflow_service.start()
     client = job.mlflow_service.client()
-    champion = kafkainference.Champion(
+    champion = scorers.ModelWatcher(
         client,
         "model_name",
         job.alias_or_version,
@@ -184,10 +185,12 @@ FORKER = """
 import os, sys
 from model_name import settings
 from model_name.jobs import kafkainference
+from model_name.streaming import scorers
+from model_name.streaming import telemetry
 import sklearn.ensemble
 job = settings.MainSettings.model_validate_json(sys.argv[1]).job
 job.mlflow_service.start()
-champion = kafkainference.Champion(job.mlflow_service.client(), "model_name", "latest", job.loader, print)
+champion = scorers.ModelWatcher(job.mlflow_service.client(), "model_name", "latest", job.loader, print)
 while True:
     child = os.fork()
     if not child:
@@ -249,8 +252,8 @@ def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> Non
 
 def test_instances_join_and_leave_while_records_flow(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that takes a moment, so that at each rebalance a batch is in flight and records wait for the next."""
-    score = kafkainference.Scorer._predict
-    monkeypatch.setattr(kafkainference.Scorer, "_predict", lambda *a: (time.sleep(0.03), score(*a))[1])
+    score = scorers.Scorer._predict
+    monkeypatch.setattr(scorers.Scorer, "_predict", lambda *a: (time.sleep(0.03), score(*a))[1])
     sender = threading.Thread(daemon=True, target=topics.send, args=(6_000,), kwargs={"rate": 900.0})
     sender.start()
     known: list[dict[str, Any]] = []
@@ -275,7 +278,7 @@ def test_a_member_that_was_evicted_while_it_delivered(
     topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has produced answers, and before it commits its partitions go to somebody else, who answers as well."""
-    produce, held, go_on = streams.ExactlyOnce._produce, threading.Event(), threading.Event()
+    produce, held, go_on = deliveries.ExactlyOnce._produce, threading.Event(), threading.Event()
 
     def produce_and_hold(self: Any, *arguments: Any) -> None:
         produce(self, *arguments)
@@ -283,7 +286,7 @@ def test_a_member_that_was_evicted_while_it_delivered(
             held.set()
             go_on.wait(60)
 
-    monkeypatch.setattr(streams.ExactlyOnce, "_produce", produce_and_hold)
+    monkeypatch.setattr(deliveries.ExactlyOnce, "_produce", produce_and_hold)
     topics.send(100)
     impatient = {"max.poll.interval.ms": 3_000, "producer.transaction.timeout.ms": 120_000}
     with streaming(job(topics, idle_time=None, kafka_config=impatient)) as first:
@@ -357,8 +360,8 @@ def test_the_alias_moves_while_records_flow(
 
 def test_a_slow_model_does_not_lose_its_place(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch takes longer than the broker waits for a poll: the consumer keeps its partitions."""
-    score = kafkainference.Scorer._predict
-    monkeypatch.setattr(kafkainference.Scorer, "_predict", lambda *a: (time.sleep(5.0), score(*a))[1])
+    score = scorers.Scorer._predict
+    monkeypatch.setattr(scorers.Scorer, "_predict", lambda *a: (time.sleep(5.0), score(*a))[1])
     topics.send(120)
     slow = QUICK | {"max.poll.interval.ms": 4_000}
     with streaming(job(topics, idle_time=None, batch_size=60, kafka_config=slow)) as known:
@@ -416,7 +419,7 @@ def test_a_topic_that_refuses_records(
 
 def test_nothing_moves(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that hangs: the job ends with an error, and what it has not answered is not committed."""
-    monkeypatch.setattr(kafkainference.Scorer, "_predict", lambda *_: time.sleep(60))
+    monkeypatch.setattr(scorers.Scorer, "_predict", lambda *_: time.sleep(60))
     topics.send(20)
     with pytest.raises(errors.ServiceError, match=r"no record was delivered for \d+ seconds, and 20 wait .*the model"):
         run(job(topics, stall_time=3.0, idle_time=None))
@@ -598,8 +601,8 @@ def warnings() -> Iterator[list[str]]:
 
 def test_told_to_stop_while_the_broker_is_away(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends within shutdown_time and says why; what was not delivered is answered once when the broker is back."""
-    score = kafkainference.Scorer._predict  # takes a moment, so that there is something left to do
-    monkeypatch.setattr(kafkainference.Scorer, "_predict", lambda *a: (time.sleep(0.05), score(*a))[1])
+    score = scorers.Scorer._predict  # takes a moment, so that there is something left to do
+    monkeypatch.setattr(scorers.Scorer, "_predict", lambda *a: (time.sleep(0.05), score(*a))[1])
     soon = {"producer.transaction.timeout.ms": 5_000}  # after which the broker ends what was left open
     topics.send(100)
     plan = job(topics, idle_time=None, batch_size=20, shutdown_time=8.0, kafka_config=soon)

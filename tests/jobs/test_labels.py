@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pytest
-from pandera.typing.pandas import Index, Series
-
-from model_name.core import errors, models, schemas
+from model_name.core import alignment, errors, models, schemas
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, services
 from model_name.jobs import base, evaluations, explanations, inference, training, tuning
 from model_name.utils import searchers, splitters
+from pandera.typing.pandas import Index, Series
 
 ROWS, TEST = 300, 60
 Use = Callable[[dict[str, Any]], None]
@@ -207,7 +206,7 @@ def test_the_naive_forecast_and_slices_with_repeated_labels(use: Any) -> None:
         inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
         rows = np.arange(ROWS) >= ROWS - TEST
         naive = evaluations.naive_forecast(inputs, targets, rows)
-        scored = base.side_by_side(targets[rows], naive)
+        scored = alignment.join_by_position(targets[rows], naive)
         metric = metrics_.SklearnMetric(name="mean_absolute_error", greater_is_better=False)
         slices = evaluations.slice_scores([metric], inputs[rows], scored, ["shop", "minutes", "day"])
         found.append((naive["prediction"].tolist(), slices.astype("str").to_numpy().tolist()))
@@ -217,19 +216,19 @@ def test_the_naive_forecast_and_slices_with_repeated_labels(use: Any) -> None:
 def test_tables_side_by_side() -> None:
     index = pd.Index(["a", "a", "b"], name="key")
     left, right = pd.DataFrame({"self": [1, 2, 3]}, index=index), pd.DataFrame({"y": [4, 5, 6]}, index=index)
-    both = base.side_by_side(left, right)
+    both = alignment.join_by_position(left, right)
     assert both.to_numpy().tolist() == [[1, 4], [2, 5], [3, 6]]
     assert both.index.equals(index)
     with pytest.raises(errors.DataError, match="more than one table has a column named 'y'"):
-        base.side_by_side(right, right)
+        alignment.join_by_position(right, right)
     with pytest.raises(errors.DataError, match="not about the same rows"):
-        base.side_by_side(left, right[::-1])
+        alignment.join_by_position(left, right[::-1])
 
 
 # ----------------------------------------------------------------------------------------------------------------- time
 def test_rows_without_a_time_come_last_and_none_is_lost() -> None:
     days = pd.to_datetime(["2024-03-02", None, "2024-03-01"])
-    inputs, targets = base.in_order_of_time(pd.DataFrame({"day": days}), pd.DataFrame({"y": [1, 2, 3]}), ["day"])
+    inputs, targets = alignment.sort_by_time(pd.DataFrame({"day": days}), pd.DataFrame({"y": [1, 2, 3]}), ["day"])
     assert targets["y"].tolist() == [3, 1, 2]
     assert inputs["day"].isna().tolist() == [False, False, True]
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pydantic as pdt
 import pytest
-
 from model_name.core import errors
 from model_name.io import registries, services
 from model_name.jobs import promotion

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import get_model_info
-
 from model_name.core import errors, models, schemas
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, registries, services

@@ -11,16 +11,15 @@ from typing import Any
 import pandas as pd
 import pydantic as pdt
 import pytest
-
 from model_name.core import errors, metrics, models, schemas
 from model_name.io import datasets, services
 from model_name.jobs import guards, training, tuning
-from model_name.utils import searchers, splitters
+from model_name.utils import searchers, spaces, splitters
 
 QUIET = services.LoggerService(level="ERROR")
 SPACE = {
-    "learning_rate": searchers.FloatDistribution(low=0.02, high=0.5, log=True),
-    "max_leaf_nodes": searchers.IntDistribution(low=3, high=31, log=True),
+    "learning_rate": spaces.FloatDistribution(low=0.02, high=0.5, log=True),
+    "max_leaf_nodes": spaces.IntDistribution(low=3, high=31, log=True),
 }
 HOLDOUT = splitters.TrainTestSplitter(test_size=240)
 
@@ -154,7 +153,11 @@ VICTIM = """
 import sys
 from model_name.core import metrics, models, schemas
 from model_name.io import datasets
-from model_name.utils import searchers, splitters
+from model_name.utils import splitters
+from model_name.utils import searchers
+from model_name.utils import spaces
+from model_name.utils import samplers
+from model_name.utils import journals
 data = datasets.SimulatedReader(rows=24 * 70).read()
 searcher = searchers.OptunaSearcher.model_validate_json(sys.argv[1])
 searcher.search(

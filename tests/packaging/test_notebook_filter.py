@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from nbdev.clean import nbdev_clean
+from tasks.notebooks import clean, look_modified, notebooks, refresh
 
 from tasks import installs
-from tasks.notebooks import clean, look_modified, notebooks, refresh
 
 ROOT = Path(__file__).parents[2]
 FILTER = [sys.executable, "-I", str(ROOT / "tasks" / "notebooks.py")]

@@ -6,7 +6,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from model_name.core import errors
 from model_name.scaffold import libraries
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from model_name.scaffold import libraries, profiles, projects
 
 QUICK = ("--in-process", "-s", "job.model.max_iter=60", "-s", "job.logger_service.level=ERROR")

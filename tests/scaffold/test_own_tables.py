@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from model_name.core import errors
 from model_name.scaffold import declarations, profiles
 

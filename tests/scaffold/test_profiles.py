@@ -12,12 +12,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import parquet
-
 from model_name.core import errors
 from model_name.io import datasets, readings
 from model_name.scaffold import declarations, profiles
 from model_name.scaffold import leaks as searched
+from pyarrow import parquet
 
 ROWS = 120
 CSV = {

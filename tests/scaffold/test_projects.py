@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
-
 from model_name import scripts, settings
 from model_name.core import errors
 from model_name.io import configs

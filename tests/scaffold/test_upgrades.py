@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from model_name.core import errors, projects
+from model_name.core import errors, workspaces
 from model_name.scaffold import libraries, migrations, profiles, upgrades
 from model_name.scaffold import projects as scaffold
 
@@ -60,11 +59,11 @@ def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "guests"
     shutil.copytree(made, folder)
-    monkeypatch.setenv(projects.VARIABLE, str(folder))
-    projects.locate.cache_clear()
+    monkeypatch.setenv(workspaces.VARIABLE, str(folder))
+    workspaces.locate.cache_clear()
     yield folder
-    monkeypatch.delenv(projects.VARIABLE)
-    projects.locate.cache_clear()
+    monkeypatch.delenv(workspaces.VARIABLE)
+    workspaces.locate.cache_clear()
 
 
 def replace(path: Path, old: str, new: str) -> None:
@@ -150,7 +149,7 @@ def test_an_upgrade_that_is_refused_changes_nothing(project: Path, later: Path, 
 
 def test_outside_of_a_project_nothing_is_upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    projects.locate.cache_clear()
+    workspaces.locate.cache_clear()
     with pytest.raises(errors.ConfigError, match="is not in a project"):
         upgrades.eject("train")
     with pytest.raises(errors.ConfigError, match="is not in a project"):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from invoke import Exit
-
 from model_name.core import errors, schemas
 from model_name.io import datasets
+
 from tasks import cleans
 
 

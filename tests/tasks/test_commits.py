@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.tasks.conftest import Project, environment
 
 from tasks import commits
-from tests.tasks.conftest import Project, environment
 
 ROOT = Path(__file__).parents[2]
 EMPTY = "# Changelog\n\n## [Unreleased]\n\n## [0.1.0]\n\nThe first version.\n"

@@ -4,7 +4,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from tests.tasks.conftest import INDEX, MODULE, Cell, Project
 
 
@@ -186,7 +185,7 @@ def test_hand_written_modules_conflict_as_ever(project: Project) -> None:
 
 def test_only_what_is_made_from_notebooks_is_made_again_after_a_merge() -> None:
     root = Path(__file__).parents[2]
-    paths = ["README.md", "benchmarks/README.md", "CHANGELOG.md", "model_name/io/notebooks.py", "tasks/hooks.py"]
+    paths = ["README.md", "benchmarks/README.md", "CHANGELOG.md", "model_name/execution/executors.py", "tasks/hooks.py"]
     told = subprocess.run(["git", "check-attr", "merge", *paths], cwd=root, capture_output=True, text=True, check=True)
     drivers = dict(line.split(": merge: ") for line in told.stdout.splitlines())
     assert {path for path, driver in drivers.items() if driver == "nbexport"} == {paths[0], paths[3]}

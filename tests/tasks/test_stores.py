@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from mlflow.tracking import MlflowClient
-
 from model_name.core import schemas
 from model_name.io import datasets, registries, services
+
 from tasks import stores
 
 ROOT = Path(__file__).parents[2]

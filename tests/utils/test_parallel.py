@@ -12,7 +12,6 @@ import joblib
 import numpy as np
 import pytest
 import threadpoolctl
-
 from model_name.utils import parallel
 
 

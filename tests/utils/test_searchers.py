@@ -8,12 +8,11 @@ import pandas as pd
 import pandera.pandas as pa
 import pydantic as pdt
 import pytest
+from model_name.core import errors, metrics, models, schemas
+from model_name.utils import journals, samplers, searchers, spaces, splitters
 from pandera.typing.pandas import Index, Series
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
-
-from model_name.core import errors, metrics, models, schemas
-from model_name.utils import searchers, splitters
 
 
 class InputsSchema(schemas.Schema):
@@ -199,7 +198,7 @@ def test_what_cannot_be_meant_is_refused_in_the_configuration(fields: dict[str, 
 
 
 # ---------------------------------------------------------------------------------------------------------- Optuna
-SPACE = {"offset": searchers.FloatDistribution(low=-5.0, high=5.0)}
+SPACE = {"offset": spaces.FloatDistribution(low=-5.0, high=5.0)}
 
 
 def optuna_search(space: Any = SPACE, cv: Any = 5, model: models.Model | None = None, **fields: Any) -> Any:
@@ -227,8 +226,8 @@ def test_the_model_as_configured_is_tried_first_when_the_space_holds_it() -> Non
     assert -5.0 <= outside["param_offset"] <= 5.0
 
 
-@pytest.mark.parametrize("pruner", [None, searchers.MedianPruner(), searchers.WilcoxonPruner(p_threshold=0.3)])
-@pytest.mark.parametrize("sampler", [searchers.TPESampler(), searchers.RandomSampler()])
+@pytest.mark.parametrize("pruner", [None, samplers.MedianPruner(), samplers.WilcoxonPruner(p_threshold=0.3)])
+@pytest.mark.parametrize("sampler", [samplers.TPESampler(), samplers.RandomSampler()])
 def test_the_number_of_workers_changes_nothing(pruner: Any, sampler: Any) -> None:
     found = [optuna_search(n_jobs=n, pruner=pruner, sampler=sampler) for n in (1, 2, 4)]
     for other in found[1:]:
@@ -248,7 +247,7 @@ def test_a_cut_journal_is_continued_to_the_same_end(tmp_path: Any) -> None:
         "storage": str(storage),
         "n_trials": 8,
         "batch_size": 3,
-        "pruner": searchers.MedianPruner(n_startup_trials=2),
+        "pruner": samplers.MedianPruner(n_startup_trials=2),
     }
     whole = optuna_search({**SPACE, "fails": [False, True]}, **settings)
     assert set(whole[0]["state"]) == {"complete", "pruned", "failed"}
@@ -304,7 +303,7 @@ def test_the_same_parameters_are_fitted_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_conditional_parameter_exists_only_where_it_should() -> None:
     space = {
-        "depth": searchers.IntDistribution(low=1, high=9, when={"fails": [False], "offset": [1.0]}),
+        "depth": spaces.IntDistribution(low=1, high=9, when={"fails": [False], "offset": [1.0]}),
         "offset": [0.0, 1.0],
         "fails": [False],
     }
@@ -351,7 +350,7 @@ def test_a_search_in_which_all_fail_says_why() -> None:
 
 def test_a_search_in_which_all_are_given_up_says_why() -> None:
     with pytest.raises(errors.ModelError, match="- 4 pruned: given up by ThresholdPruner after 1 of 5 folds"):
-        optuna_search(pruner=searchers.ThresholdPruner(lower=0.0), n_trials=4)
+        optuna_search(pruner=samplers.ThresholdPruner(lower=0.0), n_trials=4)
 
 
 def test_a_score_that_is_not_a_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +361,7 @@ def test_a_score_that_is_not_a_number_is_a_failure(monkeypatch: pytest.MonkeyPat
 
 def test_unknown_parameters_are_refused_with_the_nearest() -> None:
     with pytest.raises(errors.ConfigError, match="did you mean 'offset'") as refusal:
-        optuna_search({"ofset": [1.0], "depth": searchers.IntDistribution(low=0, high=3)})
+        optuna_search({"ofset": [1.0], "depth": spaces.IntDistribution(low=0, high=3)})
     assert "depth: 0: Input should be greater than or equal to 1" in str(refusal.value)
 
 
@@ -409,7 +408,7 @@ def test_other_data_or_other_code_is_another_study(tmp_path: Any, monkeypatch: p
         patch.setitem(globals(), "NUMBERS", NUMBERS + 1)
         with pytest.raises(errors.ConfigError, match="differ in: data"):
             optuna_search(storage=storage, n_trials=2)
-    monkeypatch.setattr(searchers, "_source", lambda kind: "an edited fit")
+    monkeypatch.setattr(journals, "_source", lambda kind: "an edited fit")
     with pytest.raises(errors.ConfigError, match="differ in: code"):
         optuna_search(storage=storage, n_trials=2)
 
@@ -442,7 +441,7 @@ def test_a_study_of_somebody_else_is_refused(tmp_path: Any) -> None:
 
 def test_two_processes_do_not_write_one_journal(tmp_path: Any) -> None:
     storage = tmp_path / "search.journal"
-    with searchers._alone(storage), pytest.raises(errors.ConfigError, match="another process is searching"):
+    with journals._alone(storage), pytest.raises(errors.ConfigError, match="another process is searching"):
         optuna_search(storage=str(storage))
 
 
@@ -469,7 +468,7 @@ def test_a_space_that_cannot_be_meant_is_refused_in_the_configuration(fields: di
 
 
 def test_importances_tell_what_mattered() -> None:
-    space = {"offset": searchers.FloatDistribution(low=-5.0, high=5.0), "depth": [1, 2, 3]}
+    space = {"offset": spaces.FloatDistribution(low=-5.0, high=5.0), "depth": [1, 2, 3]}
     details = optuna_search(space, pruner=None, n_trials=30)[0]
     table = searchers.importances(details, space)
     assert table["parameter"].tolist() == ["offset", "depth"]
@@ -477,7 +476,7 @@ def test_importances_tell_what_mattered() -> None:
     assert table["importance"].iloc[0] > 0.8
     grid = {"offset": [0.0, 2.0], "depth": [1, 2]}
     assert searchers.importances(search(grid)[0], grid)["parameter"].iloc[0] == "offset"
-    conditional = {"offset": [0.0, 3.0], "depth": searchers.IntDistribution(low=1, high=9, when={"offset": [3.0]})}
+    conditional = {"offset": [0.0, 3.0], "depth": spaces.IntDistribution(low=1, high=9, when={"offset": [3.0]})}
     found = searchers.importances(optuna_search(conditional, pruner=None)[0], conditional)
     assert set(found["parameter"]) == {"offset", "depth"}
 

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.models import ModelSignature, validate_schema
-from pandera.typing.pandas import Index, Series
-
 from model_name.core import errors, schemas
 from model_name.utils import signers
+from pandera.typing.pandas import Index, Series
 
 
 class PatientsSchema(schemas.Schema):

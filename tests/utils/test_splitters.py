@@ -8,12 +8,11 @@ import pydantic as pdt
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from model_name.core import errors
+from model_name.utils import splitters
 from sklearn.base import clone
 from sklearn.dummy import DummyRegressor
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score, train_test_split
-
-from model_name.core import errors
-from model_name.utils import splitters
 
 SHARES = st.floats(0.001, 0.999, allow_nan=False)
 SIZES = st.one_of(st.integers(1, 200), SHARES)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from model_name import scripts, settings
+from model_name import settings, steps
 from model_name.core import errors, features, schemas
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,18 +49,18 @@ def test_the_readme_says_what_the_front_page_says() -> None:
 # ---------------------------------------------------------------------------------------------------- configurations
 @pytest.mark.parametrize("verb", sorted(settings.verbs()))
 def test_the_configuration_of_every_job_is_valid(verb: str) -> None:
-    assert [step.verb for step in scripts.load_steps([verb])] == [verb]
+    assert [step.verb for step in steps.load_steps([verb])] == [verb]
 
 
 def test_a_mistake_in_a_configuration_is_refused() -> None:
     with pytest.raises(errors.ConfigError, match="did you mean 'splitter'"):
-        scripts.load_steps(["train"], ["job.spliter=null"])
+        steps.load_steps(["train"], ["job.spliter=null"])
 
 
 # ---------------------------------------------------------------------------------------------------------- the table
 @pytest.fixture(scope="session")
 def table() -> pd.DataFrame:
-    reader = scripts.load_steps(["train"])[0].job.inputs
+    reader = steps.load_steps(["train"])[0].job.inputs
     if not (ROOT / reader.path).exists():
         pytest.skip(f"{reader.path} is not here: data/README.md says where it comes from")
     return reader.model_copy(update={"path": str(ROOT / reader.path)}).read()
