@@ -306,6 +306,10 @@ d = {
                 "core/conversions.html#are_numbers",
                 "model_name/core/conversions.py",
             ),
+            "model_name.core.conversions.are_numeric": (
+                "core/conversions.html#are_numeric",
+                "model_name/core/conversions.py",
+            ),
             "model_name.core.conversions.declared_categories": (
                 "core/conversions.html#declared_categories",
                 "model_name/core/conversions.py",

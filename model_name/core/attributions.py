@@ -243,7 +243,7 @@ def explain(
     owners = np.asarray(players, dtype="int64")[_order(estimator, len(players))]
     scale, answers = _own_answers(estimator, encoded)
     classes = [str(label) for label in getattr(estimator, "classes_", [])]
-    found = Attributions(
+    explanation = Attributions(
         features=tuple(features),
         labels=tuple(classes[1:] if len(classes) == 2 else classes),
         scale=scale,
@@ -252,10 +252,10 @@ def explain(
         base=_own_answers(estimator, background)[1].mean(axis=0),
         answers=answers,
     )
-    worst = float(found.residuals.max(initial=0))
-    if not worst <= found.tolerance:
+    worst = float(explanation.residuals.max(initial=0))
+    if not worst <= explanation.tolerance:
         raise errors.ModelError(
             f"the explanation does not add up to the model's answers: a row is off by {worst:.3g}, at most "
-            f"{found.tolerance:.3g} is rounding; the installed scikit-learn may keep its trees in another form"
+            f"{explanation.tolerance:.3g} is rounding; the installed scikit-learn may keep its trees in another form"
         )
-    return found
+    return explanation

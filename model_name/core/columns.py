@@ -371,5 +371,5 @@ def offending(schema: type[Schema], data: pd.DataFrame) -> pd.DataFrame:
             problem = fault.problem.removeprefix("{} ").removeprefix("a value ")
             listed += [(row, name, table[name][row], problem) for row in table.index[mask]]
         listed += _refused_by_checks(column, converted[~wrong].rename(name), table[name])
-    found = pd.DataFrame(listed, columns=["row", "column", "value", "fault"])
-    return found.sort_values("row", kind="stable", ignore_index=True)
+    table = pd.DataFrame(listed, columns=["row", "column", "value", "fault"])
+    return table.sort_values("row", kind="stable", ignore_index=True)

@@ -27,6 +27,7 @@ __all__ = [
     "role_of",
     "metadata_of",
     "roles_of",
+    "are_numeric",
     "allowed_values",
     "kind_of",
 ]
@@ -410,6 +411,11 @@ def roles_of(columns: Mapping[str, pa.Column]) -> dict[str, Role]:
     }
 
 
+def are_numeric(categories: Sequence[Any] | None) -> bool:
+    """Return whether declared categories are numbers."""
+    return categories is not None and {type(value) for value in categories} <= {int, float}
+
+
 def allowed_values(column: pa.Column) -> list[Any] | None:
     """Return the values that a column is declared to be limited to, if it is."""
     for check in column.checks or []:
@@ -445,6 +451,5 @@ def kind_of(column: pa.Column) -> _Kind:
         return _Kind("a text", TEXTS, to_text)
     categories = allowed_values(column)
     noun = f"one of {', '.join(map(repr, categories))}" if categories else "a category"
-    numbers = categories is not None and {type(value) for value in categories} <= {int, float}
     convert = functools.partial(to_category, categories=categories)
-    return _Kind(noun, NUMBERS if numbers else TEXTS, convert)
+    return _Kind(noun, NUMBERS if are_numeric(categories) else TEXTS, convert)

@@ -139,7 +139,7 @@ def _plain(values: pd.Series) -> "np.ndarray[Any, Any]":
     return values.to_numpy()
 
 
-def _probabilities(outputs: schemas.Outputs, truth: "np.ndarray[Any, Any]") -> pd.DataFrame:
+def _probabilities(outputs: schemas.Outputs, y_true: "np.ndarray[Any, Any]") -> pd.DataFrame:
     """Return the probabilities of outputs, one column per label, in the labels' order and type.
 
     A label that the model has never seen has the probability 0.
@@ -148,12 +148,12 @@ def _probabilities(outputs: schemas.Outputs, truth: "np.ndarray[Any, Any]") -> p
     columns = [str(name) for name in outputs.columns if str(name).startswith(prefix)]
     texts = [name.removeprefix(prefix) for name in columns]
     labels: list[Any] = texts
-    if truth.dtype == bool:
+    if y_true.dtype == bool:
         labels = [text == "True" for text in texts]
-    elif truth.dtype.kind not in "OUST":
-        labels = [truth.dtype.type(text) for text in texts]
+    elif y_true.dtype.kind not in "OUST":
+        labels = [y_true.dtype.type(text) for text in texts]
     known = outputs[columns].rename(columns=dict(zip(columns, labels, strict=True)))
-    unseen = [label for label in np.unique(truth) if columns and label not in known]
+    unseen = [label for label in np.unique(y_true) if columns and label not in known]
     return known.reindex(columns=[*known, *unseen], fill_value=0.0).sort_index(axis="columns")
 
 
@@ -197,12 +197,12 @@ def _compute(
     """Call a metric of scikit-learn with the arguments that it needs."""
     function = _metric_functions()[name]
     wants = set(inspect.signature(function).parameters)
-    truth = _plain(targets[schemas.target_name()])
+    y_true = _plain(targets[schemas.target_name()])
     answers = _plain(outputs["prediction"])
     if schemas.task() == "regression":
-        return function(truth, answers, **params)
-    probabilities = _probabilities(outputs, truth)
-    labels = list(probabilities) or list(np.unique(np.concatenate([truth, answers])))
+        return function(y_true, answers, **params)
+    probabilities = _probabilities(outputs, y_true)
+    labels = list(probabilities) or list(np.unique(np.concatenate([y_true, answers])))
     if wants & _WANTS_PROBABILITIES:
         if probabilities.columns.empty:
             raise ValueError(
@@ -210,7 +210,7 @@ def _compute(
             )
         binary = len(labels) == 2
         answers = (probabilities[labels[1]] if binary else probabilities).to_numpy()
-    return function(truth, answers, **(_arguments(wants, labels) | params))
+    return function(y_true, answers, **(_arguments(wants, labels) | params))
 
 
 # %% ../../nbs/core/metrics.ipynb #74c57306
@@ -405,13 +405,13 @@ def scores_alone(
     """
     random = np.random.default_rng(42)
     rows = random.permutation(len(inputs))[:_ROWS_ALONE]
-    own, truth, order = inputs.iloc[rows], targets.iloc[rows], random.permutation(len(rows))
+    own, y_true, order = inputs.iloc[rows], targets.iloc[rows], random.permutation(len(rows))
     reached = {}
     for feature in schemas.InputsSchema.features():
         mixed: Any = own.iloc[order].set_axis(own.index)
         mixed[feature] = own[feature].array
-        answers = predict(mixed).set_axis(truth.index)
-        closeness = _closeness(pd.concat([truth, answers], axis=1))
+        answers = predict(mixed).set_axis(y_true.index)
+        closeness = _closeness(pd.concat([y_true, answers], axis=1))
         reached[feature] = closeness.get(measure, (float("nan"), 0))[0]
     return pd.Series(reached, dtype="float64").sort_values(ascending=False, kind="stable")
 

@@ -243,16 +243,22 @@ class Estimator(pdt.BaseModel, strict=True, extra="forbid"):
 
 
 # %% ../../nbs/core/models.ipynb #abb32457
-def to_table(found: attributions.Attributions, index: pd.Index) -> schemas.SHAPValues:
+def to_table(explanation: attributions.Attributions, index: pd.Index) -> schemas.SHAPValues:
     """Lay out explanations: one column per feature, or per feature and label with several labels.
 
     Where `<feature>_<label>` would name two columns (`size_1` with label `2`, `size` with label `1_2`), the features
     are in quotes.
     """
-    names = [f"{feature}{label}" for label in found.endings for feature in found.features]
+    names = [
+        f"{feature}{label}" for label in explanation.endings for feature in explanation.features
+    ]
     if len(set(names)) < len(names):
-        names = [f"{feature!r}{label}" for label in found.endings for feature in found.features]
-    values = found.values.transpose(0, 2, 1).reshape(len(index), len(names))
+        names = [
+            f"{feature!r}{label}"
+            for label in explanation.endings
+            for feature in explanation.features
+        ]
+    values = explanation.values.transpose(0, 2, 1).reshape(len(index), len(names))
     return schemas.SHAPValuesSchema.check(pd.DataFrame(values, index=index, columns=names))
 
 
@@ -396,9 +402,9 @@ def _explain(
         )
 
 
-def _importances(found: attributions.Attributions) -> schemas.FeatureImportances:
+def _importances(explanation: attributions.Attributions) -> schemas.FeatureImportances:
     """Rank features by the mean size of their values."""
-    table = pd.DataFrame({"feature": found.features, "importance": found.importances})
+    table = pd.DataFrame({"feature": explanation.features, "importance": explanation.importances})
     ranked = table.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
     return schemas.FeatureImportancesSchema.check(ranked)
 

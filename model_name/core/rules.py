@@ -234,7 +234,7 @@ def _rule_of(column: pa.Column) -> _Rule | None:
     if role is None or column.parsers or getattr(column, "default", None) is not None:
         return None
     categories = conversions.allowed_values(column)
-    numbers = categories is not None and {type(value) for value in categories} <= {int, float}
+    numbers = conversions.are_numeric(categories)
     bounds = _bounds(column, role)
     if (role == "category") != numbers or bounds is None:
         return None

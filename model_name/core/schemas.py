@@ -125,7 +125,7 @@ def task() -> Task:
     """
     role = conversions.role_of(_target())
     usual = "regression" if role == "numeric" else "classification"
-    declared = (_target().metadata or {}).get("task", usual)
+    declared = conversions.metadata_of(_target()).get("task", usual)
     if declared not in get_args(Task):
         raise errors.ConfigError(
             f"the target {target_name()!r} has no task {declared!r}{errors.nearest(declared, get_args(Task))}"
@@ -162,7 +162,7 @@ def differences(model: workspaces.Project) -> list[str]:
     own = workspaces.active()
     if own is model:
         return []
-    found = []
+    sentences = []
     for table, needed in (
         ("InputsSchema", model.tables.InputsSchema.features()),
         ("TargetsSchema", None),
@@ -172,8 +172,10 @@ def differences(model: workspaces.Project) -> list[str]:
         for name in theirs.column_names() if needed is None else needed:
             kinds = [_kind(each, name) for each in (theirs, here)]
             if kinds[0] != kinds[1]:
-                found.append(f"{table}: {name!r} is {kinds[0]} to the model and {kinds[1]} here")
-    return found
+                sentences.append(
+                    f"{table}: {name!r} is {kinds[0]} to the model and {kinds[1]} here"
+                )
+    return sentences
 
 
 def _kind(table: type[Schema], name: str) -> str:
@@ -181,6 +183,6 @@ def _kind(table: type[Schema], name: str) -> str:
     column = table.to_schema().columns.get(name)
     if column is None:
         return "not declared"
-    task = (column.metadata or {}).get("task")
+    task = conversions.metadata_of(column).get("task")
     words = f"{conversions.role_of(column)} ({column.dtype})" + (f" for {task}" if task else "")
-    return words if (column.metadata or {}).get("feature", True) else f"no feature, {words}"
+    return words if conversions.metadata_of(column).get("feature", True) else f"no feature, {words}"
