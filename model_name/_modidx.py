@@ -5487,6 +5487,7 @@ d = {
                 "scripts.html#_checked_rows",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._combine": ("scripts.html#_combine", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),

@@ -27,7 +27,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -330,7 +330,7 @@ def run(
     resume: bool,
     debug: bool,
 ) -> None:
-    """Run jobs in this order: tune, train, evaluate, promote, infer, explain, stream, or a YAML file.
+    """Run jobs in the given order: tune, train, evaluate, promote, infer, explain, stream, or a YAML file.
 
     A YAML file without a job is merged into all of them; its section with the name of a job is for that job only. All
     jobs are checked before the first one runs, against each other and against the files that they read and write.
@@ -631,48 +631,65 @@ def _require_table_options(data: Path | None, target: str | None, others: Sequen
         raise errors.ConfigError("--data needs --target: the name of the column to predict")
 
 
+# %% ../nbs/scripts.ipynb #fa817b51
+def _combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Combine options into one decorator, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_TABLE = _combine(
+    click.option(
+        "--data",
+        metavar="TABLE",
+        type=click.Path(path_type=Path),
+        callback=_from_here,
+        help="The table: a CSV or Parquet file.",
+    ),
+    click.option("--target", metavar="COLUMN", help="Column of the table to predict."),
+    click.option(
+        "--index",
+        metavar="COLUMN",
+        help="Column that names the rows; by default the command searches for one.",
+    ),
+    click.option(
+        "--task",
+        type=click.Choice(["regression", "classification"]),
+        help="Task; by default the values of the target decide.",
+    ),
+    click.option(
+        "--date-order",
+        type=click.Choice(["day-first", "month-first"]),
+        help="Order of dates such as 3/4/2024, where nothing in the table shows it.",
+    ),
+    click.option(
+        "--zone",
+        metavar="ZONE",
+        help="Time zone of times with an offset, e.g. Europe/Berlin.",
+    ),
+    click.option(
+        "--into",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        callback=_from_here,
+        help="Folder of the project; by default ./NAME.",
+    ),
+    click.option(
+        "--ask", is_flag=True, help="Ask about decisions that the values of the table leave open."
+    ),
+    click.option("--debug", is_flag=True, help="Show tracebacks."),
+)
+
+
 # %% ../nbs/scripts.ipynb #f9890600
 @cli.command()
 @click.argument("name")
-@click.option(
-    "--data",
-    metavar="TABLE",
-    type=click.Path(path_type=Path),
-    callback=_from_here,
-    help="The table: a CSV or Parquet file.",
-)
-@click.option("--target", metavar="COLUMN", help="Column of the table to predict.")
-@click.option(
-    "--index",
-    metavar="COLUMN",
-    help="Column that names the rows; by default the command searches for one.",
-)
-@click.option(
-    "--task",
-    type=click.Choice(["regression", "classification"]),
-    help="Task; by default the values of the target decide.",
-)
-@click.option(
-    "--date-order",
-    type=click.Choice(["day-first", "month-first"]),
-    help="Order of dates such as 3/4/2024, where nothing in the table shows it.",
-)
-@click.option(
-    "--zone",
-    metavar="ZONE",
-    help="Time zone of times with an offset, e.g. Europe/Berlin.",
-)
-@click.option(
-    "--into",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    callback=_from_here,
-    help="Folder of the project; by default ./NAME.",
-)
-@click.option(
-    "--ask", is_flag=True, help="Ask about decisions that the values of the table leave open."
-)
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@_TABLE
 @click.pass_context
 def new(
     context: click.Context,

@@ -81,7 +81,7 @@ def synonyms(kind: str | None) -> dict[str, str]:
 
 # %% ../nbs/settings.ipynb #39a8a645
 _SAME_MEANING = frozenset(
-    "inputs targets model metrics loader alias_or_version rows run_config".split()
+    ["inputs", "targets", "model", "metrics", "loader", "alias_or_version", "rows", "run_config"]
 )
 
 

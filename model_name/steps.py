@@ -27,19 +27,6 @@ def is_file(word: str) -> bool:
     return word.endswith((".yaml", ".yml")) or "/" in word or os.sep in word
 
 
-@dataclass(frozen=True)
-class Step:
-    """One job to run, checked."""
-
-    verb: str
-    settings: "MainSettings"
-
-    @property
-    def job(self) -> "jobs.base.Job":
-        """Return the job."""
-        return self.settings.job
-
-
 # %% ../nbs/steps.ipynb #cb0d283f
 def _kind(file: str) -> str | None:
     """Return the KIND of the job that a file names, if it names one."""
@@ -213,6 +200,19 @@ def _environment_faults() -> list[str]:
 
 
 # %% ../nbs/steps.ipynb #aa3c56be
+@dataclass(frozen=True)
+class Step:
+    """One job to run, checked."""
+
+    verb: str
+    settings: "MainSettings"
+
+    @property
+    def job(self) -> "jobs.base.Job":
+        """Return the job."""
+        return self.settings.job
+
+
 def load_steps(words: Sequence[str], overrides: Sequence[str] = ()) -> list[Step]:
     """Turn verbs and files into checked steps.
 

@@ -10,8 +10,8 @@ __all__ = [
     "Context",
     "is_beyond",
     "without_ends",
-    "settle_order",
     "find_zone",
+    "settle_order",
     "find_form",
 ]
 
@@ -61,7 +61,7 @@ _NOTHING: Final = frozenset(
     "? - -- --- . .. ... * #nv #n/v #wert! #value! #div/0! #ref! #bezug! #name? #num! #zahl! #null! "
     "n.a. n.a k.a. k.a na n/a nan null none nil nd n.d. n/d s/d (null) <na> <null> <none> \\n "
     "unknown unbekannt inconnu desconocido sconosciuto onbekend missing fehlt undefined unspecified "
-    "unavailable blank empty (blank) (empty) tbd tba 0000-00-00 00.00.0000 00/00/0000".split()
+    "unavailable blank empty (blank) (empty) tbd tba 0000-00-00 00.00.0000 00/00/0000".split()  # noqa: SIM905 (one word a line would fill a page)
 ) | {
     "not available", "not applicable", "no data", "not known", "not recorded", "keine angabe",
     "0000-00-00 00:00:00",
@@ -69,7 +69,7 @@ _NOTHING: Final = frozenset(
 # A sheet that has one of these errors may have the others later.
 _SHEET: Final = ("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
 # These mean a missing value in a column of texts, too.
-_SIGNS: Final = frozenset("? - -- #NV #N/V #VALUE! #DIV/0! #REF! \\N <NA> (null)".split())
+_SIGNS: Final = frozenset("? - -- #NV #N/V #VALUE! #DIV/0! #REF! \\N <NA> (null)".split())  # noqa: SIM905 (one word a line would fill a page)
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -80,7 +80,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def _missing_note(words: Sequence[str], counts: pd.Series) -> str:
     """Report words that are read as missing values."""
-    rows = int(counts[words].sum())
+    rows = int(counts[list(words)].sum())
     return f"In it {_listed(words)} stands for a missing value ({rows:,} rows)."
 
 
@@ -153,7 +153,7 @@ _CURRENCIES: Final = {
         "USD EUR GBP JPY INR RUB TRY KRW PLN CZK HUF CHF BRL AUD CAD NZD SEK NOK DKK CNY HKD SGD "
         "MXN ZAR ILS THB AED SAR RON BGN UAH IDR MYR PHP VND EGP ARS CLP COP PEN KES NGN PKR BDT "
         "TWD ISK RSD MAD QAR KWD"
-    ).split()
+    ).split()  # noqa: SIM905 (one word a line would fill a page)
 }  # fmt: skip
 _PARTS: Final = re.compile(
     r"[(+-]*\s*(?P<before>[^\d\s().,+'’-][^\d\s(),+'’-]*)?\s*[+-]?[\d.,][\d.,\s'’]*(?<=[\d.,\s])"
@@ -398,33 +398,6 @@ def _either_way(words: pa.Array, read: dict[Order, Form]) -> Form:
     return Form("date", orders=read)
 
 
-# %% ../../nbs/scaffold/forms.ipynb #b07f20b9
-def settle_order(forms: dict[str, Form], asked: Order | None) -> tuple[dict[str, Form], list[str]]:
-    """Decide how ambiguous dates are read: as the caller says, or like the other dates of the table.
-
-    Args:
-        forms: the forms of the columns, by name.
-        asked: the order that the owner of the table named.
-
-    Returns:
-        The forms, and the columns that can still be read either way.
-    """
-    unclear = [name for name, form in forms.items() if form.orders and len(form.orders) > 1]
-    known = {
-        next(iter(form.orders)) for form in forms.values() if form.orders and len(form.orders) == 1
-    }
-    order = asked or (known.pop() if len(known) == 1 else None)
-    if order is None:
-        return forms, unclear
-    why = "as you said" if asked else "as in the other dates of the table"
-    note = f"Its dates are read as {_IN_WORDS[order]}, {why}."
-    settled = dict(forms)
-    for name in unclear:
-        chosen = (forms[name].orders or {})[order]
-        settled[name] = chosen._replace(notes=(note, *chosen.notes))
-    return settled, []
-
-
 # %% ../../nbs/scaffold/forms.ipynb #1ba522ae
 _ZONES: Final = (
     "UTC Europe/Berlin Europe/London Europe/Helsinki Europe/Moscow America/New_York "
@@ -435,7 +408,7 @@ _ZONES: Final = (
     "Asia/Tokyo Asia/Shanghai Asia/Kolkata Asia/Karachi Asia/Dhaka Asia/Bangkok Asia/Dubai "
     "Asia/Tehran Asia/Kathmandu Asia/Jerusalem Africa/Cairo Africa/Johannesburg Africa/Lagos "
     "Africa/Nairobi Atlantic/Azores"
-).split()
+).split()  # noqa: SIM905 (one word a line would fill a page)
 
 
 @functools.cache
@@ -535,6 +508,33 @@ def _dates(name: str, words: pa.Array, context: Context) -> Form | None:
     return _either_way(words, read) if read else None
 
 
+# %% ../../nbs/scaffold/forms.ipynb #b07f20b9
+def settle_order(forms: dict[str, Form], asked: Order | None) -> tuple[dict[str, Form], list[str]]:
+    """Decide how ambiguous dates are read: as the caller says, or like the other dates of the table.
+
+    Args:
+        forms: the forms of the columns, by name.
+        asked: the order that the owner of the table named.
+
+    Returns:
+        The forms, and the columns that can still be read either way.
+    """
+    unclear = [name for name, form in forms.items() if form.orders and len(form.orders) > 1]
+    known = {
+        next(iter(form.orders)) for form in forms.values() if form.orders and len(form.orders) == 1
+    }
+    order = asked or (known.pop() if len(known) == 1 else None)
+    if order is None:
+        return forms, unclear
+    why = "as you said" if asked else "as in the other dates of the table"
+    note = f"Its dates are read as {_IN_WORDS[order]}, {why}."
+    settled = dict(forms)
+    for name in unclear:
+        chosen = (forms[name].orders or {})[order]
+        settled[name] = chosen._replace(notes=(note, *chosen.notes))
+    return settled, []
+
+
 # %% ../../nbs/scaffold/forms.ipynb #8080e452
 _BOOLEAN_WORDS: Final = ({"yes", "no"}, {"y", "n"}, {"t", "f"})
 
@@ -605,11 +605,12 @@ def _unread_dates(words: Iterable[str]) -> list[str]:
     words = list(words)
     if len(words) < 2 or not all(map(_LIKE_A_DATE.fullmatch, words)):
         return []
-    return [
+    note = (
         f"Its texts look like dates ({_listed(words)}), and stay texts, of which a new one says "
         "nothing: write them in one form such as 2024-02-29, or declare theirs with `formats` in "
         "the configurations."
-    ]
+    )
+    return [note]
 
 
 # %% ../../nbs/scaffold/forms.ipynb #25f7b928
@@ -629,11 +630,12 @@ def _mixture(labels: pd.Series, decimal: str) -> list[str]:
     if not 0.05 <= share < 1:
         return []
     others = _listed(labels.index[~numbers].to_list())
-    return [
+    note = (
         f"It mixes numbers ({share:.0%} of the values) with other texts, such as {others}. It "
         "stays a text: if these words mean that nothing is known, declare them with `missing` in "
         "the configurations."
-    ]
+    )
+    return [note]
 
 
 # %% ../../nbs/scaffold/forms.ipynb #002d5862
@@ -712,7 +714,7 @@ def find_form(name: str, texts: pa.ChunkedArray, context: Context) -> Form:
         or _without_words(name, labels, context, missing)
         or _text(labels, context)
     )
-    notes = (_NA_IS_LABEL,) if na_is_label else ()
+    notes: tuple[str, ...] = (_NA_IS_LABEL,) if na_is_label else ()
     words = [word for word in missing if word and word in counts.index]
     if form.kind in ("text", "category") and words:
         notes += (_missing_note(words, counts),)

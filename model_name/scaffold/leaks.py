@@ -49,7 +49,8 @@ def _identifies(
     sizes = np.bincount(leader, table.sum(axis=1), minlength=counts.size)
     complete = hits / counts >= (precision if recall is None else recall)
     precise = hits / np.maximum(sizes, 1) >= precision
-    return (counts >= support) & (sizes > 0) & complete & precise
+    identified: _Array = (counts >= support) & (sizes > 0) & complete & precise
+    return identified
 
 
 def _purity(codes: _Array, labels: _Array) -> float:

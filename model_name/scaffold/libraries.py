@@ -63,9 +63,8 @@ def resource(name: str) -> Path:
         ConfigError: it is not there.
     """
     root = package_checkout()
-    if root is None:
-        path = package_folder() / "_resources" / name
-    else:
+    path = package_folder() / "_resources" / name
+    if root is not None:
         path = root / _IN_CHECKOUT.get(name, name)
     if not path.exists():
         raise errors.ConfigError(f"{path} is not there: install {osvariables.PACKAGE} again")
@@ -173,7 +172,7 @@ def _write_wheel(wheel: Path, contents: dict[str, bytes], record: str) -> None:
 
 # %% ../../nbs/scaffold/libraries.ipynb #e12d1628
 _OF_INSTALLATION: Final = frozenset(
-    "RECORD INSTALLER REQUESTED direct_url.json uv_cache.json uv_build.json".split()
+    "RECORD INSTALLER REQUESTED direct_url.json uv_cache.json uv_build.json".split()  # noqa: SIM905 (one word a line would fill a page)
 )
 
 

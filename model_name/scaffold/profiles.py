@@ -761,7 +761,7 @@ def _choose_index(
         if names[column.name] and column.name != target and column.name[0] != "\0"
     ]
     first = min(candidates, key=lambda column: _index_rank(column, rows), default=None)
-    return first and first.name
+    return None if first is None else first.name
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #44cc7a89

@@ -39,10 +39,6 @@ from . import declarations, exports, libraries, profiles
 
 # %% ../../nbs/scaffold/projects.ipynb #0b57dc0b
 _NAME: Final = "[a-z][a-z0-9_]*[a-z0-9]"
-RESERVED: Final = {
-    "nbs", "tests", "tasks", "confs", "wheels", "data", "docs", "outputs", "build", "dist", "package", "workflows",
-    "project_name",
-}  # fmt: skip
 
 
 def _owner(name: str) -> str | None:
@@ -84,6 +80,12 @@ def _name_fault(name: str) -> str:
 
 
 # %% ../../nbs/scaffold/projects.ipynb #664fc91b
+RESERVED: Final = {
+    "nbs", "tests", "tasks", "confs", "wheels", "data", "docs", "outputs", "build", "dist", "package", "workflows",
+    "project_name",
+}  # fmt: skip
+
+
 def check_name(name: str) -> str:
     """Return the name of a project if it can be one.
 
