@@ -10,8 +10,9 @@ from pathlib import Path
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import containers, diagrams, docs, examples, exports
+from tasks import containers, examples, exports
 from tasks.notebooks import ROOT, clean, notebooks
+from tasks.site import diagrams, docs
 
 PASSED, FAILED = "passed", "FAILED"
 # Tests and notebooks already run side by side. OpenMP's threads would wait for one another on cores that are busy.

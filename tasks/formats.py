@@ -2,8 +2,8 @@
 
 from invoke import Context, task
 
-from tasks import diagrams, docs
 from tasks.notebooks import ROOT, clean, look_modified, notebooks, refresh
+from tasks.site import diagrams, docs
 
 
 @task

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import docs, exports
+from tasks import exports
 from tasks.exports import PACKAGE
 from tasks.notebooks import ROOT, clean, notebooks
+from tasks.site import docs
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import grimp
 from invoke import Context, Exit, task
 
-from tasks import reference
 from tasks.notebooks import ROOT
+from tasks.site import reference
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

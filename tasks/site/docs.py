@@ -223,7 +223,7 @@ def from_elsewhere(site: Path) -> list[str]:
 @task
 def check(_c: Context) -> None:
     """Do the pages of the site hold: links, anchors, images, words for figures, names, commands, configurations?"""
-    from tasks import sitechecks
+    from tasks.site import sitechecks
 
     first = _texts(stage())
     found = pages()
