@@ -61,7 +61,7 @@ _NOTHING: Final = frozenset(
     "? - -- --- . .. ... * #nv #n/v #wert! #value! #div/0! #ref! #bezug! #name? #num! #zahl! #null! "
     "n.a. n.a k.a. k.a na n/a nan null none nil nd n.d. n/d s/d (null) <na> <null> <none> \\n "
     "unknown unbekannt inconnu desconocido sconosciuto onbekend missing fehlt undefined unspecified "
-    "unavailable blank empty (blank) (empty) tbd tba 0000-00-00 00.00.0000 00/00/0000".split()  # noqa: SIM905 (one word a line would fill a page)
+    "unavailable blank empty (blank) (empty) tbd tba 0000-00-00 00.00.0000 00/00/0000".split()
 ) | {
     "not available", "not applicable", "no data", "not known", "not recorded", "keine angabe",
     "0000-00-00 00:00:00",
@@ -69,7 +69,7 @@ _NOTHING: Final = frozenset(
 # A sheet that has one of these errors may have the others later.
 _SHEET: Final = ("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
 # These mean a missing value in a column of texts, too.
-_SIGNS: Final = frozenset("? - -- #NV #N/V #VALUE! #DIV/0! #REF! \\N <NA> (null)".split())  # noqa: SIM905 (one word a line would fill a page)
+_SIGNS: Final = frozenset("? - -- #NV #N/V #VALUE! #DIV/0! #REF! \\N <NA> (null)".split())
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -153,7 +153,7 @@ _CURRENCIES: Final = {
         "USD EUR GBP JPY INR RUB TRY KRW PLN CZK HUF CHF BRL AUD CAD NZD SEK NOK DKK CNY HKD SGD "
         "MXN ZAR ILS THB AED SAR RON BGN UAH IDR MYR PHP VND EGP ARS CLP COP PEN KES NGN PKR BDT "
         "TWD ISK RSD MAD QAR KWD"
-    ).split()  # noqa: SIM905 (one word a line would fill a page)
+    ).split()
 }  # fmt: skip
 _PARTS: Final = re.compile(
     r"[(+-]*\s*(?P<before>[^\d\s().,+'’-][^\d\s(),+'’-]*)?\s*[+-]?[\d.,][\d.,\s'’]*(?<=[\d.,\s])"
@@ -408,7 +408,7 @@ _ZONES: Final = (
     "Asia/Tokyo Asia/Shanghai Asia/Kolkata Asia/Karachi Asia/Dhaka Asia/Bangkok Asia/Dubai "
     "Asia/Tehran Asia/Kathmandu Asia/Jerusalem Africa/Cairo Africa/Johannesburg Africa/Lagos "
     "Africa/Nairobi Atlantic/Azores"
-).split()  # noqa: SIM905 (one word a line would fill a page)
+).split()
 
 
 @functools.cache

@@ -172,7 +172,7 @@ def _write_wheel(wheel: Path, contents: dict[str, bytes], record: str) -> None:
 
 # %% ../../nbs/scaffold/libraries.ipynb #e12d1628
 _OF_INSTALLATION: Final = frozenset(
-    "RECORD INSTALLER REQUESTED direct_url.json uv_cache.json uv_build.json".split()  # noqa: SIM905 (one word a line would fill a page)
+    "RECORD INSTALLER REQUESTED direct_url.json uv_cache.json uv_build.json".split()
 )
 
 

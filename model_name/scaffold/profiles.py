@@ -850,10 +850,10 @@ def _with_leaks(
     )
     judged = []
     for column in decided:
+        update: dict[str, object] = {}
         if column.name in evidence and column.name not in known:
-            notes = (*column.notes, evidence[column.name])
-            column = column.model_copy(update={"use": "leak", "notes": notes})
-        judged.append(column)
+            update = {"use": "leak", "notes": (*column.notes, evidence[column.name])}
+        judged.append(column.model_copy(update=update))
     return judged
 
 
@@ -899,13 +899,11 @@ def _decide_all(
     chosen = _choose_index(described, names, index, rows, target)
     decided = []
     for column in described:
-        if column.name == target:
-            column = column.model_copy(update={"use": "target"})
-        elif column.name == chosen:
-            column = column.model_copy(update={"use": "index"})
+        if column.name in (target, chosen):
+            use = "target" if column.name == target else "index"
+            decided.append(column.model_copy(update={"use": use}))
         else:
-            column = _decide(column, rows, names[column.name])
-        decided.append(column)
+            decided.append(_decide(column, rows, names[column.name]))
     decided = _marked(_with_leaks(decided, values, target, known))
     if not any(column.use == "feature" for column in decided):
         reasons = "; ".join(_why_not(decided))

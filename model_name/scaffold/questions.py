@@ -94,12 +94,13 @@ def answer(
         return profile
     changed = []
     for column in profile.columns:
+        update: dict[str, object] = {}
         if question.topic == "time":
-            column = column.model_copy(update={"time": column.name == choice})
+            update = {"time": column.name == choice}
         elif column.name == question.column:
             use = "kept" if question.topic == "index" else "feature"
-            column = column.model_copy(update={"use": use, "notes": (*column.notes, _NOTE)})
-        changed.append(column)
+            update = {"use": use, "notes": (*column.notes, _NOTE)}
+        changed.append(column.model_copy(update=update))
     return profile.model_copy(update={"columns": tuple(changed)})
 
 
