@@ -143,7 +143,7 @@ def _orders(values: pd.Series, numbers: _Array | None, labels: _Array) -> str:
     ranks = values[known].rank().to_numpy()
     if labels.max() + 1 <= 20:
         separated = _separates(ranks, labels[known])
-        return "thresholds on it separate the values of the target without an error" * separated
+        return "a threshold on it separates the values of the target without an error" * separated
     if numbers is None:
         return ""
     alike = _correlation(ranks, pd.Series(numbers[known]).rank().to_numpy())
