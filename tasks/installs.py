@@ -56,7 +56,7 @@ def shim(name: str) -> str:
     iterable=["package"],
 )
 def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
-    """Write requirements.lock from settings.ini: one file for all systems and Pythons, with hashes and without addresses.
+    """Write requirements.lock from settings.ini: one file for all systems and Pythons, with hashes.
 
     Holds what runs, what develops the project and the driver of PostgreSQL, which is what `make install` installs. The
     extras `dask` and `docs` stay outside: few need them, and they would make every installation larger.
