@@ -48,6 +48,8 @@ def _write_text(writer: _YamlWriter, text: str) -> yaml.ScalarNode:
 _TAG = "tag:yaml.org,2002:"
 _YamlReader.yaml_implicit_resolvers = {}  # YAML 1.1's table, which the writer keeps
 _YamlWriter.add_representer(str, _write_text)
+
+# %% ../../nbs/io/configs.ipynb #6636baac
 _PLAIN_VALUES = (  # tag, pattern, first characters (PyYAML looks the pattern up by them)
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -65,7 +67,7 @@ for _name, _pattern, _first in _PLAIN_VALUES:
         _dialect.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
-# %% ../../nbs/io/configs.ipynb #9f80af85
+# %% ../../nbs/io/configs.ipynb #f8059c08
 class _Origin(NamedTuple):
     """A file and a line, or an override (whose line is 0)."""
 
@@ -76,6 +78,7 @@ class _Origin(NamedTuple):
         return f"{self.source}:{self.line}" if self.line else self.source
 
 
+# %% ../../nbs/io/configs.ipynb #9f80af85
 @dataclass(frozen=True)
 class _Placed:
     """A value and where it was last set; the items of mappings and lists are placed too."""
@@ -109,11 +112,12 @@ class _Placed:
             yield from item.leaves((*path, step))
 
 
-# %% ../../nbs/io/configs.ipynb #fb6a51d4
+# %% ../../nbs/io/configs.ipynb #baec5c5a
 def _refuse(origin: _Origin, message: str) -> NoReturn:
     raise errors.ConfigError(f"{origin}: {message}")
 
 
+# %% ../../nbs/io/configs.ipynb #fb6a51d4
 def _place_mapping(
     reader: _YamlReader, node: yaml.MappingNode, origin_of: Callable[[Any], _Origin]
 ) -> dict[str, _Placed]:
@@ -256,11 +260,12 @@ def _parse_override(text: str, aliases: Mapping[str, str | None]) -> _Placed:
     return placed
 
 
-# %% ../../nbs/io/configs.ipynb #7c2c7345
+# %% ../../nbs/io/configs.ipynb #3dce6dcc
 def _dotted(path: Sequence[str | int]) -> str:
     return ".".join(map(str, path))
 
 
+# %% ../../nbs/io/configs.ipynb #7c2c7345
 def _resolve(tree: _Placed) -> dict[str, Any]:
     """Replace the interpolations, or raise with one line for each that cannot be replaced."""
     data: dict[str, Any] = tree.plain()
@@ -296,6 +301,7 @@ def _resolve(tree: _Placed) -> dict[str, Any]:
         ) from error
 
 
+# %% ../../nbs/io/configs.ipynb #75ec5e11
 def _interpolation_problem(error: Exception, tree: _Placed) -> str:
     problem = str(error).split("\n", maxsplit=1)[0]
     problem = re.sub(r"^\w+ raised while resolving interpolation: ", "", problem).strip('"')
@@ -307,7 +313,7 @@ def _interpolation_problem(error: Exception, tree: _Placed) -> str:
     return f"the interpolation cannot be replaced: {problem}"
 
 
-# %% ../../nbs/io/configs.ipynb #42d91e7f
+# %% ../../nbs/io/configs.ipynb #cfbfde1e
 def _shown(file: Path | str) -> str:
     """A file's name for messages, without the user, password or signature that an address can carry."""
     return (
@@ -317,6 +323,7 @@ def _shown(file: Path | str) -> str:
     )
 
 
+# %% ../../nbs/io/configs.ipynb #42d91e7f
 def _read_bytes(file: Path | str) -> bytes:
     shown = _shown(file)
     try:
@@ -367,6 +374,7 @@ def _read_file(file: Path | str) -> _Placed:
     return placed
 
 
+# %% ../../nbs/io/configs.ipynb #435f37da
 def _describe(value: Any) -> str:
     """A value for a message: mappings and lists by their shape, as they could hold a secret."""
     if isinstance(value, dict | list):
@@ -375,7 +383,7 @@ def _describe(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-# %% ../../nbs/io/configs.ipynb #b7a869d4
+# %% ../../nbs/io/configs.ipynb #c3731fea
 def _choose_sections(tree: _Placed, aliases: Mapping[str, str | None]) -> _Placed:
     """Take from a file that names no job what is for one of them, e.g. what stands under `job` and under `train`."""
     job = tree.child("job")
@@ -390,6 +398,7 @@ def _choose_sections(tree: _Placed, aliases: Mapping[str, str | None]) -> _Place
     return chosen
 
 
+# %% ../../nbs/io/configs.ipynb #b7a869d4
 def _rename(tree: _Placed, synonyms: Mapping[str, str]) -> _Placed:
     """Give the keys of the job the names that they have here."""
     job = tree.child("job")
@@ -446,7 +455,7 @@ class Loaded:
         return placed
 
 
-# %% ../../nbs/io/configs.ipynb #9b68c404
+# %% ../../nbs/io/configs.ipynb #c99ba544
 def read(file: Path | str) -> dict[str, Any]:
     """Return what one file says by itself; interpolations stay as they are written.
 
@@ -457,6 +466,7 @@ def read(file: Path | str) -> dict[str, Any]:
     return data
 
 
+# %% ../../nbs/io/configs.ipynb #9b68c404
 def load(
     files: Sequence[Path | str],
     overrides: Sequence[str] = (),
@@ -543,6 +553,7 @@ def _models(annotation: Any, value: Any) -> list[type[pdt.BaseModel]]:
     return [model for model in models if kind is not None and kind in _kinds([model])] or models
 
 
+# %% ../../nbs/io/configs.ipynb #9109b03d
 def _kinds(models: Sequence[type[pdt.BaseModel]]) -> list[str]:
     fields = [model.model_fields["KIND"] for model in models if "KIND" in model.model_fields]
     return [
@@ -553,7 +564,7 @@ def _kinds(models: Sequence[type[pdt.BaseModel]]) -> list[str]:
     ]
 
 
-# %% ../../nbs/io/configs.ipynb #3f2c31fb
+# %% ../../nbs/io/configs.ipynb #a3a14ee4
 class _Spot(NamedTuple):
     """What the types declare for a place in the configuration."""
 
@@ -562,6 +573,7 @@ class _Spot(NamedTuple):
     is_secret: bool
 
 
+# %% ../../nbs/io/configs.ipynb #3f2c31fb
 def _spot(model: type[pdt.BaseModel], path: Sequence[str | int], data: Any) -> _Spot:
     annotation: Any = model
     spot_field, secret, value = None, False, data
@@ -608,6 +620,7 @@ def _noun(detail: ErrorDetails) -> str | None:
     return None
 
 
+# %% ../../nbs/io/configs.ipynb #090806e0
 def _limits(detail: ErrorDetails, spot: _Spot) -> list[str]:
     """All limits of a value that breaks one of them: those of the field, or the one that pydantic names."""
     broken = detail.get("ctx", {})
@@ -698,6 +711,15 @@ def explain(
 
 
 # %% ../../nbs/io/configs.ipynb #c63dc7aa
+def _escape(data: Any) -> Any:
+    """Protect `${` from interpolation; backslashes before it are doubled, as OmegaConf halves them."""
+    if isinstance(data, dict):
+        return {key: _escape(item) for key, item in data.items()}
+    if isinstance(data, list):
+        return [_escape(item) for item in data]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", data) if isinstance(data, str) else data
+
+
 def to_yaml(data: Any) -> str:
     """Write data as YAML that `load` reads back as the same values.
 
@@ -712,15 +734,7 @@ def to_yaml(data: Any) -> str:
     return yaml.dump(plain, Dumper=_YamlWriter, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _escape(data: Any) -> Any:
-    """Protect `${` from interpolation; backslashes before it are doubled, as OmegaConf halves them."""
-    if isinstance(data, dict):
-        return {key: _escape(item) for key, item in data.items()}
-    if isinstance(data, list):
-        return [_escape(item) for item in data]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", data) if isinstance(data, str) else data
-
-
+# %% ../../nbs/io/configs.ipynb #849bfafe
 def to_json(data: Any) -> str:
     """Write data as JSON, on one line.
 

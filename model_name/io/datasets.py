@@ -80,6 +80,7 @@ def _file_address(path: str) -> str:
     return Path(path).expanduser().absolute().as_uri()
 
 
+# %% ../../nbs/io/datasets.ipynb #5df3895b
 @contextlib.contextmanager
 def _explained(location: str, doing: str) -> Iterator[None]:
     """Turn what file systems and Arrow raise into an error that names the file."""
@@ -140,6 +141,7 @@ def _plain_type(kind: pa.DataType, gaps: bool) -> pa.DataType:
     return kind
 
 
+# %% ../../nbs/io/datasets.ipynb #009a7f8e
 def _plain_schema(schema: pa.Schema, gaps: set[str]) -> pa.Schema:
     """Return the schema in which a source is handed out, given the columns that miss values."""
     fields = [(field.name, field.type, field.name in gaps) for field in schema]
@@ -148,7 +150,7 @@ def _plain_schema(schema: pa.Schema, gaps: set[str]) -> pa.Schema:
     )
 
 
-# %% ../../nbs/io/datasets.ipynb #4b2367f3
+# %% ../../nbs/io/datasets.ipynb #47da6e4c
 def _sized(tables: Iterable[pa.Table], rows: int, limit: int | None) -> Iterator[pa.Table]:
     """Cut a stream of tables into tables of `rows` rows (the last one may be shorter), `limit` rows in all."""
     waiting: list[pa.Table] = []
@@ -166,6 +168,7 @@ def _sized(tables: Iterable[pa.Table], rows: int, limit: int | None) -> Iterator
         yield pa.concat_tables(waiting)
 
 
+# %% ../../nbs/io/datasets.ipynb #4b2367f3
 def _cast(location: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Convert a table to its plain schema; refuse to change a number on the way."""
     try:
@@ -191,6 +194,7 @@ def _in_seconds(values: Any) -> Any:
     return pc.divide(pc.cast(pc.cast(values, whole), pa.float64()), float(units[values.type.unit]))
 
 
+# %% ../../nbs/io/datasets.ipynb #536840fc
 def _to_frame(table: pa.Table, first: int) -> pd.DataFrame:
     """Make a pandas table whose rows are numbered from `first`."""
     data: pd.DataFrame = table.to_pandas(ignore_metadata=True)
@@ -201,7 +205,7 @@ def _to_frame(table: pa.Table, first: int) -> pd.DataFrame:
     return data
 
 
-# %% ../../nbs/io/datasets.ipynb #9fea66c0
+# %% ../../nbs/io/datasets.ipynb #7eac939d
 def _dataset_source(reader: "Reader") -> "DatasetSource":
     """Return the source of a table in MLflow's terms, with the address where there is one."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -220,6 +224,7 @@ def _dataset_source(reader: "Reader") -> "DatasetSource":
         return CodeDatasetSource(facts | {"uri": address})
 
 
+# %% ../../nbs/io/datasets.ipynb #9fea66c0
 class Reader(abc.ABC, pdt.BaseModel):
     """Base class of the sources of tables."""
 
@@ -338,6 +343,7 @@ class _ArrowReader(Reader, readings.TableForm):
         return errors.DataError(f"{self.location}: there are no rows; at least one is needed")
 
 
+# %% ../../nbs/io/datasets.ipynb #af262558
 def _refuse_doubled(location: str, names: Iterable[str]) -> None:
     """Refuse a source in which two columns have the same name."""
     names = list(names)
@@ -451,6 +457,7 @@ def _partitions(parts: Sequence[str], folder: str) -> tuple[pa.Schema, set[str]]
     return pa.schema(fields), gaps
 
 
+# %% ../../nbs/io/datasets.ipynb #bdb5c43d
 def _parquet_parts(files: "AbstractFileSystem", path: str) -> list[str]:
     """Return the files of a table in their order, without those that writers keep beside it (`_SUCCESS`, `.part`)."""
     if not files.isdir(path):
@@ -592,7 +599,7 @@ class CsvReader(_ArrowReader):
                 )
 
 
-# %% ../../nbs/io/datasets.ipynb #9c5df3cb
+# %% ../../nbs/io/datasets.ipynb #70958d52
 def _csv_rules(reader: CsvReader, header: Sequence[str]) -> dict[str, readings.Rules]:
     """Return the rules of each column: what is declared, or else what the schemas and the usual words say."""
     text = _declared_text()
@@ -603,6 +610,7 @@ def _csv_rules(reader: CsvReader, header: Sequence[str]) -> dict[str, readings.R
     return rules
 
 
+# %% ../../nbs/io/datasets.ipynb #9c5df3cb
 def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> list[str]:
     """Read the names of the columns, and refuse what cannot be a header."""
     with files.open(path, "rb") as file:
@@ -628,6 +636,7 @@ def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> li
     return named
 
 
+# %% ../../nbs/io/datasets.ipynb #94e53416
 def _csv_texts(
     reader: CsvReader, files: "AbstractFileSystem", path: str, header: list[str]
 ) -> Iterator[pa.Table]:
@@ -654,6 +663,7 @@ def _csv_texts(
         raise _csv_error(reader, files, path, len(header), error) from error
 
 
+# %% ../../nbs/io/datasets.ipynb #65028a05
 def _csv_error(
     reader: CsvReader, files: "AbstractFileSystem", path: str, width: int | None, error: Exception
 ) -> errors.DataError:
@@ -663,7 +673,7 @@ def _csv_error(
     return errors.DataError(f"{reader.location}: cannot be read as CSV: {fault or error}")
 
 
-# %% ../../nbs/io/datasets.ipynb #eedccea2
+# %% ../../nbs/io/datasets.ipynb #dc20431d
 _VARIABLE: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _DRIVERS: Final = {
     "psycopg2": "psycopg2-binary",
@@ -676,6 +686,7 @@ def _shown(url: "sa.URL") -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
+# %% ../../nbs/io/datasets.ipynb #eedccea2
 def _engine(variable: str) -> "sa.Engine":
     """Prepare to use the database whose address is in an environment variable."""
     import sqlalchemy as sa
@@ -750,6 +761,7 @@ def _unified(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
+# %% ../../nbs/io/datasets.ipynb #7d6771f1
 def _spooled(location: str, batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Hold tables in a temporary file until the last one is there; then yield them with one plain schema."""
     schema: pa.Schema = None
@@ -863,6 +875,7 @@ def _sql_table(connection: "sa.Connection", table: str) -> "sa.Table":
         ) from error
 
 
+# %% ../../nbs/io/datasets.ipynb #39053acf
 def _refuse_missing_file(engine: "sa.Engine") -> None:
     """Refuse to read from an SQLite file that does not exist: connecting would make an empty one."""
     name = engine.url.database or ":memory:"
@@ -912,11 +925,26 @@ class SimulatedReader(Reader):
         )
 
 
+# %% ../../nbs/io/datasets.ipynb #1febdee9
 ReaderKind = Annotated[
     ParquetReader | CsvReader | SqlReader | SimulatedReader,
     pdt.Field(discriminator="KIND"),
     kinds.Extensible(Reader),
 ]
+
+
+# %% ../../nbs/io/datasets.ipynb #41403a92
+def _plain_columns(location: str, data: pd.DataFrame) -> pd.DataFrame:
+    """Make the index a column, and categories their values."""
+    unnamed = data.index.name is None and isinstance(data.index, pd.RangeIndex)
+    labels = [] if unnamed else [str(name) for name in data.index.names]
+    _refuse_doubled(location, [*labels, *map(str, data.columns)])
+    table = data.reset_index(drop=unnamed).rename(columns=str)
+    for name in table.select_dtypes("category").columns:
+        values, kind = table[name], table[name].cat.categories.dtype
+        gaps = values.isna().any() and kind.kind in "iub"
+        table[name] = pd.Series(np.asarray(values), index=table.index, dtype=None if gaps else kind)
+    return table
 
 
 # %% ../../nbs/io/datasets.ipynb #4a185682
@@ -959,19 +987,6 @@ class Sink:
             raise errors.DataError(
                 f"{self.location}: nothing was written: there was no batch of rows"
             )
-
-
-def _plain_columns(location: str, data: pd.DataFrame) -> pd.DataFrame:
-    """Make the index a column, and categories their values."""
-    unnamed = data.index.name is None and isinstance(data.index, pd.RangeIndex)
-    labels = [] if unnamed else [str(name) for name in data.index.names]
-    _refuse_doubled(location, [*labels, *map(str, data.columns)])
-    table = data.reset_index(drop=unnamed).rename(columns=str)
-    for name in table.select_dtypes("category").columns:
-        values, kind = table[name], table[name].cat.categories.dtype
-        gaps = values.isna().any() and kind.kind in "iub"
-        table[name] = pd.Series(np.asarray(values), index=table.index, dtype=None if gaps else kind)
-    return table
 
 
 # %% ../../nbs/io/datasets.ipynb #3e2df22e
@@ -1035,6 +1050,7 @@ def _replacing(address: str, compression: str | None) -> Iterator[IO[bytes]]:
             stack.close()  # now it gets its name
 
 
+# %% ../../nbs/io/datasets.ipynb #bc0dc789
 @contextlib.contextmanager
 def _moved(system: "AbstractFileSystem", path: str) -> Iterator[str]:
     """Give a name to write to in an object store; what is there is moved when the block ends without an error."""
@@ -1123,7 +1139,7 @@ class _FileWriter(Writer):
                 raise
 
 
-# %% ../../nbs/io/datasets.ipynb #8e50842a
+# %% ../../nbs/io/datasets.ipynb #06cfc547
 class ParquetWriter(_FileWriter):
     """Write a Parquet file; each batch becomes a row group."""
 
@@ -1135,6 +1151,7 @@ class ParquetWriter(_FileWriter):
         return parquet.ParquetWriter(file, schema)
 
 
+# %% ../../nbs/io/datasets.ipynb #8e50842a
 class CsvWriter(_FileWriter):
     """Write a CSV file in UTF-8, with a header; compressed if its name says so (`.gz`, `.bz2`, `.xz`)."""
 
@@ -1223,12 +1240,13 @@ class SqlWriter(Writer):
             )
 
 
+# %% ../../nbs/io/datasets.ipynb #1db07d48
 WriterKind = Annotated[
     ParquetWriter | CsvWriter | SqlWriter, pdt.Field(discriminator="KIND"), kinds.Extensible(Writer)
 ]
 
 
-# %% ../../nbs/io/datasets.ipynb #cfde033b
+# %% ../../nbs/io/datasets.ipynb #7fc7c971
 def _exists(engine: "sa.Engine", table: str) -> bool:
     """Tell whether a table exists."""
     import sqlalchemy as sa
@@ -1245,6 +1263,7 @@ def _drop(engine: "sa.Engine", name: str, schema: str | None) -> None:
         sa.Table(name, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
 
 
+# %% ../../nbs/io/datasets.ipynb #cfde033b
 def _publish(engine: "sa.Engine", staging: str, table: str, add: bool) -> None:
     """Give a staging table its final name, or add its rows to the final table, in one transaction."""
     import sqlalchemy as sa

@@ -42,6 +42,7 @@ def find_target(path: Path) -> Path:
     return target
 
 
+# %% ../../nbs/io/files.ipynb #c0d95f90
 def is_special(path: Path) -> bool:
     """Tell whether a path is a device, a pipe or a socket: something to write to, and never to replace."""
     return path.exists() and not path.is_file()

@@ -57,23 +57,27 @@ def checkout() -> Path | None:
     return next((each for each in (folder, *folder.parents) if _is_checkout(each)), None)
 
 
+# %% ../../nbs/io/osvariables.ipynb #f8dba02e
 def own_project() -> Path | None:
     """Return the folder of the project that this process works for; None where it is the library's example."""
     declaration = workspaces.locate()
     return None if declaration is None else declaration.folder
 
 
+# %% ../../nbs/io/osvariables.ipynb #e29d811e
 def project_name() -> str:
     """Return what the project is called: the package that has its schemas; for the example, this package."""
     declaration = workspaces.locate()
     return PACKAGE if declaration is None else declaration.schemas.partition(".")[0]
 
 
+# %% ../../nbs/io/osvariables.ipynb #8b010c6d
 def workspace() -> Path:
     """Return the folder for what a run leaves behind: of the project, the checkout, or else the working directory."""
     return own_project() or checkout() or workspaces.working_directory()
 
 
+# %% ../../nbs/io/osvariables.ipynb #2f5a34f1
 def project() -> Path:
     """Return the folder of the code that runs: the checkout, also when an editable one is used from elsewhere."""
     package = Path(str(importlib.resources.files(PACKAGE)))
@@ -84,11 +88,13 @@ def project() -> Path:
     )
 
 
+# %% ../../nbs/io/osvariables.ipynb #0ebed3de
 def package_folder() -> Path:
     """Return the folder that this package was imported from."""
     return Path(str(importlib.resources.files(PACKAGE))).resolve()
 
 
+# %% ../../nbs/io/osvariables.ipynb #6e71d3f3
 def package_checkout() -> Path | None:
     """Return the root of the checkout that this package was imported from, None for an installed copy.
 
@@ -98,6 +104,7 @@ def package_checkout() -> Path | None:
     return folder if _is_checkout(folder) else None
 
 
+# %% ../../nbs/io/osvariables.ipynb #60bb0496
 def _is_checkout(folder: Path) -> bool:
     return (
         (folder / "settings.ini").is_file()
@@ -107,32 +114,6 @@ def _is_checkout(folder: Path) -> bool:
 
 
 # %% ../../nbs/io/osvariables.ipynb #f3ea7807
-def confs_dir() -> Path:
-    """Return the folder of the configuration files: those of the project or the checkout, or the installed package's.
-
-    Raises:
-        ConfigError: if neither exists.
-    """
-    if (root := own_project()) is not None:
-        return root / "confs"
-    return _resources("confs", "confs")
-
-
-def runs_dir() -> Path:
-    """Return the folder of the job notebooks: the checkout's `nbs/runs`, or the installed package's.
-
-    Raises:
-        ConfigError: if neither exists.
-    """
-    return _resources("nbs/runs", "runs")
-
-
-def job_notebooks() -> dict[str, Path]:
-    """Return the notebook of each job by what the job is called: the project's where it has one, or the library's."""
-    folders = [runs_dir(), *([root / "nbs" / "runs"] if (root := own_project()) else [])]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
-
-
 def _resources(in_checkout: str, in_package: str) -> Path:
     package = Path(str(importlib.resources.files(PACKAGE)))
     candidates = list(_candidates(package, in_checkout, in_package))
@@ -153,7 +134,36 @@ def _candidates(package: Path, in_checkout: str, in_package: str) -> Iterator[Pa
         yield package.parent / in_checkout
 
 
-# %% ../../nbs/io/osvariables.ipynb #387a8ef4
+# %% ../../nbs/io/osvariables.ipynb #38822314
+def confs_dir() -> Path:
+    """Return the folder of the configuration files: those of the project or the checkout, or the installed package's.
+
+    Raises:
+        ConfigError: if neither exists.
+    """
+    if (root := own_project()) is not None:
+        return root / "confs"
+    return _resources("confs", "confs")
+
+
+# %% ../../nbs/io/osvariables.ipynb #46578f5c
+def runs_dir() -> Path:
+    """Return the folder of the job notebooks: the checkout's `nbs/runs`, or the installed package's.
+
+    Raises:
+        ConfigError: if neither exists.
+    """
+    return _resources("nbs/runs", "runs")
+
+
+# %% ../../nbs/io/osvariables.ipynb #0ee5063d
+def job_notebooks() -> dict[str, Path]:
+    """Return the notebook of each job by what the job is called: the project's where it has one, or the library's."""
+    folders = [runs_dir(), *([root / "nbs" / "runs"] if (root := own_project()) else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
+
+
+# %% ../../nbs/io/osvariables.ipynb #65c4bdc9
 _SECRET_WORDS = {
     "password",
     "passwd",
@@ -177,6 +187,7 @@ _SECRET_ENDS = (
 )
 
 
+# %% ../../nbs/io/osvariables.ipynb #387a8ef4
 def sounds_secret(name: object) -> bool:
     """Tell whether a name has a word in it that stands for a secret, e.g. `sasl.password` or `apiKeys`."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", str(name))]
@@ -184,7 +195,7 @@ def sounds_secret(name: object) -> bool:
     return whole or any(word.endswith(_SECRET_ENDS) for word in words)  # PGPASSWORD, dbpassword
 
 
-# %% ../../nbs/io/osvariables.ipynb #ccddea50
+# %% ../../nbs/io/osvariables.ipynb #2aa75eb1
 def sqlite_address(path: Path) -> str:
     """Return the address of a SQLite file, for MLflow and SQLAlchemy.
 
@@ -197,6 +208,7 @@ def sqlite_address(path: Path) -> str:
     return f"sqlite:///{name}" if coded == name else f"sqlite+pysqlite:///{coded}"
 
 
+# %% ../../nbs/io/osvariables.ipynb #ccddea50
 def sqlite_path(address: str) -> Path | None:
     """Return the file of a SQLite address, None for other addresses and for a database in memory."""
     if not address.startswith("sqlite"):
@@ -217,10 +229,11 @@ def sqlite_path(address: str) -> Path | None:
     return Path(name).absolute()
 
 
-# %% ../../nbs/io/osvariables.ipynb #1075127c
+# %% ../../nbs/io/osvariables.ipynb #23508299
 _MODEL_NAME_LENGTH = 240  # MLflow's tables have 256, and versions of reproductions carry a suffix
 
 
+# %% ../../nbs/io/osvariables.ipynb #1075127c
 def check_model_name(name: str) -> str:
     """Return a name for a registered model, if MLflow can store it and find it again.
 
@@ -269,6 +282,7 @@ def check_experiment_name(name: str) -> str:
     return name
 
 
+# %% ../../nbs/io/osvariables.ipynb #d5a45da2
 def check_tags(tags: Any) -> Any:
     """Return tags of an MLflow run or version, if MLflow takes their names.
 
@@ -299,6 +313,7 @@ def split_secret_addresses(value: str) -> tuple[pdt.SecretStr, ...]:
     return tuple(pdt.SecretStr(each) for each in _split_addresses(value))
 
 
+# %% ../../nbs/io/osvariables.ipynb #506f3208
 def _tracking_uri() -> str:
     return sqlite_address(workspace() / "mlflow.db")
 
@@ -362,12 +377,13 @@ class Env(pdts.BaseSettings):
     )
 
 
-# %% ../../nbs/io/osvariables.ipynb #f3d66197
+# %% ../../nbs/io/osvariables.ipynb #a0cc9baf
 def env_files() -> tuple[Path, Path]:
     """Return where `.env` is looked for: in the workspace, and then in the working directory, whose values win."""
     return workspace() / ".env", Path(".env")
 
 
+# %% ../../nbs/io/osvariables.ipynb #f3d66197
 @functools.cache
 def env() -> Env:
     """Return the one settings object of this process; `env.cache_clear()` makes the next call read again.

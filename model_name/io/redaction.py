@@ -43,7 +43,7 @@ from . import osvariables
 if TYPE_CHECKING:
     pass
 
-# %% ../../nbs/io/redaction.ipynb #cc371241
+# %% ../../nbs/io/redaction.ipynb #50b3f328
 _LEAST, _SURE = 4, 8
 _COMMON = {"true", "false", "none", "null", "default", "auto"}
 _USER = re.compile(r"://([^/\s@'\"<>]+)@")
@@ -61,6 +61,7 @@ def in_address(text: str) -> Iterator[str]:
                 yield value
 
 
+# %% ../../nbs/io/redaction.ipynb #fb0d0af9
 def in_variables() -> Iterator[str]:
     """Find the secrets of the environment and of `.env`."""
     for name, value in os.environ.items():
@@ -76,6 +77,7 @@ def in_variables() -> Iterator[str]:
             yield value
 
 
+# %% ../../nbs/io/redaction.ipynb #cc371241
 def _in_variable(name: str, value: str) -> Iterator[str]:
     yield from in_address(value)
     if osvariables.sounds_secret(name):
@@ -101,6 +103,44 @@ def from_files() -> dict[str, str]:
                 if value
             }
     return found
+
+
+# %% ../../nbs/io/redaction.ipynb #756bbe5a
+def _is_secret(value: str) -> bool:
+    return len(value) >= _LEAST and value.lower() not in _COMMON and MASK not in value
+
+
+def _forms(secret: str) -> set[str]:
+    """Return how a secret may be written."""
+    parts = {secret, secret.strip(), unquote(secret)}
+    parts |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= _SURE}
+    _, colon, password = secret.partition(":")
+    if colon and "@" not in secret and _is_secret(password) and not password.startswith("//"):
+        parts |= {password, unquote(password)}
+    writers = (
+        str,
+        quote,
+        quote_plus,
+        html.escape,
+        lambda text: quote(text, safe=""),
+        _as_json,
+        _as_text,
+        _as_python,
+    )
+    return {write(part) for part in parts for write in writers}
+
+
+def _as_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+# %% ../../nbs/io/redaction.ipynb #389805f5
+def _as_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _as_python(text: str) -> str:
+    return repr(text)[1:-1]
 
 
 # %% ../../nbs/io/redaction.ipynb #1dc23427
@@ -136,42 +176,7 @@ class Scrubber:
         return [self.everywhere(each) for each in data] if isinstance(data, list | tuple) else data
 
 
-def _is_secret(value: str) -> bool:
-    return len(value) >= _LEAST and value.lower() not in _COMMON and MASK not in value
-
-
-def _forms(secret: str) -> set[str]:
-    """Return how a secret may be written."""
-    parts = {secret, secret.strip(), unquote(secret)}
-    parts |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= _SURE}
-    _, colon, password = secret.partition(":")
-    if colon and "@" not in secret and _is_secret(password) and not password.startswith("//"):
-        parts |= {password, unquote(password)}
-    writers = (
-        str,
-        quote,
-        quote_plus,
-        html.escape,
-        lambda text: quote(text, safe=""),
-        _as_json,
-        _as_text,
-        _as_python,
-    )
-    return {write(part) for part in parts for write in writers}
-
-
-def _as_json(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
-def _as_text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _as_python(text: str) -> str:
-    return repr(text)[1:-1]
-
-
+# %% ../../nbs/io/redaction.ipynb #69ff6b37
 class ScrubbedStream:
     """A stream that writes without secrets."""
 
@@ -197,7 +202,7 @@ class ScrubbedStream:
             self._stream.close()
 
 
-# %% ../../nbs/io/redaction.ipynb #d33a2a25
+# %% ../../nbs/io/redaction.ipynb #31095a3c
 @dataclass(frozen=True)
 class Sealed:
     """A configuration without its secrets.
@@ -211,6 +216,7 @@ class Sealed:
     variables: dict[str, str] = field(repr=False)
 
 
+# %% ../../nbs/io/redaction.ipynb #d24c9214
 _PLACE = re.compile(r"<secret ([A-Za-z0-9_]+)>")
 _PREFIX = f"{osvariables.PACKAGE.upper()}_SECRET_"
 
@@ -222,6 +228,7 @@ def seal(settings: pdt.BaseModel) -> Sealed:
     return Sealed(json.dumps(sealed, ensure_ascii=False), sealer.variables)
 
 
+# %% ../../nbs/io/redaction.ipynb #d33a2a25
 class _Sealer:
     """Collects the secrets of a configuration."""
 
@@ -277,6 +284,21 @@ class _Sealer:
         return f"<secret {name}>"
 
 
+# %% ../../nbs/io/redaction.ipynb #bee5de42
+def _unsealed(data: Any, known: Mapping[str, str]) -> Any:
+    if isinstance(data, dict):
+        return {name: _unsealed(each, known) for name, each in data.items()}
+    if isinstance(data, list):
+        return [_unsealed(each, known) for each in data]
+    if not isinstance(data, str):
+        return data
+    whole = _PLACE.fullmatch(data)
+    if whole and whole[1].startswith(f"{_PREFIX}NUMBER_"):
+        return json.loads(known[whole[1]])
+    return _PLACE.sub(lambda match: known[match[1]], data)
+
+
+# %% ../../nbs/io/redaction.ipynb #1ceecce5
 def unseal(text: str) -> str:
     """Put the secrets back into a configuration that `seal` made.
 
@@ -295,26 +317,19 @@ def unseal(text: str) -> str:
     return json.dumps(_unsealed(json.loads(text), known), ensure_ascii=False)
 
 
-def _unsealed(data: Any, known: Mapping[str, str]) -> Any:
-    if isinstance(data, dict):
-        return {name: _unsealed(each, known) for name, each in data.items()}
-    if isinstance(data, list):
-        return [_unsealed(each, known) for each in data]
-    if not isinstance(data, str):
-        return data
-    whole = _PLACE.fullmatch(data)
-    if whole and whole[1].startswith(f"{_PREFIX}NUMBER_"):
-        return json.loads(known[whole[1]])
-    return _PLACE.sub(lambda match: known[match[1]], data)
-
-
-# %% ../../nbs/io/redaction.ipynb #7bc0b903
+# %% ../../nbs/io/redaction.ipynb #d7eacf13
 _learnt: set[str] = set()
 
 
 def add_secrets(secrets: Iterable[str]) -> None:
     """Remember secrets that are in no variable."""
     _learnt.update(secrets)
+
+
+# %% ../../nbs/io/redaction.ipynb #7bc0b903
+_WITHIN = re.compile(
+    r"([\w.]+)['\"]?\s*:\s*['\"]?([^,'\"}\s]+)"
+)  # of a mapping: {KIND: X, password: y}
 
 
 def add_argument_secrets(arguments: Iterable[str]) -> None:
@@ -329,11 +344,7 @@ def add_argument_secrets(arguments: Iterable[str]) -> None:
         )
 
 
-_WITHIN = re.compile(
-    r"([\w.]+)['\"]?\s*:\s*['\"]?([^,'\"}\s]+)"
-)  # of a mapping: {KIND: X, password: y}
-
-
+# %% ../../nbs/io/redaction.ipynb #3f5260b6
 @contextlib.contextmanager
 def scrubbed_output() -> Iterator[None]:
     """Let nothing that is printed meanwhile, to either stream, have a secret in it."""
@@ -344,17 +355,19 @@ def scrubbed_output() -> Iterator[None]:
         yield
 
 
+# %% ../../nbs/io/redaction.ipynb #3df6e1d2
 def scrubber() -> Scrubber:
     """Return what removes everything that is known to be secret by now."""
     return Scrubber(_learnt)
 
 
+# %% ../../nbs/io/redaction.ipynb #12af95a1
 def scrub(text: str) -> str:
     """Return a text without anything that is known to be secret by now."""
     return scrubber()(text)
 
 
-# %% ../../nbs/io/redaction.ipynb #84646994
+# %% ../../nbs/io/redaction.ipynb #1c4f4f54
 def mask(data: Any) -> Any:
     """Return data as plain JSON values, with asterisks for secrets.
 
@@ -363,6 +376,15 @@ def mask(data: Any) -> Any:
             secret, token or key in their name, `SecretStr` values, and user and password in an address.
     """
     return masked(to_jsonable_python(data, inf_nan_mode="constants"))
+
+
+# %% ../../nbs/io/redaction.ipynb #84646994
+def _masked_text(text: str) -> str:
+    return re.sub(r"://[^/\s\"'<>]*@", "://***@", scrub(text))
+
+
+def _can_hide(value: Any) -> bool:
+    return value is not None and not isinstance(value, bool)
 
 
 def masked(data: Any) -> Any:
@@ -374,11 +396,3 @@ def masked(data: Any) -> Any:
     if isinstance(data, list):
         return [masked(item) for item in data]
     return _masked_text(data) if isinstance(data, str) else data
-
-
-def _masked_text(text: str) -> str:
-    return re.sub(r"://[^/\s\"'<>]*@", "://***@", scrub(text))
-
-
-def _can_hide(value: Any) -> bool:
-    return value is not None and not isinstance(value, bool)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
     from mlflow.tracking import MlflowClient
 
-# %% ../../nbs/io/registries.ipynb #02a5c2a1
+# %% ../../nbs/io/registries.ipynb #295a1881
 _REQUIRED = (
     "cloudpickle",
     "loguru",
@@ -62,6 +62,24 @@ _REQUIRED = (
     "scipy",
     "tqdm",
 )
+
+
+def _is_carried(cls: type) -> bool:
+    """Tell whether a class is part of the project, whose modules go into the saved model."""
+    return workspaces.active().owns(cls.__module__)
+
+
+def _top_level(cls: type) -> str:
+    """Return the top-level package or module of a class."""
+    return cls.__module__.partition(".")[0]
+
+
+# %% ../../nbs/io/registries.ipynb #02a5c2a1
+def _distributions(cls: type) -> list[str]:
+    """Return the installed distributions that a class is from, none for a class of this package or of a loose file."""
+    if _top_level(cls) == _top_level(errors.ProjectError):
+        return []
+    return sorted(set(importlib.metadata.packages_distributions().get(_top_level(cls), [])))
 
 
 def pip_requirements(model: models.Model | None = None) -> list[str]:
@@ -76,23 +94,7 @@ def pip_requirements(model: models.Model | None = None) -> list[str]:
     return [f"{name}=={importlib.metadata.version(name)}" for name in (*_REQUIRED, *from_elsewhere)]
 
 
-def _is_carried(cls: type) -> bool:
-    """Tell whether a class is part of the project, whose modules go into the saved model."""
-    return workspaces.active().owns(cls.__module__)
-
-
-def _top_level(cls: type) -> str:
-    """Return the top-level package or module of a class."""
-    return cls.__module__.partition(".")[0]
-
-
-def _distributions(cls: type) -> list[str]:
-    """Return the installed distributions that a class is from, none for a class of this package or of a loose file."""
-    if _top_level(cls) == _top_level(errors.ProjectError):
-        return []
-    return sorted(set(importlib.metadata.packages_distributions().get(_top_level(cls), [])))
-
-
+# %% ../../nbs/io/registries.ipynb #259f8ff4
 def _code_paths(model: models.Model) -> list[str]:
     """Return what is stored with a model: this package, and the loose file or package that its class is from."""
     paths, cls = [Path(inspect.getfile(errors)).parents[1]], type(model)
@@ -206,7 +208,27 @@ def _try_out(wrapped: Any, example: pd.DataFrame, signature: "ModelSignature") -
         ) from error
 
 
-# %% ../../nbs/io/registries.ipynb #76e0e693
+# %% ../../nbs/io/registries.ipynb #d545c0ad
+def _example(inputs: schemas.Inputs) -> pd.DataFrame:
+    """Return rows as a caller would send them: what a model needs, in the types of the signature."""
+    return signers.to_signature_types(features.sent_columns(inputs))
+
+
+def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
+    """Return the rows that MLflow keeps as an example, far dates as the nearest that it can count."""
+    example = _example(inputs)
+    low, high = pd.Timestamp("1678-01-01"), pd.Timestamp("2261-12-31")
+    far = example.select_dtypes("datetime64[us]")
+    near = {
+        name: dates.mask(dates < low, low).mask(dates > high, high).astype("datetime64[ns]")
+        for name, dates in far.items()
+    }
+    return pd.DataFrame(
+        {name: near.get(name, values) for name, values in example.items()}, index=example.index
+    )
+
+
+# %% ../../nbs/io/registries.ipynb #c7a1c186
 class CustomSaver(Saver):
     """Save the project's model as an MLflow Python function."""
 
@@ -233,6 +255,7 @@ class CustomSaver(Saver):
         return cast("ModelInfo", saved)
 
 
+# %% ../../nbs/io/registries.ipynb #76e0e693
 class BuiltinSaver(Saver):
     """Save the object within the project's model in MLflow's format for its library."""
 
@@ -266,28 +289,10 @@ class BuiltinSaver(Saver):
         )
 
 
+# %% ../../nbs/io/registries.ipynb #22f54133
 SaverKind = Annotated[
     CustomSaver | BuiltinSaver, pdt.Field(discriminator="KIND"), kinds.Extensible(Saver)
 ]
-
-
-def _example(inputs: schemas.Inputs) -> pd.DataFrame:
-    """Return rows as a caller would send them: what a model needs, in the types of the signature."""
-    return signers.to_signature_types(features.sent_columns(inputs))
-
-
-def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
-    """Return the rows that MLflow keeps as an example, far dates as the nearest that it can count."""
-    example = _example(inputs)
-    low, high = pd.Timestamp("1678-01-01"), pd.Timestamp("2261-12-31")
-    far = example.select_dtypes("datetime64[us]")
-    near = {
-        name: dates.mask(dates < low, low).mask(dates > high, high).astype("datetime64[ns]")
-        for name, dates in far.items()
-    }
-    return pd.DataFrame(
-        {name: near.get(name, values) for name, values in example.items()}, index=example.index
-    )
 
 
 # %% ../../nbs/io/registries.ipynb #8be11f0c
@@ -422,6 +427,7 @@ class ModelAdapter:
         return own
 
 
+# %% ../../nbs/io/registries.ipynb #cdaa8eb8
 class Loader(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the ways to load a model."""
 
@@ -447,24 +453,27 @@ class Loader(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
             raise errors.RegistryError(f"the model {uri} cannot be loaded: {reason}") from error
 
 
+# %% ../../nbs/io/registries.ipynb #1345ba92
 class CustomLoader(Loader):
     """Load a model that `CustomSaver` saved."""
 
     KIND: Literal["CustomLoader"] = "CustomLoader"
 
 
+# %% ../../nbs/io/registries.ipynb #cd564abc
 class BuiltinLoader(Loader):
     """Load a model that `BuiltinSaver`, or any other tool, saved in a format of MLflow's."""
 
     KIND: Literal["BuiltinLoader"] = "BuiltinLoader"
 
 
+# %% ../../nbs/io/registries.ipynb #c787e80d
 LoaderKind = Annotated[
     CustomLoader | BuiltinLoader, pdt.Field(discriminator="KIND"), kinds.Extensible(Loader)
 ]
 
 
-# %% ../../nbs/io/registries.ipynb #bf2214c9
+# %% ../../nbs/io/registries.ipynb #2e1c8299
 class Register(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the ways to register a saved model."""
 
@@ -487,6 +496,12 @@ class Register(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
         """
 
 
+# %% ../../nbs/io/registries.ipynb #bf2214c9
+def _quiet() -> Any:
+    """Keep MLflow's own announcements off the screen: the jobs say the same, once."""
+    return contextlib.redirect_stderr(io.StringIO())
+
+
 class MlflowRegister(Register):
     """Register in MLflow's model registry."""
 
@@ -504,15 +519,10 @@ class MlflowRegister(Register):
             return mlflow.register_model(model_uri, name, tags=self.tags)
 
 
+# %% ../../nbs/io/registries.ipynb #8b48da4b
 RegisterKind = MlflowRegister
 
-
-def _quiet() -> Any:
-    """Keep MLflow's own announcements off the screen: the jobs say the same, once."""
-    return contextlib.redirect_stderr(io.StringIO())
-
-
-# %% ../../nbs/io/registries.ipynb #28b74fc1
+# %% ../../nbs/io/registries.ipynb #49c5e646
 LATEST = "latest"
 
 
@@ -522,6 +532,7 @@ def _named(name: str) -> str:
     return f"name={quote}{name}{quote}"
 
 
+# %% ../../nbs/io/registries.ipynb #28b74fc1
 def find_version(client: "MlflowClient", name: str, alias_or_version: str | int) -> "ModelVersion":
     """Find a registered version.
 
@@ -566,12 +577,13 @@ def find_version(client: "MlflowClient", name: str, alias_or_version: str | int)
         ) from error
 
 
+# %% ../../nbs/io/registries.ipynb #3573ae81
 def model_uri(version: "ModelVersion") -> str:
     """Return the address that a version is loaded from."""
     return f"models:/{version.name}/{version.version}"
 
 
-# %% ../../nbs/io/registries.ipynb #5ee5d3eb
+# %% ../../nbs/io/registries.ipynb #8874c823
 class Verdict(NamedTuple):
     """What an evaluation says about a version.
 
@@ -588,12 +600,14 @@ class Verdict(NamedTuple):
     reasons: str = ""
 
 
+# %% ../../nbs/io/registries.ipynb #b3abf5d0
 def keep_verdict(client: "MlflowClient", version: "ModelVersion", verdict: Verdict) -> None:
     """Keep the verdict of the newest evaluation in the tags of a version."""
     for name, value in verdict._asdict().items():
         client.set_model_version_tag(version.name, version.version, f"evaluation.{name}", value)
 
 
+# %% ../../nbs/io/registries.ipynb #5ee5d3eb
 def read_verdict(version: "ModelVersion") -> Verdict | None:
     """Read the verdict out of the tags of a version, if it was ever evaluated."""
     tags = {name: version.tags.get(f"evaluation.{name}") for name in Verdict._fields}

@@ -50,7 +50,7 @@ class Service(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Stop the service."""
 
 
-# %% ../../nbs/io/services.ipynb #3725a78e
+# %% ../../nbs/io/services.ipynb #14159efb
 _STREAMS: dict[str, Callable[[], TextIO]] = {
     "stderr": lambda: sys.stderr,
     "stdout": lambda: sys.stdout,
@@ -58,6 +58,7 @@ _STREAMS: dict[str, Callable[[], TextIO]] = {
 _LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 
+# %% ../../nbs/io/services.ipynb #3725a78e
 class LoggerService(Service):
     """The log of a job, written by loguru."""
 
@@ -219,6 +220,7 @@ _experiments_of_jobs: set[str] = (
 )  # those whose number MLflow has put into the environment for a job of ours
 
 
+# %% ../../nbs/io/services.ipynb #34f8f977
 @contextlib.contextmanager
 def _own_run(keep: tuple[str, ...]) -> Iterator[None]:
     """Hide from MLflow what would change a run; afterwards everything is as it was."""
@@ -461,7 +463,7 @@ class MlflowService(Service):
         return self.registry_name or osvariables.env().mlflow_registered_model_name
 
 
-# %% ../../nbs/io/services.ipynb #60060da4
+# %% ../../nbs/io/services.ipynb #a72fb2f4
 KafkaConfig = Mapping[str, str | int | float | bool]
 _SIDES = ("consumer.", "producer.")
 
@@ -483,6 +485,7 @@ _PASSING = {
 }  # of a broker that is away for a moment
 
 
+# %% ../../nbs/io/services.ipynb #60060da4
 class _ClientLog(logging.Handler):
     """Hands a client's log lines on, and remembers the last complaint."""
 
@@ -503,6 +506,17 @@ def _client_logger(handler: _ClientLog | None = None) -> tuple[logging.Logger, _
     logger = logging.Logger(f"{osvariables.PACKAGE}.kafka")  # noqa: LOG001
     logger.addHandler(handler)
     return logger, handler
+
+
+# %% ../../nbs/io/services.ipynb #1dd99a6e
+_REACH = (
+    "ssl.",
+    "sasl.",
+    "security.",
+    "bootstrap.",
+    "broker.address",
+    "client.dns",
+)  # what it takes to get in
 
 
 # %% ../../nbs/io/services.ipynb #d76c4638
@@ -766,13 +780,3 @@ class KafkaService(Service):
             "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL or the KAFKA_SASL_ variables, or unset them all to use a "
             "broker inside the process"
         )
-
-
-_REACH = (
-    "ssl.",
-    "sasl.",
-    "security.",
-    "bootstrap.",
-    "broker.address",
-    "client.dns",
-)  # what it takes to get in

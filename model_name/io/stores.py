@@ -54,7 +54,7 @@ from pathlib import Path
 
 from . import osvariables, services
 
-# %% ../../nbs/io/stores.ipynb #9ba62451
+# %% ../../nbs/io/stores.ipynb #6e462e5a
 _CONNECT_SECONDS = 5.0
 
 
@@ -67,6 +67,7 @@ def is_on_this_machine(host: str | None) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
+# %% ../../nbs/io/stores.ipynb #453c52e6
 def _bypass_proxy(uri: str) -> None:
     """Let a server on this machine be asked directly, by everybody in this process: a proxy cannot reach it."""
     host = urlsplit(uri).hostname
@@ -85,6 +86,7 @@ def _bypass_proxy(uri: str) -> None:
     )
 
 
+# %% ../../nbs/io/stores.ipynb #9ba62451
 def reach(uri: str) -> None:
     """Fail within seconds when nothing answers at an http(s) address; any answer will do, a refusal too."""
     _bypass_proxy(uri)
@@ -107,6 +109,7 @@ def reach(uri: str) -> None:
         ) from error
 
 
+# %% ../../nbs/io/stores.ipynb #0dbfb885
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -126,6 +129,7 @@ def reach_database(uri: str) -> None:
         ) from error
 
 
+# %% ../../nbs/io/stores.ipynb #63fad724
 # What SQLite and its Python driver understand after the question mark of an address.
 _SQLITE_OPTIONS = {
     "uri",
@@ -139,6 +143,7 @@ _SQLITE_OPTIONS = {
 }
 
 
+# %% ../../nbs/io/stores.ipynb #2c42c559
 def check_address(uri: str) -> None:
     """Refuse an address that MLflow 3 does not take."""
     if "://" not in uri or uri.startswith("file:"):
@@ -214,6 +219,7 @@ def find_runs(
     )
 
 
+# %% ../../nbs/io/stores.ipynb #9a0ecb54
 def end_runs(
     client: "MlflowClient", service: "services.MlflowService", runs: "list[Run]", status: str
 ) -> None:
@@ -284,6 +290,10 @@ def _started(pid: int) -> str | None:
         return None
 
 
+# %% ../../nbs/io/stores.ipynb #14672757
+_TAGS = f"{osvariables.PACKAGE}.process."
+
+
 # %% ../../nbs/io/stores.ipynb #cc9fd19c
 @dataclass(frozen=True)
 class ProcessId:
@@ -330,5 +340,5 @@ class ProcessId:
             return None
 
 
-_TAGS = f"{osvariables.PACKAGE}.process."
+# %% ../../nbs/io/stores.ipynb #54c1092b
 MACHINE_TAG = f"{_TAGS}machine"

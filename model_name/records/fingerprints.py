@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     pass
 from . import rowhashes
 
-# %% ../../nbs/records/fingerprints.ipynb #b7c1d2e4
+# %% ../../nbs/records/fingerprints.ipynb #a95e0b50
 _CELLS = 256  # times three, 18 kB: about 600 rows can be told apart
 _SALTS = [
     np.uint64(number)
@@ -32,6 +32,7 @@ _SALTS = [
 ]
 
 
+# %% ../../nbs/records/fingerprints.ipynb #b7c1d2e4
 class _RowSketch:
     """Numbers, sums and checksums of the rows of each cell, modulo 2^64."""
 
@@ -126,6 +127,7 @@ class _ColumnDigest:
         return hashlib.sha256(json.dumps([self.kind, rows, *streams]).encode()).hexdigest()
 
 
+# %% ../../nbs/records/fingerprints.ipynb #aa29434c
 def _little_endian(array: Any) -> NDArray[Any]:
     values = array.to_numpy(zero_copy_only=False)
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))

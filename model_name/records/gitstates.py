@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 from ..io import redaction
 
 
-# %% ../../nbs/records/gitstates.ipynb #7d5b6590
+# %% ../../nbs/records/gitstates.ipynb #257f2fef
 class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     """The state of a git checkout; None where there is none."""
 
@@ -58,6 +58,7 @@ class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     reason: str | None = pdt.Field(None, description="Why the commit is unknown.")
 
 
+# %% ../../nbs/records/gitstates.ipynb #7503aaab
 # Where a repository is, is decided by the folder. git sets these for its hooks, which can start runs, too.
 _OTHER_REPOSITORY = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE",
@@ -65,6 +66,7 @@ _OTHER_REPOSITORY = (
 )  # fmt: skip
 
 
+# %% ../../nbs/records/gitstates.ipynb #7d5b6590
 def _ask_git(
     folder: Path | str,
     *arguments: str,
@@ -98,6 +100,7 @@ def _ask_git(
     return None, complaint or f"git ended with code {done.returncode}"
 
 
+# %% ../../nbs/records/gitstates.ipynb #dd765956
 def _git(folder: Path | str, *arguments: str, **options: Any) -> bytes | None:
     """Ask git; None if it is not there or refuses."""
     return _ask_git(folder, *arguments, **options)[0]
@@ -108,28 +111,7 @@ def has_commit(folder: Path | str, commit: str) -> bool:
     return _git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
-# %% ../../nbs/records/gitstates.ipynb #27303c59
-def git_state(folder: Path | str) -> GitState:
-    """Return the commit, the branch and whether there are uncommitted changes.
-
-    Args:
-        folder: any folder of the checkout. git is given 10 seconds.
-    """
-    status, complaint = _ask_git(folder, "status", "--porcelain=v2", "--branch", "-z")
-    if status is None:
-        return GitState(reason=_explain_refusal(folder, complaint))
-    lines = status.decode(errors="surrogateescape").split("\0")
-    header = dict(line[2:].split(" ", maxsplit=1) for line in lines if line.startswith("# branch."))
-    commit, branch = header.get("branch.oid"), header.get("branch.head")
-    born = commit != "(initial)"
-    return GitState(
-        commit=commit if born else None,
-        branch=None if branch == "(detached)" else branch,
-        dirty=_differs(folder, [line for line in lines if line and not line.startswith("# ")]),
-        reason=None if born else "nothing was committed yet",
-    )
-
-
+# %% ../../nbs/records/gitstates.ipynb #256cdc9e
 def _explain_refusal(folder: Path | str, complaint: str) -> str:
     """Say why git does not tell the state of a folder, and what helps."""
     if "dubious ownership" in complaint:
@@ -142,6 +124,7 @@ def _explain_refusal(folder: Path | str, complaint: str) -> str:
     )
 
 
+# %% ../../nbs/records/gitstates.ipynb #22ebea3f
 def _differs(folder: Path | str, entries: list[str]) -> bool:
     """Tell whether entries of `git status --porcelain=v2 -z` stand for a change of content."""
     modified = [
@@ -167,6 +150,7 @@ def _literal(name: str) -> str:
     return f":(literal){name}"
 
 
+# %% ../../nbs/records/gitstates.ipynb #2e8e3b6a
 def _same_cells(root: str, name: str) -> bool:
     """Tell whether a file is a notebook with the cells that are committed."""
     if not name.endswith(".ipynb"):
@@ -187,10 +171,52 @@ def _cells(content: bytes) -> list[Any]:
     ]
 
 
-# %% ../../nbs/records/gitstates.ipynb #c1a2b3d4
+# %% ../../nbs/records/gitstates.ipynb #27303c59
+def git_state(folder: Path | str) -> GitState:
+    """Return the commit, the branch and whether there are uncommitted changes.
+
+    Args:
+        folder: any folder of the checkout. git is given 10 seconds.
+    """
+    status, complaint = _ask_git(folder, "status", "--porcelain=v2", "--branch", "-z")
+    if status is None:
+        return GitState(reason=_explain_refusal(folder, complaint))
+    lines = status.decode(errors="surrogateescape").split("\0")
+    header = dict(line[2:].split(" ", maxsplit=1) for line in lines if line.startswith("# branch."))
+    commit, branch = header.get("branch.oid"), header.get("branch.head")
+    born = commit != "(initial)"
+    return GitState(
+        commit=commit if born else None,
+        branch=None if branch == "(detached)" else branch,
+        dirty=_differs(folder, [line for line in lines if line and not line.startswith("# ")]),
+        reason=None if born else "nothing was committed yet",
+    )
+
+
+# %% ../../nbs/records/gitstates.ipynb #62863284
 _MOST_BYTES = 300_000  # of a file in a patch
 
 
+def _without_filters(root: str) -> list[str]:
+    """Return options that switch filters off: they are slow, and a patch is about the files as they are."""
+    listed = (
+        _git(root, "config", "--name-only", "-z", "--get-regexp", r"^filter\..*\.(clean|process)$")
+        or b""
+    )
+    names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
+    return [
+        option
+        for name in names
+        for option in ("-c", f"{name}=", "-c", f"{name.rpartition('.')[0]}.required=false")
+    ]
+
+
+def _is_left_out(path: Path) -> bool:
+    """Tell whether a file does not belong in a patch."""
+    return path.name.startswith(".env") or (path.is_file() and path.stat().st_size > _MOST_BYTES)
+
+
+# %% ../../nbs/records/gitstates.ipynb #c1a2b3d4
 def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
     """Return what is not committed, new files among it; the checkout and its index stay as they are.
 
@@ -246,26 +272,11 @@ def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
     ]
 
 
-def _without_filters(root: str) -> list[str]:
-    """Return options that switch filters off: they are slow, and a patch is about the files as they are."""
-    listed = (
-        _git(root, "config", "--name-only", "-z", "--get-regexp", r"^filter\..*\.(clean|process)$")
-        or b""
-    )
-    names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
-    return [
-        option
-        for name in names
-        for option in ("-c", f"{name}=", "-c", f"{name.rpartition('.')[0]}.required=false")
-    ]
-
-
-def _is_left_out(path: Path) -> bool:
-    """Tell whether a file does not belong in a patch."""
-    return path.name.startswith(".env") or (path.is_file() and path.stat().st_size > _MOST_BYTES)
-
-
 # %% ../../nbs/records/gitstates.ipynb #c1a2b3d8
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
+
+
 def module_hashes() -> dict[str, str]:
     """Return the SHA-256 of each module of the package, by its path in it; how lines end makes no difference.
 
@@ -282,10 +293,7 @@ def module_hashes() -> dict[str, str]:
     return {name: _sha256(path.read_bytes()) for name, path in wanted.items()}
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
-
-
+# %% ../../nbs/records/gitstates.ipynb #8c94c7a2
 class SourceNotebook(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     """The notebook of a job, before it is executed."""
 
@@ -294,6 +302,7 @@ class SourceNotebook(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     code: str = pdt.Field(description="Its code.")
 
 
+# %% ../../nbs/records/gitstates.ipynb #cb69fac0
 def source_notebook(verb: str) -> SourceNotebook | None:
     """Describe the notebook of a job; None if there is none.
 
@@ -314,7 +323,7 @@ def source_notebook(verb: str) -> SourceNotebook | None:
     )
 
 
-# %% ../../nbs/records/gitstates.ipynb #d758fc16
+# %% ../../nbs/records/gitstates.ipynb #af6291ed
 def code_state() -> GitState:
     """Return the state of the project, or of the checkout that this package is from, with what is not committed."""
     root = osvariables.own_project() or osvariables.package_checkout()
@@ -329,6 +338,7 @@ def code_state() -> GitState:
     return state.model_copy(update={"patch": patch, "left_out": left_out})
 
 
+# %% ../../nbs/records/gitstates.ipynb #d758fc16
 def code_remarks(state: GitState) -> list[str]:
     """Say what a reader of a record has to know about the code.
 

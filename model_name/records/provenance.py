@@ -35,6 +35,13 @@ from ..io import redaction
 from . import environments, fingerprints, gitstates
 
 
+# %% ../../nbs/records/provenance.ipynb #50075d8d
+def _sha256_of(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a document without its own."""
+    rest = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 # %% ../../nbs/records/provenance.ipynb #a523f2ff
 class Provenance(
     pdt.BaseModel, strict=True, frozen=True, extra="ignore", ser_json_inf_nan="constants"
@@ -150,15 +157,10 @@ class Provenance(
         return {name: value for name, value in tags.items() if value is not None}
 
 
+# %% ../../nbs/records/provenance.ipynb #16663ead
 def digest_of(text: str) -> str:
     """Return the SHA-256 that a document has, or should have."""
     return _sha256_of(json.loads(text))
-
-
-def _sha256_of(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a document without its own."""
-    rest = {name: value for name, value in document.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 # %% ../../nbs/records/provenance.ipynb #c2a2b3d5
@@ -206,6 +208,25 @@ def read_record(text: str, origin: str) -> Provenance:
         ) from None
 
 
+# %% ../../nbs/records/provenance.ipynb #005848ad
+def _from_root(path: Path) -> str:
+    """Write a path from the root of the project or the checkout, if it is in there: another one has other roots."""
+    root = osvariables.own_project() or osvariables.package_checkout()
+    return (
+        path.relative_to(root) if root is not None and path.is_relative_to(root) else path
+    ).as_posix()
+
+
+def _seeds(configuration: Any, prefix: str = "") -> dict[str, int]:
+    """Find the seeds of a configuration, by dotted keys."""
+    found: dict[str, int] = {}
+    for name, value in configuration.items() if isinstance(configuration, Mapping) else ():
+        if name in ("seed", "random_state") and isinstance(value, int):
+            found[prefix + name] = value
+        found |= _seeds(value, f"{prefix}{name}.")
+    return found
+
+
 # %% ../../nbs/records/provenance.ipynb #c2a2b3d6
 def begin(
     configuration: Mapping[str, Any],
@@ -239,25 +260,7 @@ def begin(
     )
 
 
-def _from_root(path: Path) -> str:
-    """Write a path from the root of the project or the checkout, if it is in there: another one has other roots."""
-    root = osvariables.own_project() or osvariables.package_checkout()
-    return (
-        path.relative_to(root) if root is not None and path.is_relative_to(root) else path
-    ).as_posix()
-
-
-def _seeds(configuration: Any, prefix: str = "") -> dict[str, int]:
-    """Find the seeds of a configuration, by dotted keys."""
-    found: dict[str, int] = {}
-    for name, value in configuration.items() if isinstance(configuration, Mapping) else ():
-        if name in ("seed", "random_state") and isinstance(value, int):
-            found[prefix + name] = value
-        found |= _seeds(value, f"{prefix}{name}.")
-    return found
-
-
-# %% ../../nbs/records/provenance.ipynb #1492a17b
+# %% ../../nbs/records/provenance.ipynb #a2ab806a
 RECORD_FILE = "provenance.json"
 _NOT_HASHED = (
     RECORD_FILE,
@@ -266,29 +269,7 @@ _NOT_HASHED = (
 )  # MLflow adds the second, an executor the third
 
 
-def artifact_hashes(
-    client: "MlflowClient", run_id: str, model: str | None = None
-) -> dict[str, str]:
-    """Return the SHA-256 of each file that a run keeps, by its path; those of the model are below `model/`.
-
-    Args:
-        client: a client of the tracking server and the registry.
-        run_id: MLflow run.
-        model: the registered version that it made, as name/version.
-    """
-    places = {"": client.get_run(run_id).info.artifact_uri}
-    if model is not None:
-        source = str(client.get_model_version(*model.rsplit("/", maxsplit=1)).source)
-        of_mlflow = source.startswith("models:/") and "/" not in source.removeprefix("models:/")
-        logged = client.get_logged_model(source.removeprefix("models:/")) if of_mlflow else None
-        places["model/"] = source if logged is None else logged.artifact_location
-    return {
-        prefix + name: digest
-        for prefix, place in places.items()
-        for name, digest in _hash_files(place).items()
-    }
-
-
+# %% ../../nbs/records/provenance.ipynb #043f85e4
 def _hash_files(place: str) -> dict[str, str]:
     """Hash the files at an address; what is not on this machine is downloaded for that."""
     import mlflow
@@ -312,7 +293,43 @@ def _hash_files(place: str) -> dict[str, str]:
         }
 
 
+# %% ../../nbs/records/provenance.ipynb #1492a17b
+def artifact_hashes(
+    client: "MlflowClient", run_id: str, model: str | None = None
+) -> dict[str, str]:
+    """Return the SHA-256 of each file that a run keeps, by its path; those of the model are below `model/`.
+
+    Args:
+        client: a client of the tracking server and the registry.
+        run_id: MLflow run.
+        model: the registered version that it made, as name/version.
+    """
+    places = {"": client.get_run(run_id).info.artifact_uri}
+    if model is not None:
+        source = str(client.get_model_version(*model.rsplit("/", maxsplit=1)).source)
+        of_mlflow = source.startswith("models:/") and "/" not in source.removeprefix("models:/")
+        logged = client.get_logged_model(source.removeprefix("models:/")) if of_mlflow else None
+        places["model/"] = source if logged is None else logged.artifact_location
+    return {
+        prefix + name: digest
+        for prefix, place in places.items()
+        for name, digest in _hash_files(place).items()
+    }
+
+
 # %% ../../nbs/records/provenance.ipynb #c2a2b3db
+def _plain(record: str) -> Any:
+    """Return a document as it is, or as text if it has numbers that JSON has not, such as infinity."""
+    try:
+        return json.loads(record, parse_constant=_refuse_constant)
+    except ValueError:
+        return record
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
 def embed(notebook: Path, records: Sequence[str]) -> None:
     """Write the records of the runs that a notebook made into its metadata, in place of those that are there.
 
@@ -326,18 +343,7 @@ def embed(notebook: Path, records: Sequence[str]) -> None:
         draft.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _plain(record: str) -> Any:
-    """Return a document as it is, or as text if it has numbers that JSON has not, such as infinity."""
-    try:
-        return json.loads(record, parse_constant=_refuse_constant)
-    except ValueError:
-        return record
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
+# %% ../../nbs/records/provenance.ipynb #fb77ac47
 def embedded(notebook: Path) -> list[str]:
     """Return the records in the metadata of an executed notebook, the oldest run first.
 

@@ -37,27 +37,6 @@ if TYPE_CHECKING:
 
 
 # %% ../../nbs/records/reproductions.ipynb #1e2dbb30
-def find_record(run: str, service: services.MlflowService) -> provenance.Provenance:
-    """Find the record of a run.
-
-    Args:
-        run: id of an MLflow run, or path of an executed notebook.
-        service: where MLflow is.
-
-    Raises:
-        ConfigError: there is no such run or notebook, or it has no record that can be read.
-        GateError: the record was edited.
-    """
-    if run.endswith(".ipynb") or "/" in run or Path(run).exists():
-        if not Path(run).is_file():
-            near = errors.nearest(
-                Path(run).name, (path.name for path in Path(run).parent.glob("*.ipynb"))
-            )
-            raise errors.ConfigError(f"there is no notebook {run}{near}")
-        return provenance.read_record(provenance.embedded(Path(run))[-1], run)
-    return _record_in_mlflow(run, service)
-
-
 def _record_in_mlflow(run_id: str, service: services.MlflowService) -> provenance.Provenance:
     """Read the record of an MLflow run, and make sure that it is the one that the run has kept."""
     import mlflow
@@ -96,7 +75,29 @@ def _record_in_mlflow(run_id: str, service: services.MlflowService) -> provenanc
     return record
 
 
-# %% ../../nbs/records/reproductions.ipynb #43c8dc7b
+# %% ../../nbs/records/reproductions.ipynb #cfb303e1
+def find_record(run: str, service: services.MlflowService) -> provenance.Provenance:
+    """Find the record of a run.
+
+    Args:
+        run: id of an MLflow run, or path of an executed notebook.
+        service: where MLflow is.
+
+    Raises:
+        ConfigError: there is no such run or notebook, or it has no record that can be read.
+        GateError: the record was edited.
+    """
+    if run.endswith(".ipynb") or "/" in run or Path(run).exists():
+        if not Path(run).is_file():
+            near = errors.nearest(
+                Path(run).name, (path.name for path in Path(run).parent.glob("*.ipynb"))
+            )
+            raise errors.ConfigError(f"there is no notebook {run}{near}")
+        return provenance.read_record(provenance.embedded(Path(run))[-1], run)
+    return _record_in_mlflow(run, service)
+
+
+# %% ../../nbs/records/reproductions.ipynb #c005fa17
 Comparison = Literal["code", "environment", "data", "artifacts"]
 KINDS: tuple[Comparison, ...] = ("code", "environment", "data", "artifacts")
 
@@ -108,6 +109,7 @@ class Difference(NamedTuple):
     what: str
 
 
+# %% ../../nbs/records/reproductions.ipynb #43c8dc7b
 def _changed(
     then: Mapping[str, str], now: Mapping[str, str]
 ) -> Iterator[tuple[str, str | None, str | None]]:
@@ -115,6 +117,21 @@ def _changed(
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             yield name, then.get(name), now.get(name)
+
+
+# %% ../../nbs/records/reproductions.ipynb #b36130ba
+def _module(record: provenance.Provenance, name: str) -> str:
+    """Write the path of a module; those of a project are recorded as lying beside the package."""
+    return name.removeprefix("../") if name.startswith("../") else f"{record.package}/{name}"
+
+
+def _way_back(git: gitstates.GitState) -> str:
+    """Say where the code of a record is."""
+    short, folder = str(git.commit)[:12], osvariables.package_checkout() or osvariables.project()
+    if not gitstates.has_commit(folder, str(git.commit)):
+        return f"the commit {short} of the record is not in this clone: git fetch may bring it"
+    patch = ", with changes, which are in the record as git.patch" if git.dirty else ""
+    return f"the run was made of commit {short}{patch}: git worktree add ../{short} {short}"
 
 
 # %% ../../nbs/records/reproductions.ipynb #6083ed5d
@@ -139,18 +156,11 @@ def compare_code(record: provenance.Provenance) -> list[Difference]:
     )
 
 
-def _module(record: provenance.Provenance, name: str) -> str:
-    """Write the path of a module; those of a project are recorded as lying beside the package."""
-    return name.removeprefix("../") if name.startswith("../") else f"{record.package}/{name}"
-
-
-def _way_back(git: gitstates.GitState) -> str:
-    """Say where the code of a record is."""
-    short, folder = str(git.commit)[:12], osvariables.package_checkout() or osvariables.project()
-    if not gitstates.has_commit(folder, str(git.commit)):
-        return f"the commit {short} of the record is not in this clone: git fetch may bring it"
-    patch = ", with changes, which are in the record as git.patch" if git.dirty else ""
-    return f"the run was made of commit {short}{patch}: git worktree add ../{short} {short}"
+# %% ../../nbs/records/reproductions.ipynb #ab28d133
+def _system(platform: str) -> str:
+    """Return the system and the processor, without the release, which is a matter of notes."""
+    words = platform.split()
+    return f"{words[0]} {words[-1]}" if words else "an unknown system"
 
 
 # %% ../../nbs/records/reproductions.ipynb #cb67a155
@@ -178,12 +188,6 @@ def compare_environment(record: provenance.Provenance) -> list[Difference]:
     ]
 
 
-def _system(platform: str) -> str:
-    """Return the system and the processor, without the release, which is a matter of notes."""
-    words = platform.split()
-    return f"{words[0]} {words[-1]}" if words else "an unknown system"
-
-
 # %% ../../nbs/records/reproductions.ipynb #e2a61f46
 def notes(record: provenance.Provenance) -> list[str]:
     """Say what is different and need not make a difference."""
@@ -200,10 +204,25 @@ def notes(record: provenance.Provenance) -> list[str]:
     return said
 
 
-# %% ../../nbs/records/reproductions.ipynb #7dd2d05a
+# %% ../../nbs/records/reproductions.ipynb #01e5bf6b
 _MOST_LABELS = 3
 
 
+def _labels(job: "base.Job", name: str, apart: tuple[list[int], list[int]] | None) -> str:
+    """Name some of the rows that a table has now and had not then, by their index."""
+    if apart is None or not apart[1]:
+        return ""
+    wanted, labels = np.array(apart[1], dtype=np.uint64), []
+    for _, table in (each for each in job.tables() if each[0] == name):
+        labels += [
+            f"{label}" for label in table.index[np.isin(rowhashes.row_hashes(table), wanted)]
+        ]
+        index = "row" if table.index.name is None else str(table.index.name)
+    more = ", ..." if len(labels) > _MOST_LABELS else ""
+    return f" ({index} {', '.join(labels[:_MOST_LABELS])}{more})" if labels else ""
+
+
+# %% ../../nbs/records/reproductions.ipynb #7dd2d05a
 def compare_data(record: provenance.Provenance, job: "base.Job") -> list[Difference]:
     """Say which tables are not what they were: which columns, how many rows, and which if they are few."""
     if not record.inputs:
@@ -225,18 +244,9 @@ def compare_data(record: provenance.Provenance, job: "base.Job") -> list[Differe
     return found
 
 
-def _labels(job: "base.Job", name: str, apart: tuple[list[int], list[int]] | None) -> str:
-    """Name some of the rows that a table has now and had not then, by their index."""
-    if apart is None or not apart[1]:
-        return ""
-    wanted, labels = np.array(apart[1], dtype=np.uint64), []
-    for _, table in (each for each in job.tables() if each[0] == name):
-        labels += [
-            f"{label}" for label in table.index[np.isin(rowhashes.row_hashes(table), wanted)]
-        ]
-        index = "row" if table.index.name is None else str(table.index.name)
-    more = ", ..." if len(labels) > _MOST_LABELS else ""
-    return f" ({index} {', '.join(labels[:_MOST_LABELS])}{more})" if labels else ""
+# %% ../../nbs/records/reproductions.ipynb #80e08275
+def _of_model(artifacts: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in artifacts.items() if name.startswith("model/")}
 
 
 # %% ../../nbs/records/reproductions.ipynb #3209062f
@@ -283,10 +293,6 @@ def compare_artifacts(record: provenance.Provenance, client: "MlflowClient") -> 
     return found
 
 
-def _of_model(artifacts: Mapping[str, str]) -> dict[str, str]:
-    return {name: digest for name, digest in artifacts.items() if name.startswith("model/")}
-
-
 # %% ../../nbs/records/reproductions.ipynb #c9a7e293
 def require(differences: Sequence[Difference], allowed: Sequence[str], run: str) -> None:
     """Refuse to go on where something has changed that may not.
@@ -309,7 +315,7 @@ def require(differences: Sequence[Difference], allowed: Sequence[str], run: str)
     )
 
 
-# %% ../../nbs/records/reproductions.ipynb #29741f79
+# %% ../../nbs/records/reproductions.ipynb #99c21e09
 class Row(NamedTuple):
     """One line of the comparison of two runs.
 
@@ -326,6 +332,7 @@ class Row(NamedTuple):
     difference: str
 
 
+# %% ../../nbs/records/reproductions.ipynb #29741f79
 def compare_results(then: provenance.Provenance, now: provenance.Provenance) -> list[Row]:
     """Compare what two runs have found.
 
@@ -360,6 +367,7 @@ def compare_results(then: provenance.Provenance, now: provenance.Provenance) -> 
     return [row for row in rows if row.then or row.now]
 
 
+# %% ../../nbs/records/reproductions.ipynb #431da63a
 def _texts(what: str, then: str, now: str) -> Row:
     return Row(what, then, now, "" if then == now else "other")
 
@@ -384,6 +392,11 @@ def _tables(
     return Row(what, before, after, "missing" if then is None or now is None else then.compare(now))
 
 
+def _clip(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+# %% ../../nbs/records/reproductions.ipynb #3fdfcb93
 def render(rows: Sequence[Row]) -> str:
     """Lay the rows out as a table of text."""
     lines = [
@@ -397,7 +410,3 @@ def render(rows: Sequence[Row]) -> str:
         ).rstrip()
         for line in lines
     )
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -22,7 +22,7 @@ from ..core import conversions, errors
 if TYPE_CHECKING:
     pass
 
-# %% ../../nbs/records/rowhashes.ipynb #e1f50f45
+# %% ../../nbs/records/rowhashes.ipynb #6f9743c7
 _FORMS = (  # which Arrow types, the kind, the Arrow type to cast to, the integer type to look at the bytes with
     (pa.types.is_uint64, "uint64", pa.uint64(), None),
     (pa.types.is_integer, "int64", pa.int64(), None),
@@ -49,6 +49,7 @@ _FORMS = (  # which Arrow types, the kind, the Arrow type to cast to, the intege
 )
 
 
+# %% ../../nbs/records/rowhashes.ipynb #429a9e33
 def _arrow(column: pd.Series) -> Any:
     if isinstance(
         column.dtype, pd.DatetimeTZDtype
@@ -59,6 +60,7 @@ def _arrow(column: pd.Series) -> Any:
     return pa.array(column, from_pandas=True)
 
 
+# %% ../../nbs/records/rowhashes.ipynb #e1f50f45
 def canonical(name: str, column: pd.Series) -> tuple[str, Any]:
     """Bring a column into the one form: its kind ("" if everything is missing) and an Arrow array with nulls."""
     try:
@@ -99,7 +101,7 @@ def named_columns(data: pd.DataFrame) -> dict[str, pd.Series]:
     return columns
 
 
-# %% ../../nbs/records/rowhashes.ipynb #8d251468
+# %% ../../nbs/records/rowhashes.ipynb #33a1b258
 _MISSING = np.uint64(0x6D697373696E67)
 
 
@@ -113,6 +115,7 @@ def mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return bits
 
 
+# %% ../../nbs/records/rowhashes.ipynb #8d251468
 def _row_bits(kind: str, array: Any) -> NDArray[np.uint64]:
     """64 bits that stand for each value of a column."""
     if not kind:
@@ -131,6 +134,7 @@ def _row_bits(kind: str, array: Any) -> NDArray[np.uint64]:
     )
 
 
+# %% ../../nbs/records/rowhashes.ipynb #c6c878d5
 def row_hashes(data: pd.DataFrame) -> NDArray[np.uint64]:
     """Return a stable 64-bit hash of each row, index label included.
 
@@ -148,6 +152,7 @@ def row_hashes(data: pd.DataFrame) -> NDArray[np.uint64]:
     )
 
 
+# %% ../../nbs/records/rowhashes.ipynb #bfdef550
 def hashes(columns: Mapping[str, tuple[str, Any]], rows: int) -> NDArray[np.uint64]:
     """Hash the rows of columns that are in the one form already."""
     total = np.zeros(rows, dtype=np.uint64)
@@ -185,6 +190,7 @@ def _whole_bits(values: NDArray[Any]) -> NDArray[np.uint64]:
     )
 
 
+# %% ../../nbs/records/rowhashes.ipynb #98e06bd9
 def _text_bits(texts: "Sequence[Any]", single: bool) -> NDArray[np.uint64]:
     """64 bits for each different text; those of the number that it is, if it is one."""
     labels = np.asarray(texts, dtype=object)
@@ -199,29 +205,6 @@ def _text_bits(texts: "Sequence[Any]", single: bool) -> NDArray[np.uint64]:
 
 
 # %% ../../nbs/records/rowhashes.ipynb #5eed0003
-def cell_hashes(data: pd.DataFrame, single_precision: bool = False) -> NDArray[np.uint64]:
-    """Return a stable 64-bit hash of what each cell says, without the index.
-
-    The sum over the columns of a row, modulo 2^64, is a hash of the row.
-
-    Args:
-        data: a checked table; its column types, row order and column order make no difference.
-        single_precision: round numbers with a fraction to 32-bit floats, to compare with a table that was stored so.
-
-    Returns:
-        One row per column, one column per row of the table: shape `(columns, rows)`.
-
-    Raises:
-        DataError: if a column has values of several types, or of a type without a plain form.
-    """
-    cells = np.empty((data.shape[1], len(data)), dtype=np.uint64)
-    for position, (name, column) in enumerate(data.items()):
-        bits = _content_bits(str(name), column, single_precision)
-        salt = np.uint64(int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:8], "little"))
-        cells[position] = mix(bits ^ salt)
-    return cells
-
-
 def _content_bits(name: str, column: pd.Series, single: bool) -> NDArray[np.uint64]:
     """64 bits that stand for what each value of a column says."""
     if column.dtype.kind == "M" and not isinstance(column.dtype, pd.DatetimeTZDtype):
@@ -243,3 +226,27 @@ def _content_bits(name: str, column: pd.Series, single: bool) -> NDArray[np.uint
         if array.null_count
         else bits
     )
+
+
+# %% ../../nbs/records/rowhashes.ipynb #e028444e
+def cell_hashes(data: pd.DataFrame, single_precision: bool = False) -> NDArray[np.uint64]:
+    """Return a stable 64-bit hash of what each cell says, without the index.
+
+    The sum over the columns of a row, modulo 2^64, is a hash of the row.
+
+    Args:
+        data: a checked table; its column types, row order and column order make no difference.
+        single_precision: round numbers with a fraction to 32-bit floats, to compare with a table that was stored so.
+
+    Returns:
+        One row per column, one column per row of the table: shape `(columns, rows)`.
+
+    Raises:
+        DataError: if a column has values of several types, or of a type without a plain form.
+    """
+    cells = np.empty((data.shape[1], len(data)), dtype=np.uint64)
+    for position, (name, column) in enumerate(data.items()):
+        bits = _content_bits(str(name), column, single_precision)
+        salt = np.uint64(int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:8], "little"))
+        cells[position] = mix(bits ^ salt)
+    return cells
