@@ -1817,6 +1817,66 @@ d = {
                 "model_name/figures/streams.py",
             )
         },
+        "model_name.io.brokers": {
+            "model_name.io.brokers.ClientLog": (
+                "io/brokers.html#clientlog",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ClientLog.__init__": (
+                "io/brokers.html#clientlog.__init__",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ClientLog.emit": (
+                "io/brokers.html#clientlog.emit",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ClientLog.logger": (
+                "io/brokers.html#clientlog.logger",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ClientLog.recent_error": (
+                "io/brokers.html#clientlog.recent_error",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers._connection_settings": (
+                "io/brokers.html#_connection_settings",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers._is_temporary": (
+                "io/brokers.html#_is_temporary",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.addresses_of": (
+                "io/brokers.html#addresses_of",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ask": ("io/brokers.html#ask", "model_name/io/brokers.py"),
+            "model_name.io.brokers.committed_offsets": (
+                "io/brokers.html#committed_offsets",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.for_side": (
+                "io/brokers.html#for_side",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.largest_records": (
+                "io/brokers.html#largest_records",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.make_client": (
+                "io/brokers.html#make_client",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.reach": ("io/brokers.html#reach", "model_name/io/brokers.py"),
+            "model_name.io.brokers.reason_of": (
+                "io/brokers.html#reason_of",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.start_mock_broker": (
+                "io/brokers.html#start_mock_broker",
+                "model_name/io/brokers.py",
+            ),
+        },
         "model_name.io.configs": {
             "model_name.io.configs.Loaded": ("io/configs.html#loaded", "model_name/io/configs.py"),
             "model_name.io.configs.Loaded._nearest": (
@@ -2906,22 +2966,6 @@ d = {
                 "io/services.html#kafkaservice",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services.KafkaService._ask": (
-                "io/services.html#kafkaservice._ask",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService._client": (
-                "io/services.html#kafkaservice._client",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService._given": (
-                "io/services.html#kafkaservice._given",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService.address": (
-                "io/services.html#kafkaservice.address",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services.KafkaService.admin": (
                 "io/services.html#kafkaservice.admin",
                 "model_name/io/services.py",
@@ -2930,16 +2974,8 @@ d = {
                 "io/services.html#kafkaservice.committed",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services.KafkaService.complaint": (
-                "io/services.html#kafkaservice.complaint",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services.KafkaService.consumer": (
                 "io/services.html#kafkaservice.consumer",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService.embedded": (
-                "io/services.html#kafkaservice.embedded",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.KafkaService.limits": (
@@ -2954,36 +2990,12 @@ d = {
                 "io/services.html#kafkaservice.reach",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services.KafkaService.settings": (
-                "io/services.html#kafkaservice.settings",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService.start": (
-                "io/services.html#kafkaservice.start",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService.stop": (
-                "io/services.html#kafkaservice.stop",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services.KafkaService.topics": (
                 "io/services.html#kafkaservice.topics",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.LoggerService": (
                 "io/services.html#loggerservice",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.LoggerService._check_level": (
-                "io/services.html#loggerservice._check_level",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.LoggerService._in_colours": (
-                "io/services.html#loggerservice._in_colours",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.LoggerService._sink": (
-                "io/services.html#loggerservice._sink",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.LoggerService.logger": (
@@ -3002,36 +3014,12 @@ d = {
                 "io/services.html#mlflowservice",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services.MlflowService._open_experiment": (
-                "io/services.html#mlflowservice._open_experiment",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService._open_registry": (
-                "io/services.html#mlflowservice._open_registry",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services.MlflowService.client": (
                 "io/services.html#mlflowservice.client",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.MlflowService.remarks": (
                 "io/services.html#mlflowservice.remarks",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService.resolved_experiment_name": (
-                "io/services.html#mlflowservice.resolved_experiment_name",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService.resolved_registry_name": (
-                "io/services.html#mlflowservice.resolved_registry_name",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService.resolved_registry_uri": (
-                "io/services.html#mlflowservice.resolved_registry_uri",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService.resolved_tracking_uri": (
-                "io/services.html#mlflowservice.resolved_tracking_uri",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.MlflowService.run_context": (
@@ -3054,32 +3042,116 @@ d = {
                 "io/services.html#service.stop",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._ClientLog": (
-                "io/services.html#_clientlog",
+            "model_name.io.services._KafkaCluster": (
+                "io/services.html#_kafkacluster",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._ClientLog.__init__": (
-                "io/services.html#_clientlog.__init__",
+            "model_name.io.services._KafkaCluster._ask": (
+                "io/services.html#_kafkacluster._ask",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._ClientLog.emit": (
-                "io/services.html#_clientlog.emit",
+            "model_name.io.services._KafkaCluster._client": (
+                "io/services.html#_kafkacluster._client",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._client_logger": (
-                "io/services.html#_client_logger",
+            "model_name.io.services._KafkaCluster.address": (
+                "io/services.html#_kafkacluster.address",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._for_side": (
-                "io/services.html#_for_side",
+            "model_name.io.services._KafkaCluster.complaint": (
+                "io/services.html#_kafkacluster.complaint",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._KafkaCluster.embedded": (
+                "io/services.html#_kafkacluster.embedded",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._KafkaCluster.settings": (
+                "io/services.html#_kafkacluster.settings",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._KafkaCluster.start": (
+                "io/services.html#_kafkacluster.start",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._KafkaCluster.stop": (
+                "io/services.html#_kafkacluster.stop",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames": (
+                "io/services.html#_mlflownames",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames.resolved_experiment_name": (
+                "io/services.html#_mlflownames.resolved_experiment_name",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames.resolved_registry_name": (
+                "io/services.html#_mlflownames.resolved_registry_name",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames.resolved_registry_uri": (
+                "io/services.html#_mlflownames.resolved_registry_uri",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames.resolved_tracking_uri": (
+                "io/services.html#_mlflownames.resolved_tracking_uri",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowSettings": (
+                "io/services.html#_mlflowsettings",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowSettings._start_autolog": (
+                "io/services.html#_mlflowsettings._start_autolog",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._check_level": (
+                "io/services.html#_check_level",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._check_stores": (
+                "io/services.html#_check_stores",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._explained": (
+                "io/services.html#_explained",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._login": (
+                "io/services.html#_login",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._open_experiment": (
+                "io/services.html#_open_experiment",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._open_sink": (
+                "io/services.html#_open_sink",
                 "model_name/io/services.py",
             ),
             "model_name.io.services._own_run": (
                 "io/services.html#_own_run",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services._quiet_mlflow": (
+                "io/services.html#_quiet_mlflow",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services._refuse_run_of_another_store": (
                 "io/services.html#_refuse_run_of_another_store",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._remarks": (
+                "io/services.html#_remarks",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._run_tags": (
+                "io/services.html#_run_tags",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._shows_colors": (
+                "io/services.html#_shows_colors",
                 "model_name/io/services.py",
             ),
         },
