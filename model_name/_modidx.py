@@ -4183,10 +4183,6 @@ d = {
                 "records/fingerprints.html#datafingerprint",
                 "model_name/records/fingerprints.py",
             ),
-            "model_name.records.fingerprints.DataFingerprint._count": (
-                "records/fingerprints.html#datafingerprint._count",
-                "model_name/records/fingerprints.py",
-            ),
             "model_name.records.fingerprints.DataFingerprint.compare": (
                 "records/fingerprints.html#datafingerprint.compare",
                 "model_name/records/fingerprints.py",
@@ -4239,40 +4235,36 @@ d = {
                 "records/fingerprints.html#_columndigest.update",
                 "model_name/records/fingerprints.py",
             ),
-            "model_name.records.fingerprints._RowSketch": (
-                "records/fingerprints.html#_rowsketch",
+            "model_name.records.fingerprints._cells_of": (
+                "records/fingerprints.html#_cells_of",
                 "model_name/records/fingerprints.py",
             ),
-            "model_name.records.fingerprints._RowSketch.__init__": (
-                "records/fingerprints.html#_rowsketch.__init__",
+            "model_name.records.fingerprints._count_rows": (
+                "records/fingerprints.html#_count_rows",
                 "model_name/records/fingerprints.py",
             ),
-            "model_name.records.fingerprints._RowSketch._places": (
-                "records/fingerprints.html#_rowsketch._places",
-                "model_name/records/fingerprints.py",
-            ),
-            "model_name.records.fingerprints._RowSketch.add": (
-                "records/fingerprints.html#_rowsketch.add",
-                "model_name/records/fingerprints.py",
-            ),
-            "model_name.records.fingerprints._RowSketch.less": (
-                "records/fingerprints.html#_rowsketch.less",
-                "model_name/records/fingerprints.py",
-            ),
-            "model_name.records.fingerprints._RowSketch.of": (
-                "records/fingerprints.html#_rowsketch.of",
-                "model_name/records/fingerprints.py",
-            ),
-            "model_name.records.fingerprints._RowSketch.text": (
-                "records/fingerprints.html#_rowsketch.text",
+            "model_name.records.fingerprints._from_text": (
+                "records/fingerprints.html#_from_text",
                 "model_name/records/fingerprints.py",
             ),
             "model_name.records.fingerprints._little_endian": (
                 "records/fingerprints.html#_little_endian",
                 "model_name/records/fingerprints.py",
             ),
+            "model_name.records.fingerprints._rows_left": (
+                "records/fingerprints.html#_rows_left",
+                "model_name/records/fingerprints.py",
+            ),
+            "model_name.records.fingerprints._sketch": (
+                "records/fingerprints.html#_sketch",
+                "model_name/records/fingerprints.py",
+            ),
             "model_name.records.fingerprints._text_bytes": (
                 "records/fingerprints.html#_text_bytes",
+                "model_name/records/fingerprints.py",
+            ),
+            "model_name.records.fingerprints._to_text": (
+                "records/fingerprints.html#_to_text",
                 "model_name/records/fingerprints.py",
             ),
             "model_name.records.fingerprints.fingerprint": (
@@ -4297,6 +4289,14 @@ d = {
                 "records/gitstates.html#_cells",
                 "model_name/records/gitstates.py",
             ),
+            "model_name.records.gitstates._changed_files": (
+                "records/gitstates.html#_changed_files",
+                "model_name/records/gitstates.py",
+            ),
+            "model_name.records.gitstates._diff": (
+                "records/gitstates.html#_diff",
+                "model_name/records/gitstates.py",
+            ),
             "model_name.records.gitstates._differs": (
                 "records/gitstates.html#_differs",
                 "model_name/records/gitstates.py",
@@ -4315,6 +4315,10 @@ d = {
             ),
             "model_name.records.gitstates._literal": (
                 "records/gitstates.html#_literal",
+                "model_name/records/gitstates.py",
+            ),
+            "model_name.records.gitstates._root_of": (
+                "records/gitstates.html#_root_of",
                 "model_name/records/gitstates.py",
             ),
             "model_name.records.gitstates._same_cells": (
@@ -4363,10 +4367,6 @@ d = {
                 "records/provenance.html#provenance",
                 "model_name/records/provenance.py",
             ),
-            "model_name.records.provenance.Provenance._without_secrets": (
-                "records/provenance.html#provenance._without_secrets",
-                "model_name/records/provenance.py",
-            ),
             "model_name.records.provenance.Provenance.adding": (
                 "records/provenance.html#provenance.adding",
                 "model_name/records/provenance.py",
@@ -4387,6 +4387,26 @@ d = {
                 "records/provenance.html#provenance.with_input",
                 "model_name/records/provenance.py",
             ),
+            "model_name.records.provenance._Order": (
+                "records/provenance.html#_order",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._Order._without_secrets": (
+                "records/provenance.html#_order._without_secrets",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._Outcome": (
+                "records/provenance.html#_outcome",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._Software": (
+                "records/provenance.html#_software",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._check_version": (
+                "records/provenance.html#_check_version",
+                "model_name/records/provenance.py",
+            ),
             "model_name.records.provenance._from_root": (
                 "records/provenance.html#_from_root",
                 "model_name/records/provenance.py",
@@ -4401,6 +4421,10 @@ d = {
             ),
             "model_name.records.provenance._refuse_constant": (
                 "records/provenance.html#_refuse_constant",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._search_tags": (
+                "records/provenance.html#_search_tags",
                 "model_name/records/provenance.py",
             ),
             "model_name.records.provenance._seeds": (
@@ -4453,8 +4477,20 @@ d = {
                 "records/reproductions.html#_clip",
                 "model_name/records/reproductions.py",
             ),
+            "model_name.records.reproductions._edited": (
+                "records/reproductions.html#_edited",
+                "model_name/records/reproductions.py",
+            ),
+            "model_name.records.reproductions._fixed_addresses": (
+                "records/reproductions.html#_fixed_addresses",
+                "model_name/records/reproductions.py",
+            ),
             "model_name.records.reproductions._labels": (
                 "records/reproductions.html#_labels",
+                "model_name/records/reproductions.py",
+            ),
+            "model_name.records.reproductions._masked_keys": (
+                "records/reproductions.html#_masked_keys",
                 "model_name/records/reproductions.py",
             ),
             "model_name.records.reproductions._module": (
@@ -4485,6 +4521,10 @@ d = {
                 "records/reproductions.html#_texts",
                 "model_name/records/reproductions.py",
             ),
+            "model_name.records.reproductions._training_of": (
+                "records/reproductions.html#_training_of",
+                "model_name/records/reproductions.py",
+            ),
             "model_name.records.reproductions._way_back": (
                 "records/reproductions.html#_way_back",
                 "model_name/records/reproductions.py",
@@ -4513,12 +4553,20 @@ d = {
                 "records/reproductions.html#find_record",
                 "model_name/records/reproductions.py",
             ),
+            "model_name.records.reproductions.find_store": (
+                "records/reproductions.html#find_store",
+                "model_name/records/reproductions.py",
+            ),
             "model_name.records.reproductions.notes": (
                 "records/reproductions.html#notes",
                 "model_name/records/reproductions.py",
             ),
             "model_name.records.reproductions.render": (
                 "records/reproductions.html#render",
+                "model_name/records/reproductions.py",
+            ),
+            "model_name.records.reproductions.repeated_job": (
+                "records/reproductions.html#repeated_job",
                 "model_name/records/reproductions.py",
             ),
             "model_name.records.reproductions.require": (

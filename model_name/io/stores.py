@@ -121,9 +121,9 @@ def reach_database(uri: str) -> None:
 
 # %% ../../nbs/io/stores.ipynb #63fad724
 # What SQLite and its Python driver understand after the question mark of an address.
-_SQLITE_OPTIONS = set(
-    "uri mode cache timeout check_same_thread isolation_level immutable nolock".split()
-)
+_SQLITE_OPTIONS = {
+    "uri", "mode", "cache", "timeout", "check_same_thread", "isolation_level", "immutable", "nolock",
+}  # fmt: skip
 
 
 # %% ../../nbs/io/stores.ipynb #2c42c559
@@ -265,8 +265,7 @@ EXECUTION_VARIABLE = f"{osvariables.PACKAGE.upper()}_EXECUTION"
 EXECUTION_TAG = f"{osvariables.PACKAGE}.execution"
 NOTEBOOK_VARIABLE = f"{osvariables.PACKAGE.upper()}_NOTEBOOK"
 RECORD_MIME = f"application/vnd.{osvariables.PACKAGE}.result+json"
-ENDED_TAG = f"{osvariables.PACKAGE}.ended"
-"""The tag that says why another process ended a run."""
+ENDED_TAG = f"{osvariables.PACKAGE}.ended"  # why another process ended a run
 
 
 # %% ../../nbs/io/stores.ipynb #00c903d6

@@ -11,14 +11,9 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import pydantic as pdt
+from typing import NamedTuple
 
 from ..io import osvariables
-
-if TYPE_CHECKING:
-    pass
 
 
 # %% ../../nbs/records/environments.ipynb #733e8485
@@ -62,7 +57,7 @@ def _limits_threads(name: str) -> bool:
 
 
 def threads() -> dict[str, str]:
-    """Return what decides how many threads compute: the cores of this process, and variables that limit threads."""
+    """Return the cores of this process, and the variables that limit threads."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"cores": str(cores)} | {
         name: os.environ[name] for name in sorted(os.environ) if _limits_threads(name)

@@ -25,16 +25,12 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic as pdt
 
 from ..core import errors
 from ..io import osvariables, redaction
-
-if TYPE_CHECKING:
-    pass
-from ..io import redaction
 
 
 # %% ../../nbs/records/gitstates.ipynb #257f2fef
@@ -59,7 +55,6 @@ class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
 
 
 # %% ../../nbs/records/gitstates.ipynb #7503aaab
-# Where a repository is, is decided by the folder. git sets these for its hooks, which can start runs, too.
 _OTHER_REPOSITORY = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE",
     "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -73,15 +68,11 @@ def _ask_git(
     given: bytes | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> "tuple[bytes | None, str]":
-    """Ask git, which is given 10 seconds; return its answer, None if there is none, and why there is none."""
+    """Ask git; return its answer, None if there is none, and the reason why there is none."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
     inherited = {name: value for name, value in os.environ.items() if name not in _OTHER_REPOSITORY}
-    environment = {
-        **inherited,
-        "LC_ALL": "C",
-        **(variables or {}),
-    }  # messages in English: they are read here
+    environment = {**inherited, "LC_ALL": "C", **(variables or {})}
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=10, check=False, env=environment, **stdin
@@ -102,8 +93,13 @@ def _ask_git(
 
 # %% ../../nbs/records/gitstates.ipynb #dd765956
 def _git(folder: Path | str, *arguments: str, **options: Any) -> bytes | None:
-    """Ask git; None if it is not there or refuses."""
+    """Ask git; None if it is not installed or refuses."""
     return _ask_git(folder, *arguments, **options)[0]
+
+
+def _root_of(folder: Path | str) -> str:
+    """Return the root of the checkout that a folder is in, or an empty string."""
+    return os.fsdecode(_git(folder, "rev-parse", "--show-toplevel") or b"").rstrip("\n")
 
 
 def has_commit(folder: Path | str, commit: str) -> bool:
@@ -132,11 +128,7 @@ def _differs(folder: Path | str, entries: list[str]) -> bool:
     ]
     if len(modified) < len(entries):
         return True  # files were added, removed or renamed, or are in a conflict
-    root = (
-        (_git(folder, "rev-parse", "--show-toplevel") or b"")
-        .decode(errors="surrogateescape")
-        .rstrip("\n")
-    )
+    root = _root_of(folder)
     others = [name for name in modified if not _same_cells(root, name)]
     return bool(
         others
@@ -197,18 +189,17 @@ def git_state(folder: Path | str) -> GitState:
 _MOST_BYTES = 300_000  # of a file in a patch
 
 
-def _without_filters(root: str) -> list[str]:
-    """Return options that switch filters off: they are slow, and a patch is about the files as they are."""
-    listed = (
-        _git(root, "config", "--name-only", "-z", "--get-regexp", r"^filter\..*\.(clean|process)$")
-        or b""
-    )
-    names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
-    return [
-        option
-        for name in names
-        for option in ("-c", f"{name}=", "-c", f"{name.rpartition('.')[0]}.required=false")
-    ]
+def _changed_files(root: str) -> tuple[list[str], list[str]]:
+    """Return the changed and new files that belong in a patch, and those that do not.
+
+    Left out are large files and `.env`. A notebook with the committed cells has not changed.
+    """
+    status = ("status", "--porcelain", "--no-renames", "--untracked-files=all", "-z")
+    entries = (_git(root, *status) or b"").split(b"\0")
+    names = [os.fsdecode(entry[3:]) for entry in entries if entry and not entry.endswith(b"/")]
+    names = [name for name in names if not _same_cells(root, name)]
+    left_out = [name for name in names if _is_left_out(Path(root, name))]
+    return [name for name in names if name not in left_out], left_out
 
 
 def _is_left_out(path: Path) -> bool:
@@ -216,9 +207,40 @@ def _is_left_out(path: Path) -> bool:
     return path.name.startswith(".env") or (path.is_file() and path.stat().st_size > _MOST_BYTES)
 
 
+# %% ../../nbs/records/gitstates.ipynb #61700008
+def _without_filters(root: str) -> list[str]:
+    """Return options of git that switch the filters of a checkout off."""
+    pattern = r"^filter\..*\.(clean|process)$"
+    listed = _git(root, "config", "--name-only", "-z", "--get-regexp", pattern) or b""
+    options: list[str] = []
+    for name in filter(None, os.fsdecode(listed).split("\0")):
+        options += ["-c", f"{name}=", "-c", f"{name.rpartition('.')[0]}.required=false"]
+    return options
+
+
+_UPDATE = ("update-index", "--add", "--remove", "-z", "--stdin")
+_DIFF = (
+    "diff", "--cached", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color",
+    "--no-renames", "HEAD",
+)  # fmt: skip
+
+
+def _diff(root: str, names: list[str]) -> bytes | None:
+    """Return the changes of files since the commit, made with an index of its own."""
+    place = ("rev-parse", "--path-format=absolute", "--git-path", "objects")
+    objects = os.fsdecode(_git(root, *place) or b"").rstrip("\n")
+    with tempfile.TemporaryDirectory() as own:
+        variables = {"GIT_INDEX_FILE": f"{own}/index", "GIT_OBJECT_DIRECTORY": own}
+        variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = objects
+        given = b"".join(os.fsencode(name) + b"\0" for name in names)
+        _git(root, "read-tree", "HEAD", variables=variables)
+        _git(root, *_without_filters(root), *_UPDATE, given=given, variables=variables)
+        return _git(root, *_DIFF, variables=variables)
+
+
 # %% ../../nbs/records/gitstates.ipynb #c1a2b3d4
 def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
-    """Return what is not committed, new files among it; the checkout and its index stay as they are.
+    """Return what is not committed, new files included; the checkout and its index stay as they are.
 
     Args:
         folder: any folder of the checkout.
@@ -226,50 +248,14 @@ def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
     Returns:
         The patch, None without git or without a commit; and the changed files that it leaves out.
     """
-    root = (_git(folder, "rev-parse", "--show-toplevel") or b"").decode().strip()
-    objects = (
-        (_git(folder, "rev-parse", "--path-format=absolute", "--git-path", "objects") or b"")
-        .decode()
-        .strip()
-    )
-    listed = (
-        _git(root, "status", "--porcelain", "--no-renames", "--untracked-files=all", "-z")
-        if root
-        else None
-    )
-    if listed is None:
+    root = _root_of(folder)
+    if not root:
         return None, []
-    names = [entry[3:] for entry in listed.split(b"\0") if entry and not entry.endswith(b"/")]
-    names = [name for name in names if not _same_cells(root, os.fsdecode(name))]
-    left_out = [name for name in names if _is_left_out(Path(root, os.fsdecode(name)))]
-    kept = b"".join(name + b"\0" for name in names if name not in left_out)
-    with tempfile.TemporaryDirectory() as own:
-        places = {"GIT_INDEX_FILE": f"{own}/index", "GIT_OBJECT_DIRECTORY": own}
-        places["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = objects
-        _git(root, "read-tree", "HEAD", variables=places)
-        _git(
-            root,
-            *_without_filters(root),
-            "update-index",
-            "--add",
-            "--remove",
-            "-z",
-            "--stdin",
-            given=kept,
-            variables=places,
-        )
-        form = (
-            "--binary",
-            "--full-index",
-            "--no-ext-diff",
-            "--no-textconv",
-            "--no-color",
-            "--no-renames",
-        )
-        patch = _git(root, "diff", "--cached", *form, "HEAD", variables=places)
-    return None if patch is None else redaction.masked(patch.decode(errors="replace")), [
-        os.fsdecode(name) for name in left_out
-    ]
+    names, left_out = _changed_files(root)
+    patch = _diff(root, names)
+    if patch is None:
+        return None, []
+    return redaction.masked(patch.decode(errors="replace")), left_out
 
 
 # %% ../../nbs/records/gitstates.ipynb #c1a2b3d8
@@ -287,9 +273,8 @@ def module_hashes() -> dict[str, str]:
     if (root := osvariables.own_project()) is not None:
         modules = sorted((root / osvariables.project_name()).rglob("*.py"))
         found |= {f"../{path.relative_to(root).as_posix()}": path for path in modules}
-    wanted = {
-        name: path for name, path in found.items() if path.name != "_modidx.py"
-    }  # an index for the site
+    # _modidx.py is an index for the site
+    wanted = {name: path for name, path in found.items() if path.name != "_modidx.py"}
     return {name: _sha256(path.read_bytes()) for name, path in wanted.items()}
 
 
@@ -340,7 +325,7 @@ def code_state() -> GitState:
 
 # %% ../../nbs/records/gitstates.ipynb #d758fc16
 def code_remarks(state: GitState) -> list[str]:
-    """Say what a reader of a record has to know about the code.
+    """Return what a reader of a record has to know about the code.
 
     Args:
         state: what `code_state` returned.
@@ -349,8 +334,9 @@ def code_remarks(state: GitState) -> list[str]:
     remarks = []
     if here is not None and here.resolve() != code:
         remarks.append(
-            f"the code that runs is in {osvariables.package_folder()}, not in {here}, where this was started: the "
-            f"record names the code that runs. To run that of {here}, use an environment of its own (make install)"
+            f"the code that runs is in {osvariables.package_folder()}, not in {here}, where this was "
+            f"started: the record names the code that runs. To run that of {here}, use an environment "
+            "of its own (make install)"
         )
     if code is not None and state.reason is not None:
         remarks.append(f"the commit of the code is unknown: {state.reason}")
