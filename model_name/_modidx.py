@@ -2030,10 +2030,6 @@ d = {
                 "io/datasets.html#csvreader",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.CsvReader._known_encoding": (
-                "io/datasets.html#csvreader._known_encoding",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.CsvReader._tables": (
                 "io/datasets.html#csvreader._tables",
                 "model_name/io/datasets.py",
@@ -2147,14 +2143,6 @@ d = {
                 "io/datasets.html#sqlreader",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.SqlReader._ask": (
-                "io/datasets.html#sqlreader._ask",
-                "model_name/io/datasets.py",
-            ),
-            "model_name.io.datasets.SqlReader._rows": (
-                "io/datasets.html#sqlreader._rows",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.SqlReader._table_or_query": (
                 "io/datasets.html#sqlreader._table_or_query",
                 "model_name/io/datasets.py",
@@ -2259,6 +2247,10 @@ d = {
                 "io/datasets.html#_filewriter.open",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._append": (
+                "io/datasets.html#_append",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._as_counted": (
                 "io/datasets.html#_as_counted",
                 "model_name/io/datasets.py",
@@ -2282,6 +2274,14 @@ d = {
             ),
             "model_name.io.datasets._csv_texts": (
                 "io/datasets.html#_csv_texts",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._csv_typed": (
+                "io/datasets.html#_csv_typed",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._csv_types": (
+                "io/datasets.html#_csv_types",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._database": (
@@ -2328,6 +2328,14 @@ d = {
             ),
             "model_name.io.datasets._is_whole": (
                 "io/datasets.html#_is_whole",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._known_encoding": (
+                "io/datasets.html#_known_encoding",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._lineage": (
+                "io/datasets.html#_lineage",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._moved": (
@@ -2384,6 +2392,14 @@ d = {
             ),
             "model_name.io.datasets._spooled": (
                 "io/datasets.html#_spooled",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._sql_result": (
+                "io/datasets.html#_sql_result",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._sql_rows": (
+                "io/datasets.html#_sql_rows",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._sql_table": (
@@ -2710,10 +2726,6 @@ d = {
                 "io/redaction.html#_is_secret",
                 "model_name/io/redaction.py",
             ),
-            "model_name.io.redaction._masked_text": (
-                "io/redaction.html#_masked_text",
-                "model_name/io/redaction.py",
-            ),
             "model_name.io.redaction._unsealed": (
                 "io/redaction.html#_unsealed",
                 "model_name/io/redaction.py",
@@ -2816,14 +2828,6 @@ d = {
                 "io/registries.html#modeladapter.__init__",
                 "model_name/io/registries.py",
             ),
-            "model_name.io.registries.ModelAdapter._ask": (
-                "io/registries.html#modeladapter._ask",
-                "model_name/io/registries.py",
-            ),
-            "model_name.io.registries.ModelAdapter._predictor": (
-                "io/registries.html#modeladapter._predictor",
-                "model_name/io/registries.py",
-            ),
             "model_name.io.registries.ModelAdapter.predict": (
                 "io/registries.html#modeladapter.predict",
                 "model_name/io/registries.py",
@@ -2872,6 +2876,18 @@ d = {
                 "io/registries.html#_pyfuncflavor.save_model",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._answers": (
+                "io/registries.html#_answers",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._bound": (
+                "io/registries.html#_bound",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._check_signature": (
+                "io/registries.html#_check_signature",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._code_paths": (
                 "io/registries.html#_code_paths",
                 "model_name/io/registries.py",
@@ -2882,6 +2898,14 @@ d = {
             ),
             "model_name.io.registries._example": (
                 "io/registries.html#_example",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._fast_predictor": (
+                "io/registries.html#_fast_predictor",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._inner_model": (
+                "io/registries.html#_inner_model",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._is_carried": (
@@ -2922,6 +2946,10 @@ d = {
             ),
             "model_name.io.registries._try_out": (
                 "io/registries.html#_try_out",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._unwrapped": (
+                "io/registries.html#_unwrapped",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.find_version": (

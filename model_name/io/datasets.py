@@ -224,6 +224,22 @@ def _dataset_source(reader: "Reader") -> "DatasetSource":
         return CodeDatasetSource(facts | {"uri": address})
 
 
+# %% ../../nbs/io/datasets.ipynb #da7a0001
+def _lineage(
+    reader: "Reader", data: pd.DataFrame, digest: str | None, **names: str | None
+) -> "PandasDataset":
+    """Describe a table for MLflow, without its warnings about progress bars and integers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow.data.pandas_dataset import from_pandas
+
+        short = None if digest is None else digest[:36]
+        record: PandasDataset
+        record = from_pandas(data, source=_dataset_source(reader), digest=short, **names)
+        record.to_dict()  # infers the schema now, where its warnings are silenced
+    return record
+
+
 # %% ../../nbs/io/datasets.ipynb #9fea66c0
 class Reader(abc.ABC, pdt.BaseModel):
     """Base class of the sources of tables."""
@@ -249,16 +265,13 @@ class Reader(abc.ABC, pdt.BaseModel):
 
     @abc.abstractmethod
     def batches(self, rows: int = 50_000) -> Iterator[pd.DataFrame]:
-        """Read in batches, with an amount of memory that does not grow with the source.
-
-        Args:
-            rows: how many rows a batch has; the last one may have fewer.
+        """Read in batches of some rows, in memory that does not grow with the source.
 
         Yields:
-            Raw tables, rows numbered on from batch to batch, with the same columns and types as `read`.
+            Raw tables with the columns and types of `read`; their rows are numbered on.
 
         Raises:
-            DataError: the source cannot be read, is not what it should be, or has no rows.
+            DataError: the source cannot be read, has another format, or has no rows.
         """
 
     def read(self) -> pd.DataFrame:
@@ -280,30 +293,15 @@ class Reader(abc.ABC, pdt.BaseModel):
         """Describe a table from this source for an MLflow run.
 
         Args:
-            name: what the table is called in the run, e.g. `"inputs"`.
-            data: the table, as it was used.
-            targets: the column that holds the targets, if one does.
-            predictions: the column that holds the predictions, if one does.
+            name: name of the table in the run, e.g. `"inputs"`.
+            data: the table.
+            targets: the column of the targets, if there is one.
+            predictions: the column of the predictions, if there is one.
             digest: a fingerprint of the table; MLflow keeps its first 36 characters.
         """
-        with (
-            warnings.catch_warnings()
-        ):  # on progress bars, and on integers in what is not a signature
-            warnings.simplefilter("ignore")
-            from mlflow.data.pandas_dataset import from_pandas
-
-            source = _dataset_source(self)
-            short = None if digest is None else digest[:36]
-            record: PandasDataset = from_pandas(
-                data,
-                source=source,
-                targets=targets,
-                name=name,
-                digest=short,
-                predictions=predictions,
-            )
-            record.to_dict()  # the schema is inferred at first use: here, where its warnings are silenced
-        return record
+        return _lineage(
+            self, data, name=name, targets=targets, predictions=predictions, digest=digest
+        )
 
 
 # %% ../../nbs/io/datasets.ipynb #e5c8251d
@@ -522,6 +520,18 @@ def _first_fault(
     return None
 
 
+# %% ../../nbs/io/datasets.ipynb #da7a0004
+def _known_encoding(encoding: str) -> str:
+    """Refuse an encoding that Python does not know."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError as error:
+        raise ValueError(
+            f"{encoding!r} is not an encoding; common ones are utf-8, latin-1, cp1252"
+        ) from error
+    return encoding
+
+
 # %% ../../nbs/io/datasets.ipynb #71e730be
 class CsvReader(_ArrowReader):
     """Read a CSV file with a header; compressed if its name says so (`.gz`, `.bz2`, `.xz`)."""
@@ -537,20 +547,9 @@ class CsvReader(_ArrowReader):
     decimal: str = pdt.Field(
         ".", min_length=1, max_length=1, description="Character between whole and fraction."
     )
-    encoding: str = pdt.Field(
+    encoding: Annotated[str, pdt.AfterValidator(_known_encoding)] = pdt.Field(
         "utf-8", description="Encoding of the text; a byte order mark is skipped."
     )
-
-    @pdt.field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str) -> str:
-        try:
-            codecs.lookup(encoding)
-        except LookupError as error:
-            raise ValueError(
-                f"{encoding!r} is not an encoding; common ones are utf-8, latin-1, cp1252"
-            ) from error
-        return encoding
 
     @property
     def location(self) -> str:
@@ -572,31 +571,7 @@ class CsvReader(_ArrowReader):
         files, path = _find(self.path)
         with _explained(self.location, "read as CSV"):
             header = _csv_header(self, files, path)
-            rules = _csv_rules(self, header)
-            left = {name: readings.candidates(rule) for name, rule in rules.items()}
-            gaps: set[str] = set()
-            for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
-                for name, rule in rules.items():
-                    gaps |= (
-                        {name}
-                        if readings.narrow(table[name], left[name], rule).null_count
-                        else set()
-                    )
-            names: dict[str, readings.TypeName] = {
-                name: left[name][0] if left[name] else "text" for name in header
-            }
-            types = pa.schema(
-                {name: readings.arrow_type(names[name], rule) for name, rule in rules.items()}
-            )
-            for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
-                columns = [
-                    readings.read(table[name], names[name], rule) for name, rule in rules.items()
-                ]
-                yield _cast(
-                    self.location,
-                    pa.Table.from_arrays(columns, schema=types),
-                    _plain_schema(types, gaps),
-                )
+            yield from _csv_typed(self, files, path, header)
 
 
 # %% ../../nbs/io/datasets.ipynb #70958d52
@@ -671,6 +646,40 @@ def _csv_error(
     with files.open(path, "rb", compression="infer") as file:
         fault = _first_fault(file, reader.encoding, reader.separator, width)
     return errors.DataError(f"{reader.location}: cannot be read as CSV: {fault or error}")
+
+
+# %% ../../nbs/io/datasets.ipynb #da7a0005
+def _csv_types(
+    reader: CsvReader, tables: Iterable[pa.Table], rules: dict[str, readings.Rules]
+) -> tuple[dict[str, readings.TypeName], set[str]]:
+    """Find the narrowest type that fits all values of each column, and the columns with gaps."""
+    left = {name: readings.candidates(rule) for name, rule in rules.items()}
+    gaps: set[str] = set()
+    for table in tables:
+        for name, rule in rules.items():
+            if readings.narrow(table[name], left[name], rule).null_count:
+                gaps.add(name)
+    names: dict[str, readings.TypeName]
+    names = {name: types[0] if types else "text" for name, types in left.items()}
+    return names, gaps
+
+
+def _csv_typed(
+    reader: CsvReader, files: "AbstractFileSystem", path: str, header: list[str]
+) -> Iterator[pa.Table]:
+    """Go through the rows twice: to find the types, and to read."""
+
+    def texts() -> Iterator[pa.Table]:
+        return _sized(_csv_texts(reader, files, path, header), 65_536, reader.limit)
+
+    rules = _csv_rules(reader, header)
+    names, gaps = _csv_types(reader, texts(), rules)
+    types = {name: readings.arrow_type(names[name], rule) for name, rule in rules.items()}
+    schema = pa.schema(types)
+    for table in texts():
+        columns = [readings.read(table[name], names[name], rule) for name, rule in rules.items()]
+        typed = pa.Table.from_arrays(columns, schema=schema)
+        yield _cast(reader.location, typed, _plain_schema(schema, gaps))
 
 
 # %% ../../nbs/io/datasets.ipynb #dc20431d
@@ -823,33 +832,7 @@ class SqlReader(_ArrowReader):
     def source(self) -> Iterator[pa.Table]:
         """Yield what the database answers."""
         with _explained(self.location, "read"):
-            yield from _spooled(self.location, self._rows())
-
-    def _rows(self) -> Iterator[pa.Table]:
-        with _database(self.address_variable) as engine:
-            _refuse_missing_file(engine)
-            with engine.connect() as connection:
-                result = self._ask(
-                    connection.execution_options(stream_results=True, no_parameters=True)
-                )
-                names = list(result.keys())
-                _refuse_doubled(self.location, names)
-                left = self.limit
-                while left != 0 and (rows := result.fetchmany(min(left or 10_000, 10_000))):
-                    left = None if left is None else left - len(rows)
-                    yield _to_arrow(rows, names)
-
-    def _ask(self, connection: "sa.Connection") -> "sa.CursorResult[Any]":
-        import sqlalchemy as sa
-
-        if self.table:
-            return connection.execute(sa.select(_sql_table(connection, self.table)))
-        result = connection.exec_driver_sql(str(self.query))
-        if not result.returns_rows:
-            raise errors.DataError(
-                f"{self.location}: this is not a query that returns rows; use SELECT"
-            )
-        return result
+            yield from _spooled(self.location, _sql_rows(self))
 
 
 # %% ../../nbs/io/datasets.ipynb #761dfb92
@@ -885,6 +868,36 @@ def _refuse_missing_file(engine: "sa.Engine") -> None:
         and not Path(name).exists()
     ):
         raise errors.DataError(f"{_shown(engine.url)}: there is no such file")
+
+
+# %% ../../nbs/io/datasets.ipynb #da7a0006
+def _sql_result(reader: SqlReader, connection: "sa.Connection") -> "sa.CursorResult[Any]":
+    """Ask a database for the table or the query of a reader."""
+    import sqlalchemy as sa
+
+    if reader.table:
+        return connection.execute(sa.select(_sql_table(connection, reader.table)))
+    result = connection.exec_driver_sql(str(reader.query))
+    if not result.returns_rows:
+        raise errors.DataError(
+            f"{reader.location}: this is not a query that returns rows; use SELECT"
+        )
+    return result
+
+
+def _sql_rows(reader: SqlReader) -> Iterator[pa.Table]:
+    """Stream the rows of a reader, as tables of at most 10,000 rows."""
+    with _database(reader.address_variable) as engine:
+        _refuse_missing_file(engine)
+        with engine.connect() as connection:
+            options = {"stream_results": True, "no_parameters": True}
+            result = _sql_result(reader, connection.execution_options(**options))
+            names = list(result.keys())
+            _refuse_doubled(reader.location, names)
+            left = reader.limit
+            while left != 0 and (rows := result.fetchmany(min(left or 10_000, 10_000))):
+                left = None if left is None else left - len(rows)
+                yield _to_arrow(rows, names)
 
 
 # %% ../../nbs/io/datasets.ipynb #0bb44138
@@ -949,7 +962,7 @@ def _plain_columns(location: str, data: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../../nbs/io/datasets.ipynb #4a185682
 class Sink:
-    """What an open writer takes batches with.
+    """Takes the batches for an open writer.
 
     Attributes:
         rows: how many rows were written so far.
@@ -1204,46 +1217,36 @@ class SqlWriter(Writer):
     @contextlib.contextmanager
     def open(self) -> Iterator[Sink]:
         """Open the table for batches; see `Writer.open`."""
-        schema, _ = _split_name(self.table)
-        staging = f"staging_{uuid.uuid4().hex[:12]}"
-
-        def put(data: pd.DataFrame) -> None:
-            with _database(self.address_variable) as engine, engine.begin() as connection:
-                data.to_sql(
-                    staging,
-                    connection,
-                    schema=schema,
-                    if_exists="append",
-                    index=False,
-                    chunksize=10_000,
-                )
-
-        with _database(self.address_variable) as engine:
-            self._refuse_existing(engine)
-        sink = Sink(self.location, put)
+        name = f"staging_{uuid.uuid4().hex[:12]}"
+        self._refuse_existing()
+        sink = Sink(self.location, lambda data: _append(self, name, data))
         try:
             yield sink
             sink.finish()
+            self._refuse_existing()
             with _database(self.address_variable) as engine:
-                self._refuse_existing(engine)
-                _publish(engine, staging, self.table, add=self.if_exists == "append")
+                _publish(engine, name, self.table, add=self.if_exists == "append")
         except BaseException:
             with contextlib.suppress(errors.DataError), _database(self.address_variable) as engine:
-                _drop(engine, staging, schema)
+                _drop(engine, name, _split_name(self.table)[0])
             raise
 
-    def _refuse_existing(self, engine: "sa.Engine") -> None:
-        """Refuse to touch a table that exists, unless told to."""
-        if self.if_exists == "fail" and _exists(engine, self.table):
+    def _refuse_existing(self) -> None:
+        """Refuse to touch a table that exists, unless the configuration allows it."""
+        if self.if_exists == "fail" and self.exists():
             raise errors.DataError(
                 f"{self.location}: the table exists; set if_exists: replace or append to write it"
             )
 
 
-# %% ../../nbs/io/datasets.ipynb #1db07d48
-WriterKind = Annotated[
-    ParquetWriter | CsvWriter | SqlWriter, pdt.Field(discriminator="KIND"), kinds.Extensible(Writer)
-]
+# %% ../../nbs/io/datasets.ipynb #da7a0011
+def _append(writer: SqlWriter, staging: str, data: pd.DataFrame) -> None:
+    """Add a batch of rows to a staging table, in one transaction."""
+    schema, _ = _split_name(writer.table)
+    with _database(writer.address_variable) as engine, engine.begin() as connection:
+        data.to_sql(
+            staging, connection, schema=schema, if_exists="append", index=False, chunksize=10_000
+        )
 
 
 # %% ../../nbs/io/datasets.ipynb #7fc7c971
@@ -1297,3 +1300,9 @@ def _publish(engine: "sa.Engine", staging: str, table: str, add: bool) -> None:
                 f"ALTER TABLE {quoter.format_table(source)} RENAME TO {quoter.quote(name)}"
             )
         connection.commit()
+
+
+# %% ../../nbs/io/datasets.ipynb #1db07d48
+WriterKind = Annotated[
+    ParquetWriter | CsvWriter | SqlWriter, pdt.Field(discriminator="KIND"), kinds.Extensible(Writer)
+]

@@ -51,29 +51,39 @@ PACKAGE = errors.__name__.partition(".")[0]
 """Name of this package. It is taken from an imported module, because in a notebook `__name__` is `__main__`."""
 
 
+# %% ../../nbs/io/osvariables.ipynb #60bb0496
+def _is_checkout(folder: Path) -> bool:
+    return (
+        (folder / "settings.ini").is_file()
+        and (folder / "nbs").is_dir()
+        and (folder / PACKAGE).is_dir()
+    )
+
+
+# %% ../../nbs/io/osvariables.ipynb #0e500002
 def checkout() -> Path | None:
     """Return the root of the checkout of this project that the working directory is in, None outside of one."""
     folder = workspaces.working_directory()
-    return next((each for each in (folder, *folder.parents) if _is_checkout(each)), None)
+    return next((path for path in (folder, *folder.parents) if _is_checkout(path)), None)
 
 
 # %% ../../nbs/io/osvariables.ipynb #f8dba02e
 def own_project() -> Path | None:
-    """Return the folder of the project that this process works for; None where it is the library's example."""
+    """Return the folder of the project that this process works for; None for the example of the library."""
     declaration = workspaces.locate()
     return None if declaration is None else declaration.folder
 
 
 # %% ../../nbs/io/osvariables.ipynb #e29d811e
 def project_name() -> str:
-    """Return what the project is called: the package that has its schemas; for the example, this package."""
+    """Return the name of the project: the package with its schemas; for the example, this package."""
     declaration = workspaces.locate()
     return PACKAGE if declaration is None else declaration.schemas.partition(".")[0]
 
 
 # %% ../../nbs/io/osvariables.ipynb #8b010c6d
 def workspace() -> Path:
-    """Return the folder for what a run leaves behind: of the project, the checkout, or else the working directory."""
+    """Return the folder for the files of runs: the project, the checkout, or else the working directory."""
     return own_project() or checkout() or workspaces.working_directory()
 
 
@@ -102,15 +112,6 @@ def package_checkout() -> Path | None:
     """
     folder = package_folder().parent
     return folder if _is_checkout(folder) else None
-
-
-# %% ../../nbs/io/osvariables.ipynb #60bb0496
-def _is_checkout(folder: Path) -> bool:
-    return (
-        (folder / "settings.ini").is_file()
-        and (folder / "nbs").is_dir()
-        and (folder / PACKAGE).is_dir()
-    )
 
 
 # %% ../../nbs/io/osvariables.ipynb #f3ea7807
@@ -158,33 +159,19 @@ def runs_dir() -> Path:
 
 # %% ../../nbs/io/osvariables.ipynb #0ee5063d
 def job_notebooks() -> dict[str, Path]:
-    """Return the notebook of each job by what the job is called: the project's where it has one, or the library's."""
+    """Return the notebook of each job, by its verb: that of the project if it has one, or the library's."""
     folders = [runs_dir(), *([root / "nbs" / "runs"] if (root := own_project()) else [])]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
 
 
 # %% ../../nbs/io/osvariables.ipynb #65c4bdc9
 _SECRET_WORDS = {
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "credential",
-    "key",
-    "apikey",
-}
+    "password", "passwd", "passphrase", "secret", "token", "credential", "key", "apikey",
+}  # fmt: skip
 _SECRET_ENDS = (
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "apikey",
-    "secretkey",
-    "accesskey",
+    "password", "passwd", "passphrase", "secret", "token", "apikey", "secretkey", "accesskey",
     "privatekey",
-)
+)  # fmt: skip
 
 
 # %% ../../nbs/io/osvariables.ipynb #387a8ef4
@@ -303,14 +290,13 @@ def _split_addresses(value: Any) -> Any:
     """Split a text into addresses, at commas or spaces before the next `scheme://`."""
     if not isinstance(value, str):
         return value
-    return tuple(
-        each for each in re.split(r"[,\s]+(?=[A-Za-z][\w+.-]*://)", value.strip(" ,\n")) if each
-    )
+    addresses = re.split(r"[,\s]+(?=[A-Za-z][\w+.-]*://)", value.strip(" ,\n"))
+    return tuple(filter(None, addresses))
 
 
 def split_secret_addresses(value: str) -> tuple[pdt.SecretStr, ...]:
     """Return the addresses in a text, each of them a secret."""
-    return tuple(pdt.SecretStr(each) for each in _split_addresses(value))
+    return tuple(pdt.SecretStr(address) for address in _split_addresses(value))
 
 
 # %% ../../nbs/io/osvariables.ipynb #506f3208
@@ -324,7 +310,7 @@ def _registry_uri(data: dict[str, Any]) -> str:
 
 # %% ../../nbs/io/osvariables.ipynb #23bb40b7
 class Env(pdts.BaseSettings):
-    """What the environment says: variables first, then `.env`, then defaults that need nothing else.
+    """The settings of the environment: variables first, then `.env`, then defaults that need nothing else.
 
     Upper and lower case are the same, other variables are ignored, and an empty variable counts as not set.
     """
@@ -379,7 +365,7 @@ class Env(pdts.BaseSettings):
 
 # %% ../../nbs/io/osvariables.ipynb #a0cc9baf
 def env_files() -> tuple[Path, Path]:
-    """Return where `.env` is looked for: in the workspace, and then in the working directory, whose values win."""
+    """Return the files `.env` that are read: of the workspace, and of the working directory, which wins."""
     return workspace() / ".env", Path(".env")
 
 

@@ -31,7 +31,7 @@ import pydantic as pdt
 
 # %% ../../nbs/io/readings.ipynb #0728cc8b
 USUAL_MISSING: Final = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A")
-"""Words for nothing that are understood where no others are declared."""
+"""Words for a missing value, where no others are declared."""
 
 
 # %% ../../nbs/io/readings.ipynb #6148ca18
@@ -111,7 +111,7 @@ class TableForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 # %% ../../nbs/io/readings.ipynb #891df07a
 class Rules(NamedTuple):
-    """What holds for the texts of one column."""
+    """How the strings of one column are read."""
 
     form: ColumnForm
     missing: tuple[str, ...] = ()
@@ -310,6 +310,12 @@ def _as_booleans(texts: Any) -> Any:
     return pc.equal(texts, "true")
 
 
+# %% ../../nbs/io/readings.ipynb #4ead0007
+def finite(numbers: Any) -> Any:
+    """Take numbers that are not finite for missing."""
+    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, numbers.type))
+
+
 # %% ../../nbs/io/readings.ipynb #16e76053
 def _as_numbers(texts: Any, name: TypeName, rules: Rules) -> Any:
     """Read plain numbers."""
@@ -323,11 +329,6 @@ def _as_numbers(texts: Any, name: TypeName, rules: Rules) -> Any:
     if large and pc.any(pc.match_substring_regex(texts, r"^\s*[+-]?\d{16,}\s*$")).as_py():
         raise pa.ArrowInvalid("a whole number that a float cannot hold")
     return numbers if rules.infinite else finite(numbers)
-
-
-def finite(numbers: Any) -> Any:
-    """Take numbers that are not finite for missing."""
-    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, numbers.type))
 
 
 # %% ../../nbs/io/readings.ipynb #8f76885c

@@ -41,9 +41,8 @@ from ..core import errors
 # %% ../../nbs/io/simulators.ipynb #7ecb6397
 Numbers = npt.NDArray[np.float64]
 BASE_DEMAND: Final = 200.0  # rentals in an hour in which every effect is 1
-DISPERSION: Final = (
-    15.0  # the noise: a standard deviation of about 1 / sqrt(15) = 26 % where many bikes are rented
-)
+# the noise: a standard deviation of about 1 / sqrt(15) = 26 % where many bikes are rented
+DISPERSION: Final = 15.0
 ANNUAL_GROWTH: Final = 0.3  # share of the first year's demand that each year adds
 WORKING_HOURS: Final = np.array(
     [0.20, 0.10, 0.05, 0.03, 0.03, 0.13, 0.55, 1.55, 2.50, 1.25, 0.72, 0.85,
@@ -55,10 +54,8 @@ FREE_HOURS: Final = np.array(
 )  # fmt: skip
 
 # %% ../../nbs/io/simulators.ipynb #1bdfb0a7
-SEASON_FACTORS: Final = np.array([0.85, 1.00, 1.00, 1.15])  # 1 winter, 2 spring, 3 summer, 4 autumn
-WEATHER_FACTORS: Final = np.array(
-    [1.00, 0.90, 0.60, 0.35]
-)  # 1 clear, 2 mist, 3 light rain or snow, 4 heavy
+SEASON_FACTORS: Final = np.array([0.85, 1.00, 1.00, 1.15])  # winter, spring, summer, autumn
+WEATHER_FACTORS: Final = np.array([1.00, 0.90, 0.60, 0.35])  # clear, mist, light rain, heavy rain
 
 
 # %% ../../nbs/io/simulators.ipynb #ebf85e02
@@ -151,24 +148,8 @@ def _calendar() -> dict[str, npt.NDArray[Any]]:
     }
 
 
-# %% ../../nbs/io/simulators.ipynb #5f99682b
+# %% ../../nbs/io/simulators.ipynb #5130000b
 Columns = dict[str, npt.NDArray[Any]]
-
-
-def expected_demand(data: pd.DataFrame) -> pd.Series:
-    """Return the mean of the rentals in each hour, given everything that has an effect on it.
-
-    Args:
-        data: simulated rows, raw or checked: `dteday`, `season`, `hr`, `workingday`, `weathersit` and `temp`.
-
-    Returns:
-        The mean of `cnt`, in rentals an hour, with the index of the data; missing where the weather is missing.
-    """
-    columns: Columns = {
-        name: data[name].to_numpy() for name in ("hr", "workingday", "season", "weathersit", "temp")
-    }
-    days = np.asarray((pd.to_datetime(data["dteday"]) - FIRST_DAY).dt.days, dtype=np.int64)
-    return pd.Series(_mean(columns, days), index=data.index, name="expected")
 
 
 # %% ../../nbs/io/simulators.ipynb #4274bd33
@@ -183,6 +164,23 @@ def _mean(columns: Columns, days: npt.NDArray[np.int64]) -> Numbers:
         * trend_effect(days / 365.25)
     )
     return mean
+
+
+# %% ../../nbs/io/simulators.ipynb #5f99682b
+def expected_demand(data: pd.DataFrame) -> pd.Series:
+    """Return the mean of the rentals in each hour, given everything that has an effect on it.
+
+    Args:
+        data: simulated rows, raw or checked: `dteday`, `season`, `hr`, `workingday`, `weathersit` and `temp`.
+
+    Returns:
+        The mean of `cnt`, in rentals an hour, with the index of the data; missing where the weather is missing.
+    """
+    columns: Columns = {
+        name: data[name].to_numpy() for name in ("hr", "workingday", "season", "weathersit", "temp")
+    }
+    days = np.asarray((pd.to_datetime(data["dteday"]) - FIRST_DAY).dt.days, dtype=np.int64)
+    return pd.Series(_mean(columns, days), index=data.index, name="expected")
 
 
 # %% ../../nbs/io/simulators.ipynb #f750ddfc
