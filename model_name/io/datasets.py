@@ -180,8 +180,9 @@ def _cast(location: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table.cast(schema)
     except pa.ArrowInvalid as error:
         raise errors.DataError(
-            f"{location}: a column of whole numbers has one that 64 bits cannot hold, or misses values and has one "
-            f"that a float cannot hold: {error}; fill the gaps, or store the column as text"
+            f"{location}: a column of whole numbers has a number that 64 bits cannot hold, or misses "
+            f"values and has a number that a float cannot hold: {error}; fill the gaps, or store the "
+            "column as text"
         ) from error
 
 
@@ -241,12 +242,10 @@ def _lineage(
 
 
 # %% ../../nbs/io/datasets.ipynb #9fea66c0
-class Reader(abc.ABC, pdt.BaseModel):
+class Reader(
+    abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
+):
     """Base class of the sources of tables."""
-
-    model_config = pdt.ConfigDict(
-        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
-    )
 
     KIND: str
 
@@ -290,14 +289,14 @@ class Reader(abc.ABC, pdt.BaseModel):
         predictions: str | None = None,
         digest: str | None = None,
     ) -> "PandasDataset":
-        """Describe a table from this source for an MLflow run.
+        """Describe a table for an MLflow run.
 
         Args:
             name: name of the table in the run, e.g. `"inputs"`.
             data: the table.
             targets: the column of the targets, if there is one.
             predictions: the column of the predictions, if there is one.
-            digest: a fingerprint of the table; MLflow keeps its first 36 characters.
+            digest: a fingerprint; MLflow keeps its first 36 characters.
         """
         return _lineage(
             self, data, name=name, targets=targets, predictions=predictions, digest=digest
@@ -1003,12 +1002,10 @@ class Sink:
 
 
 # %% ../../nbs/io/datasets.ipynb #3e2df22e
-class Writer(abc.ABC, pdt.BaseModel):
+class Writer(
+    abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
+):
     """Base class of the places that tables are written to."""
-
-    model_config = pdt.ConfigDict(
-        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
-    )
 
     KIND: str
 

@@ -47,8 +47,8 @@ import pydantic_settings as pdts
 from ..core import errors, workspaces
 
 # %% ../../nbs/io/osvariables.ipynb #af8caac0
+# the name of an imported module, because in a notebook `__name__` is `__main__`
 PACKAGE = errors.__name__.partition(".")[0]
-"""Name of this package. It is taken from an imported module, because in a notebook `__name__` is `__main__`."""
 
 
 # %% ../../nbs/io/osvariables.ipynb #60bb0496

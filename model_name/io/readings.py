@@ -30,8 +30,8 @@ import pyarrow.compute as pc
 import pydantic as pdt
 
 # %% ../../nbs/io/readings.ipynb #0728cc8b
+# Words for a missing value, where no others are declared.
 USUAL_MISSING: Final = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A")
-"""Words for a missing value, where no others are declared."""
 
 
 # %% ../../nbs/io/readings.ipynb #6148ca18
