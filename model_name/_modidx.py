@@ -5483,7 +5483,6 @@ d = {
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
-            "model_name.scripts._hidden": ("scripts.html#_hidden", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": (
                 "scripts.html#_in_notebook",
@@ -5503,8 +5502,6 @@ d = {
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
-            "model_name.scripts._store_of": ("scripts.html#_store_of", "model_name/scripts.py"),
-            "model_name.scripts._stores": ("scripts.html#_stores", "model_name/scripts.py"),
             "model_name.scripts._unchanged": ("scripts.html#_unchanged", "model_name/scripts.py"),
             "model_name.scripts._warm_up": ("scripts.html#_warm_up", "model_name/scripts.py"),
             "model_name.scripts._without_secrets": (

@@ -410,6 +410,7 @@ def _again(record: Any, service: Any, outputs: Path) -> steps.Step:
     import pydantic as pdt
 
     from model_name import settings
+    from model_name.records import reproductions
 
     kind = settings.verbs().get(record.verb)
     if kind is None:
@@ -420,14 +421,7 @@ def _again(record: Any, service: Any, outputs: Path) -> steps.Step:
         raise errors.ConfigError(
             f"a run of {record.verb} cannot be reproduced: {kind.IRREPRODUCIBLE}"
         )
-    job = {**record.configuration["job"], **record.resolved, "reproduces": record.run_id}
-    job["mlflow_service"] = {**job["mlflow_service"], **_stores(service)}
-    job["logger_service"] = {**job.get("logger_service", {}), "sink": "stderr"}  # nobody's file
-    job.pop("alerts_service", None)  # and nobody is told
-    if hidden := _hidden(job, "job"):
-        raise errors.ConfigError(
-            f"the record hides a secret, so the run cannot be repeated from it: {', '.join(hidden)}"
-        )
+    job = reproductions.repeated_job(record, service)
     try:
         checked = settings.MainSettings.model_validate_json(json.dumps({"job": job}))
     except pdt.ValidationError as error:
@@ -440,45 +434,7 @@ def _again(record: Any, service: Any, outputs: Path) -> steps.Step:
     return steps.Step(record.verb, checked.model_copy(update={"job": elsewhere}))
 
 
-def _stores(service: Any) -> dict[str, str | None]:
-    """Return addresses that mean the same in every working directory; others stay in the environment."""
-    uris = {
-        "tracking_uri": service.resolved_tracking_uri,
-        "registry_uri": service.resolved_registry_uri,
-    }
-    return {name: uri if uri.startswith("sqlite") else None for name, uri in uris.items()}
-
-
-def _hidden(value: Any, place: str) -> list[str]:
-    """Return the keys whose values are masked."""
-    if isinstance(value, dict):
-        return [key for name, item in value.items() for key in _hidden(item, f"{place}.{name}")]
-    if isinstance(value, list):
-        return [
-            key for number, item in enumerate(value) for key in _hidden(item, f"{place}.{number}")
-        ]
-    return [place] if isinstance(value, str) and "***" in value else []
-
-
 # %% ../nbs/scripts.ipynb #319705e8
-def _store_of(word: str, service: Any) -> Any:
-    """Return where MLflow is, for a run that is named by its notebook: where that says, if it does."""
-    from model_name.io import services
-    from model_name.records import reproductions
-
-    if not word.endswith(".ipynb"):
-        return service
-    said = (
-        reproductions.find_record(word, service)
-        .configuration.get("job", {})
-        .get("mlflow_service", {})
-    )
-    named = {name: said.get(name) for name in ("tracking_uri", "registry_uri")}
-    return services.MlflowService(
-        **{name: uri for name, uri in named.items() if uri and "***" not in uri}
-    )
-
-
 def _working_directory(record: Any) -> Path:
     """Return the folder that relative paths of a record are from."""
     from model_name.io import osvariables
@@ -530,7 +486,7 @@ def reproduce(
     from model_name.io import osvariables, services
     from model_name.records import reproductions
 
-    service = _store_of(word, services.MlflowService())
+    service = reproductions.find_store(word, services.MlflowService())
     record = reproductions.find_record(word, service)
     name = record.run_id or word
     step = _again(record, service, osvariables.workspace() / "outputs" / "reproductions" / name)
