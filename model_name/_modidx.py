@@ -1930,6 +1930,66 @@ d = {
                 "model_name/figures/streams.py",
             )
         },
+        "model_name.io.brokers": {
+            "model_name.io.brokers.ClientLog": (
+                "io/brokers.html#clientlog",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ClientLog.__init__": (
+                "io/brokers.html#clientlog.__init__",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ClientLog.emit": (
+                "io/brokers.html#clientlog.emit",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ClientLog.logger": (
+                "io/brokers.html#clientlog.logger",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ClientLog.recent_error": (
+                "io/brokers.html#clientlog.recent_error",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers._connection_settings": (
+                "io/brokers.html#_connection_settings",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers._is_temporary": (
+                "io/brokers.html#_is_temporary",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.addresses_of": (
+                "io/brokers.html#addresses_of",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.ask": ("io/brokers.html#ask", "model_name/io/brokers.py"),
+            "model_name.io.brokers.committed_offsets": (
+                "io/brokers.html#committed_offsets",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.for_side": (
+                "io/brokers.html#for_side",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.largest_records": (
+                "io/brokers.html#largest_records",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.make_client": (
+                "io/brokers.html#make_client",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.reach": ("io/brokers.html#reach", "model_name/io/brokers.py"),
+            "model_name.io.brokers.reason_of": (
+                "io/brokers.html#reason_of",
+                "model_name/io/brokers.py",
+            ),
+            "model_name.io.brokers.start_mock_broker": (
+                "io/brokers.html#start_mock_broker",
+                "model_name/io/brokers.py",
+            ),
+        },
         "model_name.io.configs": {
             "model_name.io.configs.Loaded": ("io/configs.html#loaded", "model_name/io/configs.py"),
             "model_name.io.configs.Loaded._nearest": (
@@ -2083,10 +2143,6 @@ d = {
                 "io/datasets.html#csvreader",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.CsvReader._known_encoding": (
-                "io/datasets.html#csvreader._known_encoding",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.CsvReader._tables": (
                 "io/datasets.html#csvreader._tables",
                 "model_name/io/datasets.py",
@@ -2200,14 +2256,6 @@ d = {
                 "io/datasets.html#sqlreader",
                 "model_name/io/datasets.py",
             ),
-            "model_name.io.datasets.SqlReader._ask": (
-                "io/datasets.html#sqlreader._ask",
-                "model_name/io/datasets.py",
-            ),
-            "model_name.io.datasets.SqlReader._rows": (
-                "io/datasets.html#sqlreader._rows",
-                "model_name/io/datasets.py",
-            ),
             "model_name.io.datasets.SqlReader._table_or_query": (
                 "io/datasets.html#sqlreader._table_or_query",
                 "model_name/io/datasets.py",
@@ -2312,6 +2360,10 @@ d = {
                 "io/datasets.html#_filewriter.open",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._append": (
+                "io/datasets.html#_append",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._as_counted": (
                 "io/datasets.html#_as_counted",
                 "model_name/io/datasets.py",
@@ -2335,6 +2387,14 @@ d = {
             ),
             "model_name.io.datasets._csv_texts": (
                 "io/datasets.html#_csv_texts",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._csv_typed": (
+                "io/datasets.html#_csv_typed",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._csv_types": (
+                "io/datasets.html#_csv_types",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._database": (
@@ -2381,6 +2441,14 @@ d = {
             ),
             "model_name.io.datasets._is_whole": (
                 "io/datasets.html#_is_whole",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._known_encoding": (
+                "io/datasets.html#_known_encoding",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._lineage": (
+                "io/datasets.html#_lineage",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._moved": (
@@ -2437,6 +2505,14 @@ d = {
             ),
             "model_name.io.datasets._spooled": (
                 "io/datasets.html#_spooled",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._sql_result": (
+                "io/datasets.html#_sql_result",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._sql_rows": (
+                "io/datasets.html#_sql_rows",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._sql_table": (
@@ -2763,10 +2839,6 @@ d = {
                 "io/redaction.html#_is_secret",
                 "model_name/io/redaction.py",
             ),
-            "model_name.io.redaction._masked_text": (
-                "io/redaction.html#_masked_text",
-                "model_name/io/redaction.py",
-            ),
             "model_name.io.redaction._unsealed": (
                 "io/redaction.html#_unsealed",
                 "model_name/io/redaction.py",
@@ -2869,14 +2941,6 @@ d = {
                 "io/registries.html#modeladapter.__init__",
                 "model_name/io/registries.py",
             ),
-            "model_name.io.registries.ModelAdapter._ask": (
-                "io/registries.html#modeladapter._ask",
-                "model_name/io/registries.py",
-            ),
-            "model_name.io.registries.ModelAdapter._predictor": (
-                "io/registries.html#modeladapter._predictor",
-                "model_name/io/registries.py",
-            ),
             "model_name.io.registries.ModelAdapter.predict": (
                 "io/registries.html#modeladapter.predict",
                 "model_name/io/registries.py",
@@ -2925,6 +2989,18 @@ d = {
                 "io/registries.html#_pyfuncflavor.save_model",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._answers": (
+                "io/registries.html#_answers",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._bound": (
+                "io/registries.html#_bound",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._check_signature": (
+                "io/registries.html#_check_signature",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._code_paths": (
                 "io/registries.html#_code_paths",
                 "model_name/io/registries.py",
@@ -2935,6 +3011,14 @@ d = {
             ),
             "model_name.io.registries._example": (
                 "io/registries.html#_example",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._fast_predictor": (
+                "io/registries.html#_fast_predictor",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._inner_model": (
+                "io/registries.html#_inner_model",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._is_carried": (
@@ -2975,6 +3059,10 @@ d = {
             ),
             "model_name.io.registries._try_out": (
                 "io/registries.html#_try_out",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._unwrapped": (
+                "io/registries.html#_unwrapped",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.find_version": (
@@ -3019,22 +3107,6 @@ d = {
                 "io/services.html#kafkaservice",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services.KafkaService._ask": (
-                "io/services.html#kafkaservice._ask",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService._client": (
-                "io/services.html#kafkaservice._client",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService._given": (
-                "io/services.html#kafkaservice._given",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService.address": (
-                "io/services.html#kafkaservice.address",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services.KafkaService.admin": (
                 "io/services.html#kafkaservice.admin",
                 "model_name/io/services.py",
@@ -3043,16 +3115,8 @@ d = {
                 "io/services.html#kafkaservice.committed",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services.KafkaService.complaint": (
-                "io/services.html#kafkaservice.complaint",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services.KafkaService.consumer": (
                 "io/services.html#kafkaservice.consumer",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService.embedded": (
-                "io/services.html#kafkaservice.embedded",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.KafkaService.limits": (
@@ -3067,36 +3131,12 @@ d = {
                 "io/services.html#kafkaservice.reach",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services.KafkaService.settings": (
-                "io/services.html#kafkaservice.settings",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService.start": (
-                "io/services.html#kafkaservice.start",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.KafkaService.stop": (
-                "io/services.html#kafkaservice.stop",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services.KafkaService.topics": (
                 "io/services.html#kafkaservice.topics",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.LoggerService": (
                 "io/services.html#loggerservice",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.LoggerService._check_level": (
-                "io/services.html#loggerservice._check_level",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.LoggerService._in_colours": (
-                "io/services.html#loggerservice._in_colours",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.LoggerService._sink": (
-                "io/services.html#loggerservice._sink",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.LoggerService.logger": (
@@ -3115,36 +3155,12 @@ d = {
                 "io/services.html#mlflowservice",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services.MlflowService._open_experiment": (
-                "io/services.html#mlflowservice._open_experiment",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService._open_registry": (
-                "io/services.html#mlflowservice._open_registry",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services.MlflowService.client": (
                 "io/services.html#mlflowservice.client",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.MlflowService.remarks": (
                 "io/services.html#mlflowservice.remarks",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService.resolved_experiment_name": (
-                "io/services.html#mlflowservice.resolved_experiment_name",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService.resolved_registry_name": (
-                "io/services.html#mlflowservice.resolved_registry_name",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService.resolved_registry_uri": (
-                "io/services.html#mlflowservice.resolved_registry_uri",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services.MlflowService.resolved_tracking_uri": (
-                "io/services.html#mlflowservice.resolved_tracking_uri",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.MlflowService.run_context": (
@@ -3167,32 +3183,116 @@ d = {
                 "io/services.html#service.stop",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._ClientLog": (
-                "io/services.html#_clientlog",
+            "model_name.io.services._KafkaCluster": (
+                "io/services.html#_kafkacluster",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._ClientLog.__init__": (
-                "io/services.html#_clientlog.__init__",
+            "model_name.io.services._KafkaCluster._ask": (
+                "io/services.html#_kafkacluster._ask",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._ClientLog.emit": (
-                "io/services.html#_clientlog.emit",
+            "model_name.io.services._KafkaCluster._client": (
+                "io/services.html#_kafkacluster._client",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._client_logger": (
-                "io/services.html#_client_logger",
+            "model_name.io.services._KafkaCluster.address": (
+                "io/services.html#_kafkacluster.address",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._for_side": (
-                "io/services.html#_for_side",
+            "model_name.io.services._KafkaCluster.complaint": (
+                "io/services.html#_kafkacluster.complaint",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._KafkaCluster.embedded": (
+                "io/services.html#_kafkacluster.embedded",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._KafkaCluster.settings": (
+                "io/services.html#_kafkacluster.settings",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._KafkaCluster.start": (
+                "io/services.html#_kafkacluster.start",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._KafkaCluster.stop": (
+                "io/services.html#_kafkacluster.stop",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames": (
+                "io/services.html#_mlflownames",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames.resolved_experiment_name": (
+                "io/services.html#_mlflownames.resolved_experiment_name",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames.resolved_registry_name": (
+                "io/services.html#_mlflownames.resolved_registry_name",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames.resolved_registry_uri": (
+                "io/services.html#_mlflownames.resolved_registry_uri",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowNames.resolved_tracking_uri": (
+                "io/services.html#_mlflownames.resolved_tracking_uri",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowSettings": (
+                "io/services.html#_mlflowsettings",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._MlflowSettings._start_autolog": (
+                "io/services.html#_mlflowsettings._start_autolog",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._check_level": (
+                "io/services.html#_check_level",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._check_stores": (
+                "io/services.html#_check_stores",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._explained": (
+                "io/services.html#_explained",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._login": (
+                "io/services.html#_login",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._open_experiment": (
+                "io/services.html#_open_experiment",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._open_sink": (
+                "io/services.html#_open_sink",
                 "model_name/io/services.py",
             ),
             "model_name.io.services._own_run": (
                 "io/services.html#_own_run",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services._quiet_mlflow": (
+                "io/services.html#_quiet_mlflow",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services._refuse_run_of_another_store": (
                 "io/services.html#_refuse_run_of_another_store",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._remarks": (
+                "io/services.html#_remarks",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._run_tags": (
+                "io/services.html#_run_tags",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._shows_colors": (
+                "io/services.html#_shows_colors",
                 "model_name/io/services.py",
             ),
         },
@@ -4224,10 +4324,6 @@ d = {
                 "records/fingerprints.html#datafingerprint",
                 "model_name/records/fingerprints.py",
             ),
-            "model_name.records.fingerprints.DataFingerprint._count": (
-                "records/fingerprints.html#datafingerprint._count",
-                "model_name/records/fingerprints.py",
-            ),
             "model_name.records.fingerprints.DataFingerprint.compare": (
                 "records/fingerprints.html#datafingerprint.compare",
                 "model_name/records/fingerprints.py",
@@ -4280,40 +4376,36 @@ d = {
                 "records/fingerprints.html#_columndigest.update",
                 "model_name/records/fingerprints.py",
             ),
-            "model_name.records.fingerprints._RowSketch": (
-                "records/fingerprints.html#_rowsketch",
+            "model_name.records.fingerprints._cells_of": (
+                "records/fingerprints.html#_cells_of",
                 "model_name/records/fingerprints.py",
             ),
-            "model_name.records.fingerprints._RowSketch.__init__": (
-                "records/fingerprints.html#_rowsketch.__init__",
+            "model_name.records.fingerprints._count_rows": (
+                "records/fingerprints.html#_count_rows",
                 "model_name/records/fingerprints.py",
             ),
-            "model_name.records.fingerprints._RowSketch._places": (
-                "records/fingerprints.html#_rowsketch._places",
-                "model_name/records/fingerprints.py",
-            ),
-            "model_name.records.fingerprints._RowSketch.add": (
-                "records/fingerprints.html#_rowsketch.add",
-                "model_name/records/fingerprints.py",
-            ),
-            "model_name.records.fingerprints._RowSketch.less": (
-                "records/fingerprints.html#_rowsketch.less",
-                "model_name/records/fingerprints.py",
-            ),
-            "model_name.records.fingerprints._RowSketch.of": (
-                "records/fingerprints.html#_rowsketch.of",
-                "model_name/records/fingerprints.py",
-            ),
-            "model_name.records.fingerprints._RowSketch.text": (
-                "records/fingerprints.html#_rowsketch.text",
+            "model_name.records.fingerprints._from_text": (
+                "records/fingerprints.html#_from_text",
                 "model_name/records/fingerprints.py",
             ),
             "model_name.records.fingerprints._little_endian": (
                 "records/fingerprints.html#_little_endian",
                 "model_name/records/fingerprints.py",
             ),
+            "model_name.records.fingerprints._rows_left": (
+                "records/fingerprints.html#_rows_left",
+                "model_name/records/fingerprints.py",
+            ),
+            "model_name.records.fingerprints._sketch": (
+                "records/fingerprints.html#_sketch",
+                "model_name/records/fingerprints.py",
+            ),
             "model_name.records.fingerprints._text_bytes": (
                 "records/fingerprints.html#_text_bytes",
+                "model_name/records/fingerprints.py",
+            ),
+            "model_name.records.fingerprints._to_text": (
+                "records/fingerprints.html#_to_text",
                 "model_name/records/fingerprints.py",
             ),
             "model_name.records.fingerprints.fingerprint": (
@@ -4338,6 +4430,14 @@ d = {
                 "records/gitstates.html#_cells",
                 "model_name/records/gitstates.py",
             ),
+            "model_name.records.gitstates._changed_files": (
+                "records/gitstates.html#_changed_files",
+                "model_name/records/gitstates.py",
+            ),
+            "model_name.records.gitstates._diff": (
+                "records/gitstates.html#_diff",
+                "model_name/records/gitstates.py",
+            ),
             "model_name.records.gitstates._differs": (
                 "records/gitstates.html#_differs",
                 "model_name/records/gitstates.py",
@@ -4356,6 +4456,10 @@ d = {
             ),
             "model_name.records.gitstates._literal": (
                 "records/gitstates.html#_literal",
+                "model_name/records/gitstates.py",
+            ),
+            "model_name.records.gitstates._root_of": (
+                "records/gitstates.html#_root_of",
                 "model_name/records/gitstates.py",
             ),
             "model_name.records.gitstates._same_cells": (
@@ -4404,10 +4508,6 @@ d = {
                 "records/provenance.html#provenance",
                 "model_name/records/provenance.py",
             ),
-            "model_name.records.provenance.Provenance._without_secrets": (
-                "records/provenance.html#provenance._without_secrets",
-                "model_name/records/provenance.py",
-            ),
             "model_name.records.provenance.Provenance.adding": (
                 "records/provenance.html#provenance.adding",
                 "model_name/records/provenance.py",
@@ -4428,6 +4528,26 @@ d = {
                 "records/provenance.html#provenance.with_input",
                 "model_name/records/provenance.py",
             ),
+            "model_name.records.provenance._Order": (
+                "records/provenance.html#_order",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._Order._without_secrets": (
+                "records/provenance.html#_order._without_secrets",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._Outcome": (
+                "records/provenance.html#_outcome",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._Software": (
+                "records/provenance.html#_software",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._check_version": (
+                "records/provenance.html#_check_version",
+                "model_name/records/provenance.py",
+            ),
             "model_name.records.provenance._from_root": (
                 "records/provenance.html#_from_root",
                 "model_name/records/provenance.py",
@@ -4442,6 +4562,10 @@ d = {
             ),
             "model_name.records.provenance._refuse_constant": (
                 "records/provenance.html#_refuse_constant",
+                "model_name/records/provenance.py",
+            ),
+            "model_name.records.provenance._search_tags": (
+                "records/provenance.html#_search_tags",
                 "model_name/records/provenance.py",
             ),
             "model_name.records.provenance._seeds": (
@@ -4494,8 +4618,20 @@ d = {
                 "records/reproductions.html#_clip",
                 "model_name/records/reproductions.py",
             ),
+            "model_name.records.reproductions._edited": (
+                "records/reproductions.html#_edited",
+                "model_name/records/reproductions.py",
+            ),
+            "model_name.records.reproductions._fixed_addresses": (
+                "records/reproductions.html#_fixed_addresses",
+                "model_name/records/reproductions.py",
+            ),
             "model_name.records.reproductions._labels": (
                 "records/reproductions.html#_labels",
+                "model_name/records/reproductions.py",
+            ),
+            "model_name.records.reproductions._masked_keys": (
+                "records/reproductions.html#_masked_keys",
                 "model_name/records/reproductions.py",
             ),
             "model_name.records.reproductions._module": (
@@ -4526,6 +4662,10 @@ d = {
                 "records/reproductions.html#_texts",
                 "model_name/records/reproductions.py",
             ),
+            "model_name.records.reproductions._training_of": (
+                "records/reproductions.html#_training_of",
+                "model_name/records/reproductions.py",
+            ),
             "model_name.records.reproductions._way_back": (
                 "records/reproductions.html#_way_back",
                 "model_name/records/reproductions.py",
@@ -4554,12 +4694,20 @@ d = {
                 "records/reproductions.html#find_record",
                 "model_name/records/reproductions.py",
             ),
+            "model_name.records.reproductions.find_store": (
+                "records/reproductions.html#find_store",
+                "model_name/records/reproductions.py",
+            ),
             "model_name.records.reproductions.notes": (
                 "records/reproductions.html#notes",
                 "model_name/records/reproductions.py",
             ),
             "model_name.records.reproductions.render": (
                 "records/reproductions.html#render",
+                "model_name/records/reproductions.py",
+            ),
+            "model_name.records.reproductions.repeated_job": (
+                "records/reproductions.html#repeated_job",
                 "model_name/records/reproductions.py",
             ),
             "model_name.records.reproductions.require": (
@@ -5605,7 +5753,6 @@ d = {
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
-            "model_name.scripts._hidden": ("scripts.html#_hidden", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
             "model_name.scripts._in_notebook": (
                 "scripts.html#_in_notebook",
@@ -5627,10 +5774,6 @@ d = {
                 "model_name/scripts.py",
             ),
             "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
-            "model_name.scripts._recorded_job": (
-                "scripts.html#_recorded_job",
-                "model_name/scripts.py",
-            ),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._require_repeatable": (
                 "scripts.html#_require_repeatable",
@@ -5650,8 +5793,6 @@ d = {
                 "scripts.html#_show_results",
                 "model_name/scripts.py",
             ),
-            "model_name.scripts._store_of": ("scripts.html#_store_of", "model_name/scripts.py"),
-            "model_name.scripts._stores": ("scripts.html#_stores", "model_name/scripts.py"),
             "model_name.scripts._unchanged": ("scripts.html#_unchanged", "model_name/scripts.py"),
             "model_name.scripts._warm_up": ("scripts.html#_warm_up", "model_name/scripts.py"),
             "model_name.scripts._without_secrets": (

@@ -414,24 +414,6 @@ def completion(shell: str) -> None:
     click.echo(cast(Any, make)(cli, {}, "model_name", "_MODEL_NAME_COMPLETE").source())
 
 
-# %% ../nbs/scripts.ipynb #355f9181
-def _stores(service: Any) -> dict[str, str | None]:
-    """Return addresses of SQLite stores, which do not depend on the working directory then."""
-    uris = {
-        "tracking_uri": service.resolved_tracking_uri,
-        "registry_uri": service.resolved_registry_uri,
-    }
-    return {name: uri if uri.startswith("sqlite") else None for name, uri in uris.items()}
-
-
-def _hidden(value: Any, key: str) -> list[str]:
-    """Return the keys whose values are masked."""
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return [hidden for name, item in items for hidden in _hidden(item, f"{key}.{name}")]
-    return [key] if isinstance(value, str) and "***" in value else []
-
-
 # %% ../nbs/scripts.ipynb #e1a4cb8a
 def _require_repeatable(record: Any) -> None:
     """Refuse the record of a job that cannot be repeated, or that this version does not have."""
@@ -448,25 +430,6 @@ def _require_repeatable(record: Any) -> None:
         )
 
 
-def _recorded_job(record: Any, service: Any) -> dict[str, Any]:
-    """Return the configuration of the job that repeats a recorded run.
-
-    Args:
-        record: the record of the run.
-        service: the MLflow service that has it.
-    """
-    job = {**record.configuration["job"], **record.resolved, "reproduces": record.run_id}
-    job["mlflow_service"] = {**job["mlflow_service"], **_stores(service)}
-    # Neither the log file of the recorded run nor its alerts are used again.
-    job["logger_service"] = {**job.get("logger_service", {}), "sink": "stderr"}
-    job.pop("alerts_service", None)
-    if hidden := _hidden(job, "job"):
-        raise errors.ConfigError(
-            f"the record hides a secret, so the run cannot be repeated from it: {', '.join(hidden)}"
-        )
-    return job
-
-
 # %% ../nbs/scripts.ipynb #c8c32812
 def _again(record: Any, service: Any, outputs: Path) -> steps.Step:
     """Make the step that repeats a recorded run.
@@ -479,9 +442,10 @@ def _again(record: Any, service: Any, outputs: Path) -> steps.Step:
     import pydantic as pdt
 
     from model_name import settings
+    from model_name.records import reproductions
 
     _require_repeatable(record)
-    text = json.dumps({"job": _recorded_job(record, service)})
+    text = json.dumps({"job": reproductions.repeated_job(record, service)})
     try:
         checked = settings.MainSettings.model_validate_json(text)
     except pdt.ValidationError as error:
@@ -496,20 +460,6 @@ def _again(record: Any, service: Any, outputs: Path) -> steps.Step:
 
 
 # %% ../nbs/scripts.ipynb #319705e8
-def _store_of(word: str, service: Any) -> Any:
-    """Return the MLflow service of a run; a run that is named by its notebook may have another one."""
-    from model_name.io import services
-    from model_name.records import reproductions
-
-    if not word.endswith(".ipynb"):
-        return service
-    job = reproductions.find_record(word, service).configuration.get("job", {})
-    recorded = job.get("mlflow_service", {})
-    named = {name: recorded.get(name) for name in ("tracking_uri", "registry_uri")}
-    known = {name: uri for name, uri in named.items() if uri and "***" not in uri}
-    return services.MlflowService(**known)
-
-
 def _working_directory(record: Any) -> Path:
     """Return the folder to which the relative paths of a record belong."""
     from model_name.io import osvariables
@@ -596,7 +546,7 @@ def reproduce(
     from model_name.io import osvariables, services
     from model_name.records import reproductions
 
-    service = _store_of(word, services.MlflowService())
+    service = reproductions.find_store(word, services.MlflowService())
     record = reproductions.find_record(word, service)
     name = record.run_id or word
     step = _again(record, service, osvariables.workspace() / "outputs" / "reproductions" / name)

@@ -80,6 +80,7 @@ def _file_address(path: str) -> str:
     return Path(path).expanduser().absolute().as_uri()
 
 
+# %% ../../nbs/io/datasets.ipynb #5df3895b
 @contextlib.contextmanager
 def _explained(location: str, doing: str) -> Iterator[None]:
     """Turn what file systems and Arrow raise into an error that names the file."""
@@ -140,6 +141,7 @@ def _plain_type(kind: pa.DataType, gaps: bool) -> pa.DataType:
     return kind
 
 
+# %% ../../nbs/io/datasets.ipynb #009a7f8e
 def _plain_schema(schema: pa.Schema, gaps: set[str]) -> pa.Schema:
     """Return the schema in which a source is handed out, given the columns that miss values."""
     fields = [(field.name, field.type, field.name in gaps) for field in schema]
@@ -148,7 +150,7 @@ def _plain_schema(schema: pa.Schema, gaps: set[str]) -> pa.Schema:
     )
 
 
-# %% ../../nbs/io/datasets.ipynb #4b2367f3
+# %% ../../nbs/io/datasets.ipynb #47da6e4c
 def _sized(tables: Iterable[pa.Table], rows: int, limit: int | None) -> Iterator[pa.Table]:
     """Cut a stream of tables into tables of `rows` rows (the last one may be shorter), `limit` rows in all."""
     waiting: list[pa.Table] = []
@@ -166,6 +168,7 @@ def _sized(tables: Iterable[pa.Table], rows: int, limit: int | None) -> Iterator
         yield pa.concat_tables(waiting)
 
 
+# %% ../../nbs/io/datasets.ipynb #4b2367f3
 def _cast(location: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Convert a table to its plain schema; refuse to change a number on the way."""
     try:
@@ -177,8 +180,9 @@ def _cast(location: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table.cast(schema)
     except pa.ArrowInvalid as error:
         raise errors.DataError(
-            f"{location}: a column of whole numbers has one that 64 bits cannot hold, or misses values and has one "
-            f"that a float cannot hold: {error}; fill the gaps, or store the column as text"
+            f"{location}: a column of whole numbers has a number that 64 bits cannot hold, or misses "
+            f"values and has a number that a float cannot hold: {error}; fill the gaps, or store the "
+            "column as text"
         ) from error
 
 
@@ -191,6 +195,7 @@ def _in_seconds(values: Any) -> Any:
     return pc.divide(pc.cast(pc.cast(values, whole), pa.float64()), float(units[values.type.unit]))
 
 
+# %% ../../nbs/io/datasets.ipynb #536840fc
 def _to_frame(table: pa.Table, first: int) -> pd.DataFrame:
     """Make a pandas table whose rows are numbered from `first`."""
     data: pd.DataFrame = table.to_pandas(ignore_metadata=True)
@@ -201,7 +206,7 @@ def _to_frame(table: pa.Table, first: int) -> pd.DataFrame:
     return data
 
 
-# %% ../../nbs/io/datasets.ipynb #9fea66c0
+# %% ../../nbs/io/datasets.ipynb #7eac939d
 def _dataset_source(reader: "Reader") -> "DatasetSource":
     """Return the source of a table in MLflow's terms, with the address where there is one."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -220,12 +225,27 @@ def _dataset_source(reader: "Reader") -> "DatasetSource":
         return CodeDatasetSource(facts | {"uri": address})
 
 
-class Reader(abc.ABC, pdt.BaseModel):
-    """Base class of the sources of tables."""
+# %% ../../nbs/io/datasets.ipynb #da7a0001
+def _lineage(
+    reader: "Reader", data: pd.DataFrame, digest: str | None, **names: str | None
+) -> "PandasDataset":
+    """Describe a table for MLflow, without its warnings about progress bars and integers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow.data.pandas_dataset import from_pandas
 
-    model_config = pdt.ConfigDict(
-        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
-    )
+        short = None if digest is None else digest[:36]
+        record: PandasDataset
+        record = from_pandas(data, source=_dataset_source(reader), digest=short, **names)
+        record.to_dict()  # infers the schema now, where its warnings are silenced
+    return record
+
+
+# %% ../../nbs/io/datasets.ipynb #9fea66c0
+class Reader(
+    abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
+):
+    """Base class of the sources of tables."""
 
     KIND: str
 
@@ -244,16 +264,13 @@ class Reader(abc.ABC, pdt.BaseModel):
 
     @abc.abstractmethod
     def batches(self, rows: int = 50_000) -> Iterator[pd.DataFrame]:
-        """Read in batches, with an amount of memory that does not grow with the source.
-
-        Args:
-            rows: how many rows a batch has; the last one may have fewer.
+        """Read in batches of some rows, in memory that does not grow with the source.
 
         Yields:
-            Raw tables, rows numbered on from batch to batch, with the same columns and types as `read`.
+            Raw tables with the columns and types of `read`; their rows are numbered on.
 
         Raises:
-            DataError: the source cannot be read, is not what it should be, or has no rows.
+            DataError: the source cannot be read, has another format, or has no rows.
         """
 
     def read(self) -> pd.DataFrame:
@@ -272,33 +289,18 @@ class Reader(abc.ABC, pdt.BaseModel):
         predictions: str | None = None,
         digest: str | None = None,
     ) -> "PandasDataset":
-        """Describe a table from this source for an MLflow run.
+        """Describe a table for an MLflow run.
 
         Args:
-            name: what the table is called in the run, e.g. `"inputs"`.
-            data: the table, as it was used.
-            targets: the column that holds the targets, if one does.
-            predictions: the column that holds the predictions, if one does.
-            digest: a fingerprint of the table; MLflow keeps its first 36 characters.
+            name: name of the table in the run, e.g. `"inputs"`.
+            data: the table.
+            targets: the column of the targets, if there is one.
+            predictions: the column of the predictions, if there is one.
+            digest: a fingerprint; MLflow keeps its first 36 characters.
         """
-        with (
-            warnings.catch_warnings()
-        ):  # on progress bars, and on integers in what is not a signature
-            warnings.simplefilter("ignore")
-            from mlflow.data.pandas_dataset import from_pandas
-
-            source = _dataset_source(self)
-            short = None if digest is None else digest[:36]
-            record: PandasDataset = from_pandas(
-                data,
-                source=source,
-                targets=targets,
-                name=name,
-                digest=short,
-                predictions=predictions,
-            )
-            record.to_dict()  # the schema is inferred at first use: here, where its warnings are silenced
-        return record
+        return _lineage(
+            self, data, name=name, targets=targets, predictions=predictions, digest=digest
+        )
 
 
 # %% ../../nbs/io/datasets.ipynb #e5c8251d
@@ -338,6 +340,7 @@ class _ArrowReader(Reader, readings.TableForm):
         return errors.DataError(f"{self.location}: there are no rows; at least one is needed")
 
 
+# %% ../../nbs/io/datasets.ipynb #af262558
 def _refuse_doubled(location: str, names: Iterable[str]) -> None:
     """Refuse a source in which two columns have the same name."""
     names = list(names)
@@ -451,6 +454,7 @@ def _partitions(parts: Sequence[str], folder: str) -> tuple[pa.Schema, set[str]]
     return pa.schema(fields), gaps
 
 
+# %% ../../nbs/io/datasets.ipynb #bdb5c43d
 def _parquet_parts(files: "AbstractFileSystem", path: str) -> list[str]:
     """Return the files of a table in their order, without those that writers keep beside it (`_SUCCESS`, `.part`)."""
     if not files.isdir(path):
@@ -515,6 +519,18 @@ def _first_fault(
     return None
 
 
+# %% ../../nbs/io/datasets.ipynb #da7a0004
+def _known_encoding(encoding: str) -> str:
+    """Refuse an encoding that Python does not know."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError as error:
+        raise ValueError(
+            f"{encoding!r} is not an encoding; common ones are utf-8, latin-1, cp1252"
+        ) from error
+    return encoding
+
+
 # %% ../../nbs/io/datasets.ipynb #71e730be
 class CsvReader(_ArrowReader):
     """Read a CSV file with a header; compressed if its name says so (`.gz`, `.bz2`, `.xz`)."""
@@ -530,20 +546,9 @@ class CsvReader(_ArrowReader):
     decimal: str = pdt.Field(
         ".", min_length=1, max_length=1, description="Character between whole and fraction."
     )
-    encoding: str = pdt.Field(
+    encoding: Annotated[str, pdt.AfterValidator(_known_encoding)] = pdt.Field(
         "utf-8", description="Encoding of the text; a byte order mark is skipped."
     )
-
-    @pdt.field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, encoding: str) -> str:
-        try:
-            codecs.lookup(encoding)
-        except LookupError as error:
-            raise ValueError(
-                f"{encoding!r} is not an encoding; common ones are utf-8, latin-1, cp1252"
-            ) from error
-        return encoding
 
     @property
     def location(self) -> str:
@@ -565,34 +570,10 @@ class CsvReader(_ArrowReader):
         files, path = _find(self.path)
         with _explained(self.location, "read as CSV"):
             header = _csv_header(self, files, path)
-            rules = _csv_rules(self, header)
-            left = {name: readings.candidates(rule) for name, rule in rules.items()}
-            gaps: set[str] = set()
-            for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
-                for name, rule in rules.items():
-                    gaps |= (
-                        {name}
-                        if readings.narrow(table[name], left[name], rule).null_count
-                        else set()
-                    )
-            names: dict[str, readings.TypeName] = {
-                name: left[name][0] if left[name] else "text" for name in header
-            }
-            types = pa.schema(
-                {name: readings.arrow_type(names[name], rule) for name, rule in rules.items()}
-            )
-            for table in _sized(_csv_texts(self, files, path, header), 65_536, self.limit):
-                columns = [
-                    readings.read(table[name], names[name], rule) for name, rule in rules.items()
-                ]
-                yield _cast(
-                    self.location,
-                    pa.Table.from_arrays(columns, schema=types),
-                    _plain_schema(types, gaps),
-                )
+            yield from _csv_typed(self, files, path, header)
 
 
-# %% ../../nbs/io/datasets.ipynb #9c5df3cb
+# %% ../../nbs/io/datasets.ipynb #70958d52
 def _csv_rules(reader: CsvReader, header: Sequence[str]) -> dict[str, readings.Rules]:
     """Return the rules of each column: what is declared, or else what the schemas and the usual words say."""
     text = _declared_text()
@@ -603,6 +584,7 @@ def _csv_rules(reader: CsvReader, header: Sequence[str]) -> dict[str, readings.R
     return rules
 
 
+# %% ../../nbs/io/datasets.ipynb #9c5df3cb
 def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> list[str]:
     """Read the names of the columns, and refuse what cannot be a header."""
     with files.open(path, "rb") as file:
@@ -628,6 +610,7 @@ def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> li
     return named
 
 
+# %% ../../nbs/io/datasets.ipynb #94e53416
 def _csv_texts(
     reader: CsvReader, files: "AbstractFileSystem", path: str, header: list[str]
 ) -> Iterator[pa.Table]:
@@ -654,6 +637,7 @@ def _csv_texts(
         raise _csv_error(reader, files, path, len(header), error) from error
 
 
+# %% ../../nbs/io/datasets.ipynb #65028a05
 def _csv_error(
     reader: CsvReader, files: "AbstractFileSystem", path: str, width: int | None, error: Exception
 ) -> errors.DataError:
@@ -663,7 +647,41 @@ def _csv_error(
     return errors.DataError(f"{reader.location}: cannot be read as CSV: {fault or error}")
 
 
-# %% ../../nbs/io/datasets.ipynb #eedccea2
+# %% ../../nbs/io/datasets.ipynb #da7a0005
+def _csv_types(
+    reader: CsvReader, tables: Iterable[pa.Table], rules: dict[str, readings.Rules]
+) -> tuple[dict[str, readings.TypeName], set[str]]:
+    """Find the narrowest type that fits all values of each column, and the columns with gaps."""
+    left = {name: readings.candidates(rule) for name, rule in rules.items()}
+    gaps: set[str] = set()
+    for table in tables:
+        for name, rule in rules.items():
+            if readings.narrow(table[name], left[name], rule).null_count:
+                gaps.add(name)
+    names: dict[str, readings.TypeName]
+    names = {name: types[0] if types else "text" for name, types in left.items()}
+    return names, gaps
+
+
+def _csv_typed(
+    reader: CsvReader, files: "AbstractFileSystem", path: str, header: list[str]
+) -> Iterator[pa.Table]:
+    """Go through the rows twice: to find the types, and to read."""
+
+    def texts() -> Iterator[pa.Table]:
+        return _sized(_csv_texts(reader, files, path, header), 65_536, reader.limit)
+
+    rules = _csv_rules(reader, header)
+    names, gaps = _csv_types(reader, texts(), rules)
+    types = {name: readings.arrow_type(names[name], rule) for name, rule in rules.items()}
+    schema = pa.schema(types)
+    for table in texts():
+        columns = [readings.read(table[name], names[name], rule) for name, rule in rules.items()]
+        typed = pa.Table.from_arrays(columns, schema=schema)
+        yield _cast(reader.location, typed, _plain_schema(schema, gaps))
+
+
+# %% ../../nbs/io/datasets.ipynb #dc20431d
 _VARIABLE: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _DRIVERS: Final = {
     "psycopg2": "psycopg2-binary",
@@ -676,6 +694,7 @@ def _shown(url: "sa.URL") -> str:
     return url.set(query={}).render_as_string(hide_password=True)
 
 
+# %% ../../nbs/io/datasets.ipynb #eedccea2
 def _engine(variable: str) -> "sa.Engine":
     """Prepare to use the database whose address is in an environment variable."""
     import sqlalchemy as sa
@@ -750,6 +769,7 @@ def _unified(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
+# %% ../../nbs/io/datasets.ipynb #7d6771f1
 def _spooled(location: str, batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Hold tables in a temporary file until the last one is there; then yield them with one plain schema."""
     schema: pa.Schema = None
@@ -811,33 +831,7 @@ class SqlReader(_ArrowReader):
     def source(self) -> Iterator[pa.Table]:
         """Yield what the database answers."""
         with _explained(self.location, "read"):
-            yield from _spooled(self.location, self._rows())
-
-    def _rows(self) -> Iterator[pa.Table]:
-        with _database(self.address_variable) as engine:
-            _refuse_missing_file(engine)
-            with engine.connect() as connection:
-                result = self._ask(
-                    connection.execution_options(stream_results=True, no_parameters=True)
-                )
-                names = list(result.keys())
-                _refuse_doubled(self.location, names)
-                left = self.limit
-                while left != 0 and (rows := result.fetchmany(min(left or 10_000, 10_000))):
-                    left = None if left is None else left - len(rows)
-                    yield _to_arrow(rows, names)
-
-    def _ask(self, connection: "sa.Connection") -> "sa.CursorResult[Any]":
-        import sqlalchemy as sa
-
-        if self.table:
-            return connection.execute(sa.select(_sql_table(connection, self.table)))
-        result = connection.exec_driver_sql(str(self.query))
-        if not result.returns_rows:
-            raise errors.DataError(
-                f"{self.location}: this is not a query that returns rows; use SELECT"
-            )
-        return result
+            yield from _spooled(self.location, _sql_rows(self))
 
 
 # %% ../../nbs/io/datasets.ipynb #761dfb92
@@ -863,6 +857,7 @@ def _sql_table(connection: "sa.Connection", table: str) -> "sa.Table":
         ) from error
 
 
+# %% ../../nbs/io/datasets.ipynb #39053acf
 def _refuse_missing_file(engine: "sa.Engine") -> None:
     """Refuse to read from an SQLite file that does not exist: connecting would make an empty one."""
     name = engine.url.database or ":memory:"
@@ -872,6 +867,36 @@ def _refuse_missing_file(engine: "sa.Engine") -> None:
         and not Path(name).exists()
     ):
         raise errors.DataError(f"{_shown(engine.url)}: there is no such file")
+
+
+# %% ../../nbs/io/datasets.ipynb #da7a0006
+def _sql_result(reader: SqlReader, connection: "sa.Connection") -> "sa.CursorResult[Any]":
+    """Ask a database for the table or the query of a reader."""
+    import sqlalchemy as sa
+
+    if reader.table:
+        return connection.execute(sa.select(_sql_table(connection, reader.table)))
+    result = connection.exec_driver_sql(str(reader.query))
+    if not result.returns_rows:
+        raise errors.DataError(
+            f"{reader.location}: this is not a query that returns rows; use SELECT"
+        )
+    return result
+
+
+def _sql_rows(reader: SqlReader) -> Iterator[pa.Table]:
+    """Stream the rows of a reader, as tables of at most 10,000 rows."""
+    with _database(reader.address_variable) as engine:
+        _refuse_missing_file(engine)
+        with engine.connect() as connection:
+            options = {"stream_results": True, "no_parameters": True}
+            result = _sql_result(reader, connection.execution_options(**options))
+            names = list(result.keys())
+            _refuse_doubled(reader.location, names)
+            left = reader.limit
+            while left != 0 and (rows := result.fetchmany(min(left or 10_000, 10_000))):
+                left = None if left is None else left - len(rows)
+                yield _to_arrow(rows, names)
 
 
 # %% ../../nbs/io/datasets.ipynb #0bb44138
@@ -912,6 +937,7 @@ class SimulatedReader(Reader):
         )
 
 
+# %% ../../nbs/io/datasets.ipynb #1febdee9
 ReaderKind = Annotated[
     ParquetReader | CsvReader | SqlReader | SimulatedReader,
     pdt.Field(discriminator="KIND"),
@@ -919,9 +945,23 @@ ReaderKind = Annotated[
 ]
 
 
+# %% ../../nbs/io/datasets.ipynb #41403a92
+def _plain_columns(location: str, data: pd.DataFrame) -> pd.DataFrame:
+    """Make the index a column, and categories their values."""
+    unnamed = data.index.name is None and isinstance(data.index, pd.RangeIndex)
+    labels = [] if unnamed else [str(name) for name in data.index.names]
+    _refuse_doubled(location, [*labels, *map(str, data.columns)])
+    table = data.reset_index(drop=unnamed).rename(columns=str)
+    for name in table.select_dtypes("category").columns:
+        values, kind = table[name], table[name].cat.categories.dtype
+        gaps = values.isna().any() and kind.kind in "iub"
+        table[name] = pd.Series(np.asarray(values), index=table.index, dtype=None if gaps else kind)
+    return table
+
+
 # %% ../../nbs/io/datasets.ipynb #4a185682
 class Sink:
-    """What an open writer takes batches with.
+    """Takes the batches for an open writer.
 
     Attributes:
         rows: how many rows were written so far.
@@ -961,26 +1001,11 @@ class Sink:
             )
 
 
-def _plain_columns(location: str, data: pd.DataFrame) -> pd.DataFrame:
-    """Make the index a column, and categories their values."""
-    unnamed = data.index.name is None and isinstance(data.index, pd.RangeIndex)
-    labels = [] if unnamed else [str(name) for name in data.index.names]
-    _refuse_doubled(location, [*labels, *map(str, data.columns)])
-    table = data.reset_index(drop=unnamed).rename(columns=str)
-    for name in table.select_dtypes("category").columns:
-        values, kind = table[name], table[name].cat.categories.dtype
-        gaps = values.isna().any() and kind.kind in "iub"
-        table[name] = pd.Series(np.asarray(values), index=table.index, dtype=None if gaps else kind)
-    return table
-
-
 # %% ../../nbs/io/datasets.ipynb #3e2df22e
-class Writer(abc.ABC, pdt.BaseModel):
+class Writer(
+    abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
+):
     """Base class of the places that tables are written to."""
-
-    model_config = pdt.ConfigDict(
-        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True
-    )
 
     KIND: str
 
@@ -1035,6 +1060,7 @@ def _replacing(address: str, compression: str | None) -> Iterator[IO[bytes]]:
             stack.close()  # now it gets its name
 
 
+# %% ../../nbs/io/datasets.ipynb #bc0dc789
 @contextlib.contextmanager
 def _moved(system: "AbstractFileSystem", path: str) -> Iterator[str]:
     """Give a name to write to in an object store; what is there is moved when the block ends without an error."""
@@ -1123,7 +1149,7 @@ class _FileWriter(Writer):
                 raise
 
 
-# %% ../../nbs/io/datasets.ipynb #8e50842a
+# %% ../../nbs/io/datasets.ipynb #06cfc547
 class ParquetWriter(_FileWriter):
     """Write a Parquet file; each batch becomes a row group."""
 
@@ -1135,6 +1161,7 @@ class ParquetWriter(_FileWriter):
         return parquet.ParquetWriter(file, schema)
 
 
+# %% ../../nbs/io/datasets.ipynb #8e50842a
 class CsvWriter(_FileWriter):
     """Write a CSV file in UTF-8, with a header; compressed if its name says so (`.gz`, `.bz2`, `.xz`)."""
 
@@ -1187,48 +1214,39 @@ class SqlWriter(Writer):
     @contextlib.contextmanager
     def open(self) -> Iterator[Sink]:
         """Open the table for batches; see `Writer.open`."""
-        schema, _ = _split_name(self.table)
-        staging = f"staging_{uuid.uuid4().hex[:12]}"
-
-        def put(data: pd.DataFrame) -> None:
-            with _database(self.address_variable) as engine, engine.begin() as connection:
-                data.to_sql(
-                    staging,
-                    connection,
-                    schema=schema,
-                    if_exists="append",
-                    index=False,
-                    chunksize=10_000,
-                )
-
-        with _database(self.address_variable) as engine:
-            self._refuse_existing(engine)
-        sink = Sink(self.location, put)
+        name = f"staging_{uuid.uuid4().hex[:12]}"
+        self._refuse_existing()
+        sink = Sink(self.location, lambda data: _append(self, name, data))
         try:
             yield sink
             sink.finish()
+            self._refuse_existing()
             with _database(self.address_variable) as engine:
-                self._refuse_existing(engine)
-                _publish(engine, staging, self.table, add=self.if_exists == "append")
+                _publish(engine, name, self.table, add=self.if_exists == "append")
         except BaseException:
             with contextlib.suppress(errors.DataError), _database(self.address_variable) as engine:
-                _drop(engine, staging, schema)
+                _drop(engine, name, _split_name(self.table)[0])
             raise
 
-    def _refuse_existing(self, engine: "sa.Engine") -> None:
-        """Refuse to touch a table that exists, unless told to."""
-        if self.if_exists == "fail" and _exists(engine, self.table):
+    def _refuse_existing(self) -> None:
+        """Refuse to touch a table that exists, unless the configuration allows it."""
+        if self.if_exists == "fail" and self.exists():
             raise errors.DataError(
                 f"{self.location}: the table exists; set if_exists: replace or append to write it"
             )
 
 
-WriterKind = Annotated[
-    ParquetWriter | CsvWriter | SqlWriter, pdt.Field(discriminator="KIND"), kinds.Extensible(Writer)
-]
+# %% ../../nbs/io/datasets.ipynb #da7a0011
+def _append(writer: SqlWriter, staging: str, data: pd.DataFrame) -> None:
+    """Add a batch of rows to a staging table, in one transaction."""
+    schema, _ = _split_name(writer.table)
+    with _database(writer.address_variable) as engine, engine.begin() as connection:
+        data.to_sql(
+            staging, connection, schema=schema, if_exists="append", index=False, chunksize=10_000
+        )
 
 
-# %% ../../nbs/io/datasets.ipynb #cfde033b
+# %% ../../nbs/io/datasets.ipynb #7fc7c971
 def _exists(engine: "sa.Engine", table: str) -> bool:
     """Tell whether a table exists."""
     import sqlalchemy as sa
@@ -1245,6 +1263,7 @@ def _drop(engine: "sa.Engine", name: str, schema: str | None) -> None:
         sa.Table(name, sa.MetaData(), schema=schema).drop(connection, checkfirst=True)
 
 
+# %% ../../nbs/io/datasets.ipynb #cfde033b
 def _publish(engine: "sa.Engine", staging: str, table: str, add: bool) -> None:
     """Give a staging table its final name, or add its rows to the final table, in one transaction."""
     import sqlalchemy as sa
@@ -1278,3 +1297,9 @@ def _publish(engine: "sa.Engine", staging: str, table: str, add: bool) -> None:
                 f"ALTER TABLE {quoter.format_table(source)} RENAME TO {quoter.quote(name)}"
             )
         connection.commit()
+
+
+# %% ../../nbs/io/datasets.ipynb #1db07d48
+WriterKind = Annotated[
+    ParquetWriter | CsvWriter | SqlWriter, pdt.Field(discriminator="KIND"), kinds.Extensible(Writer)
+]

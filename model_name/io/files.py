@@ -42,6 +42,7 @@ def find_target(path: Path) -> Path:
     return target
 
 
+# %% ../../nbs/io/files.ipynb #c0d95f90
 def is_special(path: Path) -> bool:
     """Tell whether a path is a device, a pipe or a socket: something to write to, and never to replace."""
     return path.exists() and not path.is_file()
@@ -74,7 +75,7 @@ def publish(draft: Path, target: Path) -> None:
 # %% ../../nbs/io/files.ipynb #750155cc
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to; when the block ends without an error, what is there becomes the file.
+    """Yield the path of a draft, which becomes the file when the block ends without an error.
 
     Args:
         path: where the file goes. Folders on the way to it are made.
@@ -103,13 +104,13 @@ def replacing(path: Path) -> Iterator[Path]:
 # %% ../../nbs/io/files.ipynb #b727deb0
 @contextlib.contextmanager
 def reserve(path: Path) -> Iterator[Path]:
-    """Reserve a name for a file that is written within the block; whoever comes second gets a number after it.
+    """Reserve a name for a file that is written within the block; the second one gets a number after it.
 
     Args:
         path: the name that is wanted. Folders on the way to it are made.
 
     Yields:
-        This path, or the first of `name-2`, `name-3` and so on that nobody has.
+        This path, or the first of `name-2`, `name-3` and so on that is free.
 
     Raises:
         OSError: nothing can be written there.

@@ -47,33 +47,47 @@ import pydantic_settings as pdts
 from ..core import errors, workspaces
 
 # %% ../../nbs/io/osvariables.ipynb #af8caac0
+# the name of an imported module, because in a notebook `__name__` is `__main__`
 PACKAGE = errors.__name__.partition(".")[0]
-"""Name of this package. It is taken from an imported module, because in a notebook `__name__` is `__main__`."""
 
 
+# %% ../../nbs/io/osvariables.ipynb #60bb0496
+def _is_checkout(folder: Path) -> bool:
+    return (
+        (folder / "settings.ini").is_file()
+        and (folder / "nbs").is_dir()
+        and (folder / PACKAGE).is_dir()
+    )
+
+
+# %% ../../nbs/io/osvariables.ipynb #0e500002
 def checkout() -> Path | None:
     """Return the root of the checkout of this project that the working directory is in, None outside of one."""
     folder = workspaces.working_directory()
-    return next((each for each in (folder, *folder.parents) if _is_checkout(each)), None)
+    return next((path for path in (folder, *folder.parents) if _is_checkout(path)), None)
 
 
+# %% ../../nbs/io/osvariables.ipynb #f8dba02e
 def own_project() -> Path | None:
-    """Return the folder of the project that this process works for; None where it is the library's example."""
+    """Return the folder of the project that this process works for; None for the example of the library."""
     declaration = workspaces.locate()
     return None if declaration is None else declaration.folder
 
 
+# %% ../../nbs/io/osvariables.ipynb #e29d811e
 def project_name() -> str:
-    """Return what the project is called: the package that has its schemas; for the example, this package."""
+    """Return the name of the project: the package with its schemas; for the example, this package."""
     declaration = workspaces.locate()
     return PACKAGE if declaration is None else declaration.schemas.partition(".")[0]
 
 
+# %% ../../nbs/io/osvariables.ipynb #8b010c6d
 def workspace() -> Path:
-    """Return the folder for what a run leaves behind: of the project, the checkout, or else the working directory."""
+    """Return the folder for the files of runs: the project, the checkout, or else the working directory."""
     return own_project() or checkout() or workspaces.working_directory()
 
 
+# %% ../../nbs/io/osvariables.ipynb #2f5a34f1
 def project() -> Path:
     """Return the folder of the code that runs: the checkout, also when an editable one is used from elsewhere."""
     package = Path(str(importlib.resources.files(PACKAGE)))
@@ -84,11 +98,13 @@ def project() -> Path:
     )
 
 
+# %% ../../nbs/io/osvariables.ipynb #0ebed3de
 def package_folder() -> Path:
     """Return the folder that this package was imported from."""
     return Path(str(importlib.resources.files(PACKAGE))).resolve()
 
 
+# %% ../../nbs/io/osvariables.ipynb #6e71d3f3
 def package_checkout() -> Path | None:
     """Return the root of the checkout that this package was imported from, None for an installed copy.
 
@@ -98,41 +114,7 @@ def package_checkout() -> Path | None:
     return folder if _is_checkout(folder) else None
 
 
-def _is_checkout(folder: Path) -> bool:
-    return (
-        (folder / "settings.ini").is_file()
-        and (folder / "nbs").is_dir()
-        and (folder / PACKAGE).is_dir()
-    )
-
-
 # %% ../../nbs/io/osvariables.ipynb #f3ea7807
-def confs_dir() -> Path:
-    """Return the folder of the configuration files: those of the project or the checkout, or the installed package's.
-
-    Raises:
-        ConfigError: if neither exists.
-    """
-    if (root := own_project()) is not None:
-        return root / "confs"
-    return _resources("confs", "confs")
-
-
-def runs_dir() -> Path:
-    """Return the folder of the job notebooks: the checkout's `nbs/runs`, or the installed package's.
-
-    Raises:
-        ConfigError: if neither exists.
-    """
-    return _resources("nbs/runs", "runs")
-
-
-def job_notebooks() -> dict[str, Path]:
-    """Return the notebook of each job by what the job is called: the project's where it has one, or the library's."""
-    folders = [runs_dir(), *([root / "nbs" / "runs"] if (root := own_project()) else [])]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
-
-
 def _resources(in_checkout: str, in_package: str) -> Path:
     package = Path(str(importlib.resources.files(PACKAGE)))
     candidates = list(_candidates(package, in_checkout, in_package))
@@ -153,30 +135,46 @@ def _candidates(package: Path, in_checkout: str, in_package: str) -> Iterator[Pa
         yield package.parent / in_checkout
 
 
-# %% ../../nbs/io/osvariables.ipynb #387a8ef4
+# %% ../../nbs/io/osvariables.ipynb #38822314
+def confs_dir() -> Path:
+    """Return the folder of the configuration files: those of the project or the checkout, or the installed package's.
+
+    Raises:
+        ConfigError: if neither exists.
+    """
+    if (root := own_project()) is not None:
+        return root / "confs"
+    return _resources("confs", "confs")
+
+
+# %% ../../nbs/io/osvariables.ipynb #46578f5c
+def runs_dir() -> Path:
+    """Return the folder of the job notebooks: the checkout's `nbs/runs`, or the installed package's.
+
+    Raises:
+        ConfigError: if neither exists.
+    """
+    return _resources("nbs/runs", "runs")
+
+
+# %% ../../nbs/io/osvariables.ipynb #0ee5063d
+def job_notebooks() -> dict[str, Path]:
+    """Return the notebook of each job, by its verb: that of the project if it has one, or the library's."""
+    folders = [runs_dir(), *([root / "nbs" / "runs"] if (root := own_project()) else [])]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.ipynb"))}
+
+
+# %% ../../nbs/io/osvariables.ipynb #65c4bdc9
 _SECRET_WORDS = {
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "credential",
-    "key",
-    "apikey",
-}
+    "password", "passwd", "passphrase", "secret", "token", "credential", "key", "apikey",
+}  # fmt: skip
 _SECRET_ENDS = (
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "apikey",
-    "secretkey",
-    "accesskey",
+    "password", "passwd", "passphrase", "secret", "token", "apikey", "secretkey", "accesskey",
     "privatekey",
-)
+)  # fmt: skip
 
 
+# %% ../../nbs/io/osvariables.ipynb #387a8ef4
 def sounds_secret(name: object) -> bool:
     """Tell whether a name has a word in it that stands for a secret, e.g. `sasl.password` or `apiKeys`."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", str(name))]
@@ -184,7 +182,7 @@ def sounds_secret(name: object) -> bool:
     return whole or any(word.endswith(_SECRET_ENDS) for word in words)  # PGPASSWORD, dbpassword
 
 
-# %% ../../nbs/io/osvariables.ipynb #ccddea50
+# %% ../../nbs/io/osvariables.ipynb #2aa75eb1
 def sqlite_address(path: Path) -> str:
     """Return the address of a SQLite file, for MLflow and SQLAlchemy.
 
@@ -197,6 +195,7 @@ def sqlite_address(path: Path) -> str:
     return f"sqlite:///{name}" if coded == name else f"sqlite+pysqlite:///{coded}"
 
 
+# %% ../../nbs/io/osvariables.ipynb #ccddea50
 def sqlite_path(address: str) -> Path | None:
     """Return the file of a SQLite address, None for other addresses and for a database in memory."""
     if not address.startswith("sqlite"):
@@ -217,10 +216,11 @@ def sqlite_path(address: str) -> Path | None:
     return Path(name).absolute()
 
 
-# %% ../../nbs/io/osvariables.ipynb #1075127c
+# %% ../../nbs/io/osvariables.ipynb #23508299
 _MODEL_NAME_LENGTH = 240  # MLflow's tables have 256, and versions of reproductions carry a suffix
 
 
+# %% ../../nbs/io/osvariables.ipynb #1075127c
 def check_model_name(name: str) -> str:
     """Return a name for a registered model, if MLflow can store it and find it again.
 
@@ -269,6 +269,7 @@ def check_experiment_name(name: str) -> str:
     return name
 
 
+# %% ../../nbs/io/osvariables.ipynb #d5a45da2
 def check_tags(tags: Any) -> Any:
     """Return tags of an MLflow run or version, if MLflow takes their names.
 
@@ -289,16 +290,16 @@ def _split_addresses(value: Any) -> Any:
     """Split a text into addresses, at commas or spaces before the next `scheme://`."""
     if not isinstance(value, str):
         return value
-    return tuple(
-        each for each in re.split(r"[,\s]+(?=[A-Za-z][\w+.-]*://)", value.strip(" ,\n")) if each
-    )
+    addresses = re.split(r"[,\s]+(?=[A-Za-z][\w+.-]*://)", value.strip(" ,\n"))
+    return tuple(filter(None, addresses))
 
 
 def split_secret_addresses(value: str) -> tuple[pdt.SecretStr, ...]:
     """Return the addresses in a text, each of them a secret."""
-    return tuple(pdt.SecretStr(each) for each in _split_addresses(value))
+    return tuple(pdt.SecretStr(address) for address in _split_addresses(value))
 
 
+# %% ../../nbs/io/osvariables.ipynb #506f3208
 def _tracking_uri() -> str:
     return sqlite_address(workspace() / "mlflow.db")
 
@@ -309,7 +310,7 @@ def _registry_uri(data: dict[str, Any]) -> str:
 
 # %% ../../nbs/io/osvariables.ipynb #23bb40b7
 class Env(pdts.BaseSettings):
-    """What the environment says: variables first, then `.env`, then defaults that need nothing else.
+    """The settings of the environment: variables first, then `.env`, then defaults that need nothing else.
 
     Upper and lower case are the same, other variables are ignored, and an empty variable counts as not set.
     """
@@ -362,12 +363,13 @@ class Env(pdts.BaseSettings):
     )
 
 
-# %% ../../nbs/io/osvariables.ipynb #f3d66197
+# %% ../../nbs/io/osvariables.ipynb #a0cc9baf
 def env_files() -> tuple[Path, Path]:
-    """Return where `.env` is looked for: in the workspace, and then in the working directory, whose values win."""
+    """Return the files `.env` that are read: of the workspace, and of the working directory, which wins."""
     return workspace() / ".env", Path(".env")
 
 
+# %% ../../nbs/io/osvariables.ipynb #f3d66197
 @functools.cache
 def env() -> Env:
     """Return the one settings object of this process; `env.cache_clear()` makes the next call read again.

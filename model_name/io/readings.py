@@ -29,11 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic as pdt
 
-# %% ../../nbs/io/readings.ipynb #6148ca18
+# %% ../../nbs/io/readings.ipynb #0728cc8b
+# Words for a missing value, where no others are declared.
 USUAL_MISSING: Final = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A")
-"""Words for nothing that are understood where no others are declared."""
 
 
+# %% ../../nbs/io/readings.ipynb #6148ca18
 class ColumnForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """How the texts of one column are written."""
 
@@ -108,9 +109,9 @@ class TableForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         return self.names.get(name, name)
 
 
-# %% ../../nbs/io/readings.ipynb #725ad620
+# %% ../../nbs/io/readings.ipynb #891df07a
 class Rules(NamedTuple):
-    """What holds for the texts of one column."""
+    """How the strings of one column are read."""
 
     form: ColumnForm
     missing: tuple[str, ...] = ()
@@ -119,6 +120,7 @@ class Rules(NamedTuple):
     guess: bool = False  # whether the type is searched for
 
 
+# %% ../../nbs/io/readings.ipynb #725ad620
 def rules_of(
     table: TableForm,
     name: str,
@@ -143,6 +145,14 @@ def rules_of(
 
 
 # %% ../../nbs/io/readings.ipynb #0dc37146
+def _spelt(texts: Any, labels: list[str]) -> Any:
+    """Give every text that is a label, but for case and blanks, the spelling of the label."""
+    known = {label.strip().casefold(): label for label in labels}
+    words = pc.drop_null(pc.unique(texts))
+    spelt = [known.get(word.strip().casefold(), word) for word in words.to_pylist()]
+    return pc.take(pa.array(spelt, pa.string()), pc.index_in(texts, words))
+
+
 def clean(texts: Any, rules: Rules) -> Any:
     """Trim texts, spell labels one way and turn words for nothing into missing values."""
     if rules.trim:
@@ -154,14 +164,6 @@ def clean(texts: Any, rules: Rules) -> Any:
             texts,
         )
     return _spelt(texts, rules.form.labels) if rules.form.labels else texts
-
-
-def _spelt(texts: Any, labels: list[str]) -> Any:
-    """Give every text that is a label, but for case and blanks, the spelling of the label."""
-    known = {label.strip().casefold(): label for label in labels}
-    words = pc.drop_null(pc.unique(texts))
-    spelt = [known.get(word.strip().casefold(), word) for word in words.to_pylist()]
-    return pc.take(pa.array(spelt, pa.string()), pc.index_in(texts, words))
 
 
 # %% ../../nbs/io/readings.ipynb #1cc1ff90
@@ -216,6 +218,7 @@ def _dates(texts: Any, form: ColumnForm) -> Any:
     )
 
 
+# %% ../../nbs/io/readings.ipynb #438576a0
 def _in_century(dates: pd.Series, latest: int | None) -> pd.Series:
     """Move years of two digits into the hundred years that end with the latest one."""
     if latest is None:
@@ -271,6 +274,7 @@ def candidates(rules: Rules) -> list[TypeName]:
     return list(of_kind.get(rules.form.kind, []))
 
 
+# %% ../../nbs/io/readings.ipynb #397a6bf9
 def arrow_type(name: TypeName, rules: Rules) -> pa.DataType:
     """Return the Arrow type of a column."""
     zone = "UTC" if any(_MARKED.search(each) for each in rules.form.formats) else None
@@ -306,6 +310,13 @@ def _as_booleans(texts: Any) -> Any:
     return pc.equal(texts, "true")
 
 
+# %% ../../nbs/io/readings.ipynb #4ead0007
+def finite(numbers: Any) -> Any:
+    """Take numbers that are not finite for missing."""
+    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, numbers.type))
+
+
+# %% ../../nbs/io/readings.ipynb #16e76053
 def _as_numbers(texts: Any, name: TypeName, rules: Rules) -> Any:
     """Read plain numbers."""
     if name == "integer":
@@ -320,11 +331,7 @@ def _as_numbers(texts: Any, name: TypeName, rules: Rules) -> Any:
     return numbers if rules.infinite else finite(numbers)
 
 
-def finite(numbers: Any) -> Any:
-    """Take numbers that are not finite for missing."""
-    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, numbers.type))
-
-
+# %% ../../nbs/io/readings.ipynb #8f76885c
 def _plainly(texts: Any, rules: Rules) -> Any:
     """Write what has the declared form plainly, and leave the other texts as they are."""
     if rules.form.kind == "date":
@@ -359,6 +366,7 @@ def read(texts: Any, name: TypeName, rules: Rules) -> Any:
     return _as_numbers(_complete(cleaned, _plain_numbers(cleaned, form)), name, rules)
 
 
+# %% ../../nbs/io/readings.ipynb #ea01f901
 def narrow(texts: Any, left: list[TypeName], rules: Rules) -> Any:
     """Remove the types that a batch of texts does not fit; return the texts in the narrowest one that is left."""
     while left:
@@ -376,21 +384,6 @@ def narrow(texts: Any, left: list[TypeName], rules: Rules) -> Any:
 
 
 # %% ../../nbs/io/readings.ipynb #ae775f8d
-def apply(table: pa.Table, declared: TableForm) -> pa.Table:
-    """Apply what is declared to a table that has types.
-
-    Args:
-        table: columns as they are in the source.
-        declared: how they are to be read.
-    """
-    names = [declared.column_name(name) for name in table.column_names]
-    columns = [
-        _applied(values, rules_of(declared, name))
-        for name, values in zip(names, table.columns, strict=True)
-    ]
-    return pa.table(columns, names=names)
-
-
 def _applied(values: Any, rules: Rules) -> Any:
     """Apply the rules of a column to its values."""
     kind = values.type
@@ -420,6 +413,23 @@ def _applied(values: Any, rules: Rules) -> Any:
     )
 
 
+# %% ../../nbs/io/readings.ipynb #148e3fda
+def apply(table: pa.Table, declared: TableForm) -> pa.Table:
+    """Apply what is declared to a table that has types.
+
+    Args:
+        table: columns as they are in the source.
+        declared: how they are to be read.
+    """
+    names = [declared.column_name(name) for name in table.column_names]
+    columns = [
+        _applied(values, rules_of(declared, name))
+        for name, values in zip(names, table.columns, strict=True)
+    ]
+    return pa.table(columns, names=names)
+
+
+# %% ../../nbs/io/readings.ipynb #d82f3cce
 def fits(texts: Any, form: ColumnForm) -> Any:
     """Tell of each text whether it has a form; a boolean per text."""
     if form.kind == "date":

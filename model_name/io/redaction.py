@@ -6,20 +6,20 @@
 __all__ = [
     "MASK",
     "in_address",
-    "in_variables",
     "from_files",
+    "in_variables",
     "Scrubber",
     "ScrubbedStream",
     "Sealed",
     "seal",
     "unseal",
+    "scrubber",
+    "scrub",
     "add_secrets",
     "add_argument_secrets",
     "scrubbed_output",
-    "scrubber",
-    "scrub",
-    "mask",
     "masked",
+    "mask",
 ]
 
 # %% ../../nbs/io/redaction.ipynb #c4bc4fde
@@ -31,7 +31,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, TextIO, cast
 from urllib.parse import quote, quote_plus, unquote
 
 import pydantic as pdt
@@ -40,20 +40,19 @@ from pydantic_core import to_jsonable_python
 from ..core import errors
 from . import osvariables
 
-if TYPE_CHECKING:
-    pass
+# %% ../../nbs/io/redaction.ipynb #4edac001
+MASK = "***"
 
-# %% ../../nbs/io/redaction.ipynb #cc371241
+# %% ../../nbs/io/redaction.ipynb #50b3f328
 _LEAST, _SURE = 4, 8
 _COMMON = {"true", "false", "none", "null", "default", "auto"}
 _USER = re.compile(r"://([^/\s@'\"<>]+)@")
 _QUERY = re.compile(r"[?&;]([\w.%-]+)=([^&;#\s'\"]+)")
 _SIGNATURES = {"sig", "signature", "x-amz-signature", "x-amz-credential", "x-goog-signature"}
-MASK = "***"
 
 
 def in_address(text: str) -> Iterator[str]:
-    """Find the secrets of the addresses in a text: user and password, and parts of a query."""
+    """Yield the secrets of the addresses in a string: user and password, and parts of a query."""
     if "://" in text:
         yield from (each for each in _USER.findall(text) if each != MASK)
         for name, value in _QUERY.findall(text):
@@ -61,8 +60,37 @@ def in_address(text: str) -> Iterator[str]:
                 yield value
 
 
+# %% ../../nbs/io/redaction.ipynb #cc371241
+def _in_variable(name: str, value: str) -> Iterator[str]:
+    yield from in_address(value)
+    if osvariables.sounds_secret(name):
+        yield value
+    if name.upper() == "ALERTS_ADDRESSES":
+        yield from (each.get_secret_value() for each in osvariables.split_secret_addresses(value))
+
+
+def from_files() -> dict[str, str]:
+    """Return the variables of the `.env` files."""
+    from dotenv import dotenv_values
+
+    found: dict[str, str] = {}
+    try:
+        places = osvariables.env_files()
+    except errors.ConfigError:  # the working directory is gone; the message of that comes here, too
+        return found
+    for file in places:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found |= {
+                name: value
+                for name, value in dotenv_values(file, encoding="utf-8").items()
+                if value
+            }
+    return found
+
+
+# %% ../../nbs/io/redaction.ipynb #fb0d0af9
 def in_variables() -> Iterator[str]:
-    """Find the secrets of the environment and of `.env`."""
+    """Yield the secrets of the environment and of `.env`."""
     for name, value in os.environ.items():
         yield from _in_variable(name, value)
     public = {
@@ -76,72 +104,13 @@ def in_variables() -> Iterator[str]:
             yield value
 
 
-def _in_variable(name: str, value: str) -> Iterator[str]:
-    yield from in_address(value)
-    if osvariables.sounds_secret(name):
-        yield value
-    if name.upper() == "ALERTS_ADDRESSES":
-        yield from (each.get_secret_value() for each in osvariables.split_secret_addresses(value))
-
-
-def from_files() -> dict[str, str]:
-    """Return what the `.env` files say."""
-    from dotenv import dotenv_values
-
-    found: dict[str, str] = {}
-    try:
-        places = osvariables.env_files()
-    except errors.ConfigError:  # the working directory is gone, and what says so comes here, too
-        return found
-    for file in places:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            found |= {
-                name: value
-                for name, value in dotenv_values(file, encoding="utf-8").items()
-                if value
-            }
-    return found
-
-
-# %% ../../nbs/io/redaction.ipynb #1dc23427
-class Scrubber:
-    """Replaces secrets with asterisks."""
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """Know these secrets, and those of the environment and of `.env`."""
-        forms: set[str] = set()
-        for secret in {*secrets, *in_variables()}:
-            if _is_secret(secret):
-                forms |= _forms(secret)
-        self._forms = sorted(
-            (form for form in forms if len(form) >= _LEAST), key=lambda form: (-len(form), form)
-        )
-
-    def __call__(self, text: str) -> str:
-        """Return a text without secrets."""
-        for form in self._forms:
-            if form in text:
-                if len(form) < _SURE:  # could be a part of another word
-                    text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])", MASK, text)
-                else:
-                    text = text.replace(form, MASK)
-        return text
-
-    def everywhere(self, data: Any) -> Any:
-        """Return data without secrets: in every text of its mappings and lists, names included."""
-        if isinstance(data, str):
-            return self(data)
-        if isinstance(data, Mapping):
-            return {self.everywhere(key): self.everywhere(value) for key, value in data.items()}
-        return [self.everywhere(each) for each in data] if isinstance(data, list | tuple) else data
-
-
+# %% ../../nbs/io/redaction.ipynb #756bbe5a
 def _is_secret(value: str) -> bool:
     return len(value) >= _LEAST and value.lower() not in _COMMON and MASK not in value
 
 
 def _forms(secret: str) -> set[str]:
-    """Return how a secret may be written."""
+    """Return the forms in which a secret can be written."""
     parts = {secret, secret.strip(), unquote(secret)}
     parts |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= _SURE}
     _, colon, password = secret.partition(":")
@@ -164,6 +133,7 @@ def _as_json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
+# %% ../../nbs/io/redaction.ipynb #389805f5
 def _as_text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
@@ -172,15 +142,49 @@ def _as_python(text: str) -> str:
     return repr(text)[1:-1]
 
 
+# %% ../../nbs/io/redaction.ipynb #1dc23427
+class Scrubber:
+    """Replaces secrets with asterisks."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        """Know these secrets, and those of the environment and of `.env`."""
+        forms: set[str] = set()
+        for secret in {*secrets, *in_variables()}:
+            if _is_secret(secret):
+                forms |= _forms(secret)
+        self._forms = sorted(
+            (form for form in forms if len(form) >= _LEAST), key=lambda form: (-len(form), form)
+        )
+
+    def __call__(self, text: str) -> str:
+        """Return a string without secrets."""
+        for form in self._forms:
+            if form in text:
+                if len(form) < _SURE:  # could be a part of another word
+                    text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])", MASK, text)
+                else:
+                    text = text.replace(form, MASK)
+        return text
+
+    def everywhere(self, data: Any) -> Any:
+        """Return data without secrets: in every string of its mappings and lists, names included."""
+        if isinstance(data, str):
+            return self(data)
+        if isinstance(data, Mapping):
+            return {self.everywhere(key): self.everywhere(value) for key, value in data.items()}
+        return [self.everywhere(each) for each in data] if isinstance(data, list | tuple) else data
+
+
+# %% ../../nbs/io/redaction.ipynb #69ff6b37
 class ScrubbedStream:
     """A stream that writes without secrets."""
 
     def __init__(self, stream: TextIO, scrub: Scrubber, *, close: bool = False) -> None:
-        """Write to a stream, and close it in the end if it is nobody else's."""
+        """Write to a stream; `close` says whether it is closed at the end."""
         self._stream, self._scrub, self._close = stream, scrub, close
 
     def __getattr__(self, name: str) -> Any:
-        """Be like the stream otherwise."""
+        """Return other attributes of the stream."""
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
@@ -188,16 +192,16 @@ class ScrubbedStream:
         return self._stream.write(self._scrub(text))
 
     def flush(self) -> None:
-        """Write what is kept back."""
+        """Write what the stream has buffered."""
         self._stream.flush()
 
     def stop(self) -> None:
-        """End, as loguru asks."""
+        """End; loguru calls this."""
         if self._close:
             self._stream.close()
 
 
-# %% ../../nbs/io/redaction.ipynb #d33a2a25
+# %% ../../nbs/io/redaction.ipynb #31095a3c
 @dataclass(frozen=True)
 class Sealed:
     """A configuration without its secrets.
@@ -211,17 +215,7 @@ class Sealed:
     variables: dict[str, str] = field(repr=False)
 
 
-_PLACE = re.compile(r"<secret ([A-Za-z0-9_]+)>")
-_PREFIX = f"{osvariables.PACKAGE.upper()}_SECRET_"
-
-
-def seal(settings: pdt.BaseModel) -> Sealed:
-    """Write settings as JSON, without the secrets in them."""
-    sealer = _Sealer()
-    sealed = sealer.seal(settings.model_dump(mode="json"), settings.model_dump(), ())
-    return Sealed(json.dumps(sealed, ensure_ascii=False), sealer.variables)
-
-
+# %% ../../nbs/io/redaction.ipynb #d33a2a25
 class _Sealer:
     """Collects the secrets of a configuration."""
 
@@ -277,6 +271,33 @@ class _Sealer:
         return f"<secret {name}>"
 
 
+# %% ../../nbs/io/redaction.ipynb #d24c9214
+_PLACE = re.compile(r"<secret ([A-Za-z0-9_]+)>")
+_PREFIX = f"{osvariables.PACKAGE.upper()}_SECRET_"
+
+
+def seal(settings: pdt.BaseModel) -> Sealed:
+    """Write settings as JSON, without the secrets in them."""
+    sealer = _Sealer()
+    sealed = sealer.seal(settings.model_dump(mode="json"), settings.model_dump(), ())
+    return Sealed(json.dumps(sealed, ensure_ascii=False), sealer.variables)
+
+
+# %% ../../nbs/io/redaction.ipynb #bee5de42
+def _unsealed(data: Any, known: Mapping[str, str]) -> Any:
+    if isinstance(data, dict):
+        return {name: _unsealed(each, known) for name, each in data.items()}
+    if isinstance(data, list):
+        return [_unsealed(each, known) for each in data]
+    if not isinstance(data, str):
+        return data
+    whole = _PLACE.fullmatch(data)
+    if whole and whole[1].startswith(f"{_PREFIX}NUMBER_"):
+        return json.loads(known[whole[1]])
+    return _PLACE.sub(lambda match: known[match[1]], data)
+
+
+# %% ../../nbs/io/redaction.ipynb #1ceecce5
 def unseal(text: str) -> str:
     """Put the secrets back into a configuration that `seal` made.
 
@@ -295,26 +316,27 @@ def unseal(text: str) -> str:
     return json.dumps(_unsealed(json.loads(text), known), ensure_ascii=False)
 
 
-def _unsealed(data: Any, known: Mapping[str, str]) -> Any:
-    if isinstance(data, dict):
-        return {name: _unsealed(each, known) for name, each in data.items()}
-    if isinstance(data, list):
-        return [_unsealed(each, known) for each in data]
-    if not isinstance(data, str):
-        return data
-    whole = _PLACE.fullmatch(data)
-    if whole and whole[1].startswith(f"{_PREFIX}NUMBER_"):
-        return json.loads(known[whole[1]])
-    return _PLACE.sub(lambda match: known[match[1]], data)
-
-
-# %% ../../nbs/io/redaction.ipynb #7bc0b903
+# %% ../../nbs/io/redaction.ipynb #d7eacf13
 _learnt: set[str] = set()
 
 
+def scrubber() -> Scrubber:
+    """Return a scrubber of everything that is known to be secret by now."""
+    return Scrubber(_learnt)
+
+
+def scrub(text: str) -> str:
+    """Return a string without anything that is known to be secret by now."""
+    return scrubber()(text)
+
+
 def add_secrets(secrets: Iterable[str]) -> None:
-    """Remember secrets that are in no variable."""
+    """Remember secrets that are in no environment variable."""
     _learnt.update(secrets)
+
+
+# %% ../../nbs/io/redaction.ipynb #7bc0b903
+_WITHIN = re.compile(r"([\w.]+)['\"]?\s*:\s*['\"]?([^,'\"}\s]+)")  # {KIND: X, password: y}
 
 
 def add_argument_secrets(arguments: Iterable[str]) -> None:
@@ -324,61 +346,46 @@ def add_argument_secrets(arguments: Iterable[str]) -> None:
         add_secrets(in_address(argument))
         if equals and osvariables.sounds_secret(name):
             add_secrets([value, value.strip("'\"")])
-        add_secrets(
-            found[1] for found in _WITHIN.findall(value) if osvariables.sounds_secret(found[0])
-        )
+        named = _WITHIN.findall(value)
+        add_secrets(secret for key, secret in named if osvariables.sounds_secret(key))
 
 
-_WITHIN = re.compile(
-    r"([\w.]+)['\"]?\s*:\s*['\"]?([^,'\"}\s]+)"
-)  # of a mapping: {KIND: X, password: y}
-
-
+# %% ../../nbs/io/redaction.ipynb #3f5260b6
 @contextlib.contextmanager
 def scrubbed_output() -> Iterator[None]:
-    """Let nothing that is printed meanwhile, to either stream, have a secret in it."""
-    out, err = (
-        cast(TextIO, ScrubbedStream(stream, scrubber())) for stream in (sys.stdout, sys.stderr)
-    )
+    """Remove secrets from everything that is printed in the block, to either stream."""
+    out = cast(TextIO, ScrubbedStream(sys.stdout, scrubber()))
+    err = cast(TextIO, ScrubbedStream(sys.stderr, scrubber()))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield
 
 
-def scrubber() -> Scrubber:
-    """Return what removes everything that is known to be secret by now."""
-    return Scrubber(_learnt)
-
-
-def scrub(text: str) -> str:
-    """Return a text without anything that is known to be secret by now."""
-    return scrubber()(text)
-
-
 # %% ../../nbs/io/redaction.ipynb #84646994
-def mask(data: Any) -> Any:
-    """Return data as plain JSON values, with asterisks for secrets.
-
-    Args:
-        data: mappings, lists, plain values and pydantic models. Masked are values of keys with a word like password,
-            secret, token or key in their name, `SecretStr` values, and user and password in an address.
-    """
-    return masked(to_jsonable_python(data, inf_nan_mode="constants"))
-
-
 def masked(data: Any) -> Any:
+    """Return JSON data with asterisks for secrets."""
     if isinstance(data, dict):
         return {
-            key: "***" if osvariables.sounds_secret(key) and _can_hide(item) else masked(item)
+            key: MASK if osvariables.sounds_secret(key) and _can_hide(item) else masked(item)
             for key, item in data.items()
         }
     if isinstance(data, list):
         return [masked(item) for item in data]
-    return _masked_text(data) if isinstance(data, str) else data
-
-
-def _masked_text(text: str) -> str:
-    return re.sub(r"://[^/\s\"'<>]*@", "://***@", scrub(text))
+    return (
+        re.sub(r"://[^/\s\"'<>]*@", f"://{MASK}@", scrub(data)) if isinstance(data, str) else data
+    )
 
 
 def _can_hide(value: Any) -> bool:
+    """Tell whether a value can be a secret: a number can, true, false and null cannot."""
     return value is not None and not isinstance(value, bool)
+
+
+def mask(data: Any) -> Any:
+    """Return data as plain JSON values, with asterisks for secrets.
+
+    Args:
+        data: mappings, lists, plain values and pydantic models. Masked are values of keys with a word
+            like password, secret, token or key in their name, `SecretStr` values, and user and
+            password in an address.
+    """
+    return masked(to_jsonable_python(data, inf_nan_mode="constants"))

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
     from mlflow.tracking import MlflowClient
 
-# %% ../../nbs/io/registries.ipynb #02a5c2a1
+# %% ../../nbs/io/registries.ipynb #295a1881
 _REQUIRED = (
     "cloudpickle",
     "loguru",
@@ -62,6 +62,24 @@ _REQUIRED = (
     "scipy",
     "tqdm",
 )
+
+
+def _is_carried(cls: type) -> bool:
+    """Tell whether a class is part of the project, whose modules go into the saved model."""
+    return workspaces.active().owns(cls.__module__)
+
+
+def _top_level(cls: type) -> str:
+    """Return the top-level package or module of a class."""
+    return cls.__module__.partition(".")[0]
+
+
+# %% ../../nbs/io/registries.ipynb #02a5c2a1
+def _distributions(cls: type) -> list[str]:
+    """Return the installed distributions that a class is from, none for a class of this package or of a loose file."""
+    if _top_level(cls) == _top_level(errors.ProjectError):
+        return []
+    return sorted(set(importlib.metadata.packages_distributions().get(_top_level(cls), [])))
 
 
 def pip_requirements(model: models.Model | None = None) -> list[str]:
@@ -76,23 +94,7 @@ def pip_requirements(model: models.Model | None = None) -> list[str]:
     return [f"{name}=={importlib.metadata.version(name)}" for name in (*_REQUIRED, *from_elsewhere)]
 
 
-def _is_carried(cls: type) -> bool:
-    """Tell whether a class is part of the project, whose modules go into the saved model."""
-    return workspaces.active().owns(cls.__module__)
-
-
-def _top_level(cls: type) -> str:
-    """Return the top-level package or module of a class."""
-    return cls.__module__.partition(".")[0]
-
-
-def _distributions(cls: type) -> list[str]:
-    """Return the installed distributions that a class is from, none for a class of this package or of a loose file."""
-    if _top_level(cls) == _top_level(errors.ProjectError):
-        return []
-    return sorted(set(importlib.metadata.packages_distributions().get(_top_level(cls), [])))
-
-
+# %% ../../nbs/io/registries.ipynb #259f8ff4
 def _code_paths(model: models.Model) -> list[str]:
     """Return what is stored with a model: this package, and the loose file or package that its class is from."""
     paths, cls = [Path(inspect.getfile(errors)).parents[1]], type(model)
@@ -142,9 +144,29 @@ class Saver(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """
 
 
+# %% ../../nbs/io/registries.ipynb #d545c0ad
+def _example(inputs: schemas.Inputs) -> pd.DataFrame:
+    """Return rows as a caller sends them: the columns that a model needs, in the types of the signature."""
+    return signers.to_signature_types(features.sent_columns(inputs))
+
+
+def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
+    """Return the rows that MLflow stores as an example; it cannot count far dates, so these are clipped."""
+    example = _example(inputs)
+    low, high = pd.Timestamp("1678-01-01"), pd.Timestamp("2261-12-31")
+    far = example.select_dtypes("datetime64[us]")
+    near = {
+        name: dates.mask(dates < low, low).mask(dates > high, high).astype("datetime64[ns]")
+        for name, dates in far.items()
+    }
+    return pd.DataFrame(
+        {name: near.get(name, values) for name, values in example.items()}, index=example.index
+    )
+
+
 # %% ../../nbs/io/registries.ipynb #11cab2d2
 def _pyfunc(model: models.Model) -> Any:
-    """Wrap a model for MLflow: it checks what it is asked, because a server's callers send anything.
+    """Wrap a model for MLflow: it checks its inputs, because callers of a server can send anything.
 
     The class is made here, not in the module: it is then stored with the model, and loading needs `core` alone.
     """
@@ -180,7 +202,7 @@ def _pyfunc(model: models.Model) -> Any:
 
 # %% ../../nbs/io/registries.ipynb #964e12a7
 class _PyfuncFlavor:
-    """MLflow's Python function as a flavor, for which `Model.log` can leave out its own trial."""
+    """MLflow's Python function as a flavor that `Model.log` does not test itself."""
 
     @staticmethod
     def save_model(
@@ -193,7 +215,7 @@ class _PyfuncFlavor:
 
 
 def _try_out(wrapped: Any, example: pd.DataFrame, signature: "ModelSignature") -> None:
-    """Ask a model what a server's callers will ask it."""
+    """Test a model with the input that callers of a server send."""
     from mlflow.exceptions import MlflowException
     from mlflow.models import validate_schema
 
@@ -206,7 +228,7 @@ def _try_out(wrapped: Any, example: pd.DataFrame, signature: "ModelSignature") -
         ) from error
 
 
-# %% ../../nbs/io/registries.ipynb #76e0e693
+# %% ../../nbs/io/registries.ipynb #c7a1c186
 class CustomSaver(Saver):
     """Save the project's model as an MLflow Python function."""
 
@@ -233,6 +255,7 @@ class CustomSaver(Saver):
         return cast("ModelInfo", saved)
 
 
+# %% ../../nbs/io/registries.ipynb #76e0e693
 class BuiltinSaver(Saver):
     """Save the object within the project's model in MLflow's format for its library."""
 
@@ -266,28 +289,10 @@ class BuiltinSaver(Saver):
         )
 
 
+# %% ../../nbs/io/registries.ipynb #22f54133
 SaverKind = Annotated[
     CustomSaver | BuiltinSaver, pdt.Field(discriminator="KIND"), kinds.Extensible(Saver)
 ]
-
-
-def _example(inputs: schemas.Inputs) -> pd.DataFrame:
-    """Return rows as a caller would send them: what a model needs, in the types of the signature."""
-    return signers.to_signature_types(features.sent_columns(inputs))
-
-
-def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
-    """Return the rows that MLflow keeps as an example, far dates as the nearest that it can count."""
-    example = _example(inputs)
-    low, high = pd.Timestamp("1678-01-01"), pd.Timestamp("2261-12-31")
-    far = example.select_dtypes("datetime64[us]")
-    near = {
-        name: dates.mask(dates < low, low).mask(dates > high, high).astype("datetime64[ns]")
-        for name, dates in far.items()
-    }
-    return pd.DataFrame(
-        {name: near.get(name, values) for name, values in example.items()}, index=example.index
-    )
 
 
 # %% ../../nbs/io/registries.ipynb #8be11f0c
@@ -306,9 +311,93 @@ def _project_of(model: "PyFuncModel") -> workspaces.Project | None:
     return found if isinstance(found, workspaces.Project) else None
 
 
+# %% ../../nbs/io/registries.ipynb #4e610008
+def _inner_model(model: "PyFuncModel") -> models.Model | None:
+    """Return the project's model that `CustomSaver` has wrapped; None if another object is inside."""
+    own = getattr(model.unwrap_python_model(), "model", None)  # type: ignore[no-untyped-call]
+    return own if isinstance(own, models.Model) else None
+
+
+def _check_signature(model: "PyFuncModel") -> None:
+    """Refuse a model whose signature needs something that `InputsSchema` does not have."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import validate_schema
+
+    signature = model.metadata.signature
+    if signature is None or signature.inputs is None:
+        return
+    try:
+        validate_schema(
+            _example(schemas.InputsSchema.check(schemas.InputsSchema.empty())), signature.inputs
+        )
+    except MlflowException as error:
+        raise errors.ModelError(
+            f"the model's signature does not match InputsSchema: {error.message}. Train a version "
+            "with this schema, or stream with the code that the version was trained with"
+        ) from error
+
+
+# %% ../../nbs/io/registries.ipynb #4e610009
+def _answers(model: "PyFuncModel", example: pd.DataFrame) -> pd.DataFrame:
+    """Ask a loaded model; the answers of a built-in flavor become a column."""
+    if (example.dtypes == "datetime64[us]").any():  # MLflow's check of types knows nanoseconds only
+        answers = model.unwrap_python_model().predict(None, example)  # type: ignore[no-untyped-call]
+    else:
+        answers = model.predict(example)
+    is_table = isinstance(answers, pd.DataFrame)
+    return answers if is_table else pd.DataFrame({"prediction": answers})
+
+
+def _fast_predictor(
+    model: "PyFuncModel", otherwise: "Callable[[schemas.Inputs], schemas.Outputs]"
+) -> "Callable[[schemas.Inputs], schemas.Outputs]":
+    """Return the predictor of the model inside, or another way if a built-in flavor is inside."""
+    from mlflow.exceptions import MlflowException
+
+    _check_signature(model)
+    try:
+        inner = _inner_model(model)
+    except MlflowException:  # a built-in flavor
+        return otherwise
+    return otherwise if inner is None else inner.predictor()
+
+
+# %% ../../nbs/io/registries.ipynb #4e61000a
+def _unwrapped(model: "PyFuncModel") -> models.Model:
+    """Return the project's model inside a loaded model, whichever saver has saved it."""
+    from mlflow.exceptions import MlflowException
+
+    loaded: Any = model
+    own: models.Model | None
+    try:
+        own = _inner_model(model)
+    except MlflowException:  # a built-in flavor
+        try:
+            own = models.of_pipeline(loaded.get_raw_model())
+        except (NotImplementedError, MlflowException):
+            own = None
+    if own is None:
+        raise errors.ModelError("there is no model of this project inside, so nothing explains it")
+    return own
+
+
+def _bound(
+    predict: "Callable[[schemas.Inputs], schemas.Outputs]", project: workspaces.Project | None
+) -> "Callable[[schemas.Inputs], schemas.Outputs]":
+    """Return a function that predicts with the schemas of a project."""
+    if project is None:
+        return predict
+
+    def predict_in_project(inputs: schemas.Inputs) -> schemas.Outputs:
+        with workspaces.using(project):
+            return predict(inputs)
+
+    return predict_in_project
+
+
 # %% ../../nbs/io/registries.ipynb #4060628e
 class ModelAdapter:
-    """A loaded model, ready to be asked."""
+    """A loaded model that predicts."""
 
     def __init__(self, model: "PyFuncModel") -> None:
         """Wrap a model that MLflow has loaded."""
@@ -316,10 +405,7 @@ class ModelAdapter:
         self.project = _project_of(model)
 
     def require_same_tables(self) -> "ModelAdapter":
-        """Refuse to be used by a job whose data mean something else than those that the model was trained with.
-
-        Returns:
-            The adapter itself.
+        """Return the adapter if the tables of the job are those that the model was trained with.
 
         Raises:
             ModelError: with each column that differs.
@@ -328,100 +414,36 @@ class ModelAdapter:
         if found:
             raise errors.ModelError(
                 "the model was trained with other tables than those of this project:"
-                + "".join(f"\n- {each}" for each in found)
+                + "".join(f"\n- {difference}" for difference in found)
                 + "\nTrain a version with these tables, or work in the project that the model is from"
             )
         return self
 
     def predict(self, inputs: schemas.Inputs) -> schemas.Outputs:
-        """Predict.
-
-        Args:
-            inputs: checked inputs, one row a sample.
-
-        Returns:
-            Checked outputs with the index of the inputs.
-        """
+        """Return checked outputs, with the index of the checked inputs."""
         with workspaces.using(self.project):
-            answers = self._ask(_example(inputs))
-            if not isinstance(answers, pd.DataFrame):  # the bare answers of a built-in flavor
-                answers = pd.DataFrame({"prediction": answers})
+            answers = _answers(self.model, _example(inputs))
             return schemas.OutputsSchema.check(answers.set_axis(inputs.index))
 
-    def _ask(self, example: pd.DataFrame) -> Any:
-        """Ask the model; where a date lies beyond the nanoseconds that MLflow has, without its check of types."""
-        if (example.dtypes == "datetime64[us]").any():
-            return self.model.unwrap_python_model().predict(None, example)  # type: ignore[no-untyped-call]
-        return self.model.predict(example)
-
     def predictor(self) -> "Callable[[schemas.Inputs], schemas.Outputs]":
-        """Return the shortest way from checked inputs to outputs, for who asks a hundred times a second.
+        """Return the fastest function from checked inputs to outputs, for callers that ask often.
 
-        What MLflow checks at each call, the signature, is checked here, once. A model of the project is then asked
-        without MLflow in between; the answers are the same.
+        It checks the signature once, here. A model of the project is then called without MLflow in
+        between; the answers are the same.
 
         Raises:
-            ModelError: the signature asks for something that `InputsSchema` does not have.
+            ModelError: the signature needs something that `InputsSchema` does not have.
         """
         with workspaces.using(self.project):
-            quick = self._predictor()
-        if self.project is None:
-            return quick
-
-        def answer(inputs: schemas.Inputs) -> schemas.Outputs:
-            with workspaces.using(self.project):
-                return quick(inputs)
-
-        return answer
-
-    def _predictor(self) -> "Callable[[schemas.Inputs], schemas.Outputs]":
-        from mlflow.exceptions import MlflowException
-        from mlflow.models import validate_schema
-
-        signature = self.model.metadata.signature
-        if signature is not None and signature.inputs is not None:
-            try:
-                validate_schema(
-                    _example(schemas.InputsSchema.check(schemas.InputsSchema.empty())),
-                    signature.inputs,
-                )
-            except MlflowException as error:
-                raise errors.ModelError(
-                    f"the model's signature does not match InputsSchema: {error.message}. Train a version with this "
-                    "schema, or stream with the code that the version was trained with"
-                ) from error
-        try:
-            python_model = self.model.unwrap_python_model()  # type: ignore[no-untyped-call]
-        except MlflowException:  # a built-in flavor
-            return self.predict
-        project = getattr(python_model, "model", None)
-        return project.predictor() if isinstance(project, models.Model) else self.predict
+            predict = _fast_predictor(self.model, self.predict)
+        return _bound(predict, self.project)
 
     def unwrap(self) -> models.Model:
-        """Return the project's model inside, e.g. to explain it.
-
-        Raises:
-            ModelError: there is none: another tool made this.
-        """
-        from mlflow.exceptions import MlflowException
-
-        loaded: Any = self.model
-        try:
-            own = getattr(loaded.unwrap_python_model(), "model", None)
-        except MlflowException:  # not a Python function, but a flavor of some library
-            try:
-                return models.of_pipeline(loaded.get_raw_model())
-            except (NotImplementedError, MlflowException) as error:
-                raise errors.ModelError(
-                    "there is no model of this project inside, so nothing explains it"
-                ) from error
-        if not isinstance(own, models.Model):
-            raise errors.ModelError(
-                "there is no model of this project inside, so nothing explains it"
-            )
-        return own
+        """Return the project's model inside, e.g. to explain it; without one it is a `ModelError`."""
+        return _unwrapped(self.model)
 
 
+# %% ../../nbs/io/registries.ipynb #cdaa8eb8
 class Loader(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the ways to load a model."""
 
@@ -442,29 +464,32 @@ class Loader(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
         try:
             return self.Adapter(mlflow.pyfunc.load_model(uri))
-        except Exception as error:  # what a damaged file makes of unpickling can be any error
+        except Exception as error:  # unpickling a damaged file can raise any error
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise errors.RegistryError(f"the model {uri} cannot be loaded: {reason}") from error
 
 
+# %% ../../nbs/io/registries.ipynb #1345ba92
 class CustomLoader(Loader):
     """Load a model that `CustomSaver` saved."""
 
     KIND: Literal["CustomLoader"] = "CustomLoader"
 
 
+# %% ../../nbs/io/registries.ipynb #cd564abc
 class BuiltinLoader(Loader):
     """Load a model that `BuiltinSaver`, or any other tool, saved in a format of MLflow's."""
 
     KIND: Literal["BuiltinLoader"] = "BuiltinLoader"
 
 
+# %% ../../nbs/io/registries.ipynb #c787e80d
 LoaderKind = Annotated[
     CustomLoader | BuiltinLoader, pdt.Field(discriminator="KIND"), kinds.Extensible(Loader)
 ]
 
 
-# %% ../../nbs/io/registries.ipynb #bf2214c9
+# %% ../../nbs/io/registries.ipynb #2e1c8299
 class Register(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the ways to register a saved model."""
 
@@ -487,6 +512,12 @@ class Register(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
         """
 
 
+# %% ../../nbs/io/registries.ipynb #bf2214c9
+def _quiet() -> Any:
+    """Hide what MLflow prints: the jobs log the same, once."""
+    return contextlib.redirect_stderr(io.StringIO())
+
+
 class MlflowRegister(Register):
     """Register in MLflow's model registry."""
 
@@ -498,30 +529,41 @@ class MlflowRegister(Register):
 
         if get_model_info(model_uri).signature is None:
             raise errors.RegistryError(
-                f"{model_uri} has no signature, so nobody could check what it is asked: save it with one to register it"
+                f"{model_uri} has no signature, so nobody could check what it is asked: "
+                "save it with one to register it"
             )
         with _quiet():
             return mlflow.register_model(model_uri, name, tags=self.tags)
 
 
+# %% ../../nbs/io/registries.ipynb #8b48da4b
 RegisterKind = MlflowRegister
 
-
-def _quiet() -> Any:
-    """Keep MLflow's own announcements off the screen: the jobs say the same, once."""
-    return contextlib.redirect_stderr(io.StringIO())
-
-
-# %% ../../nbs/io/registries.ipynb #28b74fc1
+# %% ../../nbs/io/registries.ipynb #49c5e646
 LATEST = "latest"
 
 
 def _named(name: str) -> str:
-    """Return the condition of a search for the versions of a model; its name has one kind of quotes at most."""
+    """Return the condition of a search for the versions of a model; a name has only one kind of quotes."""
     quote = '"' if "'" in name else "'"
     return f"name={quote}{name}{quote}"
 
 
+# %% ../../nbs/io/registries.ipynb #4084474e
+def _listed(names: list[str], what: str = "") -> str:
+    """List names in a sentence."""
+    return (
+        what + ", ".join(names) if names else f"no {what.removeprefix('the ').strip() or 'model'}"
+    )
+
+
+def _ranges(versions: list[int]) -> list[str]:
+    """Shorten a list of version numbers to its first and last few."""
+    shown = [str(number) for number in versions]
+    return shown if len(shown) <= 6 else [*shown[:2], "...", *shown[-3:]]
+
+
+# %% ../../nbs/io/registries.ipynb #28b74fc1
 def find_version(client: "MlflowClient", name: str, alias_or_version: str | int) -> "ModelVersion":
     """Find a registered version.
 
@@ -566,19 +608,20 @@ def find_version(client: "MlflowClient", name: str, alias_or_version: str | int)
         ) from error
 
 
+# %% ../../nbs/io/registries.ipynb #3573ae81
 def model_uri(version: "ModelVersion") -> str:
     """Return the address that a version is loaded from."""
     return f"models:/{version.name}/{version.version}"
 
 
-# %% ../../nbs/io/registries.ipynb #5ee5d3eb
+# %% ../../nbs/io/registries.ipynb #8874c823
 class Verdict(NamedTuple):
-    """What an evaluation says about a version.
+    """The result of an evaluation of a version.
 
     Attributes:
         outcome: `passed` or `refused`.
         run_id: MLflow run of the evaluation.
-        rows: `unseen` when training rows were left out, `all` when nobody made sure.
+        rows: `unseen` when training rows were left out, `all` when training rows can be among them.
         reasons: why it was refused.
     """
 
@@ -588,28 +631,16 @@ class Verdict(NamedTuple):
     reasons: str = ""
 
 
+# %% ../../nbs/io/registries.ipynb #b3abf5d0
 def keep_verdict(client: "MlflowClient", version: "ModelVersion", verdict: Verdict) -> None:
     """Keep the verdict of the newest evaluation in the tags of a version."""
     for name, value in verdict._asdict().items():
         client.set_model_version_tag(version.name, version.version, f"evaluation.{name}", value)
 
 
+# %% ../../nbs/io/registries.ipynb #5ee5d3eb
 def read_verdict(version: "ModelVersion") -> Verdict | None:
-    """Read the verdict out of the tags of a version, if it was ever evaluated."""
+    """Return the verdict in the tags of a version; None if it was never evaluated."""
     tags = {name: version.tags.get(f"evaluation.{name}") for name in Verdict._fields}
     complete = None not in (tags["outcome"], tags["run_id"], tags["rows"])
     return Verdict(**{name: value or "" for name, value in tags.items()}) if complete else None
-
-
-# %% ../../nbs/io/registries.ipynb #4084474e
-def _listed(names: list[str], what: str = "") -> str:
-    """List names in a sentence."""
-    return (
-        what + ", ".join(names) if names else f"no {what.removeprefix('the ').strip() or 'model'}"
-    )
-
-
-def _ranges(versions: list[int]) -> list[str]:
-    """Shorten a list of version numbers to its first and last few."""
-    shown = [str(number) for number in versions]
-    return shown if len(shown) <= 6 else [*shown[:2], "...", *shown[-3:]]

@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "KafkaConfig",
     "Service",
     "LoggerService",
     "AlertsService",
@@ -19,9 +18,8 @@ import contextlib
 import logging
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TextIO
 
@@ -29,13 +27,12 @@ import loguru
 import pydantic as pdt
 
 from ..core import errors
-from . import osvariables, redaction, stores
+from . import brokers, osvariables, redaction, stores
 
 if TYPE_CHECKING:
     import confluent_kafka
     import mlflow
     from mlflow.tracking import MlflowClient
-from . import stores
 
 
 # %% ../../nbs/io/services.ipynb #8c63d689
@@ -50,7 +47,7 @@ class Service(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Stop the service."""
 
 
-# %% ../../nbs/io/services.ipynb #3725a78e
+# %% ../../nbs/io/services.ipynb #5e11aa03
 _STREAMS: dict[str, Callable[[], TextIO]] = {
     "stderr": lambda: sys.stderr,
     "stdout": lambda: sys.stdout,
@@ -58,13 +55,41 @@ _STREAMS: dict[str, Callable[[], TextIO]] = {
 _LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
 
 
+def _open_sink(name: str) -> redaction.ScrubbedStream:
+    """Open a standard stream, or a file to append to, for lines without secrets."""
+    if stream := _STREAMS.get(name):
+        return redaction.ScrubbedStream(stream(), redaction.scrubber())
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    file = Path(name).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 (loguru closes it)
+    return redaction.ScrubbedStream(file, redaction.scrubber(), close=True)
+
+
+def _shows_colors(name: str) -> bool:
+    """Tell whether a sink shows colours: terminals do, and notebooks."""
+    if os.environ.get("NO_COLOR") or name not in _STREAMS:  # https://no-color.org
+        return False
+    stream = _STREAMS[name]()
+    return stream.isatty() or type(stream).__module__ == "ipykernel.iostream"
+
+
+def _check_level(level: str) -> str:
+    """Refuse a level that loguru does not know."""
+    try:
+        loguru.logger.level(level)
+    except ValueError:
+        near = errors.nearest(level, _LEVELS)
+        raise ValueError(f"there is no level {level!r}{near}") from None
+    return level
+
+
+# %% ../../nbs/io/services.ipynb #3725a78e
 class LoggerService(Service):
     """The log of a job, written by loguru."""
 
     sink: str = pdt.Field(
         "stderr", description="Where the log goes: stderr, stdout or the path of a file."
     )
-    level: str = pdt.Field(
+    level: Annotated[str, pdt.AfterValidator(_check_level)] = pdt.Field(
         "INFO", description="Least level that is written: DEBUG, INFO, WARNING, ERROR."
     )
     format: str = pdt.Field(
@@ -83,46 +108,18 @@ class LoggerService(Service):
     )
     catch: bool = pdt.Field(True, description="Go on when a line cannot be written.")
 
-    @pdt.field_validator("level")
-    @classmethod
-    def _check_level(cls, level: str) -> str:
-        try:
-            loguru.logger.level(level)
-        except ValueError:
-            raise ValueError(
-                f"there is no level {level!r}{errors.nearest(level, _LEVELS)}"
-            ) from None
-        return level
-
     def start(self) -> None:
         """Send the log where the configuration says, and only there, without secrets."""
-        settings = self.model_dump()
+        colors = _shows_colors(self.sink) if self.colorize is None else self.colorize
         loguru.logger.remove()
         try:
-            settings["sink"] = self._sink()
-            settings["colorize"] = self._in_colours() if self.colorize is None else self.colorize
-            loguru.logger.add(**settings)
+            sink = _open_sink(self.sink)
+            loguru.logger.add(**(self.model_dump() | {"sink": sink, "colorize": colors}))
         except OSError as error:
             raise errors.ServiceError(
-                f"the log cannot be written to {self.sink} ({error.strerror}): name another file, or stderr, as "
-                "logger_service.sink"
+                f"the log cannot be written to {self.sink} ({error.strerror}): name another file, "
+                "or stderr, as logger_service.sink"
             ) from error
-
-    def _sink(self) -> redaction.ScrubbedStream:
-        if stream := _STREAMS.get(self.sink):
-            return redaction.ScrubbedStream(stream(), redaction.scrubber())
-        Path(self.sink).parent.mkdir(parents=True, exist_ok=True)
-        file = Path(self.sink).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 (loguru stops it, and so closes it)
-        return redaction.ScrubbedStream(file, redaction.scrubber(), close=True)
-
-    def _in_colours(self) -> bool:
-        """Tell whether the sink shows colours: terminals do, and notebooks."""
-        if os.environ.get("NO_COLOR"):  # https://no-color.org
-            return False
-        stream = _STREAMS[self.sink]() if self.sink in _STREAMS else None
-        return stream is not None and (
-            stream.isatty() or type(stream).__module__ == "ipykernel.iostream"
-        )
 
     def logger(self) -> "loguru.Logger":
         """Return the logger."""
@@ -219,6 +216,7 @@ _experiments_of_jobs: set[str] = (
 )  # those whose number MLflow has put into the environment for a job of ours
 
 
+# %% ../../nbs/io/services.ipynb #34f8f977
 @contextlib.contextmanager
 def _own_run(keep: tuple[str, ...]) -> Iterator[None]:
     """Hide from MLflow what would change a run; afterwards everything is as it was."""
@@ -257,11 +255,95 @@ def _refuse_run_of_another_store(uri: str) -> None:
         )
 
 
-# %% ../../nbs/io/services.ipynb #4bfd2e85
-class MlflowService(Service):
-    """MLflow tracking and the model registry."""
+# %% ../../nbs/io/services.ipynb #5e11aa11
+def _check_stores(*uris: str) -> None:
+    """Fail within seconds if a store cannot be reached, or is of a kind that MLflow 3 refuses."""
+    for uri in dict.fromkeys(uris):
+        stores.check_address(uri)
+        if uri.startswith(("http://", "https://")):
+            stores.reach(uri)
+        else:
+            stores.reach_database(uri)
 
-    RunConfig: ClassVar[type[MlflowRunConfig]] = MlflowRunConfig
+
+def _quiet_mlflow() -> None:
+    """Switch off telemetry, progress bars and the log lines that tell nothing about the job."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    warnings.filterwarnings("ignore", message="IProgress not found")  # its bars are text here
+    for name, level in _LOG_LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+
+
+# %% ../../nbs/io/services.ipynb #5e11aa12
+@contextlib.contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """Turn what MLflow and its database raise into an error of this project."""
+    import mlflow
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise errors.ServiceError(f"MLflow cannot open {doing}: {reason}") from error
+
+
+def _open_experiment(name: str, tracking_uri: str) -> list[str]:
+    """Make an experiment the current one; create it, with its artifacts beside a SQLite store.
+
+    Returns:
+        A remark, if the environment names another experiment.
+    """
+    import mlflow
+
+    with _explained(f"the experiment {name!r} in its store"):
+        experiment = mlflow.get_experiment_by_name(name)
+        if experiment is None:
+            store = osvariables.sqlite_path(tracking_uri)
+            artifacts = (store.parent / "mlartifacts").as_uri() if store else None
+            mlflow.create_experiment(name, artifact_location=artifacts)
+        elif experiment.lifecycle_stage != "active":
+            raise errors.ServiceError(
+                f"the MLflow experiment {name!r} was deleted: restore it with `mlflow experiments "
+                f"restore -x {experiment.experiment_id}`, or choose another name with "
+                "MLFLOW_EXPERIMENT_NAME"
+            )
+        chosen = os.environ.get(_EXPERIMENT_ID)
+        # MLflow sets the variable here, for processes that this one starts
+        number = mlflow.set_experiment(name).experiment_id
+    ignored = chosen not in (None, number, *_experiments_of_jobs)
+    _experiments_of_jobs.add(number)
+    return [f"{_EXPERIMENT_ID}={chosen} is ignored: {_IGNORED[_EXPERIMENT_ID]}"] if ignored else []
+
+
+# %% ../../nbs/io/services.ipynb #5e11aa13
+def _run_tags(run_config: MlflowRunConfig) -> dict[str, str]:
+    """Return the tags of a run: its own without secrets, its process, and the execution of its notebook."""
+    tags = stores.ProcessId.own().tags()
+    tags |= redaction.scrubber().everywhere(run_config.tags or {})
+    if execution := os.environ.get(stores.EXECUTION_VARIABLE):
+        tags[stores.EXECUTION_TAG] = execution
+    return tags
+
+
+def _remarks(run_config: MlflowRunConfig) -> list[str]:
+    """Say which variables of the environment a run follows or ignores, if that can be a surprise."""
+    ignored = {name: why for name, why in _IGNORED.items() if name in os.environ}
+    ignored.pop(_EXPERIMENT_ID, None)  # MLflow sets it itself
+    if run_config.log_system_metrics is None:
+        ignored.pop("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", None)
+    remarks = [f"{name} is set and ignored: {why}" for name, why in ignored.items()]
+    if workspace := os.environ.get("MLFLOW_WORKSPACE"):
+        remarks.append(
+            f"MLFLOW_WORKSPACE={workspace} is followed: runs and models are in this workspace"
+        )
+    return remarks
+
+
+# %% ../../nbs/io/services.ipynb #5e11aa15
+class _MlflowNames(Service):
+    """The addresses of the stores, and the names of the experiment and of the model."""
 
     tracking_uri: str | None = pdt.Field(
         None, description="Tracking store; null reads MLFLOW_TRACKING_URI."
@@ -275,170 +357,6 @@ class MlflowService(Service):
     registry_name: Annotated[str, pdt.AfterValidator(osvariables.check_model_name)] | None = (
         pdt.Field(None, description="Model; null reads MLFLOW_REGISTERED_MODEL_NAME.")
     )
-    autolog_disable: bool = pdt.Field(
-        True, description="No automatic logging: the jobs log what matters themselves."
-    )
-    autolog_disable_for_unsupported_versions: bool = pdt.Field(
-        False, description="None for untested versions."
-    )
-    autolog_exclusive: bool = pdt.Field(
-        False, description="Log automatically into runs that MLflow starts itself."
-    )
-    autolog_log_input_examples: bool = pdt.Field(
-        True, description="Log input examples automatically."
-    )
-    autolog_log_model_signatures: bool = pdt.Field(
-        True, description="Log model signatures automatically."
-    )
-    autolog_log_models: bool = pdt.Field(False, description="Log models automatically.")
-    autolog_log_datasets: bool = pdt.Field(False, description="Log data sets automatically.")
-    autolog_silent: bool = pdt.Field(False, description="Say nothing about automatic logging.")
-
-    _remarks: list[str] = pdt.PrivateAttr(default_factory=list)
-
-    def start(self) -> None:
-        """Point MLflow at its stores and the experiment; the first process to come creates what is not there.
-
-        Raises:
-            ServiceError: a store cannot be reached or written, or is of a kind that MLflow 3 refuses.
-        """
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        uris = {self.resolved_tracking_uri, self.resolved_registry_uri}
-        for uri in uris:
-            stores.check_address(uri)
-            if uri.startswith(("http://", "https://")):
-                stores.reach(uri)
-            else:
-                stores.reach_database(uri)
-        warnings.filterwarnings(
-            "ignore", message="IProgress not found"
-        )  # MLflow's bars are text in a notebook
-        import mlflow
-
-        for name, level in _LOG_LEVELS.items():
-            logging.getLogger(name).setLevel(level)
-        _refuse_run_of_another_store(self.resolved_tracking_uri)
-        mlflow.set_tracking_uri(self.resolved_tracking_uri)
-        mlflow.set_registry_uri(self.resolved_registry_uri)
-        with stores.creation_lock(self.resolved_tracking_uri):
-            self._open_experiment()
-        if self.resolved_registry_uri != self.resolved_tracking_uri:
-            with stores.creation_lock(self.resolved_registry_uri):
-                self._open_registry()
-        stores.end_runs_of_the_dead(self)
-        if not self.autolog_disable:
-            switches = {
-                name.removeprefix("autolog_"): value
-                for name, value in self
-                if name.startswith("autolog_")
-            }
-            mlflow.autolog(**switches)
-
-    def _open_registry(self) -> None:
-        """Ask the registry something: a SQLite store makes its tables when it is asked for the first time."""
-        import mlflow
-        import sqlalchemy.exc
-
-        try:
-            self.client().search_registered_models(max_results=1)
-        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-            reason = str(error).splitlines()[0]
-            raise errors.ServiceError(f"MLflow cannot open its model registry: {reason}") from error
-
-    def _open_experiment(self) -> None:
-        """Make the experiment the current one; create it, with its artifacts beside a SQLite store."""
-        import mlflow
-        import sqlalchemy.exc
-
-        name = self.resolved_experiment_name
-        try:
-            found = mlflow.get_experiment_by_name(name)
-            if found is None:
-                store = osvariables.sqlite_path(self.resolved_tracking_uri)
-                place = (store.parent / "mlartifacts").as_uri() if store else None
-                mlflow.create_experiment(name, artifact_location=place)
-            elif found.lifecycle_stage != "active":
-                raise errors.ServiceError(
-                    f"the MLflow experiment {name!r} was deleted: restore it with `mlflow experiments restore -x "
-                    f"{found.experiment_id}`, or choose another name with MLFLOW_EXPERIMENT_NAME"
-                )
-            chosen = os.environ.get(_EXPERIMENT_ID)
-            number = mlflow.set_experiment(
-                name
-            ).experiment_id  # which sets the variable for processes that it starts
-            if chosen not in (None, number, *_experiments_of_jobs):
-                self._remarks.append(
-                    f"{_EXPERIMENT_ID}={chosen} is ignored: {_IGNORED[_EXPERIMENT_ID]}"
-                )
-            _experiments_of_jobs.add(number)
-        except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-            reason = str(error).splitlines()[0]
-            raise errors.ServiceError(
-                f"MLflow cannot open the experiment {name!r} in its store: {reason}"
-            ) from error
-
-    @contextlib.contextmanager
-    def run_context(self, run_config: MlflowRunConfig) -> "Iterator[mlflow.ActiveRun]":
-        """Run something inside an MLflow run of its own, which ends as FAILED when it raises.
-
-        Inside a run that is active already, in a notebook say, it is nested in that one. What the environment says
-        about runs is ignored; `remarks` tells it.
-
-        Args:
-            run_config: name, description and tags of the run.
-
-        Yields:
-            The active run.
-        """
-        import mlflow
-
-        tags = stores.ProcessId.own().tags() | redaction.scrubber().everywhere(
-            run_config.tags or {}
-        )
-        if execution := os.environ.get(stores.EXECUTION_VARIABLE):
-            tags[stores.EXECUTION_TAG] = execution
-        system_metrics = run_config.log_system_metrics
-        with (
-            _own_run(
-                keep=() if system_metrics is not None else ("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",)
-            ),
-            mlflow.start_run(
-                run_name=run_config.name,
-                nested=mlflow.active_run() is not None,
-                tags=tags,
-                description=run_config.description,
-                log_system_metrics=system_metrics,
-            ) as run,
-        ):
-            yield run
-
-    def remarks(self, run_config: MlflowRunConfig) -> list[str]:
-        """Say which variables of the environment a run follows or ignores, if somebody would not expect it."""
-        ignored = {
-            name: why
-            for name, why in _IGNORED.items()
-            if name in os.environ and name != _EXPERIMENT_ID
-        }
-        if run_config.log_system_metrics is None:
-            ignored.pop("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", None)
-        followed = [name for name in ("MLFLOW_WORKSPACE",) if name in os.environ]
-        return [
-            *self._remarks,
-            *(f"{name} is set and ignored: {why}" for name, why in ignored.items()),
-            *(
-                f"{name}={os.environ[name]} is followed: runs and models are in this workspace"
-                for name in followed
-            ),
-        ]
-
-    def client(self) -> "MlflowClient":
-        """Return a client of the tracking server and the registry."""
-        from mlflow.tracking import MlflowClient
-
-        return MlflowClient(
-            tracking_uri=self.resolved_tracking_uri, registry_uri=self.resolved_registry_uri
-        )
 
     @property
     def resolved_tracking_uri(self) -> str:
@@ -461,53 +379,120 @@ class MlflowService(Service):
         return self.registry_name or osvariables.env().mlflow_registered_model_name
 
 
-# %% ../../nbs/io/services.ipynb #60060da4
-KafkaConfig = Mapping[str, str | int | float | bool]
-_SIDES = ("consumer.", "producer.")
+# %% ../../nbs/io/services.ipynb #5e11aa16
+class _MlflowSettings(_MlflowNames):
+    """Names, and the switches of MLflow's automatic logging."""
+
+    autolog_disable: bool = pdt.Field(
+        True, description="No automatic logging: the jobs log what matters themselves."
+    )
+    autolog_disable_for_unsupported_versions: bool = pdt.Field(
+        False, description="None for untested versions."
+    )
+    autolog_exclusive: bool = pdt.Field(
+        False, description="Log automatically into runs that MLflow starts itself."
+    )
+    autolog_log_input_examples: bool = pdt.Field(
+        True, description="Log input examples automatically."
+    )
+    autolog_log_model_signatures: bool = pdt.Field(
+        True, description="Log model signatures automatically."
+    )
+    autolog_log_models: bool = pdt.Field(False, description="Log models automatically.")
+    autolog_log_datasets: bool = pdt.Field(False, description="Log data sets automatically.")
+    autolog_silent: bool = pdt.Field(False, description="Say nothing about automatic logging.")
+
+    def _start_autolog(self) -> None:
+        """Start automatic logging, unless it is disabled."""
+        import mlflow
+
+        if not self.autolog_disable:
+            switches = {name: value for name, value in self if name.startswith("autolog_")}
+            mlflow.autolog(
+                **{name.removeprefix("autolog_"): value for name, value in switches.items()}
+            )
 
 
-def _for_side(config: KafkaConfig, side: str) -> dict[str, Any]:
-    """Return the settings of one side; a name may begin with the side that it is for: `consumer.fetch.min.bytes`."""
-    own = {name: value for name, value in config.items() if not name.startswith(_SIDES)}
-    return own | {
-        name.removeprefix(side): value for name, value in config.items() if name.startswith(side)
+# %% ../../nbs/io/services.ipynb #4bfd2e85
+class MlflowService(_MlflowSettings):
+    """MLflow tracking and the model registry."""
+
+    RunConfig: ClassVar[type[MlflowRunConfig]] = MlflowRunConfig
+
+    _found: list[str] = pdt.PrivateAttr(default_factory=list)  # remarks of the start
+
+    def start(self) -> None:
+        """Point MLflow at its stores and the experiment, and create what does not exist yet.
+
+        Raises:
+            ServiceError: a store cannot be reached or written, or is of a kind that MLflow 3 refuses.
+        """
+        tracking, registry = self.resolved_tracking_uri, self.resolved_registry_uri
+        _check_stores(tracking, registry)
+        _quiet_mlflow()
+        import mlflow
+
+        _refuse_run_of_another_store(tracking)
+        mlflow.set_tracking_uri(tracking)
+        mlflow.set_registry_uri(registry)
+        with stores.creation_lock(tracking):
+            self._found.extend(_open_experiment(self.resolved_experiment_name, tracking))
+        if registry != tracking:  # a SQLite store makes its tables at the first question
+            with stores.creation_lock(registry), _explained("its model registry"):
+                self.client().search_registered_models(max_results=1)
+        stores.end_runs_of_the_dead(self)
+        self._start_autolog()
+
+    @contextlib.contextmanager
+    def run_context(self, run_config: MlflowRunConfig) -> "Iterator[mlflow.ActiveRun]":
+        """Run something inside an MLflow run of its own, which ends as FAILED when it raises.
+
+        If a run is active already, for instance in a notebook, the new run is nested in it. What the
+        environment says about runs is ignored; `remarks` tells it.
+        """
+        import mlflow
+
+        follow_environment = run_config.log_system_metrics is None
+        with (
+            _own_run(keep=("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",) if follow_environment else ()),
+            mlflow.start_run(
+                run_name=run_config.name,
+                nested=mlflow.active_run() is not None,
+                tags=_run_tags(run_config),
+                description=run_config.description,
+                log_system_metrics=run_config.log_system_metrics,
+            ) as run,
+        ):
+            yield run
+
+    def remarks(self, run_config: MlflowRunConfig) -> list[str]:
+        """Say which variables of the environment a run follows or ignores, if that can be a surprise."""
+        return [*self._found, *_remarks(run_config)]
+
+    def client(self) -> "MlflowClient":
+        """Return a client of the tracking server and the registry."""
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(self.resolved_tracking_uri, self.resolved_registry_uri)
+
+
+# %% ../../nbs/io/services.ipynb #5e11aa20
+def _login() -> dict[str, Any]:
+    """Return how to log in to a cluster, as the environment says it; the password is in plain text."""
+    env = osvariables.env()
+    password = env.kafka_sasl_password
+    settings = {
+        "security.protocol": env.kafka_security_protocol,
+        "sasl.mechanism": env.kafka_sasl_mechanism,
+        "sasl.username": env.kafka_sasl_username,
+        "sasl.password": None if password is None else password.get_secret_value(),
     }
+    return {name: value for name, value in settings.items() if value is not None}
 
 
-_RECENT_SECONDS = 120.0
-_PASSING = {
-    "_TIMED_OUT",
-    "_TRANSPORT",
-    "_ALL_BROKERS_DOWN",
-    "_RESOLVE",
-}  # of a broker that is away for a moment
-
-
-class _ClientLog(logging.Handler):
-    """Hands a client's log lines on, and remembers the last complaint."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.complaint, self.heard_at = "", 0.0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = record.getMessage().split("]: ", 1)[-1]
-        if record.levelno >= logging.ERROR or "FAIL" in record.getMessage():
-            self.complaint, self.heard_at = line, time.monotonic()
-        loguru.logger.debug("Kafka: {}", line)
-
-
-def _client_logger(handler: _ClientLog | None = None) -> tuple[logging.Logger, _ClientLog]:
-    """Make a logger for a client; it belongs to nobody else, so its lines appear once."""
-    handler = handler or _ClientLog()
-    logger = logging.Logger(f"{osvariables.PACKAGE}.kafka")  # noqa: LOG001
-    logger.addHandler(handler)
-    return logger, handler
-
-
-# %% ../../nbs/io/services.ipynb #d76c4638
-class KafkaService(Service):
-    """A Kafka cluster, or a broker inside the process."""
+# %% ../../nbs/io/services.ipynb #5e11aa21
+class _KafkaCluster(Service):
+    """Where a cluster is and how to log in to it; without an address, a broker inside the process."""
 
     bootstrap_servers: str | None = pdt.Field(
         None,
@@ -517,18 +502,13 @@ class KafkaService(Service):
         10.0, gt=0, description="Seconds within which the cluster has to answer."
     )
 
-    _mock: list[Any] = pdt.PrivateAttr(default_factory=list)
-    _heard: list[_ClientLog] = pdt.PrivateAttr(
-        default_factory=list
-    )  # one, as soon as there is a client
+    _mock: list[Any] = pdt.PrivateAttr(default_factory=list)  # the broker inside the process
+    _logs: list[brokers.ClientLog] = pdt.PrivateAttr(default_factory=list)  # one, with a client
 
     def start(self) -> None:
         """Start the broker inside the process, unless there is an address."""
         if self.embedded and not self._mock:
-            import confluent_kafka
-
-            mock = {"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 0}
-            self._mock.append(confluent_kafka.Producer(mock))
+            self._mock.append(brokers.start_mock_broker())
 
     def stop(self) -> None:
         """End the broker inside the process, and everything in it."""
@@ -537,242 +517,92 @@ class KafkaService(Service):
     @property
     def embedded(self) -> bool:
         """Whether there is no address, so that the broker is inside the process."""
-        return self._given is None
-
-    @property
-    def _given(self) -> str | None:
-        return self.bootstrap_servers or osvariables.env().kafka_bootstrap_servers
+        return (self.bootstrap_servers or osvariables.env().kafka_bootstrap_servers) is None
 
     @property
     def address(self) -> str:
         """The brokers as host:port, separated by commas."""
-        if self._given is not None:
-            return self._given
+        if not self.embedded:
+            return str(self.bootstrap_servers or osvariables.env().kafka_bootstrap_servers)
         if not self._mock:
             raise errors.ServiceError(
                 "the broker inside the process is not running: start the service"
             )
-        brokers = self._mock[0].list_topics(timeout=self.timeout).brokers.values()
-        return ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+        return brokers.addresses_of(self._mock[0], self.timeout)
 
     def settings(self) -> dict[str, Any]:
-        """Return what every client has to be told to reach the cluster, secrets in plain text: never show it."""
-        if self.embedded:
-            return {"bootstrap.servers": self.address}
-        env = osvariables.env()
-        password = env.kafka_sasl_password
-        login = {
-            "sasl.mechanism": env.kafka_sasl_mechanism,
-            "sasl.username": env.kafka_sasl_username,
-            "sasl.password": None if password is None else password.get_secret_value(),
-        }
-        secured = {
-            "bootstrap.servers": self.address,
-            "security.protocol": env.kafka_security_protocol,
-        }
-        return secured | {name: value for name, value in login.items() if value is not None}
+        """Return what every client needs to reach the cluster, secrets in plain text: never show it."""
+        return {"bootstrap.servers": self.address} | ({} if self.embedded else _login())
 
-    def consumer(self, config: KafkaConfig) -> "confluent_kafka.Consumer":
-        """Make a consumer.
-
-        Args:
-            config: settings of librdkafka, which win over those of the service.
-
-        Raises:
-            ConfigError: librdkafka does not know a setting, or does not take its value.
-        """
-        import confluent_kafka
-
-        client: confluent_kafka.Consumer = self._client(
-            confluent_kafka.Consumer, _for_side(config, "consumer.")
-        )
-        return client
-
-    def producer(self, config: KafkaConfig) -> "confluent_kafka.Producer":
-        """Make a producer; see `consumer`."""
-        import confluent_kafka
-
-        client: confluent_kafka.Producer = self._client(
-            confluent_kafka.Producer, _for_side(config, "producer.")
-        )
-        return client
-
-    def admin(self, config: KafkaConfig) -> Any:
-        """Make a client for topics and groups; see `consumer`."""
-        from confluent_kafka.admin import AdminClient
-
-        return self._client(AdminClient, _for_side(config, "admin."))
-
-    def topics(self, config: KafkaConfig | None = None) -> list[str]:
-        """Return the names of the topics of the cluster.
-
-        Args:
-            config: settings of librdkafka, as for `admin`.
-
-        Raises:
-            ServiceError: the cluster does not say.
-        """
-        admin = self.admin(config or {})
-        return list(self._ask("its topics", lambda: admin.list_topics(timeout=self.timeout).topics))
-
-    def committed(
-        self, group: str, config: KafkaConfig | None = None
-    ) -> "list[confluent_kafka.TopicPartition]":
-        """Return what a consumer group has committed, of all topics that are there.
-
-        A consumer is asked: an admin client that asks for the offsets of a group ends the process (librdkafka has a
-        segmentation fault there) on a cluster that has never had a group.
-
-        Args:
-            group: the consumer group.
-            config: settings of librdkafka, as for `consumer`.
-
-        Raises:
-            ServiceError: the cluster does not say.
-        """
-        from confluent_kafka import TopicPartition
-
-        consumer = self.consumer({**(config or {}), "group.id": group, "enable.auto.commit": False})
-
-        def ask() -> Any:
-            topics = consumer.list_topics(timeout=self.timeout).topics.values()
-            places = [
-                TopicPartition(topic.topic, partition)
-                for topic in topics
-                for partition in topic.partitions
-            ]
-            return consumer.committed(places, timeout=self.timeout)
-
-        try:
-            return [
-                each
-                for each in self._ask(f"what the group {group!r} has committed", ask)
-                if each.offset >= 0
-            ]
-        finally:
-            consumer.close()
-
-    def limits(self, topics: list[str], config: KafkaConfig | None = None) -> dict[str, int]:
-        """Return the bytes of the largest record that each topic takes, as far as the cluster tells them.
-
-        Args:
-            topics: names of topics that are there.
-            config: settings of librdkafka, as for `admin`.
-        """
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs leave them out
-            ConfigResource,
-            ResourceType,
-        )
-
-        admin = self.admin(config or {})
-        asked = admin.describe_configs(
-            [ConfigResource(ResourceType.TOPIC, name) for name in topics]
-        )
-        limits: dict[str, int] = {}
-        for resource, answer in asked.items():
-            try:
-                limits[resource.name] = int(
-                    answer.result(timeout=self.timeout)["max.message.bytes"].value
-                )
-            except (KafkaException, TimeoutError) as error:
-                reason = (
-                    error.args[0].str()
-                    if isinstance(error, KafkaException)
-                    else "no answer in time"
-                )
-                loguru.logger.warning(
-                    "The cluster does not tell the settings of {!r}: {}", resource.name, reason
-                )
-        return limits
+    def _client(self, kind: Any, config: brokers.KafkaConfig, side: str) -> Any:
+        self._logs[:] = self._logs or [brokers.ClientLog()]
+        settings = self.settings() | brokers.for_side(config, side)
+        return brokers.make_client(kind, settings, self._logs[0])
 
     def _ask(self, subject: str, question: Callable[[], Any]) -> Any:
-        """Ask the cluster, again as long as asking again can help."""
-        from confluent_kafka import KafkaException
-
-        deadline = time.monotonic() + self.timeout
-        while True:
-            try:
-                return question()
-            except KafkaException as error:
-                reason = error.args[0]
-                passing = (
-                    reason.retriable()
-                    or "COORDINATOR" in reason.name()
-                    or reason.name() in _PASSING
-                )
-                if time.monotonic() > deadline or not passing:
-                    raise errors.ServiceError(
-                        f"the Kafka cluster at {self.address} does not tell {subject} ({reason.str()}): see to it that "
-                        "its brokers run and that this user may ask, then start again"
-                    ) from error
-                time.sleep(0.2)
+        return brokers.ask(subject, question, self.address, self.timeout)
 
     @property
     def complaint(self) -> str:
-        """What a client of this service complained about lately, in librdkafka's words; empty if none did."""
-        lately = time.monotonic() - _RECENT_SECONDS
-        return next((heard.complaint for heard in self._heard if heard.heard_at > lately), "")
+        """The last error that a client of this service logged in the last two minutes, or an empty string."""
+        return next((log.recent_error() for log in self._logs), "")
 
-    def _client(self, kind: Any, config: dict[str, Any]) -> Any:
-        from confluent_kafka import KafkaException
 
-        self._heard[:] = self._heard or [_ClientLog()]
-        try:
-            return kind(self.settings() | config, logger=_client_logger(self._heard[0])[0])
-        except (KafkaException, TypeError, ValueError) as error:
-            reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-            raise errors.ConfigError(
-                f"kafka_config: {reason} (librdkafka's CONFIGURATION.md lists every setting; a name may begin with "
-                "consumer. or producer. when it is for one side)"
-            ) from error
+# %% ../../nbs/io/services.ipynb #d76c4638
+class KafkaService(_KafkaCluster):
+    """A Kafka cluster, or a broker inside the process."""
 
-    def reach(self, config: KafkaConfig) -> None:
-        """Fail within seconds when no broker answers.
+    def consumer(self, config: brokers.KafkaConfig) -> "confluent_kafka.Consumer":
+        """Make a consumer."""
+        import confluent_kafka
 
-        Args:
-            config: settings of librdkafka, as the clients will get them.
+        client: confluent_kafka.Consumer = self._client(
+            confluent_kafka.Consumer, config, "consumer."
+        )
+        return client
 
-        Raises:
-            ConfigError: librdkafka does not know a setting, or does not take its value.
-            ServiceError: nothing answers, or what answers does not let us in.
-        """
-        from confluent_kafka import KafkaException
+    def producer(self, config: brokers.KafkaConfig) -> "confluent_kafka.Producer":
+        """Make a producer."""
+        import confluent_kafka
+
+        client: confluent_kafka.Producer = self._client(
+            confluent_kafka.Producer, config, "producer."
+        )
+        return client
+
+    def admin(self, config: brokers.KafkaConfig) -> Any:
+        """Make a client for topics and groups."""
         from confluent_kafka.admin import AdminClient
 
-        logger, heard = _client_logger()
-        known = {"socket.connection.setup.timeout.ms": int(self.timeout * 1000)}
-        self.consumer(
-            {"group.id": "check", **config}
-        )  # settings are judged before anything is asked
-        quiet = {
-            name: value
-            for name, value in _for_side(config, "consumer.").items()
-            if name.startswith(_REACH)
-        }
-        client = AdminClient(self.settings() | known | quiet, logger=logger)
-        deadline = time.monotonic() + self.timeout
-        while time.monotonic() < deadline:
-            try:
-                client.list_topics(timeout=min(1.0, self.timeout))
-                return
-            except KafkaException as error:
-                client.poll(0)
-                reason = heard.complaint or error.args[0].str()
-                if "Authentication" in reason or "SASL" in reason or "SSL" in reason:
-                    break  # trying again will not help
-        raise errors.ServiceError(
-            f"the Kafka cluster at {self.address} cannot be used ({reason}): start it, correct "
-            "KAFKA_BOOTSTRAP_SERVERS, KAFKA_SECURITY_PROTOCOL or the KAFKA_SASL_ variables, or unset them all to use a "
-            "broker inside the process"
+        return self._client(AdminClient, config, "admin.")
+
+    def topics(self, config: brokers.KafkaConfig | None = None) -> list[str]:
+        """Return the names of the topics; a cluster that does not answer is a `ServiceError`."""
+        client = self.admin(config or {})
+        return list(
+            self._ask("its topics", lambda: client.list_topics(timeout=self.timeout).topics)
         )
 
+    def committed(
+        self, group: str, config: brokers.KafkaConfig | None = None
+    ) -> "list[confluent_kafka.TopicPartition]":
+        """Return what a consumer group has committed, in all topics."""
+        consumer = self.consumer({**(config or {}), "group.id": group, "enable.auto.commit": False})
+        with contextlib.closing(consumer):
+            return list(
+                self._ask(
+                    f"what the group {group!r} has committed",
+                    lambda: brokers.committed_offsets(consumer, self.timeout),
+                )
+            )
 
-_REACH = (
-    "ssl.",
-    "sasl.",
-    "security.",
-    "bootstrap.",
-    "broker.address",
-    "client.dns",
-)  # what it takes to get in
+    def limits(
+        self, topics: list[str], config: brokers.KafkaConfig | None = None
+    ) -> dict[str, int]:
+        """Return the bytes of the largest record that each of these topics takes, if the cluster tells it."""
+        return brokers.largest_records(self.admin(config or {}), topics, self.timeout)
+
+    def reach(self, config: brokers.KafkaConfig) -> None:
+        """Fail within seconds with a `ServiceError` when no broker answers or the login is refused."""
+        self.consumer({"group.id": "check", **config})  # checks the settings before it connects
+        brokers.reach(self.settings(), config, self.timeout)

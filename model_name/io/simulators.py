@@ -40,13 +40,10 @@ from ..core import errors
 
 # %% ../../nbs/io/simulators.ipynb #7ecb6397
 Numbers = npt.NDArray[np.float64]
-
 BASE_DEMAND: Final = 200.0  # rentals in an hour in which every effect is 1
-DISPERSION: Final = (
-    15.0  # the noise: a standard deviation of about 1 / sqrt(15) = 26 % where many bikes are rented
-)
+# the noise: a standard deviation of about 1 / sqrt(15) = 26 % where many bikes are rented
+DISPERSION: Final = 15.0
 ANNUAL_GROWTH: Final = 0.3  # share of the first year's demand that each year adds
-
 WORKING_HOURS: Final = np.array(
     [0.20, 0.10, 0.05, 0.03, 0.03, 0.13, 0.55, 1.55, 2.50, 1.25, 0.72, 0.85,
      1.05, 1.05, 0.97, 1.05, 1.55, 2.80, 2.65, 1.85, 1.35, 1.00, 0.75, 0.45]
@@ -55,10 +52,10 @@ FREE_HOURS: Final = np.array(
     [0.48, 0.37, 0.28, 0.14, 0.05, 0.05, 0.10, 0.22, 0.55, 0.90, 1.35, 1.68,
      1.95, 2.00, 1.95, 1.90, 1.87, 1.75, 1.53, 1.27, 0.95, 0.77, 0.63, 0.46]
 )  # fmt: skip
-SEASON_FACTORS: Final = np.array([0.85, 1.00, 1.00, 1.15])  # 1 winter, 2 spring, 3 summer, 4 autumn
-WEATHER_FACTORS: Final = np.array(
-    [1.00, 0.90, 0.60, 0.35]
-)  # 1 clear, 2 mist, 3 light rain or snow, 4 heavy
+
+# %% ../../nbs/io/simulators.ipynb #1bdfb0a7
+SEASON_FACTORS: Final = np.array([0.85, 1.00, 1.00, 1.15])  # winter, spring, summer, autumn
+WEATHER_FACTORS: Final = np.array([1.00, 0.90, 0.60, 0.35])  # clear, mist, light rain, heavy rain
 
 
 # %% ../../nbs/io/simulators.ipynb #ebf85e02
@@ -71,6 +68,7 @@ def hour_effect(hours: npt.ArrayLike, workingday: npt.ArrayLike) -> Numbers:
     return factors
 
 
+# %% ../../nbs/io/simulators.ipynb #5a221b17
 def temperature_effect(temperature: npt.ArrayLike) -> Numbers:
     """Return the factor of the temperature (0-1, in 41 °C): a hump with its top, 1, at 0.7."""
     distance: Numbers = (np.asarray(temperature, dtype=np.float64) - 0.7) / 0.3
@@ -78,6 +76,7 @@ def temperature_effect(temperature: npt.ArrayLike) -> Numbers:
     return factors
 
 
+# %% ../../nbs/io/simulators.ipynb #064265cd
 def trend_effect(years: npt.ArrayLike) -> Numbers:
     """Return the factor of the time since the simulation's first day, in years: growth along a straight line."""
     factors: Numbers = 1.0 + ANNUAL_GROWTH * np.asarray(years, dtype=np.float64)
@@ -100,6 +99,7 @@ def season_effect(season: npt.ArrayLike) -> Numbers:
     return _factor_of(season, SEASON_FACTORS)
 
 
+# %% ../../nbs/io/simulators.ipynb #e0cd4865
 def weather_effect(weathersit: npt.ArrayLike) -> Numbers:
     """Return the factor of the weather: 1 clear, 2 mist, 3 light rain or snow, 4 heavy rain or snow."""
     return _factor_of(weathersit, WEATHER_FACTORS)
@@ -109,7 +109,6 @@ def weather_effect(weathersit: npt.ArrayLike) -> Numbers:
 ROWS: Final = 17_544  # of a simulation that is not told otherwise: the years 2011 and 2012
 FIRST_DAY: Final = pd.Timestamp("2011-01-01")
 YEARS: Final = 100  # how long a city is simulated
-
 _SEASON_STARTS: Final = (321, 621, 923, 1221)  # month * 100 + day
 _FIXED_HOLIDAYS: Final = (101, 416, 704, 1111, 1225)
 _MOVING_HOLIDAYS: Final = (  # month, weekday (0 is Sunday), first and last day on which it can fall
@@ -149,10 +148,25 @@ def _calendar() -> dict[str, npt.NDArray[Any]]:
     }
 
 
-# %% ../../nbs/io/simulators.ipynb #5f99682b
+# %% ../../nbs/io/simulators.ipynb #5130000b
 Columns = dict[str, npt.NDArray[Any]]
 
 
+# %% ../../nbs/io/simulators.ipynb #4274bd33
+def _mean(columns: Columns, days: npt.NDArray[np.int64]) -> Numbers:
+    """Multiply the effects; days are counted from the first one."""
+    mean: Numbers = (
+        BASE_DEMAND
+        * hour_effect(columns["hr"], columns["workingday"])
+        * season_effect(columns["season"])
+        * temperature_effect(columns["temp"])
+        * weather_effect(columns["weathersit"])
+        * trend_effect(days / 365.25)
+    )
+    return mean
+
+
+# %% ../../nbs/io/simulators.ipynb #5f99682b
 def expected_demand(data: pd.DataFrame) -> pd.Series:
     """Return the mean of the rentals in each hour, given everything that has an effect on it.
 
@@ -167,19 +181,6 @@ def expected_demand(data: pd.DataFrame) -> pd.Series:
     }
     days = np.asarray((pd.to_datetime(data["dteday"]) - FIRST_DAY).dt.days, dtype=np.int64)
     return pd.Series(_mean(columns, days), index=data.index, name="expected")
-
-
-def _mean(columns: Columns, days: npt.NDArray[np.int64]) -> Numbers:
-    """Multiply the effects; days are counted from the first one."""
-    mean: Numbers = (
-        BASE_DEMAND
-        * hour_effect(columns["hr"], columns["workingday"])
-        * season_effect(columns["season"])
-        * temperature_effect(columns["temp"])
-        * weather_effect(columns["weathersit"])
-        * trend_effect(days / 365.25)
-    )
-    return mean
 
 
 # %% ../../nbs/io/simulators.ipynb #f750ddfc
@@ -206,6 +207,7 @@ def _wave(knots: Numbers, following: Numbers, step: int) -> Numbers:
     return wave.ravel()
 
 
+# %% ../../nbs/io/simulators.ipynb #9b5deea9
 def _weather_waves(seed: int, block: int) -> Numbers:
     """Return the three weather processes of a block: mean 0, variance 1, hours correlated with their neighbours."""
     knots, following = _knots(seed, block), _knots(seed, block + 1)
@@ -242,7 +244,7 @@ def _weather(
     }
 
 
-# %% ../../nbs/io/simulators.ipynb #53d2895f
+# %% ../../nbs/io/simulators.ipynb #0a5dba15
 def _draw_counts(
     seed: int, block: int, mean: Numbers, workingday: npt.NDArray[np.int64]
 ) -> Columns:
@@ -253,6 +255,7 @@ def _draw_counts(
     return {"casual": casual, "registered": counts - casual, "cnt": counts}
 
 
+# %% ../../nbs/io/simulators.ipynb #53d2895f
 @functools.lru_cache(maxsize=2)  # small chunks share a block
 def _block(seed: int, block: int, missing: float) -> Columns:
     """Simulate one block of rows."""
@@ -272,13 +275,14 @@ def _block(seed: int, block: int, missing: float) -> Columns:
     return columns
 
 
-# %% ../../nbs/io/simulators.ipynb #b50e25fd
+# %% ../../nbs/io/simulators.ipynb #a3a1ae67
 COLUMNS: Final = (
     "instant", "dteday", "season", "yr", "mnth", "hr", "holiday", "weekday", "workingday", "weathersit",
     "temp", "atemp", "hum", "windspeed", "casual", "registered", "cnt",
 )  # fmt: skip
 
 
+# %% ../../nbs/io/simulators.ipynb #779bb102
 def first_row(start: str | pd.Timestamp) -> int:
     """Return the position of the hour at which a simulation starts; the very first hour is 0.
 
@@ -302,6 +306,7 @@ def first_row(start: str | pd.Timestamp) -> int:
     return int(hours)
 
 
+# %% ../../nbs/io/simulators.ipynb #b50e25fd
 def simulate(
     rows: int,
     seed: int = 42,

@@ -9,29 +9,31 @@ __all__ = [
     "NOTEBOOK_VARIABLE",
     "RECORD_MIME",
     "ENDED_TAG",
-    "MACHINE_TAG",
     "is_on_this_machine",
     "reach",
     "reach_database",
     "check_address",
     "creation_lock",
+    "ProcessId",
     "find_runs",
     "end_runs",
     "end_runs_of_the_dead",
-    "ProcessId",
 ]
 
 # %% ../../nbs/io/stores.ipynb #2d3aeb42
 import contextlib
+import hashlib
 import http.client
 import ipaddress
 import os
+import platform
 import socket
 import ssl
-import sys
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -44,17 +46,10 @@ from . import osvariables
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
-import hashlib
-import os
-import platform
-import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from . import osvariables, services
+    from model_name.io import services
 
-# %% ../../nbs/io/stores.ipynb #9ba62451
+# %% ../../nbs/io/stores.ipynb #6e462e5a
 _CONNECT_SECONDS = 5.0
 
 
@@ -67,83 +62,76 @@ def is_on_this_machine(host: str | None) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
+# %% ../../nbs/io/stores.ipynb #453c52e6
 def _bypass_proxy(uri: str) -> None:
-    """Let a server on this machine be asked directly, by everybody in this process: a proxy cannot reach it."""
+    """Make this process ask a server on this machine directly: a proxy cannot reach it."""
     host = urlsplit(uri).hostname
-    if (
-        not is_on_this_machine(host)
-        or not urllib.request.getproxies()
-        or urllib.request.proxy_bypass(str(host))
-    ):
+    has_proxy = urllib.request.getproxies() and not urllib.request.proxy_bypass(str(host))
+    if not (is_on_this_machine(host) and has_proxy):
         return
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
-        filter(None, [known, str(host), f"[{host}]"])
-    )
+    exceptions = ",".join(filter(None, [known, str(host), f"[{host}]"]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = exceptions
     loguru.logger.info(
         "The MLflow server at {} is on this machine and is asked without the proxy", host
     )
 
 
+# %% ../../nbs/io/stores.ipynb #9ba62451
 def reach(uri: str) -> None:
-    """Fail within seconds when nothing answers at an http(s) address; any answer will do, a refusal too."""
+    """Fail within seconds when nothing answers at an http(s) address; a refusal is an answer, too."""
     _bypass_proxy(uri)
-    scheme, place, path, *_ = urlsplit(uri)
-    place = place.rpartition("@")[2]  # without user and password
+    scheme, host, path, *_ = urlsplit(uri)
+    host = host.rpartition("@")[2]  # without user and password
+    # a new opener reads the proxies that are set now
+    opener = urllib.request.build_opener()
     try:
-        health = f"{scheme}://{place}{path.rstrip('/')}/health"
-        urllib.request.build_opener().open(
-            health, timeout=_CONNECT_SECONDS
-        ).close()  # the proxies of today
+        opener.open(f"{scheme}://{host}{path.rstrip('/')}/health", timeout=_CONNECT_SECONDS).close()
     except urllib.error.HTTPError:
         return
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):
-            return  # something answers, and MLflow knows which certificates to believe
+            return  # something answers, and MLflow knows which certificates to trust
         raise errors.ServiceError(
-            f"the MLflow server at {scheme}://{place} cannot be reached ({reason}): start it, or set "
+            f"the MLflow server at {scheme}://{host} cannot be reached ({reason}): start it, or set "
             "MLFLOW_TRACKING_URI (sqlite:///mlflow.db needs no server)"
         ) from error
 
 
+# %% ../../nbs/io/stores.ipynb #0dbfb885
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def reach_database(uri: str) -> None:
-    """Fail within seconds when nothing listens at the address of a data base server; MLflow retries for minutes."""
+    """Fail within seconds when nothing listens at the address of a database server."""
     address = urlsplit(uri)
     port = _DATABASE_PORTS.get(address.scheme.partition("+")[0])
     if port is None or address.hostname is None:
         return
-    place = (address.hostname, address.port or port)
+    port = address.port or port
     try:
-        socket.create_connection(place, timeout=_CONNECT_SECONDS).close()
+        socket.create_connection((address.hostname, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         raise errors.ServiceError(
-            f"the MLflow data base at {address.scheme}://{place[0]}:{place[1]} cannot be reached ({error}): start it, "
-            "or set MLFLOW_TRACKING_URI (sqlite:///mlflow.db needs no server)"
+            f"the MLflow database at {address.scheme}://{address.hostname}:{port} cannot be reached "
+            f"({error}): start it, or set MLFLOW_TRACKING_URI (sqlite:///mlflow.db needs no server)"
         ) from error
 
 
+# %% ../../nbs/io/stores.ipynb #63fad724
 # What SQLite and its Python driver understand after the question mark of an address.
 _SQLITE_OPTIONS = {
-    "uri",
-    "mode",
-    "cache",
-    "timeout",
-    "check_same_thread",
-    "isolation_level",
-    "immutable",
-    "nolock",
-}
+    "uri", "mode", "cache", "timeout", "check_same_thread", "isolation_level", "immutable", "nolock",
+}  # fmt: skip
 
 
+# %% ../../nbs/io/stores.ipynb #2c42c559
 def check_address(uri: str) -> None:
     """Refuse an address that MLflow 3 does not take."""
     if "://" not in uri or uri.startswith("file:"):
         raise errors.ServiceError(
-            f"MLflow keeps runs in a data base or on a server, not in the folder {uri!r}: "
+            f"MLflow keeps runs in a database or on a server, not in the folder {uri!r}: "
             "use e.g. sqlite:///mlflow.db or http://127.0.0.1:5000"
         )
     before, mark, query = uri.partition("?")
@@ -151,8 +139,9 @@ def check_address(uri: str) -> None:
     if mark and uri.startswith("sqlite") and not names <= _SQLITE_OPTIONS:
         meant = uri.removeprefix("sqlite:///")
         raise errors.ServiceError(
-            f"a question mark ends the path of an address, so MLflow would keep its data in {before!r}: if the file is "
-            f"{meant!r}, its address is {osvariables.sqlite_address(Path(meant))!r}"
+            "a question mark ends the path of an address, so MLflow would keep its data in "
+            f"{before!r}: if the file is {meant!r}, its address is "
+            f"{osvariables.sqlite_address(Path(meant))!r}"
         )
 
 
@@ -172,8 +161,8 @@ def creation_lock(uri: str) -> Iterator[None]:
         lock.acquire()
     except OSError as error:
         raise errors.ServiceError(
-            f"the MLflow store {path} cannot be written ({error.strerror}): choose another place with "
-            "MLFLOW_TRACKING_URI"
+            f"the MLflow store {path} cannot be written ({error.strerror}): "
+            "choose another place with MLFLOW_TRACKING_URI"
         ) from error
     try:
         yield
@@ -181,77 +170,13 @@ def creation_lock(uri: str) -> Iterator[None]:
         lock.release()
 
 
-# %% ../../nbs/io/stores.ipynb #d7ced920
-# the notebook executor sets the variable, and finds the runs of an execution by the tag, also when its kernel is dead
-EXECUTION_VARIABLE = f"{osvariables.PACKAGE.upper()}_EXECUTION"
-EXECUTION_TAG = f"{osvariables.PACKAGE}.execution"
-NOTEBOOK_VARIABLE = (
-    f"{osvariables.PACKAGE.upper()}_NOTEBOOK"  # where the executor keeps the executed notebook
-)
-RECORD_MIME = f"application/vnd.{osvariables.PACKAGE}.result+json"  # of the output in which a notebook shows its result
-
-# %% ../../nbs/io/stores.ipynb #00c903d6
-ENDED_TAG = f"{osvariables.PACKAGE}.ended"  # why a run was ended by somebody else
-
-
-def find_runs(
-    client: "MlflowClient", service: "services.MlflowService", condition: str
-) -> "list[Run]":
-    """Return the runs of the experiment of a service, oldest first.
-
-    Args:
-        client: a client of the service.
-        service: where to look.
-        condition: which runs, in MLflow's search language.
-    """
-    experiment = client.get_experiment_by_name(service.resolved_experiment_name)
-    if experiment is None:
-        return []
-    return list(
-        client.search_runs(
-            [experiment.experiment_id], condition, order_by=["attributes.start_time ASC"]
-        )
-    )
-
-
-def end_runs(
-    client: "MlflowClient", service: "services.MlflowService", runs: "list[Run]", status: str
-) -> None:
-    """Give runs another end, and their nested runs one if they have none."""
-    for run in runs:
-        nested = find_runs(client, service, f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
-        for each in [run, *(child for child in nested if child.info.status == "RUNNING")]:
-            if each.info.status == "RUNNING":
-                client.set_terminated(each.info.run_id, status)
-            else:
-                client.update_run(each.info.run_id, status)  # it keeps the time that it ended
-
-
-# %% ../../nbs/io/stores.ipynb #aac90f5a
-def end_runs_of_the_dead(service: "services.MlflowService") -> None:
-    """End runs that processes of this machine left open when they died; trouble with that does not stop anybody."""
-    try:
-        client, machine = service.client(), ProcessId.own().machine
-        here = f"attributes.status = 'RUNNING' and tags.`{MACHINE_TAG}` = '{machine}'"
-        for run in find_runs(client, service, here):
-            process = ProcessId.from_tags(run.data.tags)
-            if process is not None and process.is_dead():
-                reason = f"process {process.pid} on {process.host} died without ending the run"
-                client.set_tag(run.info.run_id, ENDED_TAG, reason)
-                end_runs(client, service, [run], "FAILED")
-                loguru.logger.warning("MLflow run {} is FAILED: {}", run.info.run_id, reason)
-    except Exception as error:  # noqa: BLE001  whatever a server says to that, it is not what the job is about
-        loguru.logger.warning(
-            "Runs of dead processes are not looked for: {}", str(error).partition("\n")[0]
-        )
-
-
 # %% ../../nbs/io/stores.ipynb #261461ec
-_FIRST_NAMESPACE = "pid:[4026531836]"  # what Linux calls the processes of the machine itself, outside of any container
+# the name in Linux for the processes of the machine itself, outside of any container
+_FIRST_NAMESPACE = "pid:[4026531836]"
 
 
 def _machine() -> str:
-    """Return a number for what has one list of processes: a machine, or a container while it lives."""
+    """Return the number of what has one list of processes: a machine, or a container while it lives."""
     facts = [platform.node(), _first_line(Path("/etc/machine-id")) or str(uuid.getnode())]
     if platform.system() == "Linux":
         namespace = str(Path("/proc/self/ns/pid").readlink())
@@ -284,10 +209,15 @@ def _started(pid: int) -> str | None:
         return None
 
 
+# %% ../../nbs/io/stores.ipynb #14672757
+_TAGS = f"{osvariables.PACKAGE}.process."
+_MACHINE_TAG = f"{_TAGS}machine"
+
+
 # %% ../../nbs/io/stores.ipynb #cc9fd19c
 @dataclass(frozen=True)
 class ProcessId:
-    """What tells a process from every other.
+    """The identity of a process, on any machine and at any time.
 
     Attributes:
         host: name of the machine, for people.
@@ -303,24 +233,24 @@ class ProcessId:
 
     @classmethod
     def own(cls) -> "ProcessId":
-        """Return that of this process."""
+        """Return the identity of this process."""
         return cls(platform.node(), _machine(), os.getpid(), _started(os.getpid()) or "")
 
     def is_here(self) -> bool:
-        """Tell whether this process could see it."""
+        """Tell whether it is, or was, on this machine."""
         return self.machine == _machine()
 
     def is_dead(self) -> bool:
-        """Tell whether it has certainly ended: a process elsewhere has not, for all one knows here."""
+        """Tell whether it has certainly ended; of a process on another machine nobody here knows."""
         return self.is_here() and _started(self.pid) != self.started
 
     def tags(self) -> dict[str, str]:
-        """Return it as tags of a run; `from_tags` reads them."""
+        """Return the attributes as tags of a run; `from_tags` reads them."""
         return {f"{_TAGS}{name}": str(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "ProcessId | None":
-        """Return the process that tags name, None if they name none."""
+        """Return the process that the tags of a run name; None if they name none."""
         try:
             host, machine, pid, started = (
                 tags[f"{_TAGS}{name}"] for name in ("host", "machine", "pid", "started")
@@ -330,5 +260,67 @@ class ProcessId:
             return None
 
 
-_TAGS = f"{osvariables.PACKAGE}.process."
-MACHINE_TAG = f"{_TAGS}machine"
+# %% ../../nbs/io/stores.ipynb #d7ced920
+EXECUTION_VARIABLE = f"{osvariables.PACKAGE.upper()}_EXECUTION"
+EXECUTION_TAG = f"{osvariables.PACKAGE}.execution"
+NOTEBOOK_VARIABLE = f"{osvariables.PACKAGE.upper()}_NOTEBOOK"
+RECORD_MIME = f"application/vnd.{osvariables.PACKAGE}.result+json"
+ENDED_TAG = f"{osvariables.PACKAGE}.ended"  # why another process ended a run
+
+
+# %% ../../nbs/io/stores.ipynb #00c903d6
+def find_runs(
+    client: "MlflowClient", service: "services.MlflowService", condition: str
+) -> "list[Run]":
+    """Return the runs of the experiment of a service, oldest first.
+
+    Args:
+        client: a client of the service.
+        service: names the experiment.
+        condition: which runs, in MLflow's search language.
+    """
+    experiment = client.get_experiment_by_name(service.resolved_experiment_name)
+    if experiment is None:
+        return []
+    oldest_first = ["attributes.start_time ASC"]
+    return list(client.search_runs([experiment.experiment_id], condition, order_by=oldest_first))
+
+
+# %% ../../nbs/io/stores.ipynb #9a0ecb54
+def end_runs(
+    client: "MlflowClient", service: "services.MlflowService", runs: "list[Run]", status: str
+) -> None:
+    """End runs with a status, and those of their nested runs that are still open.
+
+    Args:
+        client: a client of the service.
+        service: names the experiment.
+        runs: the runs; one that has ended keeps the time of its end.
+        status: e.g. `FAILED`.
+    """
+    for run in runs:
+        children = find_runs(client, service, f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+        open_children = [child for child in children if child.info.status == "RUNNING"]
+        for ending in [run, *open_children]:
+            if ending.info.status == "RUNNING":
+                client.set_terminated(ending.info.run_id, status)
+            else:
+                client.update_run(ending.info.run_id, status)
+
+
+# %% ../../nbs/io/stores.ipynb #aac90f5a
+def end_runs_of_the_dead(service: "services.MlflowService") -> None:
+    """End the runs that dead processes of this machine left open; a failure is only a warning."""
+    try:
+        client, machine = service.client(), ProcessId.own().machine
+        here = f"attributes.status = 'RUNNING' and tags.`{_MACHINE_TAG}` = '{machine}'"
+        for run in find_runs(client, service, here):
+            process = ProcessId.from_tags(run.data.tags)
+            if process is not None and process.is_dead():
+                reason = f"process {process.pid} on {process.host} died without ending the run"
+                client.set_tag(run.info.run_id, ENDED_TAG, reason)
+                end_runs(client, service, [run], "FAILED")
+                loguru.logger.warning("MLflow run {} is FAILED: {}", run.info.run_id, reason)
+    except Exception as error:  # noqa: BLE001  a job does not depend on it, whatever goes wrong
+        reason = str(error).partition("\n")[0]
+        loguru.logger.warning("Runs of dead processes are not looked for: {}", reason)

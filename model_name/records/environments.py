@@ -11,17 +11,12 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import pydantic as pdt
+from typing import NamedTuple
 
 from ..io import osvariables
 
-if TYPE_CHECKING:
-    pass
 
-
-# %% ../../nbs/records/environments.ipynb #e398eae2
+# %% ../../nbs/records/environments.ipynb #733e8485
 class Environment(NamedTuple):
     """What runs the code."""
 
@@ -31,6 +26,7 @@ class Environment(NamedTuple):
     platform: str
 
 
+# %% ../../nbs/records/environments.ipynb #844fb555
 def describe_environment() -> Environment:
     """Return the versions of the package, of Python and of the system; neither user nor host."""
     try:
@@ -41,6 +37,7 @@ def describe_environment() -> Environment:
     return Environment(osvariables.PACKAGE, version, platform.python_version(), system)
 
 
+# %% ../../nbs/records/environments.ipynb #8097fb9a
 def installed_distributions() -> dict[str, str]:
     """Return the version of everything that is installed, by name."""
     found: dict[str, str] = {}
@@ -52,15 +49,16 @@ def installed_distributions() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def threads() -> dict[str, str]:
-    """Return what decides how many threads compute: the cores of this process, and variables that limit threads."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cores": str(cores)} | {
-        name: os.environ[name] for name in sorted(os.environ) if _limits_threads(name)
-    }
-
-
+# %% ../../nbs/records/environments.ipynb #e398eae2
 def _limits_threads(name: str) -> bool:
     return name.endswith(
         ("_NUM_THREADS", "_MAX_THREADS", "_CPU_COUNT")
     ) and not osvariables.sounds_secret(name)
+
+
+def threads() -> dict[str, str]:
+    """Return the cores of this process, and the variables that limit threads."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cores": str(cores)} | {
+        name: os.environ[name] for name in sorted(os.environ) if _limits_threads(name)
+    }

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,6 @@ import pydantic as pdt
 from numpy.typing import NDArray
 
 from ..core import errors
-
-if TYPE_CHECKING:
-    pass
 from . import rowhashes
 
 # %% ../../nbs/records/fingerprints.ipynb #b7c1d2e4
@@ -32,62 +29,54 @@ _SALTS = [
 ]
 
 
-class _RowSketch:
-    """Numbers, sums and checksums of the rows of each cell, modulo 2^64."""
+def _sketch(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Add rows to cells: a number, a sum and a checksum of the rows in each cell, modulo 2^64."""
+    sketch = np.zeros((3, 3 * _CELLS), dtype=np.uint64)
+    values = [np.ones_like(hashes), hashes, rowhashes.mix(hashes ^ _SALTS[3])]
+    for cells in _cells_of(hashes):
+        for sums, value in zip(sketch, values, strict=True):
+            np.add.at(sums, cells, value)
+    return sketch
 
-    def __init__(self, cells: NDArray[np.uint64] | None = None) -> None:
-        self.cells = np.zeros((3, 3 * _CELLS), dtype=np.uint64) if cells is None else cells
 
-    def add(self, hashes: NDArray[np.uint64]) -> None:
-        """Add rows."""
-        values = np.stack([np.ones_like(hashes), hashes, rowhashes.mix(hashes ^ _SALTS[3])])
-        for turn, places in enumerate(self._places(hashes)):
-            order = np.argsort(places, kind="stable")
-            present, starts = np.unique(places[order], return_index=True)
-            if len(present):
-                self.cells[:, turn * _CELLS + present.astype(np.intp)] += np.add.reduceat(
-                    values[:, order], starts, axis=1
-                )
+def _cells_of(hashes: NDArray[np.uint64]) -> list[NDArray[np.intp]]:
+    """Return the three cells of each row, one in each third of the sketch."""
+    places = [rowhashes.mix(hashes ^ salt) >> np.uint64(56) for salt in _SALTS[:3]]
+    return [third * _CELLS + place.astype(np.intp) for third, place in enumerate(places)]
 
-    @staticmethod
-    def _places(hashes: NDArray[np.uint64]) -> list[NDArray[np.uint8]]:
-        return [
-            (rowhashes.mix(hashes ^ salt) >> np.uint64(56)).astype(np.uint8) for salt in _SALTS[:3]
-        ]
 
-    def text(self) -> str:
-        """Return all of it as letters and digits."""
-        return base64.b64encode(zlib.compress(self.cells.astype("<u8").tobytes(), level=1)).decode()
+# %% ../../nbs/records/fingerprints.ipynb #b7c1d2f4
+def _rows_left(sketch: NDArray[np.uint64]) -> tuple[list[int], list[int]] | None:
+    """Take the rows out of the difference of two sketches.
 
-    @classmethod
-    def of(cls, text: str) -> "_RowSketch":
-        """Read it back."""
-        cells = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u8").astype(
-            np.uint64
-        )
-        return cls(cells.reshape(3, 3 * _CELLS))
-
-    def less(self, other: "_RowSketch") -> tuple[list[int], list[int]] | None:
-        """Return the hashes of the rows that only this one has, and that only the other one has, if they are few."""
-        left = _RowSketch(self.cells - other.cells)
-        sides: tuple[list[int], list[int]] = ([], [])
-        waiting = list(range(3 * _CELLS))
-        while waiting:
-            cell = left.cells[:, [waiting.pop()]]
-            side = {1: 0, 2**64 - 1: 1}.get(int(cell[0, 0]))
-            if side is None:
-                continue
-            _, row, check = cell if side == 0 else np.zeros_like(cell) - cell
-            if rowhashes.mix(row ^ _SALTS[3])[0] != check[0]:
-                continue
-            one = _RowSketch()
-            one.add(row)
-            left.cells = left.cells - one.cells if side == 0 else left.cells + one.cells
-            waiting += [
-                turn * _CELLS + int(place[0]) for turn, place in enumerate(left._places(row))
-            ]
+    Returns:
+        The hashes of the rows of the first table, and of the second one; None if there are too many.
+    """
+    left, waiting = sketch.copy(), list(range(3 * _CELLS))
+    sides: tuple[list[int], list[int]] = ([], [])
+    while waiting:
+        cell = left[:, [waiting.pop()]]
+        side = {1: 0, 2**64 - 1: 1}.get(int(cell[0, 0]))
+        if side is None:
+            continue
+        _, row, check = cell if side == 0 else np.zeros_like(cell) - cell
+        if rowhashes.mix(row ^ _SALTS[3])[0] == check[0]:
+            left = left - _sketch(row) if side == 0 else left + _sketch(row)
+            waiting += [int(cells[0]) for cells in _cells_of(row)]
             sides[side].append(int(row[0]))
-        return None if left.cells.any() else sides
+    return None if left.any() else sides
+
+
+# %% ../../nbs/records/fingerprints.ipynb #b7c1d2f7
+def _to_text(sketch: NDArray[np.uint64]) -> str:
+    """Write a sketch as letters and digits."""
+    return base64.b64encode(zlib.compress(sketch.astype("<u8").tobytes(), level=1)).decode()
+
+
+def _from_text(text: str) -> NDArray[np.uint64]:
+    """Read a sketch."""
+    numbers = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype="<u8")
+    return numbers.astype(np.uint64).reshape(3, 3 * _CELLS)
 
 
 # %% ../../nbs/records/fingerprints.ipynb #32252651
@@ -96,11 +85,8 @@ class _ColumnDigest:
 
     def __init__(self) -> None:
         self.kind = ""
-        self.values, self.lengths, self.missing = (
-            hashlib.sha256(),
-            hashlib.sha256(),
-            hashlib.sha256(),
-        )
+        self.values, self.lengths = hashlib.sha256(), hashlib.sha256()
+        self.missing = hashlib.sha256()
 
     def update(self, name: str, kind: str, array: Any, first_row: int) -> None:
         """Add the rows of a batch, of which the first one has this number."""
@@ -126,6 +112,7 @@ class _ColumnDigest:
         return hashlib.sha256(json.dumps([self.kind, rows, *streams]).encode()).hexdigest()
 
 
+# %% ../../nbs/records/fingerprints.ipynb #aa29434c
 def _little_endian(array: Any) -> NDArray[Any]:
     values = array.to_numpy(zero_copy_only=False)
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
@@ -138,6 +125,22 @@ def _text_bytes(array: Any) -> memoryview:
         return memoryview(b"")
     ends = np.frombuffer(offsets, dtype=np.int64)[[array.offset, array.offset + len(array)]]
     return memoryview(content)[ends[0] : ends[1]]
+
+
+# %% ../../nbs/records/fingerprints.ipynb #b7c1d2fc
+def _count_rows(apart: tuple[list[int], list[int]] | None) -> str:
+    """Describe how many rows differ: the hashes of those that are gone, and of those that were added."""
+    if apart is None:
+        return "more rows differ than a record can tell"
+    gone, added = map(len, apart)
+    if not gone and not added:
+        return "the rows are the same, in another order"
+    if gone == added:
+        return f"{gone:,} row(s) changed"
+    parts = [f"{added:,} row(s) were added"] * bool(added) + [f"{gone:,} row(s) are gone"] * bool(
+        gone
+    )
+    return "; ".join(parts)
 
 
 # %% ../../nbs/records/fingerprints.ipynb #29c0e1a8
@@ -154,7 +157,7 @@ class DataFingerprint(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     )
 
     def differences(self, other: "DataFingerprint") -> list[str]:
-        """Return the names of the columns that the other table lacks, adds, or has other values in."""
+        """Return the columns that the other table lacks, adds, or has other values in."""
         names = sorted(self.columns.keys() | other.columns.keys())
         return [name for name in names if self.columns.get(name) != other.columns.get(name)]
 
@@ -162,59 +165,35 @@ class DataFingerprint(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
         """Return the hashes of the rows that only this table has, and that only the other has.
 
         Returns:
-            Two lists; None when nobody can tell: columns were added or taken away, a record has no sketch, or the rows
-            that differ are more than a few hundred.
+            Two lists; None if that is unknown: the columns are others, a record has no sketch, or
+            more than a few hundred rows differ.
         """
-        if (
-            self.sketch is None
-            or other.sketch is None
-            or self.columns.keys() != other.columns.keys()
-        ):
+        sketches = (self.sketch, other.sketch)
+        if None in sketches or self.columns.keys() != other.columns.keys():
             return None
-        return _RowSketch.of(self.sketch).less(_RowSketch.of(other.sketch))
+        return _rows_left(_from_text(str(self.sketch)) - _from_text(str(other.sketch)))
 
     def compare(self, other: "DataFingerprint") -> str:
-        """Say in words what the other table has otherwise; nothing when it is the same."""
+        """Describe how the other table differs; an empty string when it is the same."""
         if self.sha256 == other.sha256:
             return ""
-        changed = [
-            name
-            for name in self.differences(other)
-            if name in self.columns and name in other.columns
-        ]
+        lacks, adds = (
+            self.columns.keys() - other.columns.keys(),
+            other.columns.keys() - self.columns.keys(),
+        )
+        changed = [name for name in self.differences(other) if name not in lacks | adds]
         parts = [
-            f"{verb} the column(s) {', '.join(map(repr, names))}"
-            for verb, names in (
-                ("lacks", sorted(self.columns.keys() - other.columns.keys())),
-                ("adds", sorted(other.columns.keys() - self.columns.keys())),
-            )
+            f"{verb} the column(s) {', '.join(map(repr, sorted(names)))}"
+            for verb, names in (("lacks", lacks), ("adds", adds))
             if names
         ]
         if self.rows != other.rows:
             parts.append(f"has {other.rows:,} rows, not {self.rows:,}")
         if changed and not (parts and len(changed) == len(self.columns)):
             parts.append(f"has other values in {', '.join(map(repr, changed))}")
-        return "; ".join([*parts, *self._count(other)])
-
-    def _count(self, other: "DataFingerprint") -> list[str]:
-        """Say how many rows differ, as far as it can be told."""
-        apart = self.rows_apart(other)
-        if apart is None:
-            return (
-                ["more rows differ than a record can tell"]
-                if self.columns.keys() == other.columns.keys()
-                else []
-            )
-        gone, added = map(len, apart)
-        if not gone and not added:
-            return ["the rows are the same, in another order"]
-        if gone == added:
-            return [f"{gone:,} row(s) changed"]
-        return [
-            f"{count:,} row(s) {word}"
-            for count, word in ((added, "were added"), (gone, "are gone"))
-            if count
-        ]
+        if not lacks | adds:
+            parts.append(_count_rows(self.rows_apart(other)))
+        return "; ".join(parts)
 
 
 # %% ../../nbs/records/fingerprints.ipynb #7cd63424
@@ -226,29 +205,23 @@ class Fingerprint:
     """
 
     def __init__(self, sketch: bool = True) -> None:
-        """Start with no rows; without a sketch, nobody can tell later how many rows of two tables differ."""
+        """Start with no rows; without a sketch, nobody can tell later how many rows differ."""
         self.rows = 0
-        self._sketch = _RowSketch() if sketch else None
-        self._digests: dict[str, _ColumnDigest] | None = None
+        self._sketch = _sketch(np.empty(0, dtype=np.uint64)) if sketch else None
+        self._digests: dict[str, _ColumnDigest] = {}
 
     def update(self, batch: pd.DataFrame) -> "Fingerprint":
-        """Add the next rows.
+        """Add the next rows, and return the same object.
 
         Args:
             batch: rows with the columns of the batches before, in any order.
 
-        Returns:
-            The same object.
-
         Raises:
-            DataError: if the columns or their kinds differ from the batches before, or a column has no plain type.
+            DataError: the columns or their kinds differ from the batches before, or a column has no plain type.
         """
-        columns = {
-            name: rowhashes.canonical(name, column)
-            for name, column in rowhashes.named_columns(batch).items()
-        }
-        if self._digests is None:
-            self._digests = {name: _ColumnDigest() for name in columns}
+        named = rowhashes.named_columns(batch).items()
+        columns = {name: rowhashes.canonical(name, column) for name, column in named}
+        self._digests = self._digests or {name: _ColumnDigest() for name in columns}
         if changed := sorted(columns.keys() ^ self._digests.keys()):
             raise errors.DataError(
                 f"the batch at row {self.rows} adds or lacks the columns {', '.join(changed)}"
@@ -256,17 +229,14 @@ class Fingerprint:
         for name, (kind, array) in columns.items():
             self._digests[name].update(name, kind, array, self.rows)
         if self._sketch is not None:
-            self._sketch.add(rowhashes.hashes(columns, len(batch)))
+            self._sketch += _sketch(rowhashes.hashes(columns, len(batch)))
         self.rows += len(batch)
         return self
 
     @property
     def columns(self) -> dict[str, str]:
         """The digest of each column, by name."""
-        return {
-            name: digest.hexdigest(self.rows)
-            for name, digest in sorted((self._digests or {}).items())
-        }
+        return {name: digest.hexdigest(self.rows) for name, digest in sorted(self._digests.items())}
 
     def hexdigest(self) -> str:
         """Return the SHA-256 of everything so far, as 64 hexadecimal digits."""
@@ -275,9 +245,11 @@ class Fingerprint:
 
     def record(self) -> DataFingerprint:
         """Return the state as an immutable record."""
-        sketch = None if self._sketch is None else self._sketch.text()
         return DataFingerprint(
-            rows=self.rows, columns=self.columns, sha256=self.hexdigest(), sketch=sketch
+            rows=self.rows,
+            columns=self.columns,
+            sha256=self.hexdigest(),
+            sketch=None if self._sketch is None else _to_text(self._sketch),
         )
 
 
@@ -285,10 +257,10 @@ class Fingerprint:
 def fingerprint(data: pd.DataFrame) -> str:
     """Return the SHA-256 over all rows, columns, types and index labels of a table.
 
-    It does not depend on how pandas stores a column, on the order of the columns, or on the file format; it changes
-    with any value, type, name, index label or order of rows.
+    It does not depend on how pandas stores a column, on the order of the columns, or on the file
+    format; it changes with any value, type, name, index label or order of rows.
 
     Raises:
-        DataError: if a column has values of several types, or of a type without a plain form.
+        DataError: a column has values of several types, or of a type without a plain form.
     """
     return Fingerprint(sketch=False).update(data).hexdigest()

@@ -25,19 +25,15 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic as pdt
 
 from ..core import errors
 from ..io import osvariables, redaction
 
-if TYPE_CHECKING:
-    pass
-from ..io import redaction
 
-
-# %% ../../nbs/records/gitstates.ipynb #7d5b6590
+# %% ../../nbs/records/gitstates.ipynb #257f2fef
 class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     """The state of a git checkout; None where there is none."""
 
@@ -58,28 +54,25 @@ class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     reason: str | None = pdt.Field(None, description="Why the commit is unknown.")
 
 
-# Where a repository is, is decided by the folder. git sets these for its hooks, which can start runs, too.
+# %% ../../nbs/records/gitstates.ipynb #7503aaab
 _OTHER_REPOSITORY = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE",
     "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
 )  # fmt: skip
 
 
+# %% ../../nbs/records/gitstates.ipynb #7d5b6590
 def _ask_git(
     folder: Path | str,
     *arguments: str,
     given: bytes | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> "tuple[bytes | None, str]":
-    """Ask git, which is given 10 seconds; return its answer, None if there is none, and why there is none."""
+    """Ask git; return its answer, None if there is none, and the reason why there is none."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
     inherited = {name: value for name, value in os.environ.items() if name not in _OTHER_REPOSITORY}
-    environment = {
-        **inherited,
-        "LC_ALL": "C",
-        **(variables or {}),
-    }  # messages in English: they are read here
+    environment = {**inherited, "LC_ALL": "C", **(variables or {})}
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=10, check=False, env=environment, **stdin
@@ -98,14 +91,76 @@ def _ask_git(
     return None, complaint or f"git ended with code {done.returncode}"
 
 
+# %% ../../nbs/records/gitstates.ipynb #dd765956
 def _git(folder: Path | str, *arguments: str, **options: Any) -> bytes | None:
-    """Ask git; None if it is not there or refuses."""
+    """Ask git; None if it is not installed or refuses."""
     return _ask_git(folder, *arguments, **options)[0]
+
+
+def _root_of(folder: Path | str) -> str:
+    """Return the root of the checkout that a folder is in, or an empty string."""
+    return os.fsdecode(_git(folder, "rev-parse", "--show-toplevel") or b"").rstrip("\n")
 
 
 def has_commit(folder: Path | str, commit: str) -> bool:
     """Tell whether a clone has a commit."""
     return _git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+
+# %% ../../nbs/records/gitstates.ipynb #256cdc9e
+def _explain_refusal(folder: Path | str, complaint: str) -> str:
+    """Say why git does not tell the state of a folder, and what helps."""
+    if "dubious ownership" in complaint:
+        return (
+            f"git does not read {folder}, which belongs to another user: "
+            f"git config --global --add safe.directory {shlex.quote(str(folder))}"
+        )
+    return (
+        f"{folder} is not in a git repository" if "not a git repository" in complaint else complaint
+    )
+
+
+# %% ../../nbs/records/gitstates.ipynb #22ebea3f
+def _differs(folder: Path | str, entries: list[str]) -> bool:
+    """Tell whether entries of `git status --porcelain=v2 -z` stand for a change of content."""
+    modified = [
+        entry.split(" ", maxsplit=8)[8] for entry in entries if re.match(r"1 [.M][.M] ", entry)
+    ]
+    if len(modified) < len(entries):
+        return True  # files were added, removed or renamed, or are in a conflict
+    root = _root_of(folder)
+    others = [name for name in modified if not _same_cells(root, name)]
+    return bool(
+        others
+        and _git(root, "diff", "--name-only", "--no-ext-diff", "HEAD", "--", *map(_literal, others))
+        != b""
+    )
+
+
+def _literal(name: str) -> str:
+    """Return a pattern of git's that stands for one file."""
+    return f":(literal){name}"
+
+
+# %% ../../nbs/records/gitstates.ipynb #2e8e3b6a
+def _same_cells(root: str, name: str) -> bool:
+    """Tell whether a file is a notebook with the cells that are committed."""
+    if not name.endswith(".ipynb"):
+        return False
+    try:
+        return _cells(_git(root, "cat-file", "blob", f"HEAD:{name}") or b"") == _cells(
+            Path(root, name).read_bytes()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # it is gone, or not a notebook
+
+
+def _cells(content: bytes) -> list[Any]:
+    """Return what a person wrote in a notebook."""
+    return [
+        (cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", []))
+        for cell in json.loads(content)["cells"]
+    ]
 
 
 # %% ../../nbs/records/gitstates.ipynb #27303c59
@@ -130,134 +185,21 @@ def git_state(folder: Path | str) -> GitState:
     )
 
 
-def _explain_refusal(folder: Path | str, complaint: str) -> str:
-    """Say why git does not tell the state of a folder, and what helps."""
-    if "dubious ownership" in complaint:
-        return (
-            f"git does not read {folder}, which belongs to another user: "
-            f"git config --global --add safe.directory {shlex.quote(str(folder))}"
-        )
-    return (
-        f"{folder} is not in a git repository" if "not a git repository" in complaint else complaint
-    )
-
-
-def _differs(folder: Path | str, entries: list[str]) -> bool:
-    """Tell whether entries of `git status --porcelain=v2 -z` stand for a change of content."""
-    modified = [
-        entry.split(" ", maxsplit=8)[8] for entry in entries if re.match(r"1 [.M][.M] ", entry)
-    ]
-    if len(modified) < len(entries):
-        return True  # files were added, removed or renamed, or are in a conflict
-    root = (
-        (_git(folder, "rev-parse", "--show-toplevel") or b"")
-        .decode(errors="surrogateescape")
-        .rstrip("\n")
-    )
-    others = [name for name in modified if not _same_cells(root, name)]
-    return bool(
-        others
-        and _git(root, "diff", "--name-only", "--no-ext-diff", "HEAD", "--", *map(_literal, others))
-        != b""
-    )
-
-
-def _literal(name: str) -> str:
-    """Return a pattern of git's that stands for one file."""
-    return f":(literal){name}"
-
-
-def _same_cells(root: str, name: str) -> bool:
-    """Tell whether a file is a notebook with the cells that are committed."""
-    if not name.endswith(".ipynb"):
-        return False
-    try:
-        return _cells(_git(root, "cat-file", "blob", f"HEAD:{name}") or b"") == _cells(
-            Path(root, name).read_bytes()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False  # it is gone, or not a notebook
-
-
-def _cells(content: bytes) -> list[Any]:
-    """Return what a person wrote in a notebook."""
-    return [
-        (cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", []))
-        for cell in json.loads(content)["cells"]
-    ]
-
-
-# %% ../../nbs/records/gitstates.ipynb #c1a2b3d4
+# %% ../../nbs/records/gitstates.ipynb #62863284
 _MOST_BYTES = 300_000  # of a file in a patch
 
 
-def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
-    """Return what is not committed, new files among it; the checkout and its index stay as they are.
+def _changed_files(root: str) -> tuple[list[str], list[str]]:
+    """Return the changed and new files that belong in a patch, and those that do not.
 
-    Args:
-        folder: any folder of the checkout.
-
-    Returns:
-        The patch, None without git or without a commit; and the changed files that it leaves out.
+    Left out are large files and `.env`. A notebook with the committed cells has not changed.
     """
-    root = (_git(folder, "rev-parse", "--show-toplevel") or b"").decode().strip()
-    objects = (
-        (_git(folder, "rev-parse", "--path-format=absolute", "--git-path", "objects") or b"")
-        .decode()
-        .strip()
-    )
-    listed = (
-        _git(root, "status", "--porcelain", "--no-renames", "--untracked-files=all", "-z")
-        if root
-        else None
-    )
-    if listed is None:
-        return None, []
-    names = [entry[3:] for entry in listed.split(b"\0") if entry and not entry.endswith(b"/")]
-    names = [name for name in names if not _same_cells(root, os.fsdecode(name))]
-    left_out = [name for name in names if _is_left_out(Path(root, os.fsdecode(name)))]
-    kept = b"".join(name + b"\0" for name in names if name not in left_out)
-    with tempfile.TemporaryDirectory() as own:
-        places = {"GIT_INDEX_FILE": f"{own}/index", "GIT_OBJECT_DIRECTORY": own}
-        places["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = objects
-        _git(root, "read-tree", "HEAD", variables=places)
-        _git(
-            root,
-            *_without_filters(root),
-            "update-index",
-            "--add",
-            "--remove",
-            "-z",
-            "--stdin",
-            given=kept,
-            variables=places,
-        )
-        form = (
-            "--binary",
-            "--full-index",
-            "--no-ext-diff",
-            "--no-textconv",
-            "--no-color",
-            "--no-renames",
-        )
-        patch = _git(root, "diff", "--cached", *form, "HEAD", variables=places)
-    return None if patch is None else redaction.masked(patch.decode(errors="replace")), [
-        os.fsdecode(name) for name in left_out
-    ]
-
-
-def _without_filters(root: str) -> list[str]:
-    """Return options that switch filters off: they are slow, and a patch is about the files as they are."""
-    listed = (
-        _git(root, "config", "--name-only", "-z", "--get-regexp", r"^filter\..*\.(clean|process)$")
-        or b""
-    )
-    names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
-    return [
-        option
-        for name in names
-        for option in ("-c", f"{name}=", "-c", f"{name.rpartition('.')[0]}.required=false")
-    ]
+    status = ("status", "--porcelain", "--no-renames", "--untracked-files=all", "-z")
+    entries = (_git(root, *status) or b"").split(b"\0")
+    names = [os.fsdecode(entry[3:]) for entry in entries if entry and not entry.endswith(b"/")]
+    names = [name for name in names if not _same_cells(root, name)]
+    left_out = [name for name in names if _is_left_out(Path(root, name))]
+    return [name for name in names if name not in left_out], left_out
 
 
 def _is_left_out(path: Path) -> bool:
@@ -265,7 +207,62 @@ def _is_left_out(path: Path) -> bool:
     return path.name.startswith(".env") or (path.is_file() and path.stat().st_size > _MOST_BYTES)
 
 
+# %% ../../nbs/records/gitstates.ipynb #61700008
+def _without_filters(root: str) -> list[str]:
+    """Return options of git that switch the filters of a checkout off."""
+    pattern = r"^filter\..*\.(clean|process)$"
+    listed = _git(root, "config", "--name-only", "-z", "--get-regexp", pattern) or b""
+    options: list[str] = []
+    for name in filter(None, os.fsdecode(listed).split("\0")):
+        options += ["-c", f"{name}=", "-c", f"{name.rpartition('.')[0]}.required=false"]
+    return options
+
+
+_UPDATE = ("update-index", "--add", "--remove", "-z", "--stdin")
+_DIFF = (
+    "diff", "--cached", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color",
+    "--no-renames", "HEAD",
+)  # fmt: skip
+
+
+def _diff(root: str, names: list[str]) -> bytes | None:
+    """Return the changes of files since the commit, made with an index of its own."""
+    place = ("rev-parse", "--path-format=absolute", "--git-path", "objects")
+    objects = os.fsdecode(_git(root, *place) or b"").rstrip("\n")
+    with tempfile.TemporaryDirectory() as own:
+        variables = {"GIT_INDEX_FILE": f"{own}/index", "GIT_OBJECT_DIRECTORY": own}
+        variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = objects
+        given = b"".join(os.fsencode(name) + b"\0" for name in names)
+        _git(root, "read-tree", "HEAD", variables=variables)
+        _git(root, *_without_filters(root), *_UPDATE, given=given, variables=variables)
+        return _git(root, *_DIFF, variables=variables)
+
+
+# %% ../../nbs/records/gitstates.ipynb #c1a2b3d4
+def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
+    """Return what is not committed, new files included; the checkout and its index stay as they are.
+
+    Args:
+        folder: any folder of the checkout.
+
+    Returns:
+        The patch, None without git or without a commit; and the changed files that it leaves out.
+    """
+    root = _root_of(folder)
+    if not root:
+        return None, []
+    names, left_out = _changed_files(root)
+    patch = _diff(root, names)
+    if patch is None:
+        return None, []
+    return redaction.masked(patch.decode(errors="replace")), left_out
+
+
 # %% ../../nbs/records/gitstates.ipynb #c1a2b3d8
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
+
+
 def module_hashes() -> dict[str, str]:
     """Return the SHA-256 of each module of the package, by its path in it; how lines end makes no difference.
 
@@ -276,16 +273,12 @@ def module_hashes() -> dict[str, str]:
     if (root := osvariables.own_project()) is not None:
         modules = sorted((root / osvariables.project_name()).rglob("*.py"))
         found |= {f"../{path.relative_to(root).as_posix()}": path for path in modules}
-    wanted = {
-        name: path for name, path in found.items() if path.name != "_modidx.py"
-    }  # an index for the site
+    # _modidx.py is an index for the site
+    wanted = {name: path for name, path in found.items() if path.name != "_modidx.py"}
     return {name: _sha256(path.read_bytes()) for name, path in wanted.items()}
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
-
-
+# %% ../../nbs/records/gitstates.ipynb #8c94c7a2
 class SourceNotebook(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     """The notebook of a job, before it is executed."""
 
@@ -294,6 +287,7 @@ class SourceNotebook(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     code: str = pdt.Field(description="Its code.")
 
 
+# %% ../../nbs/records/gitstates.ipynb #cb69fac0
 def source_notebook(verb: str) -> SourceNotebook | None:
     """Describe the notebook of a job; None if there is none.
 
@@ -314,7 +308,7 @@ def source_notebook(verb: str) -> SourceNotebook | None:
     )
 
 
-# %% ../../nbs/records/gitstates.ipynb #d758fc16
+# %% ../../nbs/records/gitstates.ipynb #af6291ed
 def code_state() -> GitState:
     """Return the state of the project, or of the checkout that this package is from, with what is not committed."""
     root = osvariables.own_project() or osvariables.package_checkout()
@@ -329,8 +323,9 @@ def code_state() -> GitState:
     return state.model_copy(update={"patch": patch, "left_out": left_out})
 
 
+# %% ../../nbs/records/gitstates.ipynb #d758fc16
 def code_remarks(state: GitState) -> list[str]:
-    """Say what a reader of a record has to know about the code.
+    """Return what a reader of a record has to know about the code.
 
     Args:
         state: what `code_state` returned.
@@ -339,8 +334,9 @@ def code_remarks(state: GitState) -> list[str]:
     remarks = []
     if here is not None and here.resolve() != code:
         remarks.append(
-            f"the code that runs is in {osvariables.package_folder()}, not in {here}, where this was started: the "
-            f"record names the code that runs. To run that of {here}, use an environment of its own (make install)"
+            f"the code that runs is in {osvariables.package_folder()}, not in {here}, where this was "
+            f"started: the record names the code that runs. To run that of {here}, use an environment "
+            "of its own (make install)"
         )
     if code is not None and state.reason is not None:
         remarks.append(f"the commit of the code is unknown: {state.reason}")

@@ -28,26 +28,18 @@ from pydantic_core import to_jsonable_python
 
 from ..core import errors
 from ..io import files, osvariables, redaction
+from . import environments, fingerprints, gitstates
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-from ..io import redaction
-from . import environments, fingerprints, gitstates
 
 
-# %% ../../nbs/records/provenance.ipynb #a523f2ff
-class Provenance(
+# %% ../../nbs/records/provenance.ipynb #9a0e0001
+class _Software(
     pdt.BaseModel, strict=True, frozen=True, extra="ignore", ser_json_inf_nan="constants"
 ):
-    """Everything that a run was made of, and what came out."""
+    """The package, the libraries and the code that ran."""
 
-    schema_version: Literal[2] = pdt.Field(2, description="Version of this document.")
-    run_id: str | None = pdt.Field(None, description="MLflow run.")
-    verb: str | None = pdt.Field(None, description="What the job is called on the command line.")
-    reproduces: str | None = pdt.Field(None, description="MLflow run that this one repeats.")
-    outcome: Literal["running", "finished", "failed"] = pdt.Field(
-        "running", description="How it ended; running in the end means that it was killed."
-    )
     package: str = pdt.Field(description="Name of the package that ran.")
     version: str = pdt.Field(description="Its version.")
     python: str = pdt.Field(description="Version of Python.")
@@ -58,30 +50,35 @@ class Provenance(
     threads: Mapping[str, str] = pdt.Field(
         {}, description="Cores, and variables that limit threads."
     )
-    seeds: Mapping[str, int] = pdt.Field(
-        {}, description="Seeds, by their key in the configuration."
-    )
     git: gitstates.GitState = pdt.Field(
         gitstates.GitState(),
         description="State of the checkout that the package was imported from.",
-    )
-    remarks: list[str] = pdt.Field(
-        [],
-        description="What is unusual: code from another folder, an unknown commit, variables that are ignored.",
     )
     modules: Mapping[str, str] = pdt.Field({}, description="SHA-256 of each module of the package.")
     source: gitstates.SourceNotebook | None = pdt.Field(
         None, description="The notebook of the job, before its execution."
     )
+    remarks: list[str] = pdt.Field(
+        [],
+        description="What is unusual: code from another folder, an unknown commit, variables that are ignored.",
+    )
+
+
+# %% ../../nbs/records/provenance.ipynb #9a0e0003
+class _Order(_Software):
+    """What was run: the job and its configuration."""
+
+    run_id: str | None = pdt.Field(None, description="MLflow run.")
+    verb: str | None = pdt.Field(None, description="What the job is called on the command line.")
+    reproduces: str | None = pdt.Field(None, description="MLflow run that this one repeats.")
     notebook: str | None = pdt.Field(
         None, description="The executed notebook; None for a run in process."
     )
     directory: str = pdt.Field(
         ".", description="Working directory: from the root of the checkout, or absolute."
     )
-    started: pdt.AwareDatetime = pdt.Field(description="When the run started.")
-    finished: pdt.AwareDatetime | None = pdt.Field(
-        None, description="When it finished; None while it runs."
+    seeds: Mapping[str, int] = pdt.Field(
+        {}, description="Seeds, by their key in the configuration."
     )
     configuration: Mapping[str, Any] = pdt.Field(
         description="The resolved configuration, secrets masked."
@@ -89,11 +86,23 @@ class Provenance(
     resolved: Mapping[str, Any] = pdt.Field(
         {}, description="What names that move, like latest, stood for."
     )
-    model_read: str | None = pdt.Field(
-        None, description="Registered version that was used, as name/version."
+
+    @pdt.field_validator("configuration", mode="before")
+    @classmethod
+    def _without_secrets(cls, value: Any) -> Any:
+        return redaction.mask(value)
+
+
+# %% ../../nbs/records/provenance.ipynb #9a0e0005
+class _Outcome(_Order):
+    """What a run read, and what came out."""
+
+    started: pdt.AwareDatetime = pdt.Field(description="When the run started.")
+    finished: pdt.AwareDatetime | None = pdt.Field(
+        None, description="When it finished; None while it runs."
     )
-    model_written: str | None = pdt.Field(
-        None, description="Registered version that was made, as name/version."
+    outcome: Literal["running", "finished", "failed"] = pdt.Field(
+        "running", description="How it ended; running in the end means that it was killed."
     )
     inputs: Mapping[str, fingerprints.DataFingerprint] = pdt.Field(
         {}, description="Fingerprint of each table that was read."
@@ -101,16 +110,47 @@ class Provenance(
     outputs: Mapping[str, fingerprints.DataFingerprint] = pdt.Field(
         {}, description="Fingerprint of each table that was made."
     )
+    model_read: str | None = pdt.Field(
+        None, description="Registered version that was used, as name/version."
+    )
+    model_written: str | None = pdt.Field(
+        None, description="Registered version that was made, as name/version."
+    )
     metrics: Mapping[str, float] = pdt.Field({}, description="Figures of merit, without times.")
     decision: Mapping[str, str] = pdt.Field({}, description="What was decided, such as a verdict.")
     artifacts: Mapping[str, str] = pdt.Field(
         {}, description="SHA-256 of each file that the run keeps in MLflow."
     )
 
-    @pdt.field_validator("configuration", mode="before")
-    @classmethod
-    def _without_secrets(cls, value: Any) -> Any:
-        return redaction.mask(value)
+
+# %% ../../nbs/records/provenance.ipynb #50075d8d
+def _sha256_of(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a document without its own."""
+    rest = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+# %% ../../nbs/records/provenance.ipynb #9a0e0007
+def _search_tags(record: "Provenance") -> dict[str, str]:
+    """Return what users search runs by, as tags for MLflow; MLflow's own names where it has one."""
+    git, package = record.git, record.package
+    tags = {
+        "mlflow.source.git.commit": git.commit,
+        "mlflow.source.git.branch": git.branch,
+        "mlflow.source.name": record.notebook,
+        f"{package}.git_dirty": None if git.dirty is None else str(git.dirty).lower(),
+        f"{package}.version": record.version,
+        f"{package}.reproduces": record.reproduces,
+    }
+    tags |= {f"{package}.data.{name}": data.sha256 for name, data in record.inputs.items()}
+    return {name: value for name, value in tags.items() if value is not None}
+
+
+# %% ../../nbs/records/provenance.ipynb #333a74ae
+class Provenance(_Outcome):
+    """Everything that a run was made of, and what came out."""
+
+    schema_version: Literal[2] = pdt.Field(2, description="Version of this document.")
 
     def adding(self, field: str, **values: Any) -> Self:
         """Return a copy that has more entries in a field."""
@@ -123,42 +163,43 @@ class Provenance(
     def finish(
         self, at: dt.datetime | None = None, outcome: Literal["finished", "failed"] = "finished"
     ) -> Self:
-        """Return a copy that has the end: how, and when, by default now."""
-        return self.model_copy(
-            update={"finished": at or dt.datetime.now(dt.UTC), "outcome": outcome}
-        )
+        """Return a copy that has ended: how, and when, by default now."""
+        at = at or dt.datetime.now(dt.UTC)
+        return self.model_copy(update={"finished": at, "outcome": outcome})
 
     def to_json(self) -> str:
-        """Return the document, without secrets and with its own SHA-256; `read_record` reads it back."""
-        document = redaction.scrubber().everywhere(
-            to_jsonable_python(self, inf_nan_mode="constants")
-        )
+        """Return the document, without secrets and with its own SHA-256; `read_record` reads it."""
+        plain = to_jsonable_python(self, inf_nan_mode="constants")
+        document = redaction.scrubber().everywhere(plain)
         return json.dumps(document | {"sha256": _sha256_of(document)}, ensure_ascii=False, indent=2)
 
     def tags(self) -> dict[str, str]:
-        """Return what one would search runs by, as tags for MLflow; MLflow's own names where it has one."""
-        tags = {
-            "mlflow.source.git.commit": self.git.commit,
-            "mlflow.source.git.branch": self.git.branch,
-            "mlflow.source.name": self.notebook,
-            f"{self.package}.git_dirty": None
-            if self.git.dirty is None
-            else str(self.git.dirty).lower(),
-            f"{self.package}.version": self.version,
-            f"{self.package}.reproduces": self.reproduces,
-        } | {f"{self.package}.data.{name}": data.sha256 for name, data in self.inputs.items()}
-        return {name: value for name, value in tags.items() if value is not None}
+        """Return what users search runs by, as tags for MLflow."""
+        return _search_tags(self)
 
 
+# %% ../../nbs/records/provenance.ipynb #16663ead
 def digest_of(text: str) -> str:
     """Return the SHA-256 that a document has, or should have."""
     return _sha256_of(json.loads(text))
 
 
-def _sha256_of(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a document without its own."""
-    rest = {name: value for name, value in document.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+# %% ../../nbs/records/provenance.ipynb #9a0e0010
+def _check_version(document: Mapping[str, Any], version: int, origin: str) -> None:
+    """Refuse a document of another version than the one that is written now."""
+    known = Provenance.model_fields["schema_version"].default
+    if version > known:
+        raise errors.ConfigError(
+            f"{origin} is a record of version {version}, and this {osvariables.PACKAGE} reads version "
+            f"{known}: install the version that wrote it ({document.get('version', 'a newer one')}) "
+            "or a newer one"
+        )
+    if version < known:
+        raise errors.ConfigError(
+            f"{origin} is a record of version {version}, which does not say which modules and "
+            "distributions ran, so nothing can be compared with it: run the job again to get one that "
+            "can be reproduced"
+        )
 
 
 # %% ../../nbs/records/provenance.ipynb #c2a2b3d5
@@ -180,21 +221,11 @@ def read_record(text: str, origin: str) -> Provenance:
         raise errors.ConfigError(
             f"{origin} is not the record of a run ({type(error).__name__}: {error})"
         ) from None
-    known = Provenance.model_fields["schema_version"].default
-    if version > known:
-        raise errors.ConfigError(
-            f"{origin} is a record of version {version}, and this {osvariables.PACKAGE} reads version {known}: install "
-            f"the version that wrote it ({document.get('version', 'a newer one')}) or a newer one"
-        )
-    if version < known:
-        raise errors.ConfigError(
-            f"{origin} is a record of version {version}, which does not say which modules and distributions ran, so "
-            "nothing can be compared with it: run the job again to get one that can be reproduced"
-        )
+    _check_version(document, version, origin)
     if document.get("sha256") != _sha256_of(document):
         raise errors.GateError(
-            f"{origin} was edited since it was written (its SHA-256 is another one), so nobody can believe it: restore "
-            "it from a backup, or run the job again"
+            f"{origin} was edited since it was written (its SHA-256 is another one), so nobody can "
+            "believe it: restore it from a backup, or run the job again"
         )
     try:
         return Provenance.model_validate_json(text)
@@ -204,6 +235,24 @@ def read_record(text: str, origin: str) -> Provenance:
         raise errors.ConfigError(
             f"{origin} is not the record of a run: {place}: {first['msg']}"
         ) from None
+
+
+# %% ../../nbs/records/provenance.ipynb #005848ad
+def _from_root(path: Path) -> str:
+    """Write a path from the root of the project or the checkout, if it is in there."""
+    root = osvariables.own_project() or osvariables.package_checkout()
+    inside = root is not None and path.is_relative_to(root)
+    return (path.relative_to(str(root)) if inside else path).as_posix()
+
+
+def _seeds(configuration: Any, prefix: str = "") -> dict[str, int]:
+    """Find the seeds of a configuration, by dotted keys."""
+    found: dict[str, int] = {}
+    for name, value in configuration.items() if isinstance(configuration, Mapping) else ():
+        if name in ("seed", "random_state") and isinstance(value, int):
+            found[prefix + name] = value
+        found |= _seeds(value, f"{prefix}{name}.")
+    return found
 
 
 # %% ../../nbs/records/provenance.ipynb #c2a2b3d6
@@ -239,33 +288,37 @@ def begin(
     )
 
 
-def _from_root(path: Path) -> str:
-    """Write a path from the root of the project or the checkout, if it is in there: another one has other roots."""
-    root = osvariables.own_project() or osvariables.package_checkout()
-    return (
-        path.relative_to(root) if root is not None and path.is_relative_to(root) else path
-    ).as_posix()
+# %% ../../nbs/records/provenance.ipynb #a2ab806a
+RECORD_FILE = "provenance.json"
+# MLflow adds the second one later, and the executor the third
+_NOT_HASHED = (RECORD_FILE, "registered_model_meta", "notebook/")
 
 
-def _seeds(configuration: Any, prefix: str = "") -> dict[str, int]:
-    """Find the seeds of a configuration, by dotted keys."""
-    found: dict[str, int] = {}
-    for name, value in configuration.items() if isinstance(configuration, Mapping) else ():
-        if name in ("seed", "random_state") and isinstance(value, int):
-            found[prefix + name] = value
-        found |= _seeds(value, f"{prefix}{name}.")
-    return found
+# %% ../../nbs/records/provenance.ipynb #043f85e4
+def _hash_files(place: str) -> dict[str, str]:
+    """Hash the files at an address; files on another machine are downloaded for that."""
+    import mlflow
+    from mlflow.utils import file_utils, uri
+
+    with tempfile.TemporaryDirectory() as folder:
+        local = uri.is_local_uri(place)  # type: ignore[no-untyped-call]
+        if local:
+            root = Path(file_utils.local_file_uri_to_path(place))  # type: ignore[no-untyped-call]
+        else:
+            root = Path(mlflow.artifacts.download_artifacts(place, dst_path=folder))
+        files = {
+            file.relative_to(root).as_posix(): file
+            for file in sorted(root.rglob("*"))
+            if file.is_file()
+        }
+        return {
+            name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for name, file in files.items()
+            if not name.startswith(_NOT_HASHED)
+        }
 
 
 # %% ../../nbs/records/provenance.ipynb #1492a17b
-RECORD_FILE = "provenance.json"
-_NOT_HASHED = (
-    RECORD_FILE,
-    "registered_model_meta",
-    "notebook/",
-)  # MLflow adds the second, an executor the third
-
-
 def artifact_hashes(
     client: "MlflowClient", run_id: str, model: str | None = None
 ) -> dict[str, str]:
@@ -289,30 +342,19 @@ def artifact_hashes(
     }
 
 
-def _hash_files(place: str) -> dict[str, str]:
-    """Hash the files at an address; what is not on this machine is downloaded for that."""
-    import mlflow
-    from mlflow.utils import file_utils, uri
-
-    with tempfile.TemporaryDirectory() as folder:
-        local = uri.is_local_uri(place)  # type: ignore[no-untyped-call]
-        if local:
-            root = Path(file_utils.local_file_uri_to_path(place))  # type: ignore[no-untyped-call]
-        else:
-            root = Path(mlflow.artifacts.download_artifacts(place, dst_path=folder))
-        files = {
-            file.relative_to(root).as_posix(): file
-            for file in sorted(root.rglob("*"))
-            if file.is_file()
-        }
-        return {
-            name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for name, file in files.items()
-            if not name.startswith(_NOT_HASHED)
-        }
-
-
 # %% ../../nbs/records/provenance.ipynb #c2a2b3db
+def _plain(record: str) -> Any:
+    """Return a document as it is, or as text if it has numbers that JSON has not, such as infinity."""
+    try:
+        return json.loads(record, parse_constant=_refuse_constant)
+    except ValueError:
+        return record
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
 def embed(notebook: Path, records: Sequence[str]) -> None:
     """Write the records of the runs that a notebook made into its metadata, in place of those that are there.
 
@@ -326,18 +368,7 @@ def embed(notebook: Path, records: Sequence[str]) -> None:
         draft.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _plain(record: str) -> Any:
-    """Return a document as it is, or as text if it has numbers that JSON has not, such as infinity."""
-    try:
-        return json.loads(record, parse_constant=_refuse_constant)
-    except ValueError:
-        return record
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
+# %% ../../nbs/records/provenance.ipynb #fb77ac47
 def embedded(notebook: Path) -> list[str]:
     """Return the records in the metadata of an executed notebook, the oldest run first.
 

@@ -7,6 +7,7 @@ __all__ = [
     "Comparison",
     "KINDS",
     "find_record",
+    "find_store",
     "Difference",
     "compare_code",
     "compare_environment",
@@ -14,6 +15,7 @@ __all__ = [
     "compare_data",
     "compare_artifacts",
     "require",
+    "repeated_job",
     "Row",
     "compare_results",
     "render",
@@ -22,7 +24,7 @@ __all__ = [
 # %% ../../nbs/records/reproductions.ipynb #e0f139fd
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -37,27 +39,6 @@ if TYPE_CHECKING:
 
 
 # %% ../../nbs/records/reproductions.ipynb #1e2dbb30
-def find_record(run: str, service: services.MlflowService) -> provenance.Provenance:
-    """Find the record of a run.
-
-    Args:
-        run: id of an MLflow run, or path of an executed notebook.
-        service: where MLflow is.
-
-    Raises:
-        ConfigError: there is no such run or notebook, or it has no record that can be read.
-        GateError: the record was edited.
-    """
-    if run.endswith(".ipynb") or "/" in run or Path(run).exists():
-        if not Path(run).is_file():
-            near = errors.nearest(
-                Path(run).name, (path.name for path in Path(run).parent.glob("*.ipynb"))
-            )
-            raise errors.ConfigError(f"there is no notebook {run}{near}")
-        return provenance.read_record(provenance.embedded(Path(run))[-1], run)
-    return _record_in_mlflow(run, service)
-
-
 def _record_in_mlflow(run_id: str, service: services.MlflowService) -> provenance.Provenance:
     """Read the record of an MLflow run, and make sure that it is the one that the run has kept."""
     import mlflow
@@ -96,30 +77,86 @@ def _record_in_mlflow(run_id: str, service: services.MlflowService) -> provenanc
     return record
 
 
-# %% ../../nbs/records/reproductions.ipynb #43c8dc7b
+# %% ../../nbs/records/reproductions.ipynb #cfb303e1
+def find_record(run: str, service: services.MlflowService) -> provenance.Provenance:
+    """Find the record of a run.
+
+    Args:
+        run: id of an MLflow run, or path of an executed notebook.
+        service: where MLflow is.
+
+    Raises:
+        ConfigError: there is no such run or notebook, or it has no record that can be read.
+        GateError: the record was edited.
+    """
+    if run.endswith(".ipynb") or "/" in run or Path(run).exists():
+        if not Path(run).is_file():
+            near = errors.nearest(
+                Path(run).name, (path.name for path in Path(run).parent.glob("*.ipynb"))
+            )
+            raise errors.ConfigError(f"there is no notebook {run}{near}")
+        return provenance.read_record(provenance.embedded(Path(run))[-1], run)
+    return _record_in_mlflow(run, service)
+
+
+# %% ../../nbs/records/reproductions.ipynb #4e900004
+def find_store(run: str, service: services.MlflowService) -> services.MlflowService:
+    """Return the MLflow that a run is in.
+
+    Args:
+        run: id of an MLflow run, or path of an executed notebook.
+        service: the answer for an id.
+    """
+    if not run.endswith(".ipynb"):
+        return service
+    job = find_record(run, service).configuration.get("job", {})
+    uris = {
+        name: job.get("mlflow_service", {}).get(name) for name in ("tracking_uri", "registry_uri")
+    }
+    known = {name: uri for name, uri in uris.items() if uri and redaction.MASK not in uri}
+    return services.MlflowService(**known)
+
+
+# %% ../../nbs/records/reproductions.ipynb #c005fa17
 Comparison = Literal["code", "environment", "data", "artifacts"]
 KINDS: tuple[Comparison, ...] = ("code", "environment", "data", "artifacts")
 
 
 class Difference(NamedTuple):
-    """Something that is not what it was."""
+    """Something that has changed since the run."""
 
     kind: Comparison
     what: str
 
 
+# %% ../../nbs/records/reproductions.ipynb #43c8dc7b
 def _changed(
     then: Mapping[str, str], now: Mapping[str, str]
 ) -> Iterator[tuple[str, str | None, str | None]]:
-    """Give the names whose values differ, with both values; None where there is none."""
+    """Yield the names whose values differ, with both values; None where a value is missing."""
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             yield name, then.get(name), now.get(name)
 
 
+# %% ../../nbs/records/reproductions.ipynb #b36130ba
+def _module(record: provenance.Provenance, name: str) -> str:
+    """Write the path of a module; modules of a project are recorded as beside the package."""
+    return name.removeprefix("../") if name.startswith("../") else f"{record.package}/{name}"
+
+
+def _way_back(git: gitstates.GitState) -> str:
+    """Say where the code of a record is."""
+    short, folder = str(git.commit)[:12], osvariables.package_checkout() or osvariables.project()
+    if not gitstates.has_commit(folder, str(git.commit)):
+        return f"the commit {short} of the record is not in this clone: git fetch may bring it"
+    patch = ", with changes, which are in the record as git.patch" if git.dirty else ""
+    return f"the run was made of commit {short}{patch}: git worktree add ../{short} {short}"
+
+
 # %% ../../nbs/records/reproductions.ipynb #6083ed5d
 def compare_code(record: provenance.Provenance) -> list[Difference]:
-    """Say which modules and which job notebook are not what they were."""
+    """Return the modules and the job notebook that have changed, and where the code of the run is."""
     words = {
         (True, True): "changed",
         (True, False): "is not there any more",
@@ -139,23 +176,16 @@ def compare_code(record: provenance.Provenance) -> list[Difference]:
     )
 
 
-def _module(record: provenance.Provenance, name: str) -> str:
-    """Write the path of a module; those of a project are recorded as lying beside the package."""
-    return name.removeprefix("../") if name.startswith("../") else f"{record.package}/{name}"
-
-
-def _way_back(git: gitstates.GitState) -> str:
-    """Say where the code of a record is."""
-    short, folder = str(git.commit)[:12], osvariables.package_checkout() or osvariables.project()
-    if not gitstates.has_commit(folder, str(git.commit)):
-        return f"the commit {short} of the record is not in this clone: git fetch may bring it"
-    patch = ", with changes, which are in the record as git.patch" if git.dirty else ""
-    return f"the run was made of commit {short}{patch}: git worktree add ../{short} {short}"
+# %% ../../nbs/records/reproductions.ipynb #ab28d133
+def _system(platform: str) -> str:
+    """Return the system and the processor; another release of the system is allowed."""
+    words = platform.split()
+    return f"{words[0]} {words[-1]}" if words else "an unknown system"
 
 
 # %% ../../nbs/records/reproductions.ipynb #cb67a155
 def compare_environment(record: provenance.Provenance) -> list[Difference]:
-    """Say which versions are not what they were."""
+    """Return the versions that have changed: of the system, of Python and of libraries."""
     now = environments.describe_environment()
     versions = _changed(record.distributions, environments.installed_distributions())
     system = [
@@ -178,15 +208,9 @@ def compare_environment(record: provenance.Provenance) -> list[Difference]:
     ]
 
 
-def _system(platform: str) -> str:
-    """Return the system and the processor, without the release, which is a matter of notes."""
-    words = platform.split()
-    return f"{words[0]} {words[-1]}" if words else "an unknown system"
-
-
 # %% ../../nbs/records/reproductions.ipynb #e2a61f46
 def notes(record: provenance.Provenance) -> list[str]:
-    """Say what is different and need not make a difference."""
+    """Return differences that need not change the result."""
     here = gitstates.git_state(osvariables.package_checkout() or osvariables.project())
     said = []
     if record.git.commit and record.git.commit != here.commit:
@@ -200,12 +224,27 @@ def notes(record: provenance.Provenance) -> list[str]:
     return said
 
 
-# %% ../../nbs/records/reproductions.ipynb #7dd2d05a
+# %% ../../nbs/records/reproductions.ipynb #01e5bf6b
 _MOST_LABELS = 3
 
 
+def _labels(job: "base.Job", name: str, apart: tuple[list[int], list[int]] | None) -> str:
+    """Return the labels of some of the rows that are new in a table, for a message."""
+    if apart is None or not apart[1]:
+        return ""
+    wanted, labels = np.array(apart[1], dtype=np.uint64), []
+    for _, table in (each for each in job.tables() if each[0] == name):
+        labels += [
+            f"{label}" for label in table.index[np.isin(rowhashes.row_hashes(table), wanted)]
+        ]
+        index = "row" if table.index.name is None else str(table.index.name)
+    more = ", ..." if len(labels) > _MOST_LABELS else ""
+    return f" ({index} {', '.join(labels[:_MOST_LABELS])}{more})" if labels else ""
+
+
+# %% ../../nbs/records/reproductions.ipynb #7dd2d05a
 def compare_data(record: provenance.Provenance, job: "base.Job") -> list[Difference]:
-    """Say which tables are not what they were: which columns, how many rows, and which if they are few."""
+    """Return the tables that have changed: the columns, the number of rows, and some of the rows."""
     if not record.inputs:
         return []
     try:
@@ -225,91 +264,124 @@ def compare_data(record: provenance.Provenance, job: "base.Job") -> list[Differe
     return found
 
 
-def _labels(job: "base.Job", name: str, apart: tuple[list[int], list[int]] | None) -> str:
-    """Name some of the rows that a table has now and had not then, by their index."""
-    if apart is None or not apart[1]:
-        return ""
-    wanted, labels = np.array(apart[1], dtype=np.uint64), []
-    for _, table in (each for each in job.tables() if each[0] == name):
-        labels += [
-            f"{label}" for label in table.index[np.isin(rowhashes.row_hashes(table), wanted)]
-        ]
-        index = "row" if table.index.name is None else str(table.index.name)
-    more = ", ..." if len(labels) > _MOST_LABELS else ""
-    return f" ({index} {', '.join(labels[:_MOST_LABELS])}{more})" if labels else ""
-
-
-# %% ../../nbs/records/reproductions.ipynb #3209062f
-def compare_artifacts(record: provenance.Provenance, client: "MlflowClient") -> list[Difference]:
-    """Say which files, of the run or of the model that it used, were edited or are gone."""
-    import mlflow
-
-    sources = [(record.run_id, record.model_written, record.artifacts)]
-    try:
-        if record.model_read is not None:
-            trained = str(
-                client.get_model_version(*record.model_read.rsplit("/", maxsplit=1)).run_id
-            )
-            kept = mlflow.artifacts.load_text(
-                f"{client.get_run(trained).info.artifact_uri}/{provenance.RECORD_FILE}"
-            )
-            training = provenance.read_record(kept, f"the record of the run {trained}")
-            sources.append((trained, record.model_read, _of_model(training.artifacts)))
-    except (mlflow.MlflowException, OSError, errors.ProjectError) as error:
-        return [
-            Difference("artifacts", f"the model {record.model_read}: {str(error).splitlines()[0]}")
-        ]
-    found = []
-    for run_id, model, then in sources:
-        if run_id is None or not then:
-            continue
-        try:
-            now = provenance.artifact_hashes(client, run_id, model)
-        except (mlflow.MlflowException, OSError) as error:
-            found.append(
-                Difference(
-                    "artifacts", f"the files of the run {run_id}: {str(error).splitlines()[0]}"
-                )
-            )
-            continue
-        found += [
-            Difference(
-                "artifacts",
-                f"{name} of the run {run_id} {'was edited' if name in now else 'is gone'}",
-            )
-            for name in then
-            if now.get(name) != then[name]
-        ]
-    return found
-
-
+# %% ../../nbs/records/reproductions.ipynb #80e08275
 def _of_model(artifacts: Mapping[str, str]) -> dict[str, str]:
     return {name: digest for name, digest in artifacts.items() if name.startswith("model/")}
 
 
+# %% ../../nbs/records/reproductions.ipynb #3209062f
+def _training_of(model: str, client: "MlflowClient") -> provenance.Provenance:
+    """Return the record of the run that made a model, given as name/version."""
+    import mlflow
+
+    run_id = str(client.get_model_version(*model.rsplit("/", maxsplit=1)).run_id)
+    artifacts = client.get_run(run_id).info.artifact_uri
+    text = mlflow.artifacts.load_text(f"{artifacts}/{provenance.RECORD_FILE}")
+    return provenance.read_record(text, f"the record of the run {run_id}")
+
+
+def _edited(
+    client: "MlflowClient", run_id: str, model: str | None, then: Mapping[str, str]
+) -> Iterator[str]:
+    """Describe the files of a run that are not what they were."""
+    import mlflow
+
+    try:
+        now = provenance.artifact_hashes(client, run_id, model)
+    except (mlflow.MlflowException, OSError) as error:
+        yield f"the files of the run {run_id}: {str(error).splitlines()[0]}"
+        return
+    for name in then:
+        if now.get(name) != then[name]:
+            yield f"{name} of the run {run_id} {'was edited' if name in now else 'is gone'}"
+
+
+# %% ../../nbs/records/reproductions.ipynb #4e900011
+def compare_artifacts(record: provenance.Provenance, client: "MlflowClient") -> list[Difference]:
+    """Return the files, of the run or of the model that it used, that were edited or are gone."""
+    import mlflow
+
+    found: list[str] = []
+    if record.run_id is not None and record.artifacts:
+        found += _edited(client, record.run_id, record.model_written, record.artifacts)
+    if record.model_read is not None:
+        try:
+            training = _training_of(record.model_read, client)
+        except (mlflow.MlflowException, OSError, errors.ProjectError) as error:
+            reason = str(error).splitlines()[0]
+            return [Difference("artifacts", f"the model {record.model_read}: {reason}")]
+        if of_model := _of_model(training.artifacts):
+            found += _edited(client, str(training.run_id), record.model_read, of_model)
+    return [Difference("artifacts", what) for what in found]
+
+
 # %% ../../nbs/records/reproductions.ipynb #c9a7e293
 def require(differences: Sequence[Difference], allowed: Sequence[str], run: str) -> None:
-    """Refuse to go on where something has changed that may not.
+    """Refuse to go on if something has changed that is not allowed to.
+
+    Args:
+        differences: what has changed.
+        allowed: kinds of changes that are allowed.
+        run: the run, for the message.
 
     Raises:
         GateError: with everything that has changed.
     """
-    if all(each.kind in allowed for each in differences):
+    changed = {difference.kind for difference in differences}
+    if changed <= set(allowed):
         return
-    kinds = [kind for kind in KINDS if any(each.kind == kind for each in differences)]
-    lines = [f"  {each.kind:<{max(map(len, KINDS))}}  {each.what}" for each in differences]
+    width = max(map(len, KINDS))
+    lines = [f"  {difference.kind:<{width}}  {difference.what}" for difference in differences]
+    allow = ",".join(kind for kind in KINDS if kind in changed)
+    lines = [f"this is not what the run {run} was made of:", *lines]
     raise errors.GateError(
-        "\n".join(
-            [
-                f"this is not what the run {run} was made of:",
-                *lines,
-                f"Nothing was run. --allow {','.join(kinds)} runs it all the same, and then compares the results.",
-            ]
-        )
+        "\n".join(lines)
+        + f"\nNothing was run. --allow {allow} runs it all the same, and then compares the results."
     )
 
 
-# %% ../../nbs/records/reproductions.ipynb #29741f79
+# %% ../../nbs/records/reproductions.ipynb #4e900015
+def _fixed_addresses(service: services.MlflowService) -> dict[str, str | None]:
+    """Return the addresses of files; None for servers, which the environment names."""
+    uris = {
+        "tracking_uri": service.resolved_tracking_uri,
+        "registry_uri": service.resolved_registry_uri,
+    }
+    return {name: uri if uri.startswith("sqlite") else None for name, uri in uris.items()}
+
+
+def _masked_keys(value: Any, path: str) -> list[str]:
+    """Return the keys whose values are masked."""
+    if isinstance(value, Mapping):
+        return [key for name, item in value.items() for key in _masked_keys(item, f"{path}.{name}")]
+    if isinstance(value, list):
+        return [key for i, item in enumerate(value) for key in _masked_keys(item, f"{path}.{i}")]
+    return [path] if isinstance(value, str) and redaction.MASK in value else []
+
+
+# %% ../../nbs/records/reproductions.ipynb #4e900016
+def repeated_job(record: provenance.Provenance, service: services.MlflowService) -> dict[str, Any]:
+    """Return the configuration of the job that repeats a run.
+
+    Args:
+        record: the record of the run.
+        service: the MLflow that it is in.
+
+    Raises:
+        ConfigError: the record hides a secret that the job needs.
+    """
+    job = {**record.configuration["job"], **record.resolved, "reproduces": record.run_id}
+    job["mlflow_service"] = {**job["mlflow_service"], **_fixed_addresses(service)}
+    job["logger_service"] = {**job.get("logger_service", {}), "sink": "stderr"}
+    job.pop("alerts_service", None)
+    if masked := _masked_keys(job, "job"):
+        raise errors.ConfigError(
+            "the record hides a secret, so the run cannot be repeated from it: " + ", ".join(masked)
+        )
+    return job
+
+
+# %% ../../nbs/records/reproductions.ipynb #99c21e09
 class Row(NamedTuple):
     """One line of the comparison of two runs.
 
@@ -326,40 +398,7 @@ class Row(NamedTuple):
     difference: str
 
 
-def compare_results(then: provenance.Provenance, now: provenance.Provenance) -> list[Row]:
-    """Compare what two runs have found.
-
-    Args:
-        then: record of the recorded run.
-        now: record of the new run.
-
-    Returns:
-        One row for each thing that can be compared.
-    """
-    decided, measured = (
-        then.decision.keys() | now.decision.keys(),
-        then.metrics.keys() | now.metrics.keys(),
-    )
-    rows = [
-        _texts("outcome", then.outcome, now.outcome),
-        *(
-            _texts(name, then.decision.get(name, ""), now.decision.get(name, ""))
-            for name in sorted(decided)
-        ),
-        *(
-            _numbers(name, then.metrics.get(name), now.metrics.get(name))
-            for name in sorted(measured)
-        ),
-    ]
-    for field in ("inputs", "outputs"):
-        before, after = getattr(then, field), getattr(now, field)
-        rows += [
-            _tables(name, before.get(name), after.get(name))
-            for name in sorted(before.keys() | after.keys())
-        ]
-    return [row for row in rows if row.then or row.now]
-
-
+# %% ../../nbs/records/reproductions.ipynb #431da63a
 def _texts(what: str, then: str, now: str) -> Row:
     return Row(what, then, now, "" if then == now else "other")
 
@@ -384,8 +423,38 @@ def _tables(
     return Row(what, before, after, "missing" if then is None or now is None else then.compare(now))
 
 
+# %% ../../nbs/records/reproductions.ipynb #29741f79
+def compare_results(then: provenance.Provenance, now: provenance.Provenance) -> list[Row]:
+    """Compare the results of two runs.
+
+    Args:
+        then: record of the recorded run.
+        now: record of the new run.
+
+    Returns:
+        One row for each thing that can be compared.
+    """
+    rows = [_texts("outcome", then.outcome, now.outcome)]
+    decided = sorted(then.decision.keys() | now.decision.keys())
+    rows += [
+        _texts(name, then.decision.get(name, ""), now.decision.get(name, "")) for name in decided
+    ]
+    measured = sorted(then.metrics.keys() | now.metrics.keys())
+    rows += [_numbers(name, then.metrics.get(name), now.metrics.get(name)) for name in measured]
+    for before, after in ((then.inputs, now.inputs), (then.outputs, now.outputs)):
+        names = sorted(before.keys() | after.keys())
+        rows += [_tables(name, before.get(name), after.get(name)) for name in names]
+    return [row for row in rows if row.then or row.now]
+
+
+# %% ../../nbs/records/reproductions.ipynb #4e90001b
+def _clip(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+# %% ../../nbs/records/reproductions.ipynb #3fdfcb93
 def render(rows: Sequence[Row]) -> str:
-    """Lay the rows out as a table of text."""
+    """Lay the rows out as a table, for the terminal."""
     lines = [
         ("", "then", "now", ""),
         *(row._replace(difference=row.difference or "same") for row in rows),
@@ -397,7 +466,3 @@ def render(rows: Sequence[Row]) -> str:
         ).rstrip()
         for line in lines
     )
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -16,7 +16,7 @@ import loguru
 import pydantic as pdt
 import pytest
 from model_name.core import errors
-from model_name.io import osvariables, services, stores
+from model_name.io import brokers, osvariables, services, stores
 
 
 @pytest.fixture
@@ -451,9 +451,9 @@ def test_a_broker_that_is_not_started_has_no_address() -> None:
 def test_a_setting_for_one_side(kafka: services.KafkaService) -> None:
     """What only the other side understands does not reach this one."""
     config = {"client.id": "both", "consumer.fetch.min.bytes": 2, "producer.linger.ms": 7, "group.id": "g"}
-    assert services._for_side(config, "consumer.") == {"client.id": "both", "fetch.min.bytes": 2, "group.id": "g"}
-    assert services._for_side(config, "producer.") == {"client.id": "both", "linger.ms": 7, "group.id": "g"}
-    assert services._for_side({"linger.ms": 1, "producer.linger.ms": 7}, "producer.") == {"linger.ms": 7}
+    assert brokers.for_side(config, "consumer.") == {"client.id": "both", "fetch.min.bytes": 2, "group.id": "g"}
+    assert brokers.for_side(config, "producer.") == {"client.id": "both", "linger.ms": 7, "group.id": "g"}
+    assert brokers.for_side({"linger.ms": 1, "producer.linger.ms": 7}, "producer.") == {"linger.ms": 7}
     kafka.consumer(config).close()
 
 

@@ -376,7 +376,7 @@ def test_git_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def hang(*args: object, **options: Any) -> None:
         raise subprocess.TimeoutExpired("git", options["timeout"])
 
-    monkeypatch.setattr(provenance.subprocess, "run", hang)
+    monkeypatch.setattr(gitstates.subprocess, "run", hang)
     assert gitstates.git_state(tmp_path) == gitstates.GitState(reason="git did not answer within 10 seconds")
 
 
@@ -466,9 +466,9 @@ def test_tags_leave_out_what_is_not_known() -> None:
 
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
-        raise provenance.importlib.metadata.PackageNotFoundError(name)
+        raise environments.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(provenance.importlib.metadata, "version", missing)
+    monkeypatch.setattr(environments.importlib.metadata, "version", missing)
     assert environments.describe_environment().version == "not installed"
 
 

@@ -1,5 +1,6 @@
 """A recorded run that is run again: what is refused, what is compared, what stays as it was; steps that are skipped."""
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import pytest
 from model_name.core import errors
 from model_name.io import datasets, osvariables, redaction, registries, services
 from model_name.jobs import promotion
-from model_name.records import gitstates, provenance, reproductions
+from model_name.records import environments, fingerprints, gitstates, provenance, reproductions
 from model_name.scripts import main
 
 TABLE = "hours.parquet"
@@ -111,6 +112,215 @@ def as_notebook(path: Path, *records: str) -> str:
     path.write_text(json.dumps({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     provenance.embed(path, records)
     return str(path)
+
+
+# ------------------------------------------------------------------------------------------- comparisons by themselves
+STARTED = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
+HOURS = pd.DataFrame({"temp": np.arange(50) / 50, "hr": np.arange(50) % 24}).rename_axis("instant")
+
+
+class Reading:
+    """What a comparison of data uses of a job: tables that it reads, and their fingerprints."""
+
+    def __init__(self, **tables: pd.DataFrame) -> None:
+        self._tables = tables
+
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        yield from self._tables.items()
+
+    def fingerprints(self) -> dict[str, fingerprints.DataFingerprint]:
+        return {name: fingerprints.Fingerprint().update(table).record() for name, table in self._tables.items()}
+
+
+def a_record(**values: Any) -> provenance.Provenance:
+    """Return a record with these values and nothing else."""
+    here = environments.describe_environment()._asdict()
+    return provenance.Provenance(**{**here, "started": STARTED, "configuration": {"job": {}}, **values})
+
+
+def whats(differences: list[reproductions.Difference]) -> list[str]:
+    return [difference.what for difference in differences]
+
+
+def test_modules_that_changed_are_gone_or_are_new() -> None:
+    now = gitstates.module_hashes()
+    then = {name: digest for name, digest in now.items() if name != "core/models.py"}
+    then |= {"core/errors.py": "0" * 64, "core/gone.py": "1" * 64, "../churn/gone.py": "2" * 64}
+    assert whats(reproductions.compare_code(a_record(modules=then))) == [
+        "churn/gone.py is not there any more",
+        "model_name/core/errors.py changed",
+        "model_name/core/gone.py is not there any more",
+        "model_name/core/models.py was not there",
+    ]
+    assert reproductions.compare_code(a_record(modules=now)) == []
+
+
+def test_a_notebook_that_changed_and_the_commit_of_the_run() -> None:
+    source = gitstates.SourceNotebook(name="train.ipynb", sha256="0" * 64, code="")
+    record = a_record(modules=gitstates.module_hashes(), verb="train", source=source)
+    assert whats(reproductions.compare_code(record)) == ["the notebook train.ipynb changed"]
+    of_a_commit = record.model_copy(update={"git": gitstates.GitState(commit="f" * 40, dirty=True)})
+    assert whats(reproductions.compare_code(of_a_commit))[1:] == [
+        "the commit ffffffffffff of the record is not in this clone: git fetch may bring it"
+    ]
+
+
+def test_versions_that_are_others() -> None:
+    installed = environments.installed_distributions()
+    then = {name: version for name, version in installed.items() if name != "pandas"} | {"numpy": "0.1", "gone": "2"}
+    record = a_record(distributions=then, python="2.7.18", platform="Plan9 4 mips")
+    [system, python, *distributions] = reproductions.compare_environment(record)
+    assert system.what.startswith("Plan9 mips, and here ")
+    assert python.what.startswith("Python 2.7.18, and here Python 3.")
+    assert whats(distributions) == [
+        "gone 2, and here it is not installed",
+        f"numpy 0.1, and here {np.__version__}",
+        f"pandas was not installed, and here {pd.__version__}",
+    ]
+    release = a_record(distributions=installed, platform=environments.describe_environment().platform)
+    words = release.platform.split()
+    other = release.model_copy(update={"platform": f"{words[0]} another-release {words[-1]}"})
+    assert reproductions.compare_environment(other) == [], "another release of the system is allowed"
+
+
+def test_what_need_not_change_the_result_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    record = a_record(threads=environments.threads() | {"OMP_NUM_THREADS": "7"}, outcome="failed")
+    assert reproductions.notes(record) == [
+        "OMP_NUM_THREADS: 7 then, 3 now; sums may differ in their last digits",
+        "the run failed",
+    ]
+    assert reproductions.notes(a_record(threads=environments.threads())) == ["the run was killed"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ([3], "inputs: has other values in 'temp'; 1 row(s) changed (instant 3)"),
+        ([3, 7, 9], "inputs: has other values in 'temp'; 3 row(s) changed (instant 3, 7, 9)"),
+        ([3, 7, 9, 11], "inputs: has other values in 'temp'; 4 row(s) changed (instant 3, 7, 9, ...)"),
+    ],
+)
+def test_rows_that_changed_are_named_if_they_are_few(changed: list[int], told: str) -> None:
+    table = HOURS.copy()
+    table.loc[changed, "temp"] = 2.0
+    record = a_record(inputs=Reading(inputs=HOURS).fingerprints())
+    assert whats(reproductions.compare_data(record, Reading(inputs=table))) == [told]  # type: ignore[arg-type]
+
+
+def test_rows_that_are_gone_have_no_label_and_tables_that_are_gone_are_named() -> None:
+    record = a_record(inputs=Reading(inputs=HOURS, targets=HOURS[["hr"]]).fingerprints())
+    assert whats(reproductions.compare_data(record, Reading(inputs=HOURS.iloc[:-2]))) == [  # type: ignore[arg-type]
+        "inputs: has 48 rows, not 50; 2 row(s) are gone",
+        "targets: no such table is read any more",
+    ]
+    assert reproductions.compare_data(a_record(), Reading()) == []  # type: ignore[arg-type]
+
+
+def test_data_that_cannot_be_read_differ() -> None:
+    class Broken(Reading):
+        def fingerprints(self) -> dict[str, fingerprints.DataFingerprint]:
+            raise errors.DataError("hours.parquet: no such file")
+
+    record = a_record(inputs=Reading(inputs=HOURS).fingerprints())
+    [difference] = reproductions.compare_data(record, Broken())  # type: ignore[arg-type]
+    assert difference == ("data", "hours.parquet: no such file")
+
+
+def test_files_that_were_edited_or_are_gone_and_a_model_that_is_gone(empty_store: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_store / "mlflow.db", tmp_path)
+    client = services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/mlflow.db").client()
+    experiment = client.create_experiment("files", artifact_location=(tmp_path / "files").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "0.92", "scores.txt")
+    client.log_text(run_id, "same", "same.txt")
+    kept = provenance.artifact_hashes(client, run_id)
+    client.log_text(run_id, "0.99", "scores.txt")
+    record = a_record(run_id=run_id, artifacts=kept | {"lost.txt": "0" * 64})
+    assert whats(reproductions.compare_artifacts(record, client)) == [
+        f"scores.txt of the run {run_id} was edited",
+        f"lost.txt of the run {run_id} is gone",
+    ]
+    [gone] = reproductions.compare_artifacts(record.model_copy(update={"model_read": "bikes/7"}), client)
+    assert gone.what.startswith("the model bikes/7: ")
+    elsewhere = a_record(run_id="0" * 32, artifacts=kept)
+    assert whats(reproductions.compare_artifacts(elsewhere, client))[0].startswith(f"the files of the run {'0' * 32}: ")
+
+
+def test_every_kind_has_to_be_allowed() -> None:
+    found = [reproductions.Difference("data", "inputs: other"), reproductions.Difference("code", "models.py changed")]
+    reproductions.require(found, ["code", "data"], "0a1b")
+    reproductions.require([], [], "0a1b")
+    with pytest.raises(errors.GateError, match=r"the run 0a1b was made of:\n  data         inputs: other\n") as error:
+        reproductions.require(found, ["data"], "0a1b")
+    assert str(error.value).endswith("--allow code,data runs it all the same, and then compares the results.")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "row"),
+    [
+        (0.5, 0.5, ("0.5", "0.5", "")),
+        (0.5, 0.25, ("0.5", "0.25", "by -0.25 (0.5 of it)")),
+        (0.0, 0.25, ("0", "0.25", "by +0.25")),
+        (-2.0, -1.0, ("-2", "-1", "by +1 (0.5 of it)")),
+        (float("nan"), float("nan"), ("nan", "nan", "")),
+        (float("inf"), float("inf"), ("inf", "inf", "")),
+        (0.1 + 0.2, 0.3, ("0.3", "0.3", "by -5.55e-17 (1.9e-16 of it)")),
+        (None, 0.5, ("missing", "0.5", "missing")),
+        (0.5, None, ("0.5", "missing", "missing")),
+    ],
+)
+def test_metrics_that_differ(then: float | None, now: float | None, row: tuple[str, str, str]) -> None:
+    first, second = (a_record(metrics={} if value is None else {"r2": value}) for value in (then, now))
+    assert reproductions.compare_results(first, second)[1] == ("r2", *row)
+
+
+def test_outcomes_decisions_and_tables_that_differ() -> None:
+    tables = Reading(predictions=HOURS).fingerprints()
+    first = a_record(outcome="finished", decision={"verdict": "passed"}, inputs=tables, outputs=tables)
+    second = a_record(outcome="failed", decision={"alias": "Champion"}, inputs=tables)
+    rows = {(row.what, row.then, row.now): row.difference for row in reproductions.compare_results(first, second)}
+    digest = f"50 rows, {tables['predictions'].sha256[:8]}"
+    assert rows == {
+        ("outcome", "finished", "failed"): "other",
+        ("alias", "", "Champion"): "other",
+        ("verdict", "passed", ""): "other",
+        ("predictions", digest, digest): "",
+        ("predictions", digest, "missing"): "missing",
+    }
+
+
+def test_a_comparison_is_a_table_of_columns() -> None:
+    rows = [reproductions.Row("r2", "0.5", "0.25", "by -0.25"), reproductions.Row("a" * 50, "x", "x", "")]
+    head, first, second = reproductions.render(rows).splitlines()
+    assert head.split() == ["then", "now"]
+    assert first.split() == ["r2", "0.5", "0.25", "by", "-0.25"]
+    assert second.split() == ["a" * 37 + "...", "x", "x", "same"]
+    assert head.index("then") == first.index("0.5") == second.index("x")
+
+
+def test_the_job_that_repeats_a_run() -> None:
+    job = {"KIND": "TrainingJob", "mlflow_service": {"registry_name": "bikes"}, "alerts_service": {"enable": True}}
+    job["logger_service"] = {"sink": "train.log", "level": "DEBUG"}
+    record = a_record(configuration={"job": job}, run_id="0a1b", resolved={"alias_or_version": 3})
+    server = services.MlflowService(tracking_uri="https://me:pw@mlflow.example", registry_uri="sqlite:////m.db")
+    assert reproductions.repeated_job(record, server) == {
+        "KIND": "TrainingJob", "alias_or_version": 3, "reproduces": "0a1b",
+        "mlflow_service": {"registry_name": "bikes", "tracking_uri": None, "registry_uri": "sqlite:////m.db"},
+        "logger_service": {"sink": "stderr", "level": "DEBUG"},
+    }  # fmt: skip
+    hiding = a_record(configuration={"job": {"mlflow_service": {}, "tags": [{"api_key": "hunter2"}]}})
+    with pytest.raises(errors.ConfigError, match=r"hides a secret, .* from it: job.tags.0.api_key"):
+        reproductions.repeated_job(hiding, server)
+
+
+def test_the_store_of_a_notebook(tmp_path: Path) -> None:
+    here = services.MlflowService(tracking_uri="sqlite:///here.db")
+    job = {"mlflow_service": {"tracking_uri": "sqlite:///there.db", "registry_uri": "http://me:pw@mlflow.example"}}
+    notebook = as_notebook(tmp_path / "train.ipynb", a_record(configuration={"job": job}).to_json())
+    found = reproductions.find_store(notebook, here)
+    assert (found.tracking_uri, found.registry_uri) == ("sqlite:///there.db", None), "a masked address is not used"
+    assert reproductions.find_store("0a1b2c3d", here) is here
 
 
 # ------------------------------------------------------------------------------------------------- the same again
@@ -457,12 +667,7 @@ _PREDICT = """
 import sys
 from model_name.core import models, schemas
 from model_name.io import datasets
-from model_name.records import provenance
-from model_name.records import rowhashes
 from model_name.records import fingerprints
-from model_name.io import redaction
-from model_name.records import gitstates
-from model_name.records import environments
 data = datasets.SimulatedReader(rows=2_000).read()
 inputs, targets = schemas.InputsSchema.check(data), schemas.TargetsSchema.check(data)
 model = getattr(models, sys.argv[1])(**{sys.argv[2]: 20}).fit(inputs.head(1_500), targets.head(1_500))
