@@ -5,16 +5,13 @@
 # %% auto #0
 __all__ = [
     "RunConfig",
+    "TResult",
     "JobResult",
-    "read_pair",
-    "require_values",
-    "require_variety",
-    "warn",
-    "rows_digest",
-    "read_history",
-    "look_back",
-    "history_tables",
+    "Record",
+    "ServedJob",
+    "ReproducibleJob",
     "Job",
+    "VersionJob",
 ]
 
 # %% ../../nbs/jobs/base.ipynb #20c37fca
@@ -24,30 +21,22 @@ import hashlib
 import html
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
-import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import conversions, errors, features
-from ..io import osvariables, redaction, services, stores
-from ..records import gitstates, provenance, rowhashes
+from ..core import errors
+from ..io import osvariables, redaction, registries, services, stores
+from .recorders import Recorder, save_record
+from ..records import gitstates, provenance
 from ..records.fingerprints import DataFingerprint, Fingerprint
 
 if TYPE_CHECKING:
     from loguru import Logger
-
-    from model_name.core import schemas
-    from model_name.io import datasets
-from ..core import alignment
-from . import recorders
-
-# %% ../../nbs/jobs/base.ipynb #4b701045
-RunConfig = services.MlflowRunConfig  # what every job is told about its MLflow run
 
 
 # %% ../../nbs/jobs/base.ipynb #5f67cc76
@@ -58,10 +47,8 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
     summary: str = pdt.Field(description="What was done, in one line.")
     run_id: str = pdt.Field(description="MLflow run that holds the record.")
     experiment: str = pdt.Field(description="MLflow experiment of the run.")
-    metrics: dict[str, float] = pdt.Field({}, description="Figures of merit by name.")
-    refusals: tuple[str, ...] = pdt.Field(
-        (), description="Why a gate says no; none when it does not."
-    )
+    metrics: dict[str, float] = pdt.Field({}, description="Metrics by name.")
+    refusals: tuple[str, ...] = pdt.Field((), description="Reasons why the gate is closed.")
     warnings: tuple[str, ...] = pdt.Field(
         (), description="What a person should look at, though nothing was refused."
     )
@@ -70,13 +57,13 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
     )
 
     def facts(self) -> dict[str, str]:
-        """Return what the table in a notebook shows: what was done, and how well; the same on every run."""
+        """Return what the table in a notebook shows: what was done, and how well."""
         warned = {f"warning {number}": text for number, text in enumerate(self.warnings, start=1)}
         values = {name: f"{value:,.4g}" for name, value in self.metrics.items()}
         return {"job": self.job, "done": self.summary} | warned | values
 
     def gate(self) -> None:
-        """Go on only when there is no reason not to.
+        """Raise an error if there are reasons to refuse.
 
         Raises:
             GateError: with the reasons.
@@ -84,146 +71,55 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
         if self.refusals:
             raise errors.GateError("; ".join(self.refusals))
 
-    def record(self) -> "recorders.Record":
+    def record(self) -> "Record":
         """Return what to show at the end of a job notebook: where the record is."""
-        return recorders.Record(self)
+        return Record(self)
 
     def _repr_html_(self) -> str:
         """Show the facts as a table."""
         left = 'style="text-align: left"'
         rows = (
-            f"<tr><th {left}>{html.escape(k)}</th><td {left}>{html.escape(v)}</td></tr>"
-            for k, v in self.facts().items()
+            f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(fact)}</td></tr>"
+            for name, fact in self.facts().items()
         )
         return f"<table>{''.join(rows)}</table>"
 
     def __repr__(self) -> str:
-        """Say the facts, one a line."""
+        """Return the facts, one per line."""
         return "\n".join(f"{name}: {fact}" for name, fact in self.facts().items())
 
 
-# %% ../../nbs/jobs/base.ipynb #aa8fc5e9
-def read_pair(
-    readers: "tuple[datasets.Reader, datasets.Reader]", checks: "tuple[type[schemas.Schema], ...]"
-) -> tuple[Any, Any]:
-    """Read and check inputs and targets, which may be one table, and bring both into the order of the inputs' time."""
-    raw = [readers[0].read()]
-    raw.append(raw[0] if readers[0] == readers[1] else readers[1].read())
-    inputs, targets = (schema.check(table) for schema, table in zip(checks, raw, strict=True))
-    time = checks[0].marked("time")
-    instants = conversions.instants(raw[0][time[0]]) if time else None
-    targets = alignment.align(
-        inputs, targets, unique=all(schema.has_unique_labels() for schema in checks)
-    )
-    return alignment.sort_by_time(inputs, targets, time, instants)
+# %% ../../nbs/jobs/base.ipynb #d0e78fdf
+class Record:
+    """Where the record of a run is: a sentence for people, the whole result for the executor."""
+
+    def __init__(self, result: JobResult) -> None:
+        """Show this result."""
+        self.result = result
+
+    def __repr__(self) -> str:
+        """Return a sentence."""
+        return f"MLflow run {self.result.run_id} of the experiment {self.result.experiment!r}"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Return both forms to IPython."""
+        return {"text/plain": repr(self), stores.RECORD_MIME: self.result.model_dump(mode="json")}
 
 
-# %% ../../nbs/jobs/base.ipynb #5c0e7a12
-def require_values(inputs: pd.DataFrame, features: Sequence[str]) -> None:
-    """Refuse a feature that has no value in any row.
-
-    Raises:
-        DataError: with the names of all such features.
-    """
-    empty = [name for name in features if inputs[name].isna().all()]
-    if empty:
-        raise errors.DataError(
-            f"no row of the {len(inputs):,} has a value in {', '.join(map(repr, empty))}: give data that has, "
-            "or declare the column with metadata={'feature': False} in the schema notebook"
-        )
+# %% ../../nbs/jobs/base.ipynb #4b701045
+RunConfig = services.MlflowRunConfig  # the settings of a job's MLflow run
 
 
-def require_variety(targets: pd.DataFrame, purpose: str) -> None:
-    """Refuse a target, the one column of the targets, that is the same in every row.
+# %% ../../nbs/jobs/base.ipynb #5c0e9b01
+class ServedJob(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
+    """The services that surround a job, as a context manager."""
 
-    Raises:
-        DataError: with the value.
-    """
-    values = targets.iloc[:, 0]
-    if values.nunique() < 2:
-        raise errors.DataError(
-            f"the target {values.name!r} is {values.iloc[0]} in all of the {len(values):,} {purpose} rows: "
-            "there is nothing to learn"
-        )
-
-
-# %% ../../nbs/jobs/base.ipynb #ba5e0a02
-def warn(recorder: recorders.Recorder, **warnings: str) -> tuple[str, ...]:
-    """Log warnings, and tag the run with each under its name; those that are empty are left out."""
-    found = {name: text for name, text in warnings.items() if text}
-    for text in found.values():
-        recorder.logger.warning("{}", text)
-    recorder.tags(**found)
-    return tuple(found.values())
-
-
-def rows_digest(*tables: pd.DataFrame) -> str:
-    """Return a digest of rows that does not depend on their order, e.g. of inputs and targets side by side."""
-    hashes = np.sort(rowhashes.row_hashes(pd.concat(tables, axis=1)))
-    return hashlib.sha256(hashes.tobytes()).hexdigest()
-
-
-# %% ../../nbs/jobs/base.ipynb #7be04c02
-def read_history(
-    recorder: recorders.Recorder, reader: "datasets.Reader | None"
-) -> pd.DataFrame | None:
-    """Read the rows that happened before, if there is a feature that looks back, and note them."""
-    if reader is None or not features.looking_back():
-        return None
-    history: pd.DataFrame = recorder.note("history", reader, reader.read())
-    return history
-
-
-def look_back(
-    recorder: recorders.Recorder,
-    reader: "datasets.Reader | None",
-    inputs: Any,
-    targets: Any = None,
-    fitting: bool = False,
-) -> Any:
-    """Add the features that look back to checked inputs.
-
-    Args:
-        recorder: notes what was read.
-        reader: where rows that happened before come from, or None.
-        inputs: checked inputs in order of time.
-        targets: their targets, if they are known.
-        fitting: whether a model is fitted to them; the first rows may then be without a past.
-
-    Returns:
-        The inputs, with a column more for each feature that looks back.
-    """
-    return features.look_back(inputs, targets, read_history(recorder, reader), fitting)
-
-
-def history_tables(reader: "datasets.Reader | None") -> "Iterator[tuple[str, pd.DataFrame]]":
-    """Read the history as `read_history` does, for callers that want to know what a run would read."""
-    if reader is not None and features.looking_back():
-        yield "history", reader.read()
-
-
-# %% ../../nbs/jobs/base.ipynb #db532aed
-# Without these, MLflow puts in the commit of the repository that the main program happens to be in.
-_NO_COMMIT = dict.fromkeys(("mlflow.source.git.commit", "mlflow.source.git.branch"), "unknown")
-
-
-class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
-    """Base class of the jobs.
-
-    Attributes:
-        VERB: what the job is called on the command line; its configuration and its notebook have the same name.
-        IRREPRODUCIBLE: why its runs cannot be repeated, in words; empty if they can.
-        MUTABLE_REFERENCES: fields that can name something that moves, such as `latest`; `run` pins them, `resolve_references` looks them up.
-    """
-
-    VERB: ClassVar[str]
-    IRREPRODUCIBLE: ClassVar[str] = ""
-    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ()
     KIND: str
 
     reproduces: str | None = pdt.Field(
         None,
-        description="MLflow run to repeat; set by the reproduce command. Nothing that others rely on is touched.",
+        description="MLflow run to repeat; set by the reproduce command. "
+        "Nothing that others rely on is touched.",
     )
     logger_service: services.LoggerService = pdt.Field(
         services.LoggerService(), description="The log."
@@ -234,21 +130,14 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     mlflow_service: services.MlflowService = pdt.Field(
         services.MlflowService(), description="Tracking and registry."
     )
-
-    @abc.abstractmethod
-    def run(self) -> JobResult:
-        """Do the work, within the context of the job.
-
-        Returns:
-            What was done.
-        """
+    _running: list[contextlib.ExitStack] = pdt.PrivateAttr(default_factory=list)
 
     def started(self) -> tuple[services.Service, ...]:
         """Return the services that surround the job, in the order in which they start."""
         return self.logger_service, self.alerts_service, self.mlflow_service
 
     def shutdown_seconds(self) -> float:
-        """Return how long the job may take to end by itself once it is interrupted; nought if it does not."""
+        """Return how long the job may take to end by itself after an interrupt; 0 if it does not."""
         return 0.0
 
     def __enter__(self) -> Self:
@@ -270,11 +159,168 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Stop the services."""
         self._running.pop().close()
 
-    _running: list[contextlib.ExitStack] = pdt.PrivateAttr(default_factory=list)
+    @property
+    def logger(self) -> "Logger":
+        """The logger of the job."""
+        return self.logger_service.logger()
+
+
+# %% ../../nbs/jobs/base.ipynb #5c0e9b05
+def _non_defaults(settings: pdt.BaseModel) -> dict[str, Any]:
+    """Return the KIND of settings, and the fields that differ from their defaults."""
+    differing: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name == "KIND" or value != field.get_default(call_default_factory=True):
+            nested = isinstance(value, pdt.BaseModel)
+            differing[name] = _non_defaults(value) if nested else value
+    return differing
+
+
+# %% ../../nbs/jobs/base.ipynb #5c0e9b07
+class ReproducibleJob(ServedJob):
+    """What a job depends on, as far as a program can know.
+
+    Attributes:
+        VERB: what the job is called on the command line; its configuration and its notebook
+            have the same name.
+        IRREPRODUCIBLE: why its runs cannot be repeated, in words; empty if they can.
+        MUTABLE_REFERENCES: fields that can hold a reference such as `latest`; `run` records what
+            they stood for, `resolve_references` looks it up.
+    """
+
+    VERB: ClassVar[str]
+    IRREPRODUCIBLE: ClassVar[str] = ""
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ()
+
+    def described(self) -> dict[str, Any]:
+        """Return the configuration as it is recorded, with the names from the environment."""
+        described, service = self.model_dump(mode="json"), self.mlflow_service
+        described["mlflow_service"] |= {
+            "experiment_name": service.resolved_experiment_name,
+            "registry_name": service.resolved_registry_name,
+        }
+        return described
+
+    def non_defaults(self) -> dict[str, Any]:
+        """Return the settings that differ from the defaults, with the KIND of each part."""
+        return _non_defaults(self)
+
+    def resolve_references(self) -> dict[str, Any]:
+        """Return what the fields in `MUTABLE_REFERENCES` stand for now."""
+        return {}
+
+    def external_state(self) -> dict[str, Any]:
+        """Return what else the outcome depends on, such as outputs that have to be there still."""
+        return {}
+
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Read what the job reads; yield tables or batches, as they are fingerprinted, by name."""
+        return iter(())
+
+    def redirect_outputs(self, folder: Path) -> dict[str, Any]:
+        """Return fields whose outputs then go to a folder, instead of to where others use them."""
+        return {}
+
+    def fingerprints(self) -> dict[str, DataFingerprint]:
+        """Read what the job reads, and return its fingerprints as a run would record them."""
+        read: dict[str, Fingerprint] = {}
+        for name, table in self.tables():
+            read.setdefault(name, Fingerprint()).update(table)
+        return {name: fingerprint.record() for name, fingerprint in read.items()}
+
+    def step_key(self, pins: Mapping[str, Any], inputs: Mapping[str, DataFingerprint]) -> str:
+        """Return a digest of code, configuration, what references stand for, and data."""
+        return _step_digest(self, dict(pins), {name: data.sha256 for name, data in inputs.items()})
+
+
+# %% ../../nbs/jobs/base.ipynb #5c0e9b08
+_WITHOUT_EFFECT = (
+    "logger_service", "alerts_service", "mlflow_service", "run_config", "reproduces"
+)  # fmt: skip
+
+
+def _step_digest(job: ReproducibleJob, pins: dict[str, Any], inputs: dict[str, str]) -> str:
+    """Return a digest of all that the outcome of a job depends on."""
+    configuration = job.described()
+    for name in _WITHOUT_EFFECT:
+        configuration.pop(name, None)
+    source = gitstates.source_notebook(job.VERB)
+    parts = [
+        job.VERB, gitstates.module_hashes(), source and source.sha256,
+        job.mlflow_service.resolved_registry_name, redaction.mask(configuration), pins, inputs,
+        job.external_state(),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+# %% ../../nbs/jobs/base.ipynb #97d03abf
+def _enter(stack: contextlib.ExitStack, service: services.MlflowService, config: RunConfig) -> Any:
+    """Start a run, or explain why the store does not take one."""
+    import mlflow
+    import sqlalchemy.exc
+
+    try:
+        return stack.enter_context(service.run_context(config))
+    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+        address = redaction.mask(service.resolved_tracking_uri)
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise errors.ServiceError(
+            f"the MLflow store {address} does not take a run ({str(cause).splitlines()[0]}): "
+            "make it writable, or choose another place with MLFLOW_TRACKING_URI"
+        ) from error
+
+
+# %% ../../nbs/jobs/base.ipynb #5c0e9b0c
+# Without these, MLflow puts in the commit of the repository that the main program happens to be in.
+_NO_COMMIT = dict.fromkeys(("mlflow.source.git.commit", "mlflow.source.git.branch"), "unknown")
+
+
+def _begin(job: ReproducibleJob, run_config: RunConfig) -> provenance.Provenance:
+    """Begin the record of a run; log what makes it hard to repeat."""
+    notebook = os.environ.get(stores.NOTEBOOK_VARIABLE)
+    begun = provenance.begin({"job": job.described()}, notebook=notebook, verb=job.VERB)
+    remarks = [*begun.remarks, *job.mlflow_service.remarks(run_config)]
+    for remark in remarks:
+        job.logger.warning("{}", remark)
+    return begun.model_copy(update={"reproduces": job.reproduces, "remarks": remarks})
+
+
+def _finish(
+    job: ReproducibleJob, recorder: Recorder, outcome: Literal["finished", "failed"]
+) -> None:
+    """Complete the record of a run; mark a run that need not be repeated while nothing changes."""
+    client, record = job.mlflow_service.client(), recorder.provenance
+    artifacts = provenance.artifact_hashes(client, recorder.run_id, record.model_written)
+    record = record.finish(outcome=outcome).adding("artifacts", **artifacts)
+    recorder.provenance = record
+    save_record(record)
+    refused = record.decision.get("refusals")
+    if outcome == "finished" and not refused and job.reproduces is None:
+        pins = {name: record.resolved.get(name) for name in job.MUTABLE_REFERENCES}
+        recorder.tags(**{f"{record.package}.step": job.step_key(pins, record.inputs)})
+
+
+# %% ../../nbs/jobs/base.ipynb #db532aed
+TResult = TypeVar("TResult", bound=JobResult)
+
+
+class Job(ReproducibleJob, abc.ABC):
+    """Base class of the jobs."""
+
+    @abc.abstractmethod
+    def run(self) -> JobResult:
+        """Do the work, within the context of the job.
+
+        Returns:
+            What was done.
+        """
 
     @contextlib.contextmanager
-    def recording(self, run_config: RunConfig) -> Iterator[recorders.Recorder]:
-        """Run something inside an MLflow run that says what it was made of.
+    def recording(self, run_config: RunConfig) -> Iterator[Recorder]:
+        """Start an MLflow run with the record of what it is made of.
 
         Args:
             run_config: name, description and tags of the run.
@@ -284,140 +330,70 @@ class Job(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """
         import mlflow
 
-        notebook = os.environ.get(stores.NOTEBOOK_VARIABLE)
-        begun = provenance.begin({"job": self.described()}, notebook=notebook, verb=self.VERB)
-        remarks = [*begun.remarks, *self.mlflow_service.remarks(run_config)]
-        begun = begun.model_copy(update={"reproduces": self.reproduces, "remarks": remarks})
-        for remark in remarks:
-            self.logger.warning("{}", remark)
-        tags = {
-            "mlflow.source.name": f"{begun.package} run {self.VERB}",
-            **_NO_COMMIT,
-        } | begun.tags()
-        tags |= run_config.tags or {}
+        begun = _begin(self, run_config)
+        name = {"mlflow.source.name": f"{begun.package} run {self.VERB}"}
+        tags = name | _NO_COMMIT | begun.tags() | (run_config.tags or {})
         with contextlib.ExitStack() as stack:
             run = _enter(stack, self.mlflow_service, run_config.model_copy(update={"tags": tags}))
-            recorder = recorders.Recorder(
-                run, begun.model_copy(update={"run_id": run.info.run_id}), self.logger
-            )
-            recorder.keep()
+            begun = begun.model_copy(update={"run_id": run.info.run_id})
+            recorder = Recorder(run, begun, self.logger)
+            save_record(begun)
             outcome: Literal["finished", "failed"] = "failed"
             try:
                 yield recorder
                 outcome = "finished"
             finally:
-                self._finish(recorder, outcome)
-                mlflow.set_tags(
-                    recorder.provenance.tags() | {"mlflow.source.name": tags["mlflow.source.name"]}
-                )
+                _finish(self, recorder, outcome)
+                mlflow.set_tags(recorder.provenance.tags() | name)
 
-    def _finish(self, recorder: recorders.Recorder, outcome: Literal["finished", "failed"]) -> None:
-        """Complete the record of a run, and mark it as one that need not run again while nothing has changed."""
-        found = provenance.artifact_hashes(
-            self.mlflow_service.client(), recorder.run_id, recorder.provenance.model_written
+    def make_result(self, recorder: Recorder, kind: type[TResult], **values: Any) -> TResult:
+        """Make the result of a run, with what the recorder knows of it."""
+        return kind(
+            job=self.KIND,
+            run_id=recorder.run_id,
+            experiment=self.mlflow_service.resolved_experiment_name,
+            refusals=recorder.refusals,
+            warnings=recorder.warnings,
+            figures=recorder.drawn,
+            **values,
         )
-        recorder.provenance = recorder.provenance.finish(outcome=outcome).adding(
-            "artifacts", **found
-        )
-        recorder.keep()
-        refused = recorder.provenance.decision.get("refusals")
-        if outcome == "finished" and not refused and self.reproduces is None:
-            record = recorder.provenance
-            key = self.step_key(
-                {name: record.resolved.get(name) for name in self.MUTABLE_REFERENCES}, record.inputs
-            )
-            recorder.tags(**{f"{record.package}.step": key})
 
-    def described(self) -> dict[str, Any]:
-        """Return the configuration as it is recorded, with the names that the environment gives."""
-        described = self.model_dump(mode="json")
+    def announce(self, result: TResult) -> TResult:
+        """Send a notice of what was done, and return the result."""
+        notice = "; ".join([result.summary, *result.refusals, *result.warnings])
+        self.alerts_service.notify(f"{self.KIND.removesuffix('Job')} finished", notice)
+        return result
+
+    def conclude(self, recorder: Recorder, kind: type[TResult], **values: Any) -> TResult:
+        """Make the result of a run, and send a notice of it."""
+        return self.announce(self.make_result(recorder, kind, **values))
+
+
+# %% ../../nbs/jobs/base.ipynb #5c0e9b0e
+class VersionJob(Job, abc.ABC):
+    """Base class of the jobs that use a registered version: what their first mutable reference means."""
+
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ("alias_or_version",)
+
+    def registered_version(self) -> Any:
+        """Look up the version in the registry; a reference that is null is the latest."""
+        reference = getattr(self, self.MUTABLE_REFERENCES[0])
         service = self.mlflow_service
-        described["mlflow_service"] |= {
-            "experiment_name": service.resolved_experiment_name, "registry_name": service.resolved_registry_name
-        }  # fmt: skip
-        return described
+        return registries.find_version(
+            service.client(),
+            service.resolved_registry_name,
+            registries.LATEST if reference is None else reference,
+        )
 
-    def resolve_references(self) -> dict[str, Any]:
-        """Return what the fields in `MUTABLE_REFERENCES` stand for now."""
-        return {}
+    def resolve_references(self) -> dict[str, Any]:  # noqa: D102
+        return {self.MUTABLE_REFERENCES[0]: int(self.registered_version().version)}
 
-    def external_state(self) -> dict[str, Any]:
-        """Return what else the outcome depends on, and what has to be there still for a run to count as done."""
-        return {}
-
-    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Read what the job reads, and give it in tables or batches as they are fingerprinted, each with its name."""
-        return iter(())
-
-    def redirect_outputs(self, folder: Path) -> dict[str, Any]:
-        """Return fields whose outputs then go to a folder, instead of to where others look for them."""
-        return {}
-
-    def fingerprints(self) -> dict[str, DataFingerprint]:
-        """Read what the job reads, and return its fingerprints as a run would record them."""
-        found: dict[str, Fingerprint] = {}
-        for name, table in self.tables():
-            found.setdefault(name, Fingerprint()).update(table)
-        return {name: fingerprint.record() for name, fingerprint in found.items()}
-
-    def step_key(self, pins: Mapping[str, Any], inputs: Mapping[str, DataFingerprint]) -> str:
-        """Return a digest of code, configuration and data; a finished run with the same one need not run again.
-
-        Args:
-            pins: what names that move stand for.
-            inputs: fingerprints of what the job reads.
-        """
-        ignored = {"logger_service", "alerts_service", "mlflow_service", "run_config", "reproduces"}
-        configuration = {
-            name: value for name, value in self.described().items() if name not in ignored
-        }
-        source = gitstates.source_notebook(self.VERB)
-        parts = [
-            self.VERB, gitstates.module_hashes(), source and source.sha256, self.mlflow_service.resolved_registry_name,
-            redaction.mask(configuration), dict(pins), {name: data.sha256 for name, data in inputs.items()},
-            self.external_state(),
-        ]  # fmt: skip
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-    def registered_name(self) -> str:
-        """Return the name to register under; versions of reproductions stay among themselves."""
-        name = self.mlflow_service.resolved_registry_name
-        return name if self.reproduces is None else f"{name}-reproductions"
-
-    def non_defaults(self) -> dict[str, Any]:
-        """Return what the configuration says beyond the defaults: what a reader of the run wants to know first."""
-        return _beyond_defaults(self)
-
-    @property
-    def logger(self) -> "Logger":
-        """The logger of the job."""
-        return self.logger_service.logger()
-
-
-# %% ../../nbs/jobs/base.ipynb #97d03abf
-def _enter(stack: contextlib.ExitStack, service: services.MlflowService, config: RunConfig) -> Any:
-    """Start a run, or say why the store does not take one."""
-    import mlflow
-    import sqlalchemy.exc
-
-    try:
-        return stack.enter_context(service.run_context(config))
-    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-        place = redaction.mask(service.resolved_tracking_uri)
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise errors.ServiceError(
-            f"the MLflow store {place} does not take a run ({str(cause).splitlines()[0]}): make it writable, or choose "
-            "another place with MLFLOW_TRACKING_URI"
-        ) from error
-
-
-def _beyond_defaults(settings: pdt.BaseModel) -> dict[str, Any]:
-    """Return the KIND of settings, and the fields that differ from their defaults."""
-    said: dict[str, Any] = {}
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if name == "KIND" or value != field.get_default(call_default_factory=True):
-            said[name] = _beyond_defaults(value) if isinstance(value, pdt.BaseModel) else value
-    return said
+    @contextlib.contextmanager
+    def recording_version(self, run_config: RunConfig) -> Iterator[tuple[Recorder, Any]]:
+        """Look up the version, start an MLflow run as `recording` does, and record the version."""
+        version = self.registered_version()
+        with self.recording(run_config) as recorder:
+            recorder.parameters(registry_name=version.name, model_version=version.version)
+            recorder.version(version)
+            recorder.pin(**{self.MUTABLE_REFERENCES[0]: int(version.version)})
+            yield recorder, version

@@ -8,8 +8,9 @@ __all__ = [
     "digest_table",
     "digest_code",
     "quiet_optuna",
-    "Journal",
     "states",
+    "Candidate",
+    "Journal",
     "open_journal",
 ]
 
@@ -18,12 +19,15 @@ import contextlib
 import hashlib
 import inspect
 import json
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pydantic as pdt
 
@@ -31,7 +35,6 @@ from ..core import errors, schemas, workspaces
 
 if TYPE_CHECKING:
     import optuna
-from . import searchers
 
 
 # %% ../../nbs/utils/journals.ipynb #fe172627
@@ -104,6 +107,54 @@ def quiet_optuna() -> Iterator[None]:
         yield
 
 
+# %% ../../nbs/utils/journals.ipynb #5c0f0001
+def states() -> dict[str, Any]:
+    """Return Optuna's states by the words of the table of trials."""
+    from optuna.trial import TrialState
+
+    kinds = TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+    return dict(zip(("running", "complete", "pruned", "failed"), kinds, strict=True))
+
+
+# %% ../../nbs/utils/journals.ipynb #53d14fb1
+@dataclass
+class Candidate:
+    """A trial while it is worked on."""
+
+    number: int
+    params: dict[str, Any]
+    distributions: dict[str, Any]
+    same_as: int | None = None
+    scores: dict[int, float] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    state: str = "running"
+    reason: str = ""
+
+    def in_order(self) -> list[float]:
+        """Return the scores of the folds that were done, from the first fold to the last."""
+        return [self.scores[fold] for fold in sorted(self.scores)]
+
+    @property
+    def mean(self) -> float:
+        """The mean score of the folds that were done."""
+        return float(np.mean(self.in_order()))
+
+    def restore(self, trial: "optuna.trial.FrozenTrial") -> None:
+        """Take over what the journal knows about the trial."""
+        self.state = next(word for word, state in states().items() if state == trial.state)
+        # a process can die after it wrote the reason, and before it wrote the end
+        if trial.state.is_finished():
+            self.reason = str(trial.user_attrs.get("reason", ""))
+        self.scores = dict(trial.intermediate_values)
+        known = trial.user_attrs
+        self.seconds = {fold: known.get(f"seconds_{fold}", math.nan) for fold in self.scores}
+
+    def end(self, state: str, reason: str = "") -> "Candidate":
+        """Set how the trial ended."""
+        self.state, self.reason = state, reason
+        return self
+
+
 # %% ../../nbs/utils/journals.ipynb #b146de7a
 class Journal:
     """The durable record of one search."""
@@ -116,7 +167,7 @@ class Journal:
         """Return all trials, by number."""
         return sorted(self.storage.get_all_trials(self.study), key=lambda trial: trial.number)
 
-    def create(self, candidate: "searchers.Candidate") -> None:
+    def create(self, candidate: Candidate) -> None:
         """Write down a candidate before it is tried."""
         import optuna
 
@@ -133,7 +184,7 @@ class Journal:
         self.storage.set_trial_user_attr(self._ids[number], f"seconds_{fold}", seconds)
         self.storage.set_trial_intermediate_value(self._ids[number], fold, score)
 
-    def finish(self, candidate: "searchers.Candidate") -> None:
+    def finish(self, candidate: Candidate) -> None:
         """Write down how a trial ended."""
         if candidate.reason:
             self.storage.set_trial_user_attr(
@@ -143,14 +194,6 @@ class Journal:
         self.storage.set_trial_state_values(
             self._ids[candidate.number], states()[candidate.state], values
         )
-
-
-def states() -> dict[str, Any]:
-    """Return Optuna's states by the words of the table of trials."""
-    from optuna.trial import TrialState
-
-    kinds = TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
-    return dict(zip(("running", "complete", "pruned", "failed"), kinds, strict=True))
 
 
 # %% ../../nbs/utils/journals.ipynb #79ecd2ea

@@ -9,7 +9,6 @@ __all__ = [
     "CrossValidator",
     "Searcher",
     "GridCVSearcher",
-    "Candidate",
     "OptunaSearcher",
     "importances",
 ]
@@ -22,7 +21,6 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
@@ -32,11 +30,11 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors, kinds, metrics, models, schemas
-from . import parallel
+from . import journals, parallel, samplers, spaces
+from .journals import Candidate
 
 if TYPE_CHECKING:
     import optuna
-from . import journals, samplers, spaces
 
 
 # %% ../../nbs/utils/searchers.ipynb #ee17172c
@@ -249,43 +247,6 @@ def _fit_and_score(task: _Fit) -> _Score:
     return _Score(score, "", time.perf_counter() - start)
 
 
-# %% ../../nbs/utils/searchers.ipynb #53d14fb1
-@dataclass
-class Candidate:
-    """A trial while it is worked on."""
-
-    number: int
-    params: dict[str, Any]
-    distributions: dict[str, Any]
-    same_as: int | None = None
-    scores: dict[int, float] = field(default_factory=dict)
-    seconds: dict[int, float] = field(default_factory=dict)
-    state: str = "running"
-    reason: str = ""
-
-    @property
-    def mean(self) -> float:
-        """The mean score of the folds that were done."""
-        return float(np.mean([self.scores[fold] for fold in sorted(self.scores)]))
-
-    def remember(self, trial: "optuna.trial.FrozenTrial") -> None:
-        """Take over what the journal knows about the trial."""
-        self.state = next(word for word, state in journals.states().items() if state == trial.state)
-        if (
-            trial.state.is_finished()
-        ):  # a process can die after it wrote the reason, and before it wrote the end
-            self.reason = str(trial.user_attrs.get("reason", ""))
-        self.scores = dict(trial.intermediate_values)
-        self.seconds = {
-            fold: trial.user_attrs.get(f"seconds_{fold}", math.nan) for fold in self.scores
-        }
-
-    def end(self, state: str, reason: str = "") -> "Candidate":
-        """Note how the trial ended."""
-        self.state, self.reason = state, reason
-        return self
-
-
 # %% ../../nbs/utils/searchers.ipynb #6599833f
 def _folds(
     cv: int | CrossValidator, inputs: schemas.Inputs, targets: schemas.Targets
@@ -443,7 +404,7 @@ class _Search:
         if number not in self.known:
             self.journal.create(candidate)
         elif self.known[number].params == params:
-            candidate.remember(self.known[number])
+            candidate.restore(self.known[number])
         else:
             raise errors.ConfigError(
                 f"trial {number} in the storage has the parameters {self.known[number].params}, and this search would "
