@@ -154,7 +154,7 @@ def tests(c: Context) -> str:
     """Do the tests pass, and do they reach as much of the package as pyproject.toml asks for?"""
     with tempfile.TemporaryDirectory() as folder:
         env = {"COVERAGE_FILE": f"{folder}/coverage"} | ONE_THREAD
-        return _pytest(c, "-n 2 --dist loadfile --cov --cov-report term-missing:skip-covered --durations 25", env)
+        return _pytest(c, "-n 2 --dist worksteal --cov --cov-report term-missing:skip-covered --durations 25", env)
 
 
 @task

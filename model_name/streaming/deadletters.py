@@ -121,7 +121,7 @@ def _length(headers: "Headers | None") -> int:
 
 
 # %% ../../nbs/streaming/deadletters.ipynb #7f2e3d9c
-def _dead_letter(plan: loops.StreamConfig, message: Message, own: Headers) -> deliveries.Outgoing:
+def _dead_letter(plan: "loops.StreamConfig", message: Message, own: Headers) -> deliveries.Outgoing:
     """Return what to produce for a record without an answer: the record, cut if the topic would not take it."""
     key, value, headers = message.key(), message.value(), message.headers() or []
     size = _KAFKA_BYTES + len(key or b"") + len(value or b"") + _length(headers) + _length(own)
@@ -154,7 +154,7 @@ def _dead_letter(plan: loops.StreamConfig, message: Message, own: Headers) -> de
 
 # %% ../../nbs/streaming/deadletters.ipynb #0c5b6a2f
 def outgoing(
-    plan: loops.StreamConfig, answered: Iterable[tuple[Message, Answer]]
+    plan: "loops.StreamConfig", answered: Iterable[tuple[Message, Answer]]
 ) -> tuple[list[deliveries.Outgoing], list[tuple[str, str]]]:
     """Turn answered records into records to produce; return also which have no answer (origin and reason)."""
     now = b"%d" % (time.time() * 1000)
