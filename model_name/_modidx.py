@@ -1762,6 +1762,10 @@ d = {
             ),
         },
         "model_name.figures.searches": {
+            "model_name.figures.searches._color_scale": (
+                "figures/searches.html#_color_scale",
+                "model_name/figures/searches.py",
+            ),
             "model_name.figures.searches._dress_coordinates": (
                 "figures/searches.html#_dress_coordinates",
                 "model_name/figures/searches.py",
@@ -1784,6 +1788,10 @@ d = {
             ),
             "model_name.figures.searches._setting": (
                 "figures/searches.html#_setting",
+                "model_name/figures/searches.py",
+            ),
+            "model_name.figures.searches._slice": (
+                "figures/searches.html#_slice",
                 "model_name/figures/searches.py",
             ),
             "model_name.figures.searches._sorted_labels": (
@@ -6349,16 +6357,8 @@ d = {
                 "utils/samplers.html#medianpruner",
                 "model_name/utils/samplers.py",
             ),
-            "model_name.utils.samplers.MedianPruner.build": (
-                "utils/samplers.html#medianpruner.build",
-                "model_name/utils/samplers.py",
-            ),
             "model_name.utils.samplers.PercentilePruner": (
                 "utils/samplers.html#percentilepruner",
-                "model_name/utils/samplers.py",
-            ),
-            "model_name.utils.samplers.PercentilePruner.build": (
-                "utils/samplers.html#percentilepruner.build",
                 "model_name/utils/samplers.py",
             ),
             "model_name.utils.samplers.Pruner": (
@@ -6385,10 +6385,6 @@ d = {
                 "utils/samplers.html#randomsampler",
                 "model_name/utils/samplers.py",
             ),
-            "model_name.utils.samplers.RandomSampler.build": (
-                "utils/samplers.html#randomsampler.build",
-                "model_name/utils/samplers.py",
-            ),
             "model_name.utils.samplers.Sampler": (
                 "utils/samplers.html#sampler",
                 "model_name/utils/samplers.py",
@@ -6397,28 +6393,24 @@ d = {
                 "utils/samplers.html#sampler.build",
                 "model_name/utils/samplers.py",
             ),
+            "model_name.utils.samplers.Sampler.settings": (
+                "utils/samplers.html#sampler.settings",
+                "model_name/utils/samplers.py",
+            ),
             "model_name.utils.samplers.TPESampler": (
                 "utils/samplers.html#tpesampler",
                 "model_name/utils/samplers.py",
             ),
-            "model_name.utils.samplers.TPESampler.build": (
-                "utils/samplers.html#tpesampler.build",
+            "model_name.utils.samplers.TPESampler.settings": (
+                "utils/samplers.html#tpesampler.settings",
                 "model_name/utils/samplers.py",
             ),
             "model_name.utils.samplers.ThresholdPruner": (
                 "utils/samplers.html#thresholdpruner",
                 "model_name/utils/samplers.py",
             ),
-            "model_name.utils.samplers.ThresholdPruner.build": (
-                "utils/samplers.html#thresholdpruner.build",
-                "model_name/utils/samplers.py",
-            ),
             "model_name.utils.samplers.WilcoxonPruner": (
                 "utils/samplers.html#wilcoxonpruner",
-                "model_name/utils/samplers.py",
-            ),
-            "model_name.utils.samplers.WilcoxonPruner.build": (
-                "utils/samplers.html#wilcoxonpruner.build",
                 "model_name/utils/samplers.py",
             ),
             "model_name.utils.samplers.WilcoxonPruner.curve": (
@@ -6455,24 +6447,20 @@ d = {
                 "utils/searchers.html#optunasearcher",
                 "model_name/utils/searchers.py",
             ),
-            "model_name.utils.searchers.OptunaSearcher._check_conditions": (
-                "utils/searchers.html#optunasearcher._check_conditions",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers.OptunaSearcher._say_what_begins": (
-                "utils/searchers.html#optunasearcher._say_what_begins",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers.OptunaSearcher.identity": (
-                "utils/searchers.html#optunasearcher.identity",
-                "model_name/utils/searchers.py",
-            ),
             "model_name.utils.searchers.OptunaSearcher.search": (
                 "utils/searchers.html#optunasearcher.search",
                 "model_name/utils/searchers.py",
             ),
-            "model_name.utils.searchers.OptunaSearcher.values": (
-                "utils/searchers.html#optunasearcher.values",
+            "model_name.utils.searchers.OptunaSettings": (
+                "utils/searchers.html#optunasettings",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSettings._check_conditions": (
+                "utils/searchers.html#optunasettings._check_conditions",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSettings.values": (
+                "utils/searchers.html#optunasettings.values",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers.Searcher": (
@@ -6491,40 +6479,56 @@ d = {
                 "utils/searchers.html#searcher.values",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._Clock": (
+                "utils/searchers.html#_clock",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Clock.__init__": (
+                "utils/searchers.html#_clock.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Clock.end_batch": (
+                "utils/searchers.html#_clock.end_batch",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Clock.is_over": (
+                "utils/searchers.html#_clock.is_over",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Evaluator": (
+                "utils/searchers.html#_evaluator",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Evaluator.__init__": (
+                "utils/searchers.html#_evaluator.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Evaluator._fit": (
+                "utils/searchers.html#_evaluator._fit",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Evaluator.evaluate": (
+                "utils/searchers.html#_evaluator.evaluate",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers._Fit": (
                 "utils/searchers.html#_fit",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._Proposals": (
+                "utils/searchers.html#_proposals",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Proposals.__init__": (
+                "utils/searchers.html#_proposals.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Proposals.ask": (
+                "utils/searchers.html#_proposals.ask",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers._Score": (
                 "utils/searchers.html#_score",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search": (
-                "utils/searchers.html#_search",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search.__init__": (
-                "utils/searchers.html#_search.__init__",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search._ask": (
-                "utils/searchers.html#_search._ask",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search._copy_scores": (
-                "utils/searchers.html#_search._copy_scores",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search._evaluate": (
-                "utils/searchers.html#_search._evaluate",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search._fit": (
-                "utils/searchers.html#_search._fit",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search.run": (
-                "utils/searchers.html#_search.run",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._best": (
@@ -6547,6 +6551,10 @@ d = {
                 "utils/searchers.html#_configured",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._copy_scores": (
+                "utils/searchers.html#_copy_scores",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers._details": (
                 "utils/searchers.html#_details",
                 "model_name/utils/searchers.py",
@@ -6559,6 +6567,10 @@ d = {
                 "utils/searchers.html#_estimate",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._explained": (
+                "utils/searchers.html#_explained",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers._fit_and_score": (
                 "utils/searchers.html#_fit_and_score",
                 "model_name/utils/searchers.py",
@@ -6567,12 +6579,28 @@ d = {
                 "utils/searchers.html#_folds",
                 "model_name/utils/searchers.py",
             ),
-            "model_name.utils.searchers._is_hopeless": (
-                "utils/searchers.html#_is_hopeless",
+            "model_name.utils.searchers._grid_details": (
+                "utils/searchers.html#_grid_details",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._identity": (
+                "utils/searchers.html#_identity",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._log_start": (
+                "utils/searchers.html#_log_start",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._search": (
+                "utils/searchers.html#_search",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._seed": (
                 "utils/searchers.html#_seed",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._should_prune": (
+                "utils/searchers.html#_should_prune",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._study_of": (
@@ -6643,14 +6671,6 @@ d = {
                 "utils/spaces.html#categoricaldistribution.holds",
                 "model_name/utils/spaces.py",
             ),
-            "model_name.utils.spaces.CategoricalDistribution.suggest": (
-                "utils/spaces.html#categoricaldistribution.suggest",
-                "model_name/utils/spaces.py",
-            ),
-            "model_name.utils.spaces.CategoricalDistribution.to_optuna": (
-                "utils/spaces.html#categoricaldistribution.to_optuna",
-                "model_name/utils/spaces.py",
-            ),
             "model_name.utils.spaces.Distribution": (
                 "utils/spaces.html#distribution",
                 "model_name/utils/spaces.py",
@@ -6691,14 +6711,6 @@ d = {
                 "utils/spaces.html#floatdistribution.holds",
                 "model_name/utils/spaces.py",
             ),
-            "model_name.utils.spaces.FloatDistribution.suggest": (
-                "utils/spaces.html#floatdistribution.suggest",
-                "model_name/utils/spaces.py",
-            ),
-            "model_name.utils.spaces.FloatDistribution.to_optuna": (
-                "utils/spaces.html#floatdistribution.to_optuna",
-                "model_name/utils/spaces.py",
-            ),
             "model_name.utils.spaces.IntDistribution": (
                 "utils/spaces.html#intdistribution",
                 "model_name/utils/spaces.py",
@@ -6715,20 +6727,8 @@ d = {
                 "utils/spaces.html#intdistribution.holds",
                 "model_name/utils/spaces.py",
             ),
-            "model_name.utils.spaces.IntDistribution.suggest": (
-                "utils/spaces.html#intdistribution.suggest",
-                "model_name/utils/spaces.py",
-            ),
-            "model_name.utils.spaces.IntDistribution.to_optuna": (
-                "utils/spaces.html#intdistribution.to_optuna",
-                "model_name/utils/spaces.py",
-            ),
             "model_name.utils.spaces._check_range": (
                 "utils/spaces.html#_check_range",
-                "model_name/utils/spaces.py",
-            ),
-            "model_name.utils.spaces._faults": (
-                "utils/spaces.html#_faults",
                 "model_name/utils/spaces.py",
             ),
             "model_name.utils.spaces._from_list": (
@@ -6737,6 +6737,10 @@ d = {
             ),
             "model_name.utils.spaces._is_in": (
                 "utils/spaces.html#_is_in",
+                "model_name/utils/spaces.py",
+            ),
+            "model_name.utils.spaces._mistakes": (
+                "utils/spaces.html#_mistakes",
                 "model_name/utils/spaces.py",
             ),
             "model_name.utils.spaces.distribution": (

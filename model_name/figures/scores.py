@@ -35,7 +35,7 @@ def predicted_and_actual(scored: pd.DataFrame) -> "Figure":
     """Draw predictions against actual values, with the diagonal on which they are equal.
 
     Args:
-        scored: the target and the `prediction`, one row a sample; labels are drawn by `confusion` instead.
+        scored: the target and the `prediction`, one row per sample; labels are drawn by `confusion` instead.
 
     Returns:
         A figure; more than 5,000 rows are represented by 5,000 of them.
@@ -71,7 +71,7 @@ def predicted_and_actual(scored: pd.DataFrame) -> "Figure":
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.09))
         canvas.entitle(
             figure,
-            f"Predicted and actual, {canvas.rows(len(table))}: half of them within {half} of the truth",
+            f"Predicted and actual, {canvas.rows(len(table))}: half of them within {half} of the actual value",
             *notes,
         )
     return figure
@@ -98,7 +98,7 @@ def residuals(scored: pd.DataFrame) -> "Figure":
     """Draw the errors (prediction minus actual) by prediction, and how often each size occurs.
 
     Args:
-        scored: the target and the `prediction`, both numbers, one row a sample.
+        scored: the target and the `prediction`, both numbers, one row per sample.
 
     Returns:
         A figure; the points of more than 5,000 rows are represented by 5,000 of them.
@@ -188,7 +188,7 @@ def timeline(scored: pd.DataFrame, rows: int = 336) -> "Figure":
 
 # %% ../../nbs/figures/scores.ipynb #825aa977
 def in_order(values: pd.Series) -> list[str]:
-    """Return the different labels, sorted as what they are (2 before 10), or as texts where types are mixed."""
+    """Return the different labels, sorted by value (2 before 10), or as strings where types are mixed."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype("object")
     unique = values.dropna().unique().tolist()
@@ -219,7 +219,7 @@ def intervals(metrics: pd.DataFrame) -> "Figure":
     """Draw each metric of a model with its confidence interval, beside that of a naive baseline.
 
     Args:
-        metrics: one row a metric, with the columns `metric`, `model`, `naive`, `low` and `high` (the ends of the
+        metrics: one row per metric, with the columns `metric`, `model`, `naive`, `low` and `high` (the ends of the
             model's interval); `naive`, `low` and `high` may be missing values.
 
     Raises:
@@ -280,7 +280,7 @@ def slices(
     """Draw a metric for each value of each sliced column.
 
     Args:
-        table: one row a slice, with the columns `slice` (the sliced column), `value`, `rows` and the metric.
+        table: one row per slice, with the columns `slice` (the sliced column), `value`, `rows` and the metric.
         metric: name of the metric's column; by default the first one that is none of the others.
         overall: the metric over all rows, drawn as a line.
 
@@ -419,7 +419,7 @@ def confusion(scored: pd.DataFrame) -> "Figure":
     """Draw how often each actual label was predicted as each label.
 
     Args:
-        scored: the target and the `prediction`, labels of any type, one row a sample. Beyond the 16 most frequent
+        scored: the target and the `prediction`, labels of any type, one row per sample. Beyond the 16 most frequent
             labels, the others are put together.
 
     Raises:
@@ -460,21 +460,23 @@ def confusion(scored: pd.DataFrame) -> "Figure":
 # %% ../../nbs/figures/scores.ipynb #7684b6a6
 def _matrix(axes: "Axes", counts: "np.ndarray[Any, Any]", labels: list[str]) -> None:
     """Draw a square of counts in shades of each row's shares, with numbers where there is room for them."""
+    from sklearn.metrics import ConfusionMatrixDisplay
+
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    short = [canvas.short(label, 14) for label in labels]
-    axes.set_xticks(
-        range(len(labels)), short, rotation=90 if max(map(len, short)) * len(labels) > 40 else 0
-    )
-    axes.set_yticks(range(len(labels)), short)
+    names = [canvas.short(label, 14) for label in labels]
+    crowded = max(map(len, names)) * len(names) > 40
+    display = ConfusionMatrixDisplay(shares, display_labels=names)
+    display.plot(
+        ax=axes, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1, "aspect": "auto"},
+        include_values=len(labels) <= 10, values_format=".0%", text_kw={"fontsize": 8},
+        xticks_rotation="vertical" if crowded else "horizontal",
+    )  # fmt: skip
+    if len(labels) <= 6:
+        for text, count in zip(display.text_.flat, counts.flat, strict=True):
+            text.set_text(f"{text.get_text()}\n{count:,}")
     axes.set(xlabel="prediction", ylabel="actual")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    for (row, column), share in np.ndenumerate(shares):
-        if len(labels) <= 10 and counts[row, column]:
-            text = f"{share:.0%}\n{counts[row, column]:,}" if len(labels) <= 6 else f"{share:.0%}"
-            colour = "white" if share > 0.55 else "#333333"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
 
 
 # %% ../../nbs/figures/scores.ipynb #7e848c81
@@ -482,13 +484,13 @@ def calibration(scored: pd.DataFrame) -> "Figure":
     """Draw how often a label occurred against the probability that was predicted for it.
 
     Args:
-        scored: the target, the `prediction` and `probability_<label>` columns, one row a sample. Of two labels the
+        scored: the target, the `prediction` and `probability_<label>` columns, one row per sample. Of two labels the
             second is drawn (the first is its mirror image), of more than six the most frequent.
 
     Raises:
         errors.DataError: when there is no prediction or no probability, or it is unclear which column is the target.
     """
-    from sklearn.calibration import calibration_curve
+    from sklearn.calibration import CalibrationDisplay
 
     table, target, notes = canvas.scored(scored.reset_index(drop=True))
     columns = [str(name) for name in table.columns if str(name).startswith(canvas.PROBABILITY)]
@@ -504,22 +506,13 @@ def calibration(scored: pd.DataFrame) -> "Figure":
         if table.empty:
             canvas.say_empty(figure, "no row has a target and a prediction")
             return figure
-        axes.plot(
-            [0, 1],
-            [0, 1],
-            color="#999999",
-            linewidth=1,
-            linestyle="--",
-            label="as often as predicted",
-        )
-        for name, colour in zip(names, canvas.LABELS, strict=False):
+        for name, color in zip(names, canvas.LABELS, strict=False):
             known = table[f"{canvas.PROBABILITY}{name}"].dropna()
-            occurred = (actual.loc[table[f"{canvas.PROBABILITY}{name}"].notna()] == name).to_numpy()
             if len(known):
-                observed, predicted = calibration_curve(
-                    occurred, known, n_bins=10, strategy="quantile", pos_label=True
-                )
-                axes.plot(predicted, observed, "o-", color=colour, markersize=4, label=name)
+                CalibrationDisplay.from_predictions(
+                    actual[known.index] == name, known, n_bins=10, strategy="quantile",
+                    pos_label=True, name=name, ax=axes, color=color, markersize=4, marker="o",
+                )  # fmt: skip
         axes.set(xlabel="predicted probability", ylabel="share of rows with that label")
         axes.legend(loc="upper left", title=target, alignment="left")
         canvas.entitle(
