@@ -1598,6 +1598,10 @@ d = {
                 "figures/canvas.html#_figure_class",
                 "model_name/figures/canvas.py",
             ),
+            "model_name.figures.canvas._target_of": (
+                "figures/canvas.html#_target_of",
+                "model_name/figures/canvas.py",
+            ),
             "model_name.figures.canvas.axis": (
                 "figures/canvas.html#axis",
                 "model_name/figures/canvas.py",
@@ -3385,10 +3389,6 @@ d = {
                 "jobs/evaluations.html#evaluationsjob._check_thresholds",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations.EvaluationsJob._keep_verdict": (
-                "jobs/evaluations.html#evaluationsjob._keep_verdict",
-                "model_name/jobs/evaluations.py",
-            ),
             "model_name.jobs.evaluations.EvaluationsJob.all_metrics": (
                 "jobs/evaluations.html#evaluationsjob.all_metrics",
                 "model_name/jobs/evaluations.py",
@@ -3423,6 +3423,10 @@ d = {
             ),
             "model_name.jobs.evaluations._record_scores": (
                 "jobs/evaluations.html#_record_scores",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._record_verdict": (
+                "jobs/evaluations.html#_record_verdict",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._require_columns": (
@@ -3874,10 +3878,6 @@ d = {
                 "jobs/recorders.html#recorder.__init__",
                 "model_name/jobs/recorders.py",
             ),
-            "model_name.jobs.recorders.Recorder.figures": (
-                "jobs/recorders.html#recorder.figures",
-                "model_name/jobs/recorders.py",
-            ),
             "model_name.jobs.recorders.Recorder.log_decision": (
                 "jobs/recorders.html#recorder.log_decision",
                 "model_name/jobs/recorders.py",
@@ -3906,12 +3906,12 @@ d = {
                 "jobs/recorders.html#recorder.version",
                 "model_name/jobs/recorders.py",
             ),
-            "model_name.jobs.recorders.Recorder.warn": (
-                "jobs/recorders.html#recorder.warn",
-                "model_name/jobs/recorders.py",
-            ),
             "model_name.jobs.recorders.RunWriter": (
                 "jobs/recorders.html#runwriter",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders.RunWriter.__init__": (
+                "jobs/recorders.html#runwriter.__init__",
                 "model_name/jobs/recorders.py",
             ),
             "model_name.jobs.recorders.RunWriter.figures": (
@@ -3928,6 +3928,10 @@ d = {
             ),
             "model_name.jobs.recorders.RunWriter.tags": (
                 "jobs/recorders.html#runwriter.tags",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders.RunWriter.warn": (
+                "jobs/recorders.html#runwriter.warn",
                 "model_name/jobs/recorders.py",
             ),
             "model_name.jobs.recorders._flatten": (

@@ -6,8 +6,8 @@
 __all__ = [
     "predicted_and_actual",
     "residuals",
-    "timeline",
     "in_order",
+    "timeline",
     "intervals",
     "slices",
     "distribution",
@@ -28,6 +28,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 from . import canvas
+
+
+# %% ../../nbs/figures/scores.ipynb #42c7ced7
+def _cloud(
+    figure: "Figure", axes: "Axes", x: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]"
+) -> None:
+    """Draw few points as points and many as shades of how many there are."""
+    if len(x) < 500 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        axes.scatter(x, y, s=14, alpha=0.6, color=canvas.PREDICTED, linewidths=0)
+        return
+    shades = axes.hexbin(
+        x, y, gridsize=28, mincnt=1, bins="log", cmap="Blues", vmin=0.4, linewidths=0.1
+    )
+    bar = figure.colorbar(shades, ax=axes, fraction=0.05, pad=0.02, format="{x:,.0f}")
+    bar.ax.set_title("rows")
+    bar.outline.set_visible(False)
 
 
 # %% ../../nbs/figures/scores.ipynb #1fd47482
@@ -77,20 +93,10 @@ def predicted_and_actual(scored: pd.DataFrame) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #42c7ced7
-def _cloud(
-    figure: "Figure", axes: "Axes", x: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]"
-) -> None:
-    """Draw few points as points and many as shades of how many there are."""
-    if len(x) < 500 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        axes.scatter(x, y, s=14, alpha=0.6, color=canvas.PREDICTED, linewidths=0)
-        return
-    shades = axes.hexbin(
-        x, y, gridsize=28, mincnt=1, bins="log", cmap="Blues", vmin=0.4, linewidths=0.1
-    )
-    bar = figure.colorbar(shades, ax=axes, fraction=0.05, pad=0.02, format="{x:,.0f}")
-    bar.ax.set_title("rows")
-    bar.outline.set_visible(False)
+# %% ../../nbs/figures/scores.ipynb #9dd565f6
+def _bins(values: "np.ndarray[Any, Any]") -> int:
+    """Choose a number of bars: more for more values, one when they are all the same."""
+    return 1 if np.ptp(values) == 0 else int(np.clip(np.sqrt(len(values)) * 2, 5, 60))
 
 
 # %% ../../nbs/figures/scores.ipynb #1b694f3b
@@ -133,10 +139,33 @@ def residuals(scored: pd.DataFrame) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #9dd565f6
-def _bins(values: "np.ndarray[Any, Any]") -> int:
-    """Choose a number of bars: more for more values, one when they are all the same."""
-    return 1 if np.ptp(values) == 0 else int(np.clip(np.sqrt(len(values)) * 2, 5, 60))
+# %% ../../nbs/figures/scores.ipynb #825aa977
+def in_order(values: pd.Series) -> list[str]:
+    """Return the different labels, sorted by value (2 before 10), or as strings where types are mixed."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype("object")
+    unique = values.dropna().unique().tolist()
+    try:
+        return list(dict.fromkeys(canvas.text(value) for value in sorted(unique)))
+    except TypeError:
+        return sorted({canvas.text(value) for value in unique})
+
+
+# %% ../../nbs/figures/scores.ipynb #5c0f4002
+def _name_places(axes: "Axes", table: pd.DataFrame, most: int = 7) -> None:
+    """Label some rows by the date where a new day begins, or else by their index."""
+    dated = [name for name in table.columns if pd.api.types.is_datetime64_any_dtype(table[name])]
+    labels = pd.Series(table[dated[0]].array if dated else table.index.array)
+    name = dated[0] if dated else table.index.name
+    places = np.arange(len(labels))
+    if pd.api.types.is_datetime64_any_dtype(labels):
+        days = labels.dt.normalize()
+        begins = np.flatnonzero(days.ne(days.shift()).to_numpy())
+        if len(begins) > 2:
+            places = begins[1:] if begins[1] - begins[0] < np.diff(begins).max() else begins
+    places = places[:: max(1, -(-len(places) // most))]
+    axes.set_xticks(places, [canvas.text(label) for label in labels.iloc[places]])
+    axes.set_xlabel("row" if name is None else str(name))
 
 
 # %% ../../nbs/figures/scores.ipynb #2b375bf4
@@ -186,32 +215,14 @@ def timeline(scored: pd.DataFrame, rows: int = 336) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #825aa977
-def in_order(values: pd.Series) -> list[str]:
-    """Return the different labels, sorted by value (2 before 10), or as strings where types are mixed."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype("object")
-    unique = values.dropna().unique().tolist()
-    try:
-        return list(dict.fromkeys(canvas.text(value) for value in sorted(unique)))
-    except TypeError:
-        return sorted({canvas.text(value) for value in unique})
-
-
-def _name_places(axes: "Axes", table: pd.DataFrame, most: int = 7) -> None:
-    """Label some rows by the date where a new day begins, or else by their index."""
-    dated = [name for name in table.columns if pd.api.types.is_datetime64_any_dtype(table[name])]
-    labels = pd.Series(table[dated[0]].array if dated else table.index.array)
-    name = dated[0] if dated else table.index.name
-    places = np.arange(len(labels))
-    if pd.api.types.is_datetime64_any_dtype(labels):
-        days = labels.dt.normalize()
-        begins = np.flatnonzero(days.ne(days.shift()).to_numpy())
-        if len(begins) > 2:
-            places = begins[1:] if begins[1] - begins[0] < np.diff(begins).max() else begins
-    places = places[:: max(1, -(-len(places) // most))]
-    axes.set_xticks(places, [canvas.text(label) for label in labels.iloc[places]])
-    axes.set_xlabel("row" if name is None else str(name))
+# %% ../../nbs/figures/scores.ipynb #73190b8d
+def _against(model: float, naive: float) -> str:
+    """Write two values beside each other."""
+    return (
+        f"{canvas.number(model)} against {canvas.number(naive)}"
+        if not np.isnan(naive)
+        else canvas.number(model)
+    )
 
 
 # %% ../../nbs/figures/scores.ipynb #797ad79c
@@ -263,14 +274,32 @@ def intervals(metrics: pd.DataFrame) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #73190b8d
-def _against(model: float, naive: float) -> str:
-    """Write two values beside each other."""
-    return (
-        f"{canvas.number(model)} against {canvas.number(naive)}"
-        if not np.isnan(naive)
-        else canvas.number(model)
+# %% ../../nbs/figures/scores.ipynb #547ef501
+def _bars_of_slice(
+    axes: "Axes", name: str, group: pd.DataFrame, metric: str, overall: float | None
+) -> None:
+    """Draw the bars of one sliced column, the largest slices if there are too many to read."""
+    shown = group.loc[group["rows"].rank(method="first", ascending=False) <= canvas.MOST_BARS]
+    labels = [canvas.text(value) for value in shown["value"]]
+    if len(shown) <= 8:
+        labels = [
+            f"{label}\n({canvas.rows(int(rows))})"
+            for label, rows in zip(labels, shown["rows"], strict=True)
+        ]
+    axes.bar(range(len(shown)), shown[metric], color=canvas.PREDICTED, width=0.7)
+    crowded = sum(map(len, labels)) > 90 and len(shown) > 8
+    axes.set_xticks(range(len(shown)), labels, rotation=90 if crowded else 0)
+    axes.set(
+        xlabel=canvas.axis(name, schemas.InputsSchema, width=90),
+        ylabel=textwrap.fill(metric.replace("_", " "), 18),
     )
+    axes.set_xlim(-0.6, len(shown) - 0.4)
+    axes.grid(visible=False, axis="x")
+    axes.axhline(0, color="#999999", linewidth=0.8)
+    if overall is not None:
+        axes.axhline(overall, color=canvas.COMPARED, label=f"all rows: {canvas.number(overall)}")
+    if len(shown) < len(group):
+        axes.set_title(f"the {canvas.MOST_BARS} largest of {len(group):,} slices")
 
 
 # %% ../../nbs/figures/scores.ipynb #002e1a20
@@ -320,32 +349,28 @@ def slices(
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #547ef501
-def _bars_of_slice(
-    axes: "Axes", name: str, group: pd.DataFrame, metric: str, overall: float | None
-) -> None:
-    """Draw the bars of one sliced column, the largest slices if there are too many to read."""
-    shown = group.loc[group["rows"].rank(method="first", ascending=False) <= canvas.MOST_BARS]
-    labels = [canvas.text(value) for value in shown["value"]]
-    if len(shown) <= 8:
-        labels = [
-            f"{label}\n({canvas.rows(int(rows))})"
-            for label, rows in zip(labels, shown["rows"], strict=True)
-        ]
-    axes.bar(range(len(shown)), shown[metric], color=canvas.PREDICTED, width=0.7)
-    crowded = sum(map(len, labels)) > 90 and len(shown) > 8
-    axes.set_xticks(range(len(shown)), labels, rotation=90 if crowded else 0)
-    axes.set(
-        xlabel=canvas.axis(name, schemas.InputsSchema, width=90),
-        ylabel=textwrap.fill(metric.replace("_", " "), 18),
+# %% ../../nbs/figures/scores.ipynb #59722c01
+def _bars_of_labels(figure: "Figure", axes: "Axes", labels: pd.Series, notes: list[str]) -> None:
+    """Draw how often each label occurs, the most frequent at the top."""
+    counts = canvas.texts(labels).value_counts()
+    shown = counts.head(canvas.MOST_LABELS)
+    if len(shown) < len(counts):
+        notes = [*notes, f"the {len(shown)} most frequent of {len(counts):,} labels"]
+    figure.set_figheight(1.4 + 0.26 * len(shown))
+    bars = axes.barh(
+        [canvas.short(label, 30) for label in shown.index], shown.to_numpy(), color=canvas.PREDICTED
     )
-    axes.set_xlim(-0.6, len(shown) - 0.4)
-    axes.grid(visible=False, axis="x")
-    axes.axhline(0, color="#999999", linewidth=0.8)
-    if overall is not None:
-        axes.axhline(overall, color=canvas.COMPARED, label=f"all rows: {canvas.number(overall)}")
-    if len(shown) < len(group):
-        axes.set_title(f"the {canvas.MOST_BARS} largest of {len(group):,} slices")
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.1, y=0.02)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("rows")
+    share = 100 * counts.iloc[0] / len(labels)
+    canvas.entitle(
+        figure,
+        f"Labels of {canvas.rows(len(labels))}: most often {canvas.short(shown.index[0], 30)} ({share:.0f} %)",
+        *notes,
+    )
 
 
 # %% ../../nbs/figures/scores.ipynb #abf9fe77
@@ -390,28 +415,26 @@ def distribution(values: pd.Series) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #59722c01
-def _bars_of_labels(figure: "Figure", axes: "Axes", labels: pd.Series, notes: list[str]) -> None:
-    """Draw how often each label occurs, the most frequent at the top."""
-    counts = canvas.texts(labels).value_counts()
-    shown = counts.head(canvas.MOST_LABELS)
-    if len(shown) < len(counts):
-        notes = [*notes, f"the {len(shown)} most frequent of {len(counts):,} labels"]
-    figure.set_figheight(1.4 + 0.26 * len(shown))
-    bars = axes.barh(
-        [canvas.short(label, 30) for label in shown.index], shown.to_numpy(), color=canvas.PREDICTED
-    )
-    axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-    axes.invert_yaxis()
-    axes.margins(x=0.1, y=0.02)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("rows")
-    share = 100 * counts.iloc[0] / len(labels)
-    canvas.entitle(
-        figure,
-        f"Labels of {canvas.rows(len(labels))}: most often {canvas.short(shown.index[0], 30)} ({share:.0f} %)",
-        *notes,
-    )
+# %% ../../nbs/figures/scores.ipynb #7684b6a6
+def _matrix(axes: "Axes", counts: "np.ndarray[Any, Any]", labels: list[str]) -> None:
+    """Draw a square of counts in shades of each row's shares, with numbers where there is room for them."""
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [canvas.short(label, 14) for label in labels]
+    crowded = max(map(len, names)) * len(names) > 40
+    matrix = ConfusionMatrixDisplay(shares, display_labels=names)
+    matrix.plot(
+        ax=axes, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1, "aspect": "auto"},
+        include_values=len(labels) <= 10, values_format=".0%", text_kw={"fontsize": 8},
+        xticks_rotation="vertical" if crowded else "horizontal",
+    )  # fmt: skip
+    if len(labels) <= 6:
+        for text, count in zip(matrix.text_.flat, counts.flat, strict=True):
+            text.set_text(f"{text.get_text()}\n{count:,}")
+    axes.set(xlabel="prediction", ylabel="actual")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
 
 
 # %% ../../nbs/figures/scores.ipynb #dee224da
@@ -457,26 +480,15 @@ def confusion(scored: pd.DataFrame) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #7684b6a6
-def _matrix(axes: "Axes", counts: "np.ndarray[Any, Any]", labels: list[str]) -> None:
-    """Draw a square of counts in shades of each row's shares, with numbers where there is room for them."""
-    from sklearn.metrics import ConfusionMatrixDisplay
-
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [canvas.short(label, 14) for label in labels]
-    crowded = max(map(len, names)) * len(names) > 40
-    display = ConfusionMatrixDisplay(shares, display_labels=names)
-    display.plot(
-        ax=axes, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1, "aspect": "auto"},
-        include_values=len(labels) <= 10, values_format=".0%", text_kw={"fontsize": 8},
-        xticks_rotation="vertical" if crowded else "horizontal",
-    )  # fmt: skip
-    if len(labels) <= 6:
-        for text, count in zip(display.text_.flat, counts.flat, strict=True):
-            text.set_text(f"{text.get_text()}\n{count:,}")
-    axes.set(xlabel="prediction", ylabel="actual")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
+# %% ../../nbs/figures/scores.ipynb #7d7df0db
+def _labels_to_draw(names: list[str], actual: pd.Series, notes: list[str]) -> list[str]:
+    """Choose the labels that a figure can tell apart."""
+    if len(names) == 2:
+        return names[1:]
+    if len(names) > len(canvas.LABELS):
+        notes.append(f"the {len(canvas.LABELS)} most frequent of {len(names)} labels")
+    often = actual.value_counts()
+    return sorted(names, key=lambda name: -int(often.get(name, 0)))[: len(canvas.LABELS)]
 
 
 # %% ../../nbs/figures/scores.ipynb #7e848c81
@@ -519,14 +531,3 @@ def calibration(scored: pd.DataFrame) -> "Figure":
             figure, f"Predicted probabilities and what occurred, {canvas.rows(len(table))}", *notes
         )
     return figure
-
-
-# %% ../../nbs/figures/scores.ipynb #7d7df0db
-def _labels_to_draw(names: list[str], actual: pd.Series, notes: list[str]) -> list[str]:
-    """Choose the labels that a figure can tell apart."""
-    if len(names) == 2:
-        return names[1:]
-    if len(names) > len(canvas.LABELS):
-        notes.append(f"the {len(canvas.LABELS)} most frequent of {len(names)} labels")
-    often = actual.value_counts()
-    return sorted(names, key=lambda name: -int(often.get(name, 0)))[: len(canvas.LABELS)]

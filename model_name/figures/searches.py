@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import errors
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -82,7 +80,7 @@ def search_history(trials: pd.DataFrame, metric: str, greater_is_better: bool) -
 
 # %% ../../nbs/figures/searches.ipynb #af52a09c
 def _mark_incomplete(axes: "Axes", trials: pd.DataFrame, metric: str, places: pd.Series) -> str:
-    """Mark trials without a value at the lower edge of the axes; say how many there are of which kind."""
+    """Mark trials without a value at the lower edge of the axes; return a note with their number."""
     without = trials[trials[metric].isna()]
     edge, marks = axes.get_xaxis_transform(), places[without.index].dropna()
     axes.plot(marks, [0.015] * len(marks), "|", color="#999999", markersize=6, transform=edge)
@@ -95,7 +93,7 @@ def _mark_incomplete(axes: "Axes", trials: pd.DataFrame, metric: str, places: pd
 
 
 def _zoom(axes: "Axes", values: pd.Series, greater_is_better: bool) -> str:
-    """Leave out the worst tenth of the values where it would squeeze the others together; say how many that are."""
+    """Leave out the worst tenth of the values if it would squeeze the others; return a note."""
     best, usual = (
         (values.max(), values.quantile(0.1))
         if greater_is_better
@@ -153,7 +151,7 @@ def parameter_importances(importances: pd.DataFrame, metric: str) -> "Figure":
 
 # %% ../../nbs/figures/searches.ipynb #9822730f
 def _scale_logarithmically(axes: "Axes", numbers: pd.Series) -> None:
-    """Make the horizontal axis logarithmic, with labels such as 0.02 at places where they do not overlap."""
+    """Make the horizontal axis logarithmic, with labels such as 0.02 that do not overlap."""
     from matplotlib import ticker
 
     axes.set_xscale("log")
@@ -180,7 +178,7 @@ def _sorted_labels(labels: pd.Series) -> list[str]:
 
 
 def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
-    """Give each value a place on the horizontal axis: numbers theirs, others one after the other."""
+    """Return positions on the horizontal axis: numbers as they are, labels one after the other."""
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.notna().sum() == values.notna().sum() > 0 and not pd.api.types.is_bool_dtype(values):
         if logarithmic:
@@ -229,8 +227,8 @@ def search_slices(
     """Draw the metric of the trials over each parameter.
 
     Args:
-        trials: one row per trial, with the columns `trial`, `state`, the metric and the parameters; a parameter that does
-            not exist in a trial is missing there.
+        trials: one row per trial, with the columns `trial`, `state`, the metric and the parameters;
+            a parameter that does not exist in a trial is missing there.
         metric: name of the metric's column.
         parameters: names of the parameters' columns.
         greater_is_better: whether a larger value is a better one.
@@ -273,7 +271,7 @@ def parallel_coordinates(
     greater_is_better: bool,
     logarithmic: Sequence[str] = (),
 ) -> "Figure":
-    """Draw each complete trial as a line through the values of its parameters, the best quarter above the others.
+    """Draw complete trials as lines through the values of their parameters, the best ones on top.
 
     Args:
         trials: as for `search_slices`.

@@ -274,6 +274,7 @@ def _enter(stack: contextlib.ExitStack, service: services.MlflowService, config:
 
 
 # %% ../../nbs/jobs/base.ipynb #5c0e9b0c
+TResult = TypeVar("TResult", bound=JobResult)
 # Without these, MLflow puts in the commit of the repository that the main program happens to be in.
 _NO_COMMIT = dict.fromkeys(("mlflow.source.git.commit", "mlflow.source.git.branch"), "unknown")
 
@@ -304,9 +305,6 @@ def _finish(
 
 
 # %% ../../nbs/jobs/base.ipynb #db532aed
-TResult = TypeVar("TResult", bound=JobResult)
-
-
 class Job(ReproducibleJob, abc.ABC):
     """Base class of the jobs."""
 

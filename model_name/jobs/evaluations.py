@@ -273,6 +273,17 @@ def _comparison_tags(metrics: metrics_.MetricsKind, inputs: Any, targets: Any) -
     return {"evaluated_rows": digest, "greater_is_better": json.dumps(better)}
 
 
+# %% ../../nbs/jobs/evaluations.ipynb #5c0e9e0d
+def _record_verdict(
+    recorder: Recorder, version: Any, rows: str, refusals: tuple[str, ...]
+) -> registries.Verdict:
+    """Record the verdict in the run, and return it in the form in which a version keeps it."""
+    outcome = "refused" if refusals else "passed"
+    recorder.log_decision(refusals, verdict=outcome)
+    recorder.tags(verdict=outcome, model_version=f"{version.name}/{version.version}")
+    return registries.Verdict(outcome, recorder.run_id, rows, reasons="; ".join(refusals))
+
+
 # %% ../../nbs/jobs/evaluations.ipynb #5c0e9e0b
 def _check_model_type(model_type: str | None) -> str | None:
     """Refuse a kind of model that is not the one of the schema's task."""
@@ -378,26 +389,15 @@ class EvaluationsJob(EvaluationSettings, base.VersionJob):
             recorder.figures(_draw(table, slices, scored))
             recorder.tags(**_comparison_tags(metrics, inputs[chosen], targets[chosen]))
             _record_scores(recorder, table, slices)
-            self._keep_verdict(recorder, version, refusals)
+            verdict = _record_verdict(recorder, version, self.rows, refusals)
+            if self.reproduces is None:
+                registries.keep_verdict(self.mlflow_service.client(), version, verdict)
         return self.conclude(
             recorder, EvaluationsResult,
             summary=f"version {version.version} of {version.name!r} on {len(scored):,} {self.rows} "
-            f"rows: {'refused' if refusals else 'passed'}",
+            f"rows: {verdict.outcome}",
             metrics=table["model"].astype(float).to_dict(), registry_name=version.name,
             model_version=int(version.version), rows=len(scored), passed=not refusals,
             greater_is_better=self.metrics[0].greater_is_better, table=table.reset_index(),
             slices=slices, scored=scored,
         )  # fmt: skip
-
-    def _keep_verdict(self, recorder: Recorder, version: Any, refusals: tuple[str, ...]) -> None:
-        """Keep the verdict in the run and in the tags of the version."""
-        verdict = registries.Verdict(
-            outcome="refused" if refusals else "passed",
-            run_id=recorder.run_id,
-            rows=self.rows,
-            reasons="; ".join(refusals),
-        )
-        recorder.log_decision(refusals, verdict=verdict.outcome)
-        if self.reproduces is None:
-            registries.keep_verdict(self.mlflow_service.client(), version, verdict)
-        recorder.tags(verdict=verdict.outcome, model_version=f"{version.name}/{version.version}")

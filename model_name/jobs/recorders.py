@@ -37,7 +37,19 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 # %% ../../nbs/jobs/recorders.ipynb #5c0e9a02
 class RunWriter:
-    """Writes parameters, tags, tables and figures into the active MLflow run."""
+    """Writes parameters, tags, tables and figures into the active MLflow run.
+
+    Attributes:
+        drawn: the figures, by name, which are part of the job's result.
+        warnings: what a person should look at, also a part of it.
+    """
+
+    def __init__(self, run: Any, logger: "Logger") -> None:
+        """Write into an active MLflow run."""
+        self.run_id: str = run.info.run_id
+        self.logger = logger
+        self.drawn: dict[str, Any] = {}
+        self.warnings: tuple[str, ...] = ()
 
     def parameters(self, **values: Any) -> None:
         """Log parameters; nested ones get dotted names."""
@@ -63,6 +75,15 @@ class RunWriter:
 
         for name, figure in figures.items():
             mlflow.log_figure(figure, f"figures/{name}.png")
+        self.drawn |= figures
+
+    def warn(self, **warnings: str) -> None:
+        """Log warnings, and tag the run with each by its name; empty ones are left out."""
+        given = {name: warning for name, warning in warnings.items() if warning}
+        self.tags(**given)
+        for warning in given.values():
+            self.logger.warning("{}", warning)
+        self.warnings += tuple(given.values())
 
 
 # %% ../../nbs/jobs/recorders.ipynb #5c0e9a05
@@ -82,12 +103,9 @@ class Recorder(RunWriter):
 
     def __init__(self, run: Any, begun: provenance.Provenance, logger: "Logger") -> None:
         """Record into an active MLflow run."""
-        self.run_id: str = run.info.run_id
+        super().__init__(run, logger)
         self.provenance = begun
-        self.logger = logger
-        self.refusals: tuple[str, ...] = ()  # these three are part of the job's result
-        self.warnings: tuple[str, ...] = ()
-        self.drawn: dict[str, Any] = {}
+        self.refusals: tuple[str, ...] = ()  # a part of the job's result
 
     def note(self, name: str, reader: "datasets.Reader", data: pd.DataFrame) -> Any:
         """Record a table that was read: its fingerprint, and its lineage in MLflow."""
@@ -131,15 +149,3 @@ class Recorder(RunWriter):
         lasting = {name: value for name, value in values.items() if not name.endswith("_seconds")}
         self.provenance = self.provenance.adding("metrics", **lasting)
         mlflow.log_metrics({name: value for name, value in values.items() if value == value})
-
-    def figures(self, figures: "Mapping[str, Figure]") -> None:  # noqa: D102
-        super().figures(figures)
-        self.drawn |= figures
-
-    def warn(self, **warnings: str) -> None:
-        """Log warnings, and tag the run with each by its name; empty ones are left out."""
-        given = {name: warning for name, warning in warnings.items() if warning}
-        self.tags(**given)
-        for warning in given.values():
-            self.logger.warning("{}", warning)
-        self.warnings += tuple(given.values())

@@ -51,8 +51,7 @@ class Sampler(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 class TPESampler(Sampler):
     """Draw more often where good candidates were found: a tree-structured Parzen estimator.
 
-    Source: J. Bergstra et al., *Algorithms for Hyper-Parameter Optimization*, NIPS (2011),
-    as implemented by Optuna.
+    Source: J. Bergstra et al., *Algorithms for Hyper-Parameter Optimization*, NIPS (2011), as implemented by Optuna.
     """
 
     KIND: Literal["TPESampler"] = "TPESampler"
@@ -76,7 +75,7 @@ class TPESampler(Sampler):
 
 # %% ../../nbs/utils/samplers.ipynb #5c0f2003
 class RandomSampler(Sampler):
-    """Draw at random, without looking at the scores."""
+    """Draw at random, without looking at what was found."""
 
     KIND: Literal["RandomSampler"] = "RandomSampler"
 
@@ -117,7 +116,7 @@ class Pruner(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 # %% ../../nbs/utils/samplers.ipynb #95117f0c
 class MedianPruner(Pruner):
-    """Stop a candidate that is worse than the median of those before it."""
+    """Give up on a candidate that is worse than the median of those before it."""
 
     KIND: Literal["MedianPruner"] = "MedianPruner"
 
@@ -130,7 +129,7 @@ class MedianPruner(Pruner):
 
 
 class PercentilePruner(Pruner):
-    """Stop a candidate that is not among the best percent of those before it."""
+    """Give up on a candidate that is not among the best percent of those before it."""
 
     KIND: Literal["PercentilePruner"] = "PercentilePruner"
 
@@ -147,7 +146,7 @@ class PercentilePruner(Pruner):
 
 # %% ../../nbs/utils/samplers.ipynb #260a65de
 class ThresholdPruner(Pruner):
-    """Stop a candidate whose mean falls below a score."""
+    """Give up on a candidate whose mean falls below a score."""
 
     KIND: Literal["ThresholdPruner"] = "ThresholdPruner"
 
@@ -157,7 +156,7 @@ class ThresholdPruner(Pruner):
 
 
 class WilcoxonPruner(Pruner):
-    """Stop a candidate that is worse than the best one on the same folds, by a signed-rank test.
+    """Give up on a candidate that is worse than the best one on the same folds, by a signed-rank test.
 
     Source: F. Wilcoxon, *Individual Comparisons by Ranking Methods*, Biometrics Bulletin 1 (1945).
     """

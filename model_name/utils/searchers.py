@@ -631,10 +631,9 @@ def _log_start(settings: OptunaSettings, journal: journals.Journal, folds: int) 
 
 # %% ../../nbs/utils/searchers.ipynb #5c0f100f
 class OptunaSearcher(OptunaSettings):
-    """Search a space of distributions with a sampler that learns; the same seed repeats the same trials.
+    """Search a space of distributions with a sampler that learns; the same seed gives the same trials.
 
-    Source: T. Akiba et al., *Optuna: A Next-generation Hyperparameter Optimization Framework*, KDD
-    (2019).
+    Source: T. Akiba et al., *Optuna: A Next-generation Hyperparameter Optimization Framework*, KDD (2019).
     """
 
     KIND: Literal["OptunaSearcher"] = "OptunaSearcher"
