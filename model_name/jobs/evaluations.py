@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "NAIVE_WINDOW",
     "naive_forecast",
     "compute",
     "bootstrap",
@@ -35,7 +34,7 @@ from .recorders import Recorder
 from ..utils import resampling
 
 # %% ../../nbs/jobs/evaluations.ipynb #17a06155
-NAIVE_WINDOW = pd.Timedelta(weeks=4)
+_NAIVE_WINDOW = pd.Timedelta(weeks=4)
 
 
 def _seasonal_mean(inputs: schemas.Inputs, values: pd.Series) -> pd.Series:
@@ -48,7 +47,7 @@ def _seasonal_mean(inputs: schemas.Inputs, values: pd.Series) -> pd.Series:
     columns = {"_alike": alike, "_day": day, "_value": values.to_numpy(dtype="float64")}
     table = pd.DataFrame(columns, index=inputs.index)
     days = table.groupby(["_alike", "_day"])["_value"].agg(["sum", "count"]).reset_index("_alike")
-    window = days.groupby("_alike")[["sum", "count"]].rolling(NAIVE_WINDOW, closed="left").sum()
+    window = days.groupby("_alike")[["sum", "count"]].rolling(_NAIVE_WINDOW, closed="left").sum()
     means = (window["sum"] / window["count"]).rename("_mean")
     return table.join(means, on=["_alike", "_day"])["_mean"]
 
@@ -92,6 +91,7 @@ def compute(metrics: metrics_.MetricsKind, scored: pd.DataFrame) -> dict[str, fl
     return values
 
 
+# %% ../../nbs/jobs/evaluations.ipynb #5c0f5203
 def bootstrap(
     metrics: metrics_.MetricsKind,
     scored: pd.DataFrame,

@@ -5,7 +5,6 @@
 # %% auto #0
 __all__ = [
     "Found",
-    "Values",
     "SearcherKind",
     "CrossValidator",
     "Searcher",
@@ -146,7 +145,7 @@ def _with_threads(model: models.Model, threads: int) -> models.Model:
 
 
 # %% ../../nbs/utils/searchers.ipynb #5c0f1001
-Values = Annotated[list[Any], pdt.Field(min_length=1)]
+_Values = Annotated[list[Any], pdt.Field(min_length=1)]
 
 
 @contextlib.contextmanager
@@ -180,7 +179,7 @@ class GridCVSearcher(Searcher):
 
     KIND: Literal["GridCVSearcher"] = "GridCVSearcher"
 
-    param_grid: dict[str, Values] = pdt.Field(
+    param_grid: dict[str, _Values] = pdt.Field(
         min_length=1,
         description="The values to try for each parameter of the model, by the parameter's name.",
     )
