@@ -3405,6 +3405,10 @@ d = {
                 "jobs/evaluations.html#evaluationsresult.worst_slices",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._by_name": (
+                "jobs/evaluations.html#_by_name",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._check_model_type": (
                 "jobs/evaluations.html#_check_model_type",
                 "model_name/jobs/evaluations.py",

@@ -194,7 +194,7 @@ def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
 
 # %% ../../nbs/figures/searches.ipynb #5c0f3001
 def _slice(
-    axes: "Axes", trials: pd.DataFrame, metric: str, name: str, logarithmic: bool, best: pd.Series
+    axes: "Axes", trials: pd.DataFrame, metric: str, name: str, logarithmic: bool, best: int
 ) -> tuple[Any, str]:
     """Draw the metric over one parameter; return the points, and a note on trials without a value."""
     places = _places(axes, trials[name], logarithmic)
@@ -203,7 +203,7 @@ def _slice(
         places[complete.index], complete[metric], c=complete["trial"], s=18, linewidths=0.4,
         cmap="Blues", vmin=-len(trials) / 3, edgecolors="#33333355",
     )  # fmt: skip
-    axes.plot(places[best.name], best[metric], "o", color=canvas.REFERENCE, markersize=7)
+    axes.plot(places[best], trials[metric][best], "o", color=canvas.REFERENCE, markersize=7)
     axes.set_xlabel(name)
     return points, _mark_incomplete(axes, trials, metric, places)
 
@@ -247,18 +247,20 @@ def search_slices(
         if complete.empty or not parameters:
             canvas.say_empty(figure, "no trial is complete")
             return figure
-        best = complete.loc[complete[metric].agg("idxmax" if greater_is_better else "idxmin")]
+        values = complete[metric]
+        row = int(values.idxmax() if greater_is_better else values.idxmin())
+        best = trials.loc[row]
         notes: list[str] = []
         for axes, name in zip(panels, parameters, strict=False):
-            points, marks = _slice(axes, trials, metric, name, name in logarithmic, best)
-            notes = [marks, _zoom(axes, complete[metric], greater_is_better)]
+            points, marks = _slice(axes, trials, metric, name, name in logarithmic, row)
+            notes = [marks, _zoom(axes, values, greater_is_better)]
         for axes in panels[::columns]:
             axes.set_ylabel(metric.replace("_", " "))
         for axes in panels[len(parameters) :]:
             axes.set_visible(False)
         _color_scale(figure, points, panels, complete["trial"])
-        values = ", ".join(f"{name} {_setting(best[name])}" for name in parameters)
-        headline = f"{metric} by parameter; the best ({canvas.number(best[metric])}) at {values}"
+        settings = ", ".join(f"{name} {_setting(best[name])}" for name in parameters)
+        headline = f"{metric} by parameter; the best ({canvas.number(best[metric])}) at {settings}"
         canvas.entitle(figure, headline, *notes)
     return figure
 

@@ -256,11 +256,16 @@ def _draw(table: pd.DataFrame, slices: pd.DataFrame, scored: pd.DataFrame) -> di
 
 
 # %% ../../nbs/jobs/evaluations.ipynb #e7a10001
+def _by_name(values: pd.Series) -> dict[str, float]:
+    """Return the values of metrics by name."""
+    return {str(name): float(value) for name, value in values.items()}
+
+
 def _record_scores(recorder: Recorder, table: pd.DataFrame, slices: pd.DataFrame) -> None:
     """Log the table of the verdict and the slices."""
     for side in ("low", "high", "naive"):
-        recorder.metrics(table[side].add_suffix(f"_{side}").astype(float).to_dict())
-    recorder.metrics(table["model"].astype(float).to_dict())
+        recorder.metrics(_by_name(table[side].add_suffix(f"_{side}")))
+    recorder.metrics(_by_name(table["model"]))
     recorder.table("metrics", table.reset_index())
     recorder.table("slices", slices)
 
@@ -396,7 +401,7 @@ class EvaluationsJob(EvaluationSettings, base.VersionJob):
             recorder, EvaluationsResult,
             summary=f"version {version.version} of {version.name!r} on {len(scored):,} {self.rows} "
             f"rows: {verdict.outcome}",
-            metrics=table["model"].astype(float).to_dict(), registry_name=version.name,
+            metrics=_by_name(table["model"]), registry_name=version.name,
             model_version=int(version.version), rows=len(scored), passed=not refusals,
             greater_is_better=self.metrics[0].greater_is_better, table=table.reset_index(),
             slices=slices, scored=scored,

@@ -252,7 +252,7 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
     table = details[["trial", "state"]].copy()
     table[metric.name] = sign * details["mean_test_score"]
     table["deviation"] = details["std_test_score"]
-    for name in details.filter(regex="^param_"):
+    for name in map(str, details.filter(regex="^param_")):
         values = details[name].map(lambda value: "none" if value is None else value)
         table[name.removeprefix("param_")] = values
     folds = len(details.filter(regex="^split[0-9]+_test_score$").columns)
