@@ -119,14 +119,6 @@ def pytest_make_collect_report() -> Iterator[None]:
     return report
 
 
-# ------------------------------------------------------------------------------------------------ what is traced
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure no coverage in tests that draw their examples: it doubles their time, and other tests reach the same."""
-    for item in items:
-        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
-            item.add_marker("no_cover")
-
-
 # ------------------------------------------------------------------------------------------------ stores with MLflow
 _SAY_NOTHING = services.LoggerService(level="ERROR")
 
