@@ -1711,6 +1711,10 @@ d = {
                 "figures/canvas.html#_figure_class",
                 "model_name/figures/canvas.py",
             ),
+            "model_name.figures.canvas._target_of": (
+                "figures/canvas.html#_target_of",
+                "model_name/figures/canvas.py",
+            ),
             "model_name.figures.canvas.axis": (
                 "figures/canvas.html#axis",
                 "model_name/figures/canvas.py",
@@ -1875,6 +1879,10 @@ d = {
             ),
         },
         "model_name.figures.searches": {
+            "model_name.figures.searches._color_scale": (
+                "figures/searches.html#_color_scale",
+                "model_name/figures/searches.py",
+            ),
             "model_name.figures.searches._dress_coordinates": (
                 "figures/searches.html#_dress_coordinates",
                 "model_name/figures/searches.py",
@@ -1897,6 +1905,10 @@ d = {
             ),
             "model_name.figures.searches._setting": (
                 "figures/searches.html#_setting",
+                "model_name/figures/searches.py",
+            ),
+            "model_name.figures.searches._slice": (
+                "figures/searches.html#_slice",
                 "model_name/figures/searches.py",
             ),
             "model_name.figures.searches._sorted_labels": (
@@ -3435,71 +3447,23 @@ d = {
         },
         "model_name.jobs.base": {
             "model_name.jobs.base.Job": ("jobs/base.html#job", "model_name/jobs/base.py"),
-            "model_name.jobs.base.Job.__enter__": (
-                "jobs/base.html#job.__enter__",
+            "model_name.jobs.base.Job.announce": (
+                "jobs/base.html#job.announce",
                 "model_name/jobs/base.py",
             ),
-            "model_name.jobs.base.Job.__exit__": (
-                "jobs/base.html#job.__exit__",
+            "model_name.jobs.base.Job.conclude": (
+                "jobs/base.html#job.conclude",
                 "model_name/jobs/base.py",
             ),
-            "model_name.jobs.base.Job._finish": (
-                "jobs/base.html#job._finish",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.described": (
-                "jobs/base.html#job.described",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.external_state": (
-                "jobs/base.html#job.external_state",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.fingerprints": (
-                "jobs/base.html#job.fingerprints",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.logger": (
-                "jobs/base.html#job.logger",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.non_defaults": (
-                "jobs/base.html#job.non_defaults",
+            "model_name.jobs.base.Job.make_result": (
+                "jobs/base.html#job.make_result",
                 "model_name/jobs/base.py",
             ),
             "model_name.jobs.base.Job.recording": (
                 "jobs/base.html#job.recording",
                 "model_name/jobs/base.py",
             ),
-            "model_name.jobs.base.Job.redirect_outputs": (
-                "jobs/base.html#job.redirect_outputs",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.registered_name": (
-                "jobs/base.html#job.registered_name",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.resolve_references": (
-                "jobs/base.html#job.resolve_references",
-                "model_name/jobs/base.py",
-            ),
             "model_name.jobs.base.Job.run": ("jobs/base.html#job.run", "model_name/jobs/base.py"),
-            "model_name.jobs.base.Job.shutdown_seconds": (
-                "jobs/base.html#job.shutdown_seconds",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.started": (
-                "jobs/base.html#job.started",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.step_key": (
-                "jobs/base.html#job.step_key",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.Job.tables": (
-                "jobs/base.html#job.tables",
-                "model_name/jobs/base.py",
-            ),
             "model_name.jobs.base.JobResult": (
                 "jobs/base.html#jobresult",
                 "model_name/jobs/base.py",
@@ -3524,80 +3488,126 @@ d = {
                 "jobs/base.html#jobresult.record",
                 "model_name/jobs/base.py",
             ),
-            "model_name.jobs.base._beyond_defaults": (
-                "jobs/base.html#_beyond_defaults",
+            "model_name.jobs.base.Record": ("jobs/base.html#record", "model_name/jobs/base.py"),
+            "model_name.jobs.base.Record.__init__": (
+                "jobs/base.html#record.__init__",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.Record.__repr__": (
+                "jobs/base.html#record.__repr__",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.Record._repr_mimebundle_": (
+                "jobs/base.html#record._repr_mimebundle_",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob": (
+                "jobs/base.html#reproduciblejob",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.described": (
+                "jobs/base.html#reproduciblejob.described",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.external_state": (
+                "jobs/base.html#reproduciblejob.external_state",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.fingerprints": (
+                "jobs/base.html#reproduciblejob.fingerprints",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.non_defaults": (
+                "jobs/base.html#reproduciblejob.non_defaults",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.redirect_outputs": (
+                "jobs/base.html#reproduciblejob.redirect_outputs",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.resolve_references": (
+                "jobs/base.html#reproduciblejob.resolve_references",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.step_key": (
+                "jobs/base.html#reproduciblejob.step_key",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.tables": (
+                "jobs/base.html#reproduciblejob.tables",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ServedJob": (
+                "jobs/base.html#servedjob",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ServedJob.__enter__": (
+                "jobs/base.html#servedjob.__enter__",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ServedJob.__exit__": (
+                "jobs/base.html#servedjob.__exit__",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ServedJob.logger": (
+                "jobs/base.html#servedjob.logger",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ServedJob.shutdown_seconds": (
+                "jobs/base.html#servedjob.shutdown_seconds",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ServedJob.started": (
+                "jobs/base.html#servedjob.started",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.VersionJob": (
+                "jobs/base.html#versionjob",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.VersionJob.recording_version": (
+                "jobs/base.html#versionjob.recording_version",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.VersionJob.registered_version": (
+                "jobs/base.html#versionjob.registered_version",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.VersionJob.resolve_references": (
+                "jobs/base.html#versionjob.resolve_references",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base._begin": ("jobs/base.html#_begin", "model_name/jobs/base.py"),
             "model_name.jobs.base._enter": ("jobs/base.html#_enter", "model_name/jobs/base.py"),
-            "model_name.jobs.base.history_tables": (
-                "jobs/base.html#history_tables",
+            "model_name.jobs.base._finish": ("jobs/base.html#_finish", "model_name/jobs/base.py"),
+            "model_name.jobs.base._non_defaults": (
+                "jobs/base.html#_non_defaults",
                 "model_name/jobs/base.py",
             ),
-            "model_name.jobs.base.look_back": (
-                "jobs/base.html#look_back",
+            "model_name.jobs.base._step_digest": (
+                "jobs/base.html#_step_digest",
                 "model_name/jobs/base.py",
             ),
-            "model_name.jobs.base.read_history": (
-                "jobs/base.html#read_history",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.read_pair": (
-                "jobs/base.html#read_pair",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.require_values": (
-                "jobs/base.html#require_values",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.require_variety": (
-                "jobs/base.html#require_variety",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.rows_digest": (
-                "jobs/base.html#rows_digest",
-                "model_name/jobs/base.py",
-            ),
-            "model_name.jobs.base.warn": ("jobs/base.html#warn", "model_name/jobs/base.py"),
         },
         "model_name.jobs.evaluations": {
+            "model_name.jobs.evaluations.EvaluationSettings": (
+                "jobs/evaluations.html#evaluationsettings",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations.EvaluationsJob": (
                 "jobs/evaluations.html#evaluationsjob",
-                "model_name/jobs/evaluations.py",
-            ),
-            "model_name.jobs.evaluations.EvaluationsJob._check_model_type": (
-                "jobs/evaluations.html#evaluationsjob._check_model_type",
-                "model_name/jobs/evaluations.py",
-            ),
-            "model_name.jobs.evaluations.EvaluationsJob._check_slices": (
-                "jobs/evaluations.html#evaluationsjob._check_slices",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob._check_thresholds": (
                 "jobs/evaluations.html#evaluationsjob._check_thresholds",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations.EvaluationsJob._choose": (
-                "jobs/evaluations.html#evaluationsjob._choose",
-                "model_name/jobs/evaluations.py",
-            ),
-            "model_name.jobs.evaluations.EvaluationsJob._keep": (
-                "jobs/evaluations.html#evaluationsjob._keep",
-                "model_name/jobs/evaluations.py",
-            ),
             "model_name.jobs.evaluations.EvaluationsJob.all_metrics": (
                 "jobs/evaluations.html#evaluationsjob.all_metrics",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations.EvaluationsJob.resolve_references": (
-                "jobs/evaluations.html#evaluationsjob.resolve_references",
-                "model_name/jobs/evaluations.py",
-            ),
             "model_name.jobs.evaluations.EvaluationsJob.run": (
                 "jobs/evaluations.html#evaluationsjob.run",
-                "model_name/jobs/evaluations.py",
-            ),
-            "model_name.jobs.evaluations.EvaluationsJob.tables": (
-                "jobs/evaluations.html#evaluationsjob.tables",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsResult": (
@@ -3608,16 +3618,32 @@ d = {
                 "jobs/evaluations.html#evaluationsresult.worst_slices",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations._blocks": (
-                "jobs/evaluations.html#_blocks",
+            "model_name.jobs.evaluations._by_name": (
+                "jobs/evaluations.html#_by_name",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations._comparable": (
-                "jobs/evaluations.html#_comparable",
+            "model_name.jobs.evaluations._check_model_type": (
+                "jobs/evaluations.html#_check_model_type",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._check_slices": (
+                "jobs/evaluations.html#_check_slices",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._comparison_tags": (
+                "jobs/evaluations.html#_comparison_tags",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._draw": (
                 "jobs/evaluations.html#_draw",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._record_scores": (
+                "jobs/evaluations.html#_record_scores",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._record_verdict": (
+                "jobs/evaluations.html#_record_verdict",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._require_columns": (
@@ -3658,84 +3684,100 @@ d = {
             ),
         },
         "model_name.jobs.explanations": {
+            "model_name.jobs.explanations.ExplanationSettings": (
+                "jobs/explanations.html#explanationsettings",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationSettings.external_state": (
+                "jobs/explanations.html#explanationsettings.external_state",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationSettings.locations": (
+                "jobs/explanations.html#explanationsettings.locations",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.ExplanationSettings.redirect_outputs": (
+                "jobs/explanations.html#explanationsettings.redirect_outputs",
+                "model_name/jobs/explanations.py",
+            ),
             "model_name.jobs.explanations.ExplanationsJob": (
                 "jobs/explanations.html#explanationsjob",
                 "model_name/jobs/explanations.py",
             ),
-            "model_name.jobs.explanations.ExplanationsJob._draw": (
-                "jobs/explanations.html#explanationsjob._draw",
+            "model_name.jobs.explanations.ExplanationsJob._write_page": (
+                "jobs/explanations.html#explanationsjob._write_page",
                 "model_name/jobs/explanations.py",
             ),
-            "model_name.jobs.explanations.ExplanationsJob._importances": (
-                "jobs/explanations.html#explanationsjob._importances",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob._keep": (
-                "jobs/explanations.html#explanationsjob._keep",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob._load": (
-                "jobs/explanations.html#explanationsjob._load",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob._read": (
-                "jobs/explanations.html#explanationsjob._read",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob._result": (
-                "jobs/explanations.html#explanationsjob._result",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob._table": (
-                "jobs/explanations.html#explanationsjob._table",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob._within_budget": (
-                "jobs/explanations.html#explanationsjob._within_budget",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob.external_state": (
-                "jobs/explanations.html#explanationsjob.external_state",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob.redirect_outputs": (
-                "jobs/explanations.html#explanationsjob.redirect_outputs",
-                "model_name/jobs/explanations.py",
-            ),
-            "model_name.jobs.explanations.ExplanationsJob.resolve_references": (
-                "jobs/explanations.html#explanationsjob.resolve_references",
+            "model_name.jobs.explanations.ExplanationsJob._write_tables": (
+                "jobs/explanations.html#explanationsjob._write_tables",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations.ExplanationsJob.run": (
                 "jobs/explanations.html#explanationsjob.run",
                 "model_name/jobs/explanations.py",
             ),
-            "model_name.jobs.explanations.ExplanationsJob.tables": (
-                "jobs/explanations.html#explanationsjob.tables",
-                "model_name/jobs/explanations.py",
-            ),
             "model_name.jobs.explanations.ExplanationsResult": (
                 "jobs/explanations.html#explanationsresult",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.SampleSettings": (
+                "jobs/explanations.html#samplesettings",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.SampleSettings.read": (
+                "jobs/explanations.html#samplesettings.read",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations.SampleSettings.tables": (
+                "jobs/explanations.html#samplesettings.tables",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations._affordable": (
                 "jobs/explanations.html#_affordable",
                 "model_name/jobs/explanations.py",
             ),
-            "model_name.jobs.explanations._draws": (
-                "jobs/explanations.html#_draws",
+            "model_name.jobs.explanations._choose_samples": (
+                "jobs/explanations.html#_choose_samples",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._described": (
+                "jobs/explanations.html#_described",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._draw": (
+                "jobs/explanations.html#_draw",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._explain": (
+                "jobs/explanations.html#_explain",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations._free_name": (
                 "jobs/explanations.html#_free_name",
                 "model_name/jobs/explanations.py",
             ),
+            "model_name.jobs.explanations._image": (
+                "jobs/explanations.html#_image",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._load": (
+                "jobs/explanations.html#_load",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._rank": (
+                "jobs/explanations.html#_rank",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._sample_table": (
+                "jobs/explanations.html#_sample_table",
+                "model_name/jobs/explanations.py",
+            ),
             "model_name.jobs.explanations._scores": (
                 "jobs/explanations.html#_scores",
                 "model_name/jobs/explanations.py",
             ),
-            "model_name.jobs.explanations._stopwatch": (
-                "jobs/explanations.html#_stopwatch",
+            "model_name.jobs.explanations._within_budget": (
+                "jobs/explanations.html#_within_budget",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations.page": (
@@ -3793,6 +3835,10 @@ d = {
                 "jobs/guards.html#_share_near",
                 "model_name/jobs/guards.py",
             ),
+            "model_name.jobs.guards.choose_rows": (
+                "jobs/guards.html#choose_rows",
+                "model_name/jobs/guards.py",
+            ),
             "model_name.jobs.guards.save_seen_rows": (
                 "jobs/guards.html#save_seen_rows",
                 "model_name/jobs/guards.py",
@@ -3811,12 +3857,8 @@ d = {
                 "jobs/inference.html#inferencejob",
                 "model_name/jobs/inference.py",
             ),
-            "model_name.jobs.inference.InferenceJob._labels": (
-                "jobs/inference.html#inferencejob._labels",
-                "model_name/jobs/inference.py",
-            ),
-            "model_name.jobs.inference.InferenceJob._score": (
-                "jobs/inference.html#inferencejob._score",
+            "model_name.jobs.inference.InferenceJob.batches": (
+                "jobs/inference.html#inferencejob.batches",
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference.InferenceJob.external_state": (
@@ -3825,10 +3867,6 @@ d = {
             ),
             "model_name.jobs.inference.InferenceJob.redirect_outputs": (
                 "jobs/inference.html#inferencejob.redirect_outputs",
-                "model_name/jobs/inference.py",
-            ),
-            "model_name.jobs.inference.InferenceJob.resolve_references": (
-                "jobs/inference.html#inferencejob.resolve_references",
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference.InferenceJob.run": (
@@ -3855,6 +3893,22 @@ d = {
                 "jobs/inference.html#_evensample.add",
                 "model_name/jobs/inference.py",
             ),
+            "model_name.jobs.inference._Scored": (
+                "jobs/inference.html#_scored",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._Scored.__init__": (
+                "jobs/inference.html#_scored.__init__",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._Scored.add": (
+                "jobs/inference.html#_scored.add",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._Scored.note": (
+                "jobs/inference.html#_scored.note",
+                "model_name/jobs/inference.py",
+            ),
             "model_name.jobs.inference._UniqueLabels": (
                 "jobs/inference.html#_uniquelabels",
                 "model_name/jobs/inference.py",
@@ -3867,8 +3921,12 @@ d = {
                 "jobs/inference.html#_uniquelabels.add",
                 "model_name/jobs/inference.py",
             ),
-            "model_name.jobs.inference._numbers": (
-                "jobs/inference.html#_numbers",
+            "model_name.jobs.inference._hashes": (
+                "jobs/inference.html#_hashes",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._score": (
+                "jobs/inference.html#_score",
                 "model_name/jobs/inference.py",
             ),
         },
@@ -3979,28 +4037,12 @@ d = {
                 "jobs/promotion.html#promotionjob",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.PromotionJob._check_alias": (
-                "jobs/promotion.html#promotionjob._check_alias",
-                "model_name/jobs/promotion.py",
-            ),
             "model_name.jobs.promotion.PromotionJob._current_version": (
                 "jobs/promotion.html#promotionjob._current_version",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.PromotionJob._doubts": (
-                "jobs/promotion.html#promotionjob._doubts",
-                "model_name/jobs/promotion.py",
-            ),
-            "model_name.jobs.promotion.PromotionJob._say": (
-                "jobs/promotion.html#promotionjob._say",
-                "model_name/jobs/promotion.py",
-            ),
             "model_name.jobs.promotion.PromotionJob.external_state": (
                 "jobs/promotion.html#promotionjob.external_state",
-                "model_name/jobs/promotion.py",
-            ),
-            "model_name.jobs.promotion.PromotionJob.resolve_references": (
-                "jobs/promotion.html#promotionjob.resolve_references",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionJob.run": (
@@ -4011,16 +4053,24 @@ d = {
                 "jobs/promotion.html#promotionresult",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion._check_alias": (
+                "jobs/promotion.html#_check_alias",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion._differences": (
                 "jobs/promotion.html#_differences",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._doubts": (
-                "jobs/promotion.html#_doubts",
-                "model_name/jobs/promotion.py",
-            ),
             "model_name.jobs.promotion._evaluation": (
                 "jobs/promotion.html#_evaluation",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._summary": (
+                "jobs/promotion.html#_summary",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._unsupported": (
+                "jobs/promotion.html#_unsupported",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.compare": (
@@ -4037,36 +4087,12 @@ d = {
             ),
         },
         "model_name.jobs.recorders": {
-            "model_name.jobs.recorders.Record": (
-                "jobs/recorders.html#record",
-                "model_name/jobs/recorders.py",
-            ),
-            "model_name.jobs.recorders.Record.__init__": (
-                "jobs/recorders.html#record.__init__",
-                "model_name/jobs/recorders.py",
-            ),
-            "model_name.jobs.recorders.Record.__repr__": (
-                "jobs/recorders.html#record.__repr__",
-                "model_name/jobs/recorders.py",
-            ),
-            "model_name.jobs.recorders.Record._repr_mimebundle_": (
-                "jobs/recorders.html#record._repr_mimebundle_",
-                "model_name/jobs/recorders.py",
-            ),
             "model_name.jobs.recorders.Recorder": (
                 "jobs/recorders.html#recorder",
                 "model_name/jobs/recorders.py",
             ),
             "model_name.jobs.recorders.Recorder.__init__": (
                 "jobs/recorders.html#recorder.__init__",
-                "model_name/jobs/recorders.py",
-            ),
-            "model_name.jobs.recorders.Recorder.figures": (
-                "jobs/recorders.html#recorder.figures",
-                "model_name/jobs/recorders.py",
-            ),
-            "model_name.jobs.recorders.Recorder.keep": (
-                "jobs/recorders.html#recorder.keep",
                 "model_name/jobs/recorders.py",
             ),
             "model_name.jobs.recorders.Recorder.log_decision": (
@@ -4081,98 +4107,121 @@ d = {
                 "jobs/recorders.html#recorder.note",
                 "model_name/jobs/recorders.py",
             ),
-            "model_name.jobs.recorders.Recorder.note_fingerprints": (
-                "jobs/recorders.html#recorder.note_fingerprints",
+            "model_name.jobs.recorders.Recorder.note_fingerprint": (
+                "jobs/recorders.html#recorder.note_fingerprint",
                 "model_name/jobs/recorders.py",
             ),
             "model_name.jobs.recorders.Recorder.output": (
                 "jobs/recorders.html#recorder.output",
                 "model_name/jobs/recorders.py",
             ),
-            "model_name.jobs.recorders.Recorder.parameters": (
-                "jobs/recorders.html#recorder.parameters",
-                "model_name/jobs/recorders.py",
-            ),
             "model_name.jobs.recorders.Recorder.pin": (
                 "jobs/recorders.html#recorder.pin",
-                "model_name/jobs/recorders.py",
-            ),
-            "model_name.jobs.recorders.Recorder.read_pair": (
-                "jobs/recorders.html#recorder.read_pair",
-                "model_name/jobs/recorders.py",
-            ),
-            "model_name.jobs.recorders.Recorder.table": (
-                "jobs/recorders.html#recorder.table",
-                "model_name/jobs/recorders.py",
-            ),
-            "model_name.jobs.recorders.Recorder.tags": (
-                "jobs/recorders.html#recorder.tags",
                 "model_name/jobs/recorders.py",
             ),
             "model_name.jobs.recorders.Recorder.version": (
                 "jobs/recorders.html#recorder.version",
                 "model_name/jobs/recorders.py",
             ),
-            "model_name.jobs.recorders._flat": (
-                "jobs/recorders.html#_flat",
+            "model_name.jobs.recorders.RunWriter": (
+                "jobs/recorders.html#runwriter",
                 "model_name/jobs/recorders.py",
             ),
+            "model_name.jobs.recorders.RunWriter.__init__": (
+                "jobs/recorders.html#runwriter.__init__",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders.RunWriter.figures": (
+                "jobs/recorders.html#runwriter.figures",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders.RunWriter.parameters": (
+                "jobs/recorders.html#runwriter.parameters",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders.RunWriter.table": (
+                "jobs/recorders.html#runwriter.table",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders.RunWriter.tags": (
+                "jobs/recorders.html#runwriter.tags",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders.RunWriter.warn": (
+                "jobs/recorders.html#runwriter.warn",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders._flatten": (
+                "jobs/recorders.html#_flatten",
+                "model_name/jobs/recorders.py",
+            ),
+            "model_name.jobs.recorders.save_record": (
+                "jobs/recorders.html#save_record",
+                "model_name/jobs/recorders.py",
+            ),
+        },
+        "model_name.jobs.tables": {
+            "model_name.jobs.tables.TablesJob": (
+                "jobs/tables.html#tablesjob",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.TablesJob.look_back": (
+                "jobs/tables.html#tablesjob.look_back",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.TablesJob.tables": (
+                "jobs/tables.html#tablesjob.tables",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.each_table": (
+                "jobs/tables.html#each_table",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.history_tables": (
+                "jobs/tables.html#history_tables",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.predict": (
+                "jobs/tables.html#predict",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.read_history": (
+                "jobs/tables.html#read_history",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.read_pair": (
+                "jobs/tables.html#read_pair",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.record_pair": (
+                "jobs/tables.html#record_pair",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.require_values": (
+                "jobs/tables.html#require_values",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.require_variety": (
+                "jobs/tables.html#require_variety",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.rows_digest": (
+                "jobs/tables.html#rows_digest",
+                "model_name/jobs/tables.py",
+            ),
+            "model_name.jobs.tables.times": ("jobs/tables.html#times", "model_name/jobs/tables.py"),
         },
         "model_name.jobs.training": {
             "model_name.jobs.training.TrainingJob": (
                 "jobs/training.html#trainingjob",
                 "model_name/jobs/training.py",
             ),
-            "model_name.jobs.training.TrainingJob._check_tuned": (
-                "jobs/training.html#trainingjob._check_tuned",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._choose": (
-                "jobs/training.html#trainingjob._choose",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._draw": (
-                "jobs/training.html#trainingjob._draw",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._fit": (
-                "jobs/training.html#trainingjob._fit",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._name_what_is_kept": (
-                "jobs/training.html#trainingjob._name_what_is_kept",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._origin_of_parameters": (
-                "jobs/training.html#trainingjob._origin_of_parameters",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._register": (
-                "jobs/training.html#trainingjob._register",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._require_use": (
-                "jobs/training.html#trainingjob._require_use",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._sort_parameters": (
-                "jobs/training.html#trainingjob._sort_parameters",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob._split": (
-                "jobs/training.html#trainingjob._split",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob.resolve_references": (
-                "jobs/training.html#trainingjob.resolve_references",
+            "model_name.jobs.training.TrainingJob._record_choice": (
+                "jobs/training.html#trainingjob._record_choice",
                 "model_name/jobs/training.py",
             ),
             "model_name.jobs.training.TrainingJob.run": (
                 "jobs/training.html#trainingjob.run",
-                "model_name/jobs/training.py",
-            ),
-            "model_name.jobs.training.TrainingJob.tables": (
-                "jobs/training.html#trainingjob.tables",
                 "model_name/jobs/training.py",
             ),
             "model_name.jobs.training.TrainingResult": (
@@ -4187,6 +4236,50 @@ d = {
                 "jobs/training.html#trainingresult.worst",
                 "model_name/jobs/training.py",
             ),
+            "model_name.jobs.training.TrainingSettings": (
+                "jobs/training.html#trainingsettings",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingSettings.resolve_references": (
+                "jobs/training.html#trainingsettings.resolve_references",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training.TrainingSettings.tuning_run": (
+                "jobs/training.html#trainingsettings.tuning_run",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._Choice": (
+                "jobs/training.html#_choice",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._Choice.origin": (
+                "jobs/training.html#_choice.origin",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._check_tuned": (
+                "jobs/training.html#_check_tuned",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._choose": (
+                "jobs/training.html#_choose",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._draw": (
+                "jobs/training.html#_draw",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._fit": (
+                "jobs/training.html#_fit",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._names_to_keep": (
+                "jobs/training.html#_names_to_keep",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._register": (
+                "jobs/training.html#_register",
+                "model_name/jobs/training.py",
+            ),
             "model_name.jobs.training._require_no_tuning": (
                 "jobs/training.html#_require_no_tuning",
                 "model_name/jobs/training.py",
@@ -4195,13 +4288,17 @@ d = {
                 "jobs/training.html#_require_other_rows",
                 "model_name/jobs/training.py",
             ),
+            "model_name.jobs.training._require_use": (
+                "jobs/training.html#_require_use",
+                "model_name/jobs/training.py",
+            ),
+            "model_name.jobs.training._split": (
+                "jobs/training.html#_split",
+                "model_name/jobs/training.py",
+            ),
         },
         "model_name.jobs.tuning": {
             "model_name.jobs.tuning.Tuned": ("jobs/tuning.html#tuned", "model_name/jobs/tuning.py"),
-            "model_name.jobs.tuning.Tuned._faults": (
-                "jobs/tuning.html#tuned._faults",
-                "model_name/jobs/tuning.py",
-            ),
             "model_name.jobs.tuning.Tuned.apply": (
                 "jobs/tuning.html#tuned.apply",
                 "model_name/jobs/tuning.py",
@@ -4214,44 +4311,8 @@ d = {
                 "jobs/tuning.html#tuningjob",
                 "model_name/jobs/tuning.py",
             ),
-            "model_name.jobs.tuning.TuningJob._check_space": (
-                "jobs/tuning.html#tuningjob._check_space",
-                "model_name/jobs/tuning.py",
-            ),
-            "model_name.jobs.tuning.TuningJob._configured_value": (
-                "jobs/tuning.html#tuningjob._configured_value",
-                "model_name/jobs/tuning.py",
-            ),
-            "model_name.jobs.tuning.TuningJob._draw": (
-                "jobs/tuning.html#tuningjob._draw",
-                "model_name/jobs/tuning.py",
-            ),
-            "model_name.jobs.tuning.TuningJob._hand_on": (
-                "jobs/tuning.html#tuningjob._hand_on",
-                "model_name/jobs/tuning.py",
-            ),
-            "model_name.jobs.tuning.TuningJob._metrics": (
-                "jobs/tuning.html#tuningjob._metrics",
-                "model_name/jobs/tuning.py",
-            ),
-            "model_name.jobs.tuning.TuningJob._parameters": (
-                "jobs/tuning.html#tuningjob._parameters",
-                "model_name/jobs/tuning.py",
-            ),
-            "model_name.jobs.tuning.TuningJob._rows": (
-                "jobs/tuning.html#tuningjob._rows",
-                "model_name/jobs/tuning.py",
-            ),
-            "model_name.jobs.tuning.TuningJob.redirect_outputs": (
-                "jobs/tuning.html#tuningjob.redirect_outputs",
-                "model_name/jobs/tuning.py",
-            ),
             "model_name.jobs.tuning.TuningJob.run": (
                 "jobs/tuning.html#tuningjob.run",
-                "model_name/jobs/tuning.py",
-            ),
-            "model_name.jobs.tuning.TuningJob.tables": (
-                "jobs/tuning.html#tuningjob.tables",
                 "model_name/jobs/tuning.py",
             ),
             "model_name.jobs.tuning.TuningResult": (
@@ -4266,20 +4327,69 @@ d = {
                 "jobs/tuning.html#tuningresult.incomplete",
                 "model_name/jobs/tuning.py",
             ),
+            "model_name.jobs.tuning.TuningSettings": (
+                "jobs/tuning.html#tuningsettings",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningSettings._check_space": (
+                "jobs/tuning.html#tuningsettings._check_space",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningSettings.recorded_settings": (
+                "jobs/tuning.html#tuningsettings.recorded_settings",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning.TuningSettings.redirect_outputs": (
+                "jobs/tuning.html#tuningsettings.redirect_outputs",
+                "model_name/jobs/tuning.py",
+            ),
             "model_name.jobs.tuning._comparable": (
                 "jobs/tuning.html#_comparable",
                 "model_name/jobs/tuning.py",
             ),
-            "model_name.jobs.tuning._features": (
-                "jobs/tuning.html#_features",
+            "model_name.jobs.tuning._configured_value": (
+                "jobs/tuning.html#_configured_value",
                 "model_name/jobs/tuning.py",
             ),
-            "model_name.jobs.tuning._number_in": (
-                "jobs/tuning.html#_number_in",
+            "model_name.jobs.tuning._declared_types": (
+                "jobs/tuning.html#_declared_types",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._draw": ("jobs/tuning.html#_draw", "model_name/jobs/tuning.py"),
+            "model_name.jobs.tuning._hand_on": (
+                "jobs/tuning.html#_hand_on",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._latest_run": (
+                "jobs/tuning.html#_latest_run",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._metrics": (
+                "jobs/tuning.html#_metrics",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._mismatches": (
+                "jobs/tuning.html#_mismatches",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._named_run": (
+                "jobs/tuning.html#_named_run",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._require_order": (
+                "jobs/tuning.html#_require_order",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._searched_rows": (
+                "jobs/tuning.html#_searched_rows",
                 "model_name/jobs/tuning.py",
             ),
             "model_name.jobs.tuning._short": (
                 "jobs/tuning.html#_short",
+                "model_name/jobs/tuning.py",
+            ),
+            "model_name.jobs.tuning._with_parameters": (
+                "jobs/tuning.html#_with_parameters",
                 "model_name/jobs/tuning.py",
             ),
             "model_name.jobs.tuning.default_metric": (
@@ -6539,6 +6649,26 @@ d = {
             ),
         },
         "model_name.utils.journals": {
+            "model_name.utils.journals.Candidate": (
+                "utils/journals.html#candidate",
+                "model_name/utils/journals.py",
+            ),
+            "model_name.utils.journals.Candidate.end": (
+                "utils/journals.html#candidate.end",
+                "model_name/utils/journals.py",
+            ),
+            "model_name.utils.journals.Candidate.in_order": (
+                "utils/journals.html#candidate.in_order",
+                "model_name/utils/journals.py",
+            ),
+            "model_name.utils.journals.Candidate.mean": (
+                "utils/journals.html#candidate.mean",
+                "model_name/utils/journals.py",
+            ),
+            "model_name.utils.journals.Candidate.restore": (
+                "utils/journals.html#candidate.restore",
+                "model_name/utils/journals.py",
+            ),
             "model_name.utils.journals.Journal": (
                 "utils/journals.html#journal",
                 "model_name/utils/journals.py",
@@ -6662,21 +6792,23 @@ d = {
                 "model_name/utils/parallel.py",
             ),
         },
+        "model_name.utils.resampling": {
+            "model_name.utils.resampling.block_draws": (
+                "utils/resampling.html#block_draws",
+                "model_name/utils/resampling.py",
+            ),
+            "model_name.utils.resampling.day_blocks": (
+                "utils/resampling.html#day_blocks",
+                "model_name/utils/resampling.py",
+            ),
+        },
         "model_name.utils.samplers": {
             "model_name.utils.samplers.MedianPruner": (
                 "utils/samplers.html#medianpruner",
                 "model_name/utils/samplers.py",
             ),
-            "model_name.utils.samplers.MedianPruner.build": (
-                "utils/samplers.html#medianpruner.build",
-                "model_name/utils/samplers.py",
-            ),
             "model_name.utils.samplers.PercentilePruner": (
                 "utils/samplers.html#percentilepruner",
-                "model_name/utils/samplers.py",
-            ),
-            "model_name.utils.samplers.PercentilePruner.build": (
-                "utils/samplers.html#percentilepruner.build",
                 "model_name/utils/samplers.py",
             ),
             "model_name.utils.samplers.Pruner": (
@@ -6703,10 +6835,6 @@ d = {
                 "utils/samplers.html#randomsampler",
                 "model_name/utils/samplers.py",
             ),
-            "model_name.utils.samplers.RandomSampler.build": (
-                "utils/samplers.html#randomsampler.build",
-                "model_name/utils/samplers.py",
-            ),
             "model_name.utils.samplers.Sampler": (
                 "utils/samplers.html#sampler",
                 "model_name/utils/samplers.py",
@@ -6715,28 +6843,24 @@ d = {
                 "utils/samplers.html#sampler.build",
                 "model_name/utils/samplers.py",
             ),
+            "model_name.utils.samplers.Sampler.settings": (
+                "utils/samplers.html#sampler.settings",
+                "model_name/utils/samplers.py",
+            ),
             "model_name.utils.samplers.TPESampler": (
                 "utils/samplers.html#tpesampler",
                 "model_name/utils/samplers.py",
             ),
-            "model_name.utils.samplers.TPESampler.build": (
-                "utils/samplers.html#tpesampler.build",
+            "model_name.utils.samplers.TPESampler.settings": (
+                "utils/samplers.html#tpesampler.settings",
                 "model_name/utils/samplers.py",
             ),
             "model_name.utils.samplers.ThresholdPruner": (
                 "utils/samplers.html#thresholdpruner",
                 "model_name/utils/samplers.py",
             ),
-            "model_name.utils.samplers.ThresholdPruner.build": (
-                "utils/samplers.html#thresholdpruner.build",
-                "model_name/utils/samplers.py",
-            ),
             "model_name.utils.samplers.WilcoxonPruner": (
                 "utils/samplers.html#wilcoxonpruner",
-                "model_name/utils/samplers.py",
-            ),
-            "model_name.utils.samplers.WilcoxonPruner.build": (
-                "utils/samplers.html#wilcoxonpruner.build",
                 "model_name/utils/samplers.py",
             ),
             "model_name.utils.samplers.WilcoxonPruner.curve": (
@@ -6749,22 +6873,6 @@ d = {
             ),
         },
         "model_name.utils.searchers": {
-            "model_name.utils.searchers.Candidate": (
-                "utils/searchers.html#candidate",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers.Candidate.end": (
-                "utils/searchers.html#candidate.end",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers.Candidate.mean": (
-                "utils/searchers.html#candidate.mean",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers.Candidate.remember": (
-                "utils/searchers.html#candidate.remember",
-                "model_name/utils/searchers.py",
-            ),
             "model_name.utils.searchers.CrossValidator": (
                 "utils/searchers.html#crossvalidator",
                 "model_name/utils/searchers.py",
@@ -6789,24 +6897,20 @@ d = {
                 "utils/searchers.html#optunasearcher",
                 "model_name/utils/searchers.py",
             ),
-            "model_name.utils.searchers.OptunaSearcher._check_conditions": (
-                "utils/searchers.html#optunasearcher._check_conditions",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers.OptunaSearcher._say_what_begins": (
-                "utils/searchers.html#optunasearcher._say_what_begins",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers.OptunaSearcher.identity": (
-                "utils/searchers.html#optunasearcher.identity",
-                "model_name/utils/searchers.py",
-            ),
             "model_name.utils.searchers.OptunaSearcher.search": (
                 "utils/searchers.html#optunasearcher.search",
                 "model_name/utils/searchers.py",
             ),
-            "model_name.utils.searchers.OptunaSearcher.values": (
-                "utils/searchers.html#optunasearcher.values",
+            "model_name.utils.searchers.OptunaSettings": (
+                "utils/searchers.html#optunasettings",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSettings._check_conditions": (
+                "utils/searchers.html#optunasettings._check_conditions",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers.OptunaSettings.values": (
+                "utils/searchers.html#optunasettings.values",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers.Searcher": (
@@ -6825,40 +6929,56 @@ d = {
                 "utils/searchers.html#searcher.values",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._Clock": (
+                "utils/searchers.html#_clock",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Clock.__init__": (
+                "utils/searchers.html#_clock.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Clock.end_batch": (
+                "utils/searchers.html#_clock.end_batch",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Clock.is_over": (
+                "utils/searchers.html#_clock.is_over",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Evaluator": (
+                "utils/searchers.html#_evaluator",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Evaluator.__init__": (
+                "utils/searchers.html#_evaluator.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Evaluator._fit": (
+                "utils/searchers.html#_evaluator._fit",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Evaluator.evaluate": (
+                "utils/searchers.html#_evaluator.evaluate",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers._Fit": (
                 "utils/searchers.html#_fit",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._Proposals": (
+                "utils/searchers.html#_proposals",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Proposals.__init__": (
+                "utils/searchers.html#_proposals.__init__",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._Proposals.ask": (
+                "utils/searchers.html#_proposals.ask",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers._Score": (
                 "utils/searchers.html#_score",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search": (
-                "utils/searchers.html#_search",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search.__init__": (
-                "utils/searchers.html#_search.__init__",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search._ask": (
-                "utils/searchers.html#_search._ask",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search._copy_scores": (
-                "utils/searchers.html#_search._copy_scores",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search._evaluate": (
-                "utils/searchers.html#_search._evaluate",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search._fit": (
-                "utils/searchers.html#_search._fit",
-                "model_name/utils/searchers.py",
-            ),
-            "model_name.utils.searchers._Search.run": (
-                "utils/searchers.html#_search.run",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._best": (
@@ -6881,6 +7001,10 @@ d = {
                 "utils/searchers.html#_configured",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._copy_scores": (
+                "utils/searchers.html#_copy_scores",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers._details": (
                 "utils/searchers.html#_details",
                 "model_name/utils/searchers.py",
@@ -6893,6 +7017,10 @@ d = {
                 "utils/searchers.html#_estimate",
                 "model_name/utils/searchers.py",
             ),
+            "model_name.utils.searchers._explained": (
+                "utils/searchers.html#_explained",
+                "model_name/utils/searchers.py",
+            ),
             "model_name.utils.searchers._fit_and_score": (
                 "utils/searchers.html#_fit_and_score",
                 "model_name/utils/searchers.py",
@@ -6901,12 +7029,28 @@ d = {
                 "utils/searchers.html#_folds",
                 "model_name/utils/searchers.py",
             ),
-            "model_name.utils.searchers._is_hopeless": (
-                "utils/searchers.html#_is_hopeless",
+            "model_name.utils.searchers._grid_details": (
+                "utils/searchers.html#_grid_details",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._identity": (
+                "utils/searchers.html#_identity",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._log_start": (
+                "utils/searchers.html#_log_start",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._search": (
+                "utils/searchers.html#_search",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._seed": (
                 "utils/searchers.html#_seed",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._should_prune": (
+                "utils/searchers.html#_should_prune",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._study_of": (
@@ -6977,14 +7121,6 @@ d = {
                 "utils/spaces.html#categoricaldistribution.holds",
                 "model_name/utils/spaces.py",
             ),
-            "model_name.utils.spaces.CategoricalDistribution.suggest": (
-                "utils/spaces.html#categoricaldistribution.suggest",
-                "model_name/utils/spaces.py",
-            ),
-            "model_name.utils.spaces.CategoricalDistribution.to_optuna": (
-                "utils/spaces.html#categoricaldistribution.to_optuna",
-                "model_name/utils/spaces.py",
-            ),
             "model_name.utils.spaces.Distribution": (
                 "utils/spaces.html#distribution",
                 "model_name/utils/spaces.py",
@@ -7025,14 +7161,6 @@ d = {
                 "utils/spaces.html#floatdistribution.holds",
                 "model_name/utils/spaces.py",
             ),
-            "model_name.utils.spaces.FloatDistribution.suggest": (
-                "utils/spaces.html#floatdistribution.suggest",
-                "model_name/utils/spaces.py",
-            ),
-            "model_name.utils.spaces.FloatDistribution.to_optuna": (
-                "utils/spaces.html#floatdistribution.to_optuna",
-                "model_name/utils/spaces.py",
-            ),
             "model_name.utils.spaces.IntDistribution": (
                 "utils/spaces.html#intdistribution",
                 "model_name/utils/spaces.py",
@@ -7049,20 +7177,8 @@ d = {
                 "utils/spaces.html#intdistribution.holds",
                 "model_name/utils/spaces.py",
             ),
-            "model_name.utils.spaces.IntDistribution.suggest": (
-                "utils/spaces.html#intdistribution.suggest",
-                "model_name/utils/spaces.py",
-            ),
-            "model_name.utils.spaces.IntDistribution.to_optuna": (
-                "utils/spaces.html#intdistribution.to_optuna",
-                "model_name/utils/spaces.py",
-            ),
             "model_name.utils.spaces._check_range": (
                 "utils/spaces.html#_check_range",
-                "model_name/utils/spaces.py",
-            ),
-            "model_name.utils.spaces._faults": (
-                "utils/spaces.html#_faults",
                 "model_name/utils/spaces.py",
             ),
             "model_name.utils.spaces._from_list": (
@@ -7071,6 +7187,10 @@ d = {
             ),
             "model_name.utils.spaces._is_in": (
                 "utils/spaces.html#_is_in",
+                "model_name/utils/spaces.py",
+            ),
+            "model_name.utils.spaces._mistakes": (
+                "utils/spaces.html#_mistakes",
                 "model_name/utils/spaces.py",
             ),
             "model_name.utils.spaces.distribution": (

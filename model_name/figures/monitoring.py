@@ -21,7 +21,7 @@ def history(versions: pd.DataFrame, metric: str | None = None) -> "Figure":
     """Draw a metric from version to version.
 
     Args:
-        versions: one row a version, in order, with the column `version` and one column a metric.
+        versions: one row per version, in order, with the column `version` and one column per metric.
         metric: name of the metric's column; by default the first one beside `version`.
 
     Raises:

@@ -6,8 +6,8 @@
 __all__ = [
     "predicted_and_actual",
     "residuals",
-    "timeline",
     "in_order",
+    "timeline",
     "intervals",
     "slices",
     "distribution",
@@ -30,12 +30,28 @@ if TYPE_CHECKING:
 from . import canvas
 
 
+# %% ../../nbs/figures/scores.ipynb #42c7ced7
+def _cloud(
+    figure: "Figure", axes: "Axes", x: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]"
+) -> None:
+    """Draw few points as points and many as shades of how many there are."""
+    if len(x) < 500 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        axes.scatter(x, y, s=14, alpha=0.6, color=canvas.PREDICTED, linewidths=0)
+        return
+    shades = axes.hexbin(
+        x, y, gridsize=28, mincnt=1, bins="log", cmap="Blues", vmin=0.4, linewidths=0.1
+    )
+    bar = figure.colorbar(shades, ax=axes, fraction=0.05, pad=0.02, format="{x:,.0f}")
+    bar.ax.set_title("rows")
+    bar.outline.set_visible(False)
+
+
 # %% ../../nbs/figures/scores.ipynb #1fd47482
 def predicted_and_actual(scored: pd.DataFrame) -> "Figure":
     """Draw predictions against actual values, with the diagonal on which they are equal.
 
     Args:
-        scored: the target and the `prediction`, one row a sample; labels are drawn by `confusion` instead.
+        scored: the target and the `prediction`, one row per sample; labels are drawn by `confusion` instead.
 
     Returns:
         A figure; more than 5,000 rows are represented by 5,000 of them.
@@ -71,26 +87,16 @@ def predicted_and_actual(scored: pd.DataFrame) -> "Figure":
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.09))
         canvas.entitle(
             figure,
-            f"Predicted and actual, {canvas.rows(len(table))}: half of them within {half} of the truth",
+            f"Predicted and actual, {canvas.rows(len(table))}: half of them within {half} of the actual value",
             *notes,
         )
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #42c7ced7
-def _cloud(
-    figure: "Figure", axes: "Axes", x: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]"
-) -> None:
-    """Draw few points as points and many as shades of how many there are."""
-    if len(x) < 500 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        axes.scatter(x, y, s=14, alpha=0.6, color=canvas.PREDICTED, linewidths=0)
-        return
-    shades = axes.hexbin(
-        x, y, gridsize=28, mincnt=1, bins="log", cmap="Blues", vmin=0.4, linewidths=0.1
-    )
-    bar = figure.colorbar(shades, ax=axes, fraction=0.05, pad=0.02, format="{x:,.0f}")
-    bar.ax.set_title("rows")
-    bar.outline.set_visible(False)
+# %% ../../nbs/figures/scores.ipynb #9dd565f6
+def _bins(values: "np.ndarray[Any, Any]") -> int:
+    """Choose a number of bars: more for more values, one when they are all the same."""
+    return 1 if np.ptp(values) == 0 else int(np.clip(np.sqrt(len(values)) * 2, 5, 60))
 
 
 # %% ../../nbs/figures/scores.ipynb #1b694f3b
@@ -98,7 +104,7 @@ def residuals(scored: pd.DataFrame) -> "Figure":
     """Draw the errors (prediction minus actual) by prediction, and how often each size occurs.
 
     Args:
-        scored: the target and the `prediction`, both numbers, one row a sample.
+        scored: the target and the `prediction`, both numbers, one row per sample.
 
     Returns:
         A figure; the points of more than 5,000 rows are represented by 5,000 of them.
@@ -133,10 +139,33 @@ def residuals(scored: pd.DataFrame) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #9dd565f6
-def _bins(values: "np.ndarray[Any, Any]") -> int:
-    """Choose a number of bars: more for more values, one when they are all the same."""
-    return 1 if np.ptp(values) == 0 else int(np.clip(np.sqrt(len(values)) * 2, 5, 60))
+# %% ../../nbs/figures/scores.ipynb #825aa977
+def in_order(values: pd.Series) -> list[str]:
+    """Return the different labels, sorted by value (2 before 10), or as strings where types are mixed."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype("object")
+    unique = values.dropna().unique().tolist()
+    try:
+        return list(dict.fromkeys(canvas.text(value) for value in sorted(unique)))
+    except TypeError:
+        return sorted({canvas.text(value) for value in unique})
+
+
+# %% ../../nbs/figures/scores.ipynb #5c0f4002
+def _name_places(axes: "Axes", table: pd.DataFrame, most: int = 7) -> None:
+    """Label some rows by the date where a new day begins, or else by their index."""
+    dated = [name for name in table.columns if pd.api.types.is_datetime64_any_dtype(table[name])]
+    labels = pd.Series(table[dated[0]].array if dated else table.index.array)
+    name = dated[0] if dated else table.index.name
+    places = np.arange(len(labels))
+    if pd.api.types.is_datetime64_any_dtype(labels):
+        days = labels.dt.normalize()
+        begins = np.flatnonzero(days.ne(days.shift()).to_numpy())
+        if len(begins) > 2:
+            places = begins[1:] if begins[1] - begins[0] < np.diff(begins).max() else begins
+    places = places[:: max(1, -(-len(places) // most))]
+    axes.set_xticks(places, [canvas.text(label) for label in labels.iloc[places]])
+    axes.set_xlabel("row" if name is None else str(name))
 
 
 # %% ../../nbs/figures/scores.ipynb #2b375bf4
@@ -186,32 +215,14 @@ def timeline(scored: pd.DataFrame, rows: int = 336) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #825aa977
-def in_order(values: pd.Series) -> list[str]:
-    """Return the different labels, sorted as what they are (2 before 10), or as texts where types are mixed."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype("object")
-    unique = values.dropna().unique().tolist()
-    try:
-        return list(dict.fromkeys(canvas.text(value) for value in sorted(unique)))
-    except TypeError:
-        return sorted({canvas.text(value) for value in unique})
-
-
-def _name_places(axes: "Axes", table: pd.DataFrame, most: int = 7) -> None:
-    """Label some rows by the date where a new day begins, or else by their index."""
-    dated = [name for name in table.columns if pd.api.types.is_datetime64_any_dtype(table[name])]
-    labels = pd.Series(table[dated[0]].array if dated else table.index.array)
-    name = dated[0] if dated else table.index.name
-    places = np.arange(len(labels))
-    if pd.api.types.is_datetime64_any_dtype(labels):
-        days = labels.dt.normalize()
-        begins = np.flatnonzero(days.ne(days.shift()).to_numpy())
-        if len(begins) > 2:
-            places = begins[1:] if begins[1] - begins[0] < np.diff(begins).max() else begins
-    places = places[:: max(1, -(-len(places) // most))]
-    axes.set_xticks(places, [canvas.text(label) for label in labels.iloc[places]])
-    axes.set_xlabel("row" if name is None else str(name))
+# %% ../../nbs/figures/scores.ipynb #73190b8d
+def _against(model: float, naive: float) -> str:
+    """Write two values beside each other."""
+    return (
+        f"{canvas.number(model)} against {canvas.number(naive)}"
+        if not np.isnan(naive)
+        else canvas.number(model)
+    )
 
 
 # %% ../../nbs/figures/scores.ipynb #797ad79c
@@ -219,7 +230,7 @@ def intervals(metrics: pd.DataFrame) -> "Figure":
     """Draw each metric of a model with its confidence interval, beside that of a naive baseline.
 
     Args:
-        metrics: one row a metric, with the columns `metric`, `model`, `naive`, `low` and `high` (the ends of the
+        metrics: one row per metric, with the columns `metric`, `model`, `naive`, `low` and `high` (the ends of the
             model's interval); `naive`, `low` and `high` may be missing values.
 
     Raises:
@@ -263,14 +274,32 @@ def intervals(metrics: pd.DataFrame) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #73190b8d
-def _against(model: float, naive: float) -> str:
-    """Write two values beside each other."""
-    return (
-        f"{canvas.number(model)} against {canvas.number(naive)}"
-        if not np.isnan(naive)
-        else canvas.number(model)
+# %% ../../nbs/figures/scores.ipynb #547ef501
+def _bars_of_slice(
+    axes: "Axes", name: str, group: pd.DataFrame, metric: str, overall: float | None
+) -> None:
+    """Draw the bars of one sliced column, the largest slices if there are too many to read."""
+    shown = group.loc[group["rows"].rank(method="first", ascending=False) <= canvas.MOST_BARS]
+    labels = [canvas.text(value) for value in shown["value"]]
+    if len(shown) <= 8:
+        labels = [
+            f"{label}\n({canvas.rows(int(rows))})"
+            for label, rows in zip(labels, shown["rows"], strict=True)
+        ]
+    axes.bar(range(len(shown)), shown[metric], color=canvas.PREDICTED, width=0.7)
+    crowded = sum(map(len, labels)) > 90 and len(shown) > 8
+    axes.set_xticks(range(len(shown)), labels, rotation=90 if crowded else 0)
+    axes.set(
+        xlabel=canvas.axis(name, schemas.InputsSchema, width=90),
+        ylabel=textwrap.fill(metric.replace("_", " "), 18),
     )
+    axes.set_xlim(-0.6, len(shown) - 0.4)
+    axes.grid(visible=False, axis="x")
+    axes.axhline(0, color="#999999", linewidth=0.8)
+    if overall is not None:
+        axes.axhline(overall, color=canvas.COMPARED, label=f"all rows: {canvas.number(overall)}")
+    if len(shown) < len(group):
+        axes.set_title(f"the {canvas.MOST_BARS} largest of {len(group):,} slices")
 
 
 # %% ../../nbs/figures/scores.ipynb #002e1a20
@@ -280,7 +309,7 @@ def slices(
     """Draw a metric for each value of each sliced column.
 
     Args:
-        table: one row a slice, with the columns `slice` (the sliced column), `value`, `rows` and the metric.
+        table: one row per slice, with the columns `slice` (the sliced column), `value`, `rows` and the metric.
         metric: name of the metric's column; by default the first one that is none of the others.
         overall: the metric over all rows, drawn as a line.
 
@@ -320,32 +349,28 @@ def slices(
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #547ef501
-def _bars_of_slice(
-    axes: "Axes", name: str, group: pd.DataFrame, metric: str, overall: float | None
-) -> None:
-    """Draw the bars of one sliced column, the largest slices if there are too many to read."""
-    shown = group.loc[group["rows"].rank(method="first", ascending=False) <= canvas.MOST_BARS]
-    labels = [canvas.text(value) for value in shown["value"]]
-    if len(shown) <= 8:
-        labels = [
-            f"{label}\n({canvas.rows(int(rows))})"
-            for label, rows in zip(labels, shown["rows"], strict=True)
-        ]
-    axes.bar(range(len(shown)), shown[metric], color=canvas.PREDICTED, width=0.7)
-    crowded = sum(map(len, labels)) > 90 and len(shown) > 8
-    axes.set_xticks(range(len(shown)), labels, rotation=90 if crowded else 0)
-    axes.set(
-        xlabel=canvas.axis(name, schemas.InputsSchema, width=90),
-        ylabel=textwrap.fill(metric.replace("_", " "), 18),
+# %% ../../nbs/figures/scores.ipynb #59722c01
+def _bars_of_labels(figure: "Figure", axes: "Axes", labels: pd.Series, notes: list[str]) -> None:
+    """Draw how often each label occurs, the most frequent at the top."""
+    counts = canvas.texts(labels).value_counts()
+    shown = counts.head(canvas.MOST_LABELS)
+    if len(shown) < len(counts):
+        notes = [*notes, f"the {len(shown)} most frequent of {len(counts):,} labels"]
+    figure.set_figheight(1.4 + 0.26 * len(shown))
+    bars = axes.barh(
+        [canvas.short(label, 30) for label in shown.index], shown.to_numpy(), color=canvas.PREDICTED
     )
-    axes.set_xlim(-0.6, len(shown) - 0.4)
-    axes.grid(visible=False, axis="x")
-    axes.axhline(0, color="#999999", linewidth=0.8)
-    if overall is not None:
-        axes.axhline(overall, color=canvas.COMPARED, label=f"all rows: {canvas.number(overall)}")
-    if len(shown) < len(group):
-        axes.set_title(f"the {canvas.MOST_BARS} largest of {len(group):,} slices")
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.1, y=0.02)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("rows")
+    share = 100 * counts.iloc[0] / len(labels)
+    canvas.entitle(
+        figure,
+        f"Labels of {canvas.rows(len(labels))}: most often {canvas.short(shown.index[0], 30)} ({share:.0f} %)",
+        *notes,
+    )
 
 
 # %% ../../nbs/figures/scores.ipynb #abf9fe77
@@ -390,28 +415,26 @@ def distribution(values: pd.Series) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #59722c01
-def _bars_of_labels(figure: "Figure", axes: "Axes", labels: pd.Series, notes: list[str]) -> None:
-    """Draw how often each label occurs, the most frequent at the top."""
-    counts = canvas.texts(labels).value_counts()
-    shown = counts.head(canvas.MOST_LABELS)
-    if len(shown) < len(counts):
-        notes = [*notes, f"the {len(shown)} most frequent of {len(counts):,} labels"]
-    figure.set_figheight(1.4 + 0.26 * len(shown))
-    bars = axes.barh(
-        [canvas.short(label, 30) for label in shown.index], shown.to_numpy(), color=canvas.PREDICTED
-    )
-    axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-    axes.invert_yaxis()
-    axes.margins(x=0.1, y=0.02)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("rows")
-    share = 100 * counts.iloc[0] / len(labels)
-    canvas.entitle(
-        figure,
-        f"Labels of {canvas.rows(len(labels))}: most often {canvas.short(shown.index[0], 30)} ({share:.0f} %)",
-        *notes,
-    )
+# %% ../../nbs/figures/scores.ipynb #7684b6a6
+def _matrix(axes: "Axes", counts: "np.ndarray[Any, Any]", labels: list[str]) -> None:
+    """Draw a square of counts in shades of each row's shares, with numbers where there is room for them."""
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [canvas.short(label, 14) for label in labels]
+    crowded = max(map(len, names)) * len(names) > 40
+    matrix = ConfusionMatrixDisplay(shares, display_labels=names)
+    matrix.plot(
+        ax=axes, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1, "aspect": "auto"},
+        include_values=len(labels) <= 10, values_format=".0%", text_kw={"fontsize": 8},
+        xticks_rotation="vertical" if crowded else "horizontal",
+    )  # fmt: skip
+    if len(labels) <= 6:
+        for text, count in zip(matrix.text_.flat, counts.flat, strict=True):
+            text.set_text(f"{text.get_text()}\n{count:,}")
+    axes.set(xlabel="prediction", ylabel="actual")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
 
 
 # %% ../../nbs/figures/scores.ipynb #dee224da
@@ -419,7 +442,7 @@ def confusion(scored: pd.DataFrame) -> "Figure":
     """Draw how often each actual label was predicted as each label.
 
     Args:
-        scored: the target and the `prediction`, labels of any type, one row a sample. Beyond the 16 most frequent
+        scored: the target and the `prediction`, labels of any type, one row per sample. Beyond the 16 most frequent
             labels, the others are put together.
 
     Raises:
@@ -457,24 +480,15 @@ def confusion(scored: pd.DataFrame) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/scores.ipynb #7684b6a6
-def _matrix(axes: "Axes", counts: "np.ndarray[Any, Any]", labels: list[str]) -> None:
-    """Draw a square of counts in shades of each row's shares, with numbers where there is room for them."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    short = [canvas.short(label, 14) for label in labels]
-    axes.set_xticks(
-        range(len(labels)), short, rotation=90 if max(map(len, short)) * len(labels) > 40 else 0
-    )
-    axes.set_yticks(range(len(labels)), short)
-    axes.set(xlabel="prediction", ylabel="actual")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    for (row, column), share in np.ndenumerate(shares):
-        if len(labels) <= 10 and counts[row, column]:
-            text = f"{share:.0%}\n{counts[row, column]:,}" if len(labels) <= 6 else f"{share:.0%}"
-            colour = "white" if share > 0.55 else "#333333"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+# %% ../../nbs/figures/scores.ipynb #7d7df0db
+def _labels_to_draw(names: list[str], actual: pd.Series, notes: list[str]) -> list[str]:
+    """Choose the labels that a figure can tell apart."""
+    if len(names) == 2:
+        return names[1:]
+    if len(names) > len(canvas.LABELS):
+        notes.append(f"the {len(canvas.LABELS)} most frequent of {len(names)} labels")
+    often = actual.value_counts()
+    return sorted(names, key=lambda name: -int(often.get(name, 0)))[: len(canvas.LABELS)]
 
 
 # %% ../../nbs/figures/scores.ipynb #7e848c81
@@ -482,13 +496,13 @@ def calibration(scored: pd.DataFrame) -> "Figure":
     """Draw how often a label occurred against the probability that was predicted for it.
 
     Args:
-        scored: the target, the `prediction` and `probability_<label>` columns, one row a sample. Of two labels the
+        scored: the target, the `prediction` and `probability_<label>` columns, one row per sample. Of two labels the
             second is drawn (the first is its mirror image), of more than six the most frequent.
 
     Raises:
         errors.DataError: when there is no prediction or no probability, or it is unclear which column is the target.
     """
-    from sklearn.calibration import calibration_curve
+    from sklearn.calibration import CalibrationDisplay
 
     table, target, notes = canvas.scored(scored.reset_index(drop=True))
     columns = [str(name) for name in table.columns if str(name).startswith(canvas.PROBABILITY)]
@@ -504,36 +518,16 @@ def calibration(scored: pd.DataFrame) -> "Figure":
         if table.empty:
             canvas.say_empty(figure, "no row has a target and a prediction")
             return figure
-        axes.plot(
-            [0, 1],
-            [0, 1],
-            color="#999999",
-            linewidth=1,
-            linestyle="--",
-            label="as often as predicted",
-        )
-        for name, colour in zip(names, canvas.LABELS, strict=False):
+        for name, color in zip(names, canvas.LABELS, strict=False):
             known = table[f"{canvas.PROBABILITY}{name}"].dropna()
-            occurred = (actual.loc[table[f"{canvas.PROBABILITY}{name}"].notna()] == name).to_numpy()
             if len(known):
-                observed, predicted = calibration_curve(
-                    occurred, known, n_bins=10, strategy="quantile", pos_label=True
-                )
-                axes.plot(predicted, observed, "o-", color=colour, markersize=4, label=name)
+                CalibrationDisplay.from_predictions(
+                    actual[known.index] == name, known, n_bins=10, strategy="quantile",
+                    pos_label=True, name=name, ax=axes, color=color, markersize=4, marker="o",
+                )  # fmt: skip
         axes.set(xlabel="predicted probability", ylabel="share of rows with that label")
         axes.legend(loc="upper left", title=target, alignment="left")
         canvas.entitle(
             figure, f"Predicted probabilities and what occurred, {canvas.rows(len(table))}", *notes
         )
     return figure
-
-
-# %% ../../nbs/figures/scores.ipynb #7d7df0db
-def _labels_to_draw(names: list[str], actual: pd.Series, notes: list[str]) -> list[str]:
-    """Choose the labels that a figure can tell apart."""
-    if len(names) == 2:
-        return names[1:]
-    if len(names) > len(canvas.LABELS):
-        notes.append(f"the {len(canvas.LABELS)} most frequent of {len(names)} labels")
-    often = actual.value_counts()
-    return sorted(names, key=lambda name: -int(often.get(name, 0)))[: len(canvas.LABELS)]

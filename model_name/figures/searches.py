@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import errors
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -26,7 +24,7 @@ def search_history(trials: pd.DataFrame, metric: str, greater_is_better: bool) -
     """Draw the metric of each trial in the order in which they were tried, and the best so far.
 
     Args:
-        trials: one row a trial, with the columns `trial`, `state` (complete, pruned or failed) and the metric.
+        trials: one row per trial, with the columns `trial`, `state` (complete, pruned or failed) and the metric.
         metric: name of the metric's column.
         greater_is_better: whether a larger value is a better one.
 
@@ -82,7 +80,7 @@ def search_history(trials: pd.DataFrame, metric: str, greater_is_better: bool) -
 
 # %% ../../nbs/figures/searches.ipynb #af52a09c
 def _mark_incomplete(axes: "Axes", trials: pd.DataFrame, metric: str, places: pd.Series) -> str:
-    """Mark trials without a value at the lower edge of the axes; say how many there are of which kind."""
+    """Mark trials without a value at the lower edge of the axes; return a note with their number."""
     without = trials[trials[metric].isna()]
     edge, marks = axes.get_xaxis_transform(), places[without.index].dropna()
     axes.plot(marks, [0.015] * len(marks), "|", color="#999999", markersize=6, transform=edge)
@@ -95,7 +93,7 @@ def _mark_incomplete(axes: "Axes", trials: pd.DataFrame, metric: str, places: pd
 
 
 def _zoom(axes: "Axes", values: pd.Series, greater_is_better: bool) -> str:
-    """Leave out the worst tenth of the values where it would squeeze the others together; say how many that are."""
+    """Leave out the worst tenth of the values if it would squeeze the others; return a note."""
     best, usual = (
         (values.max(), values.quantile(0.1))
         if greater_is_better
@@ -119,7 +117,7 @@ def parameter_importances(importances: pd.DataFrame, metric: str) -> "Figure":
     """Draw how much each parameter mattered for a metric.
 
     Args:
-        importances: one row a parameter, with the columns `parameter` and `importance` (shares that add up to 1).
+        importances: one row per parameter, with the columns `parameter` and `importance` (shares that add up to 1).
         metric: what they mattered for.
 
     Raises:
@@ -151,84 +149,16 @@ def parameter_importances(importances: pd.DataFrame, metric: str) -> "Figure":
     return figure
 
 
-# %% ../../nbs/figures/searches.ipynb #c12c0721
-def search_slices(
-    trials: pd.DataFrame,
-    metric: str,
-    parameters: Sequence[str],
-    greater_is_better: bool,
-    logarithmic: Sequence[str] = (),
-) -> "Figure":
-    """Draw the metric of the trials over each parameter.
+# %% ../../nbs/figures/searches.ipynb #9822730f
+def _scale_logarithmically(axes: "Axes", numbers: pd.Series) -> None:
+    """Make the horizontal axis logarithmic, with labels such as 0.02 that do not overlap."""
+    from matplotlib import ticker
 
-    Args:
-        trials: one row a trial, with the columns `trial`, `state`, the metric and the parameters; a parameter that does
-            not exist in a trial is missing there.
-        metric: name of the metric's column.
-        parameters: names of the parameters' columns.
-        greater_is_better: whether a larger value is a better one.
-        logarithmic: the parameters that are drawn on a logarithmic scale.
-
-    Raises:
-        errors.DataError: when a column is missing.
-    """
-    canvas.require(trials, "trial", "state", metric, *parameters)
-    trials = trials.sort_values("trial").reset_index(drop=True).astype({metric: "float64"})
-    complete = trials[trials[metric].notna()]
-    columns = 2 if len(parameters) == 4 else min(3, max(1, len(parameters)))
-    rows = -(-max(1, len(parameters)) // columns)
-    with canvas.canvas(rows, columns, size=(2.9 * columns + 0.6, 2.5 * rows + 0.6)) as (
-        figure,
-        panels,
-    ):
-        if complete.empty or not parameters:
-            canvas.say_empty(figure, "no trial is complete")
-            return figure
-        place = int(complete[metric].argmax() if greater_is_better else complete[metric].argmin())
-        best = complete.iloc[place]
-        notes: list[str] = []
-        for axes, name in zip(panels, parameters, strict=False):
-            places = _places(axes, trials[name], name in logarithmic)
-            look: dict[str, Any] = {
-                "cmap": "Blues",
-                "vmin": -len(trials) / 3,
-                "s": 18,
-                "edgecolors": "#33333355",
-            }
-            points = axes.scatter(
-                places[complete.index],
-                complete[metric],
-                c=complete["trial"],
-                linewidths=0.4,
-                **look,
-            )
-            axes.plot(
-                places[complete.index[place]],
-                best[metric],
-                "o",
-                color=canvas.REFERENCE,
-                markersize=7,
-            )
-            notes = [
-                _mark_incomplete(axes, trials, metric, places),
-                _zoom(axes, complete[metric], greater_is_better),
-            ]
-            axes.set_xlabel(name)
-        for axes in panels[::columns]:
-            axes.set_ylabel(metric.replace("_", " "))
-        for axes in panels[len(parameters) :]:
-            axes.set_visible(False)
-        bar = figure.colorbar(points, ax=panels, fraction=0.03, pad=0.02)
-        bar.ax.locator_params(axis="y", integer=True)
-        bar.ax.set(title="trial", ylim=(complete["trial"].min(), max(1, complete["trial"].max())))
-        bar.outline.set_visible(False)
-        said = ", ".join(f"{name} {_setting(best[name])}" for name in parameters)
-        canvas.entitle(
-            figure,
-            f"{metric} by parameter; the best ({canvas.number(best[metric])}) at {said}",
-            *notes,
-        )
-    return figure
+    axes.set_xscale("log")
+    narrow = numbers.max() < 40 * numbers.min()
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 # %% ../../nbs/figures/searches.ipynb #4681b915
@@ -248,7 +178,7 @@ def _sorted_labels(labels: pd.Series) -> list[str]:
 
 
 def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
-    """Give each value a place on the horizontal axis: numbers theirs, others one after the other."""
+    """Return positions on the horizontal axis: numbers as they are, labels one after the other."""
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.notna().sum() == values.notna().sum() > 0 and not pd.api.types.is_bool_dtype(values):
         if logarithmic:
@@ -262,16 +192,77 @@ def _places(axes: "Axes", values: pd.Series, logarithmic: bool) -> pd.Series:
     return labels.map(places).reindex(values.index).astype("float64")
 
 
-# %% ../../nbs/figures/searches.ipynb #9822730f
-def _scale_logarithmically(axes: "Axes", numbers: pd.Series) -> None:
-    """Make the horizontal axis logarithmic, with labels such as 0.02 at places where they do not overlap."""
-    from matplotlib import ticker
+# %% ../../nbs/figures/searches.ipynb #5c0f3001
+def _slice(
+    axes: "Axes", trials: pd.DataFrame, metric: str, name: str, logarithmic: bool, best: int
+) -> tuple[Any, str]:
+    """Draw the metric over one parameter; return the points, and a note on trials without a value."""
+    places = _places(axes, trials[name], logarithmic)
+    complete = trials[trials[metric].notna()]
+    points = axes.scatter(
+        places[complete.index], complete[metric], c=complete["trial"], s=18, linewidths=0.4,
+        cmap="Blues", vmin=-len(trials) / 3, edgecolors="#33333355",
+    )  # fmt: skip
+    axes.plot(places[best], trials[metric][best], "o", color=canvas.REFERENCE, markersize=7)
+    axes.set_xlabel(name)
+    return points, _mark_incomplete(axes, trials, metric, places)
 
-    axes.set_xscale("log")
-    narrow = numbers.max() < 40 * numbers.min()
-    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if narrow else (1,)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+def _color_scale(figure: "Figure", points: Any, panels: "list[Axes]", numbers: pd.Series) -> None:
+    """Draw which shade is which trial."""
+    bar = figure.colorbar(points, ax=panels, fraction=0.03, pad=0.02)
+    bar.ax.locator_params(axis="y", integer=True)
+    bar.ax.set(title="trial", ylim=(numbers.min(), max(1, numbers.max())))
+    bar.outline.set_visible(False)
+
+
+# %% ../../nbs/figures/searches.ipynb #c12c0721
+def search_slices(
+    trials: pd.DataFrame,
+    metric: str,
+    parameters: Sequence[str],
+    greater_is_better: bool,
+    logarithmic: Sequence[str] = (),
+) -> "Figure":
+    """Draw the metric of the trials over each parameter.
+
+    Args:
+        trials: one row per trial, with the columns `trial`, `state`, the metric and the parameters;
+            a parameter that does not exist in a trial is missing there.
+        metric: name of the metric's column.
+        parameters: names of the parameters' columns.
+        greater_is_better: whether a larger value is a better one.
+        logarithmic: the parameters that are drawn on a logarithmic scale.
+
+    Raises:
+        errors.DataError: when a column is missing.
+    """
+    canvas.require(trials, "trial", "state", metric, *parameters)
+    trials = trials.sort_values("trial").reset_index(drop=True).astype({metric: "float64"})
+    complete = trials[trials[metric].notna()]
+    columns = 2 if len(parameters) == 4 else min(3, max(1, len(parameters)))
+    rows = -(-max(1, len(parameters)) // columns)
+    with canvas.canvas(rows, columns, size=(2.9 * columns + 0.6, 2.5 * rows + 0.6)) as made:
+        figure, panels = made
+        if complete.empty or not parameters:
+            canvas.say_empty(figure, "no trial is complete")
+            return figure
+        values = complete[metric]
+        row = int(values.idxmax() if greater_is_better else values.idxmin())
+        best = trials.loc[row]
+        notes: list[str] = []
+        for axes, name in zip(panels, parameters, strict=False):
+            points, marks = _slice(axes, trials, metric, name, name in logarithmic, row)
+            notes = [marks, _zoom(axes, values, greater_is_better)]
+        for axes in panels[::columns]:
+            axes.set_ylabel(metric.replace("_", " "))
+        for axes in panels[len(parameters) :]:
+            axes.set_visible(False)
+        _color_scale(figure, points, panels, complete["trial"])
+        settings = ", ".join(f"{name} {_setting(best[name])}" for name in parameters)
+        headline = f"{metric} by parameter; the best ({canvas.number(best[metric])}) at {settings}"
+        canvas.entitle(figure, headline, *notes)
+    return figure
 
 
 # %% ../../nbs/figures/searches.ipynb #f3fe2b07
@@ -282,7 +273,7 @@ def parallel_coordinates(
     greater_is_better: bool,
     logarithmic: Sequence[str] = (),
 ) -> "Figure":
-    """Draw each complete trial as a line through the values of its parameters, the best quarter above the others.
+    """Draw complete trials as lines through the values of their parameters, the best ones on top.
 
     Args:
         trials: as for `search_slices`.

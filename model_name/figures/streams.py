@@ -8,7 +8,6 @@ __all__ = ["flow"]
 # %% ../../nbs/figures/streams.ipynb #eede67a8
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -21,8 +20,9 @@ def flow(timeline: pd.DataFrame) -> "Figure":
     """Draw rate, latency and lag of a stream by time.
 
     Args:
-        timeline: one row a measurement, with the columns `second`, `rate` (records a second), `p50` and `p99` (seconds
-            from the time stamp of a record to its answer), and one column `lag <partition>` for each partition.
+        timeline: one row per measurement, with the columns `second`, `rate` (records per second),
+            `p50` and `p99` (seconds from the time stamp of a record to its answer), and one column
+            `lag <partition>` for each partition.
 
     Raises:
         errors.DataError: when a column is missing.

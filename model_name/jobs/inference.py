@@ -19,16 +19,22 @@ from numpy.typing import NDArray
 from ..core import errors, features, schemas
 from ..figures import scores
 from ..io import datasets, registries
-from . import base, recorders
-from ..records import fingerprints
+from . import base, tables
+from .recorders import Recorder
+from ..records.fingerprints import Fingerprint
 
 
 # %% ../../nbs/jobs/inference.ipynb #a406fdc5
+def _hashes(labels: pd.Index) -> NDArray[np.uint64]:
+    """Return a 64-bit hash of each label."""
+    return np.asarray(pd.util.hash_array(labels.to_numpy()), dtype="uint64")
+
+
 class _UniqueLabels:
     """Refuse index labels that an earlier batch already had."""
 
     def __init__(self, again: Callable[[int], Iterable[pd.Index]]) -> None:
-        """Start without labels; `again` gives those of the first so many batches once more."""
+        """Start without labels; `again` reads those of the first so many batches once more."""
         self.again = again
         self.ranges: list[tuple[Any, Any]] = []
         self.seen: NDArray[np.uint64] | None = None
@@ -37,27 +43,22 @@ class _UniqueLabels:
         """Add the labels of the next batch.
 
         Raises:
-            DataError: one of them was there before.
+            DataError: an earlier batch had one of them.
         """
         least, most = labels.min(), labels.max()
         if self.seen is None and any(least <= high and low <= most for low, high in self.ranges):
-            self.seen = np.concatenate(
-                [_numbers(earlier) for earlier in self.again(len(self.ranges))]
-            )
+            earlier = [_hashes(batch) for batch in self.again(len(self.ranges))]
+            self.seen = np.concatenate(earlier)
         if self.seen is not None:
-            numbers = _numbers(labels)
-            doubled = np.isin(numbers, self.seen)
+            hashes = _hashes(labels)
+            doubled = np.isin(hashes, self.seen)
             if doubled.any():
                 raise errors.DataError(
-                    f"the index label {labels[doubled][0]} is there more than once, in different batches of the inputs"
+                    f"the index label {labels[doubled][0]} is there more than once, "
+                    "in different batches of the inputs"
                 )
-            self.seen = np.concatenate([self.seen, numbers])
+            self.seen = np.concatenate([self.seen, hashes])
         self.ranges.append((least, most))
-
-
-def _numbers(labels: pd.Index) -> "NDArray[np.uint64]":
-    """Return a 64-bit number for each label."""
-    return np.asarray(pd.util.hash_array(labels.to_numpy()), dtype="uint64")
 
 
 # %% ../../nbs/jobs/inference.ipynb #863d072b
@@ -75,32 +76,54 @@ class InferenceResult(base.JobResult):
 
 # %% ../../nbs/jobs/inference.ipynb #528c8d95
 class _EvenSample:
-    """Some rows of a table that arrives in batches: every n-th, where n doubles whenever there are too many."""
+    """Every n-th row of a table that arrives in batches; n doubles whenever there are too many."""
 
     def __init__(self, most: int = 10_000) -> None:
         self.most, self.every, self.seen = most, 1, 0
         self.rows = pd.DataFrame()
-        self.places = np.array([], dtype="int64")
+        self.positions = np.array([], dtype="int64")
 
     def add(self, batch: pd.DataFrame) -> None:
         """Take what belongs to the sample from the next batch."""
-        places = np.arange(self.seen, self.seen + len(batch))
+        positions = np.arange(self.seen, self.seen + len(batch))
         self.seen += len(batch)
-        chosen = places % self.every == 0
+        chosen = positions % self.every == 0
         self.rows = pd.concat([self.rows, batch[chosen]]) if len(self.rows) else batch[chosen]
-        self.places = np.concatenate([self.places, places[chosen]])
+        self.positions = np.concatenate([self.positions, positions[chosen]])
         while len(self.rows) > self.most:
             self.every *= 2
-            kept = self.places % self.every == 0
-            self.rows, self.places = self.rows[kept], self.places[kept]
+            kept = self.positions % self.every == 0
+            self.rows, self.positions = self.rows[kept], self.positions[kept]
+
+
+# %% ../../nbs/jobs/inference.ipynb #5c0eb002
+class _Scored:
+    """What is kept of the batches that were scored."""
+
+    def __init__(self) -> None:
+        """Start with no rows."""
+        self.inputs, self.outputs = Fingerprint(), Fingerprint()
+        self.sample = _EvenSample()
+
+    def add(self, inputs: pd.DataFrame, outputs: pd.DataFrame) -> None:
+        """Add a batch."""
+        self.inputs.update(inputs)
+        self.outputs.update(outputs)
+        self.sample.add(outputs)
+
+    def note(self, recorder: Recorder) -> None:
+        """Record what was read and what was made."""
+        recorder.note_fingerprint("inputs", self.inputs)
+        recorder.output("predictions", self.outputs)
+        recorder.metrics({"rows": float(self.inputs.rows)})
+        recorder.logger.info("Scored {:,} rows", self.inputs.rows)
 
 
 # %% ../../nbs/jobs/inference.ipynb #d4ff87df
-class InferenceJob(base.Job):
+class InferenceJob(base.VersionJob):
     """Score a table with a registered version."""
 
     VERB: ClassVar[str] = "infer"
-    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ("alias_or_version",)
     KIND: Literal["InferenceJob"] = "InferenceJob"
 
     run_config: base.RunConfig = pdt.Field(
@@ -111,7 +134,8 @@ class InferenceJob(base.Job):
     )
     history: datasets.ReaderKind | None = pdt.Field(
         None,
-        description="Rows that happened before, for features that look back; null: only those of the inputs.",
+        description="Rows that happened before, for features that look back; "
+        "null: only those of the inputs.",
     )
     outputs: datasets.WriterKind = pdt.Field(
         datasets.ParquetWriter(path="outputs/predictions.parquet"),
@@ -126,47 +150,30 @@ class InferenceJob(base.Job):
     batch_size: int = pdt.Field(50_000, ge=1, description="Rows that are in memory at once.")
 
     def run(self) -> InferenceResult:  # noqa: D102
-        name = self.mlflow_service.resolved_registry_name
-        version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
-        with self.recording(self.run_config) as recorder:
-            recorder.parameters(
-                registry_name=name,
-                model_version=version.version,
-                inputs=self.inputs.location,
-                outputs=self.outputs.location,
-            )
-            recorder.version(version)
-            recorder.pin(alias_or_version=int(version.version))
+        with self.recording_version(self.run_config) as (recorder, version):
+            places = {"inputs": self.inputs.location, "outputs": self.outputs.location}
+            recorder.parameters(**places)
             model = self.loader.load(registries.model_uri(version)).require_same_tables()
-            past = features.Past(base.read_history(recorder, self.history))
-            rows, sample = self._score(recorder, model, int(version.version), past)
-            drawn = {"predictions": scores.distribution(sample["prediction"])}
-            recorder.figures(drawn)
-            recorder.metrics({"rows": float(rows)})
-        result = InferenceResult(
-            job=self.KIND,
-            summary=f"{rows:,} rows scored by version {version.version} of {name!r} into {self.outputs.location}",
-            run_id=recorder.run_id,
-            experiment=self.mlflow_service.resolved_experiment_name,
-            figures=drawn,
-            registry_name=name,
-            model_version=int(version.version),
-            rows=rows,
-            location=self.outputs.location,
-            sample=sample,
-        )
-        self.alerts_service.notify("Inference finished", result.summary)
-        return result
+            past = features.Past(tables.read_history(recorder, self.history))
+            scored = _score(self, model, past, int(version.version))
+            scored.note(recorder)
+            sample, rows = scored.sample.rows, scored.inputs.rows
+            recorder.figures({"predictions": scores.distribution(sample["prediction"])})
+        return self.conclude(
+            recorder, InferenceResult,
+            summary=f"{rows:,} rows scored by version {version.version} of {version.name!r} "
+            f"into {self.outputs.location}",
+            registry_name=version.name, model_version=int(version.version), rows=rows,
+            location=self.outputs.location, sample=sample,
+        )  # fmt: skip
+
+    def batches(self) -> Iterator[schemas.Inputs]:
+        """Read and check the inputs, batch by batch."""
+        return map(schemas.InputsSchema.check, self.inputs.batches(self.batch_size))
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
-        for batch in self.inputs.batches(self.batch_size):
-            yield "inputs", schemas.InputsSchema.check(batch)
-        yield from base.history_tables(self.history)
-
-    def resolve_references(self) -> dict[str, Any]:  # noqa: D102
-        name = self.mlflow_service.resolved_registry_name
-        version = registries.find_version(self.mlflow_service.client(), name, self.alias_or_version)
-        return {"alias_or_version": int(version.version)}
+        yield from (("inputs", batch) for batch in self.batches())
+        yield from tables.history_tables(self.history)
 
     def external_state(self) -> dict[str, Any]:  # noqa: D102
         return {"outputs": self.outputs.exists()}
@@ -174,45 +181,26 @@ class InferenceJob(base.Job):
     def redirect_outputs(self, folder: Path) -> dict[str, Any]:  # noqa: D102
         return {"outputs": datasets.ParquetWriter(path=str(folder / "predictions.parquet"))}
 
-    def _score(
-        self,
-        recorder: recorders.Recorder,
-        model: registries.ModelAdapter,
-        version: int,
-        past: features.Past,
-    ) -> tuple[int, pd.DataFrame]:
-        """Score batch by batch; return the number of rows and some of the predictions."""
-        from tqdm import tqdm
 
-        unique, inputs_print, outputs_print = (
-            _UniqueLabels(self._labels),
-            fingerprints.Fingerprint(),
-            fingerprints.Fingerprint(),
-        )
-        sample = _EvenSample()
-        labels_name_rows = (
-            schemas.InputsSchema.has_unique_labels() or schemas.OutputsSchema.has_unique_labels()
-        )
-        with (
-            self.outputs.open() as sink,
-            tqdm(desc="Scoring", unit="row", unit_scale=True, delay=2, leave=False) as bar,
-        ):
-            for batch in self.inputs.batches(self.batch_size):
-                inputs = schemas.InputsSchema.check(batch)
-                if labels_name_rows:
-                    unique.add(inputs.index)
-                outputs = model.predict(past.add_to(inputs)).assign(model_version=version)
-                sink.write(outputs)
-                inputs_print.update(inputs)
-                outputs_print.update(outputs)
-                sample.add(outputs)
-                bar.update(len(inputs))
-        recorder.note_fingerprints(inputs=inputs_print)
-        recorder.output("predictions", outputs_print)
-        recorder.logger.info("Scored {:,} rows", inputs_print.rows)
-        return inputs_print.rows, sample.rows
+# %% ../../nbs/jobs/inference.ipynb #5c0eb005
+def _score(
+    job: InferenceJob, model: registries.ModelAdapter, past: features.Past, version: int
+) -> _Scored:
+    """Score batch by batch into the outputs of a job."""
+    from tqdm import tqdm
 
-    def _labels(self, batches: int) -> Iterable[pd.Index]:
-        """Read the index labels of the first batches once more."""
-        for batch in itertools.islice(self.inputs.batches(self.batch_size), batches):
-            yield schemas.InputsSchema.check(batch).index
+    def first_labels(count: int) -> Iterable[pd.Index]:
+        return (batch.index for batch in itertools.islice(job.batches(), count))
+
+    named = (schema.has_unique_labels() for schema in (schemas.InputsSchema, schemas.OutputsSchema))
+    unique, scored = _UniqueLabels(first_labels) if any(named) else None, _Scored()
+    bar = tqdm(desc="Scoring", unit="row", unit_scale=True, delay=2, leave=False)
+    with job.outputs.open() as sink, bar:
+        for inputs in job.batches():
+            if unique is not None:
+                unique.add(inputs.index)
+            outputs = model.predict(past.add_to(inputs)).assign(model_version=version)
+            sink.write(outputs)
+            scored.add(inputs, outputs)
+            bar.update(len(inputs))
+    return scored

@@ -5,19 +5,21 @@
 # %% auto #0
 __all__ = [
     "LATEST",
-    "Tuned",
     "listed",
+    "Tuned",
     "find",
     "TuningResult",
     "tidy",
     "default_metric",
     "default_searcher",
+    "TuningSettings",
     "TuningJob",
 ]
 
 # %% ../../nbs/jobs/tuning.ipynb #f139fce2
+import abc
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -27,12 +29,31 @@ import pydantic as pdt
 from ..core import errors, features, models, schemas
 from ..core import metrics as metrics_
 from ..figures import searches
-from ..io import datasets, osvariables
-from . import base, guards, recorders
+from ..io import osvariables
+from . import base, guards, tables
+from .recorders import Recorder
 from ..utils import searchers, spaces, splitters
 
 if TYPE_CHECKING:
     from loguru import Logger
+
+
+# %% ../../nbs/jobs/tuning.ipynb #c4894735
+def listed(params: Mapping[str, Any]) -> str:
+    """Write parameters for a reader, e.g. `learning_rate=0.0512, max_iter=800`."""
+    return ", ".join(f"{name}={_short(value)}" for name, value in params.items())
+
+
+def _short(value: Any) -> str:
+    """Write the value of a parameter: three digits of a number with a fraction."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
+
+
+# %% ../../nbs/jobs/tuning.ipynb #5c0ee001
+def _declared_types() -> dict[str, str]:
+    """Return the declared type of each feature."""
+    declared = schemas.InputsSchema.to_schema().columns
+    return {name: str(declared[name].dtype) for name in schemas.InputsSchema.features()}
 
 
 # %% ../../nbs/jobs/tuning.ipynb #e6a33357
@@ -56,89 +77,110 @@ class Tuned(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
     def of(cls, model: models.Model, params: Mapping[str, Any], metric: str, value: float) -> Self:
         """Describe what was found for a model with the schema of this project."""
         return cls(
-            model=model.KIND, params=dict(params), configured=model.get_params(), metric=metric, value=value,
-            target=schemas.target_name(), task=schemas.task(), features=_features(),
+            model=model.KIND, params=dict(params), configured=model.get_params(), metric=metric,
+            value=value, target=schemas.target_name(), task=schemas.task(),
+            features=_declared_types(),
         )  # fmt: skip
 
     def apply(
         self, model: models.Model, logger: "Logger", keep: Collection[str] = ()
     ) -> models.Model:
-        """Copy a model and give the copy the parameters that were found.
+        """Copy a model, and set the parameters that were found in the copy.
 
         Args:
             model: the model as it is configured.
-            logger: told what is replaced, and what differs from the model that was tuned.
+            logger: logs what is replaced, and what differs from the model that was tuned.
             keep: parameters that stay as they are configured.
 
         Raises:
-            ConfigError: the parameters were found for another kind of model, another target or other features, or the
-                model does not take them together with those that are kept.
+            ConfigError: the parameters were found for another kind of model, another target or other
+                features, or the model does not take them together with those that are kept.
         """
-        faults = self._faults(model)
-        if faults:
-            raise errors.ConfigError("; ".join(faults))
+        if mismatches := _mismatches(self, model):
+            raise errors.ConfigError("; ".join(mismatches))
         now = model.get_params()
         taken = {name: value for name, value in self.params.items() if name not in keep}
         for name, value in taken.items():
             logger.info("Tuned: {} is {} (configured: {})", name, value, now[name])
-        beside = self.configured | self.params
-        if other := [
-            name
-            for name in sorted(now.keys() - taken.keys() - {"n_jobs"})
-            if beside.get(name) != now[name]
-        ]:
+        tried = self.configured | self.params
+        rest = sorted(now.keys() - taken.keys() - {"n_jobs"})
+        if other := [name for name in rest if tried.get(name) != now[name]]:
             logger.warning("The parameters were found beside other values of {}", ", ".join(other))
-        try:
-            return type(model)(**(now | taken))
-        except pdt.ValidationError as error:
-            kept = listed({name: now[name] for name in self.params if name in keep})
-            raise errors.ConfigError(
-                f"the model does not take what was found together with what is kept as configured ({kept}): "
-                f"{error.errors()[0]['msg']}"
-            ) from error
-
-    def _faults(self, model: models.Model) -> list[str]:
-        """Say why the parameters do not fit."""
-        if self.model != model.KIND:
-            return [f"the parameters were found for {self.model}, and this job trains {model.KIND}"]
-        faults = []
-        if (self.target, self.task) != (schemas.target_name(), schemas.task()):
-            here = f"{schemas.target_name()!r} ({schemas.task()})"
-            faults.append(
-                f"the parameters were found for the target {self.target!r} ({self.task}), and this is {here}"
-            )
-        features = _features()
-        names = sorted(self.features.keys() | features.keys())
-        if other := [name for name in names if self.features.get(name) != features.get(name)]:
-            faults.append(
-                f"the parameters were found with other features: {', '.join(other)} differ"
-            )
-        return faults
+        kept = {name: now[name] for name in self.params if name in keep}
+        return _with_parameters(model, now | taken, kept)
 
 
-def _features() -> dict[str, str]:
-    """Return the declared type of each feature."""
-    declared = schemas.InputsSchema.to_schema().columns
-    return {name: str(declared[name].dtype) for name in schemas.InputsSchema.features()}
+# %% ../../nbs/jobs/tuning.ipynb #5c0ee002
+def _mismatches(tuned: Tuned, model: models.Model) -> list[str]:
+    """Return why parameters do not fit a model and the schema of this project."""
+    if tuned.model != model.KIND:
+        return [f"the parameters were found for {tuned.model}, and this job trains {model.KIND}"]
+    reasons = []
+    if (tuned.target, tuned.task) != (schemas.target_name(), schemas.task()):
+        here = f"{schemas.target_name()!r} ({schemas.task()})"
+        reasons.append(
+            f"the parameters were found for the target {tuned.target!r} ({tuned.task}), "
+            f"and this is {here}"
+        )
+    declared = _declared_types()
+    names = sorted(tuned.features.keys() | declared.keys())
+    if other := [name for name in names if tuned.features.get(name) != declared.get(name)]:
+        reasons.append(f"the parameters were found with other features: {', '.join(other)} differ")
+    return reasons
 
 
-# %% ../../nbs/jobs/tuning.ipynb #c4894735
-def listed(params: Mapping[str, Any]) -> str:
-    """Write parameters for a reader, e.g. `learning_rate=0.0512, max_iter=800`."""
-    return ", ".join(f"{name}={_short(value)}" for name, value in params.items())
+def _with_parameters(
+    model: models.Model, params: dict[str, Any], kept: dict[str, Any]
+) -> models.Model:
+    """Make a model of the same kind, or explain that it does not take what was found beside what is kept."""
+    try:
+        return type(model)(**params)
+    except pdt.ValidationError as error:
+        raise errors.ConfigError(
+            "the model does not take what was found together with what is kept as configured "
+            f"({listed(kept)}): {error.errors()[0]['msg']}"
+        ) from error
 
 
-def _short(value: Any) -> str:
-    """Write the value of a parameter: three digits of a number with a fraction."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
-
-
-# %% ../../nbs/jobs/tuning.ipynb #9a7cbb48
+# %% ../../nbs/jobs/tuning.ipynb #5c0ee003
 _TUNED_TAG = f"{osvariables.PACKAGE}.tuned"  # the model that a finished tuning run has tuned
 _DOCUMENT = "tuning/best.json"
 LATEST = "latest"
 
 
+def _latest_run(experiment: str) -> Any:
+    """Return the newest tuning run of an experiment that finished; None if there is none."""
+    import mlflow
+
+    runs = mlflow.search_runs(
+        experiment_names=[experiment],
+        filter_string=f"attributes.status = 'FINISHED' AND tags.`{_TUNED_TAG}` != ''",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+        output_format="list",
+    )
+    return runs[0] if runs else None
+
+
+def _named_run(run_id: str) -> Any:
+    """Return the run with this id; refuse one that is no finished tuning run."""
+    import mlflow
+
+    try:
+        run = mlflow.get_run(run_id)
+    except mlflow.MlflowException as error:
+        raise errors.RegistryError(
+            f"there is no run {run_id!r}: give the id of a tuning run, or latest"
+        ) from error
+    if _TUNED_TAG not in run.data.tags or run.info.status != "FINISHED":
+        raise errors.RegistryError(
+            f"the run {run_id} ({run.info.run_name}, {run.info.status}) is not a finished tuning "
+            "run: give the id of one, or latest"
+        )
+    return run
+
+
+# %% ../../nbs/jobs/tuning.ipynb #9a7cbb48
 def find(tuned: str, experiment: str) -> tuple[str, Tuned] | None:
     """Find the parameters of a tuning run.
 
@@ -147,36 +189,16 @@ def find(tuned: str, experiment: str) -> tuple[str, Tuned] | None:
         experiment: name of the experiment in which `latest` looks.
 
     Returns:
-        The run's id and what it found; nothing when there is no finished tuning run to be the latest.
+        The run's id and its parameters; None when `latest` is asked for and no tuning run has finished.
 
     Raises:
         RegistryError: there is no such run, it did not finish, or it is not a tuning run.
     """
     import mlflow
 
-    if tuned == LATEST:
-        runs = mlflow.search_runs(
-            experiment_names=[experiment],
-            filter_string=f"attributes.status = 'FINISHED' AND tags.`{_TUNED_TAG}` != ''",
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-            output_format="list",
-        )
-        if not runs:
-            return None
-        run = runs[0]
-    else:
-        try:
-            run = mlflow.get_run(tuned)
-        except mlflow.MlflowException as error:
-            raise errors.RegistryError(
-                f"there is no run {tuned!r}: give the id of a tuning run, or latest"
-            ) from error
-        if _TUNED_TAG not in run.data.tags or run.info.status != "FINISHED":
-            raise errors.RegistryError(
-                f"the run {tuned} ({run.info.run_name}, {run.info.status}) is not a finished tuning run: give the id "
-                "of one, or latest"
-            )
+    run = _latest_run(experiment) if tuned == LATEST else _named_run(tuned)
+    if run is None:
+        return None
     document = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{_DOCUMENT}")
     return run.info.run_id, Tuned.model_validate_json(document)
 
@@ -196,7 +218,7 @@ class TuningResult(base.JobResult):
     rows: int = pdt.Field(description="Rows that the search has used.")
     held_out: int = pdt.Field(description="Rows that it has not seen, for the test.")
     trials: pd.DataFrame = pdt.Field(
-        exclude=True, repr=False, description="One row a trial, the best first."
+        exclude=True, repr=False, description="One row per trial, the best first."
     )
 
     def facts(self) -> dict[str, str]:
@@ -207,11 +229,8 @@ class TuningResult(base.JobResult):
         """Return how many trials did not go through all folds, and for which reasons."""
         rest = self.trials[self.trials["state"] != "complete"]
         reasons = [name for name in ("state", "reason") if name in rest]
-        return (
-            rest.groupby(reasons, as_index=False)
-            .size()
-            .sort_values("size", ascending=False, ignore_index=True)
-        )
+        counts = rest.groupby(reasons, as_index=False).size()
+        return counts.sort_values("size", ascending=False, ignore_index=True)
 
 
 # %% ../../nbs/jobs/tuning.ipynb #16dbcb2e
@@ -223,45 +242,37 @@ def tidy(details: pd.DataFrame, metric: metrics_.Metric) -> pd.DataFrame:
         metric: what it scored by.
 
     Returns:
-        One row a trial, the best first: `trial`, `state`, the metric (the mean over the folds; missing where not all of
-        them were scored), `deviation` (its standard deviation over the folds), the parameters by name (missing where
-        one does not exist, `none` where it is null), `fold_1` and so on, and where the searcher tells them `seconds`,
-        `same_as` (the trial whose scores were reused) and `reason`.
+        One row per trial, the best first: `trial`, `state`, the metric (the mean over the folds;
+        missing where not all of them were scored), `deviation` (its standard deviation over the
+        folds), the parameters by name (missing where one does not exist, `none` where it is null),
+        `fold_1` and so on, and where the searcher has them `seconds`, `same_as` (the trial whose
+        scores were reused) and `reason`.
     """
     sign = 1 if metric.greater_is_better else -1
-    columns = [str(name) for name in details]
-    names = [name for name in columns if name.startswith("param_")]
-    folds = sorted(
-        (n for n in columns if n.startswith("split") and n.endswith("_test_score")), key=_number_in
-    )
     table = details[["trial", "state"]].copy()
     table[metric.name] = sign * details["mean_test_score"]
     table["deviation"] = details["std_test_score"]
-    for name in names:
-        table[name.removeprefix("param_")] = details[name].map(
-            lambda value: "none" if value is None else value
-        )
-    for name in folds:
-        table[f"fold_{_number_in(name) + 1}"] = sign * details[name]
+    for name in map(str, details.filter(regex="^param_")):
+        values = details[name].map(lambda value: "none" if value is None else value)
+        table[name.removeprefix("param_")] = values
+    folds = len(details.filter(regex="^split[0-9]+_test_score$").columns)
+    for fold in range(folds):
+        table[f"fold_{fold + 1}"] = sign * details[f"split{fold}_test_score"]
     rest = [name for name in ("seconds", "same_as", "reason") if name in details]
     return table.join(details[rest])
 
 
+# %% ../../nbs/jobs/tuning.ipynb #5c0ee007
 def _comparable(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials as every search with the same seed makes them: without times, with texts for parameters."""
+    """Return the trials as every search with the same seed makes them: without times, parameters as strings."""
     kept = trials.drop(columns=["seconds"], errors="ignore").set_index("trial")
-    return kept.assign(
-        **{str(name): kept[name].map(str) for name in kept if kept[name].dtype == "object"}
-    )
-
-
-def _number_in(name: str) -> int:
-    return int("".join(filter(str.isdigit, name)))
+    mixed = {str(name): kept[name].map(str) for name in kept if kept[name].dtype == "object"}
+    return kept.assign(**mixed)
 
 
 # %% ../../nbs/jobs/tuning.ipynb #8c2539d8
 def default_metric() -> metrics_.SklearnMetric:
-    """Return what is searched by when the configuration does not say: the size of an error, or the log loss."""
+    """Return the metric of a search without one in its configuration: the size of an error, or the log loss."""
     name = "log_loss" if schemas.task() == "classification" else "root_mean_squared_error"
     return metrics_.SklearnMetric(name=name, greater_is_better=False)
 
@@ -279,26 +290,12 @@ def default_searcher() -> searchers.OptunaSearcher:
     )
 
 
-# %% ../../nbs/jobs/tuning.ipynb #aa4348a0
-class TuningJob(base.Job):
-    """Search the parameters of a model."""
-
-    VERB: ClassVar[str] = "tune"
-    KIND: Literal["TuningJob"] = "TuningJob"
+# %% ../../nbs/jobs/tuning.ipynb #5c0ee009
+class TuningSettings(tables.TablesJob, abc.ABC):
+    """What a tuning can be told: the model, the metric, the rows, the search."""
 
     run_config: base.RunConfig = pdt.Field(
         base.RunConfig(name="Tuning"), description="The MLflow run."
-    )
-    inputs: datasets.ReaderKind = pdt.Field(
-        datasets.SimulatedReader(), description="Where the inputs come from."
-    )
-    targets: datasets.ReaderKind = pdt.Field(
-        datasets.SimulatedReader(),
-        description="Where the targets come from; may be the same table.",
-    )
-    history: datasets.ReaderKind | None = pdt.Field(
-        None,
-        description="Rows that happened before, for features that look back; null: only those of the inputs.",
     )
     model: models.ModelKind = pdt.Field(
         models.GradientBoostingModel(),
@@ -310,8 +307,8 @@ class TuningJob(base.Job):
     )
     holdout: splitters.SplitterKind | None = pdt.Field(
         splitters.TrainTestSplitter(),
-        description="Which rows training will hold back for its test: its splitter. The search does not see them; "
-        "null shows it all rows.",
+        description="Which rows training will hold back for its test: its splitter. "
+        "The search does not see them; null shows it all rows.",
     )
     splitter: splitters.SplitterKind = pdt.Field(
         splitters.TimeSeriesSplitter(), description="The folds, within the other rows."
@@ -325,130 +322,122 @@ class TuningJob(base.Job):
         self.searcher.check(self.model)
         return self
 
-    def run(self) -> TuningResult:  # noqa: D102
-        with self.recording(self.run_config) as recorder:
-            checks = (schemas.InputsSchema, schemas.TargetsSchema)
-            everything, all_targets = recorder.read_pair((self.inputs, self.targets), checks)
-            rows = self._rows(everything, all_targets)
-            inputs, targets = everything.iloc[rows], all_targets.iloc[rows]
-            metrics_.try_out([self.metric], targets)
-            seen = base.look_back(recorder, self.history, inputs, targets, fitting=True)
-            for train, test in (
-                self.splitter.split(inputs, targets) if features.looking_back() else ()
-            ):
-                features.require_order(train, test)
-            recorder.parameters(**self._parameters(), rows=len(inputs))
-            details, score, params = self.searcher.search(
-                self.model, self.metric, seen, targets, self.splitter
-            )
-            value = score if self.metric.greater_is_better else -score
-            trials, before = tidy(details, self.metric), self._configured_value(details)
-            values = self._metrics(trials, value, before)
-            recorder.metrics(values)
-            recorder.table("trials", trials)
-            recorder.output("trials", _comparable(trials))
-            drawn = self._draw(trials, details)
-            recorder.figures(drawn)
-            guards.save_seen_rows(inputs)
-            self._hand_on(recorder, Tuned.of(self.model, params, self.metric.name, value))
-        gain = "" if before is None else f", {before:,.4g} as configured"
-        result = TuningResult(
-            job=self.KIND,
-            summary=f"{self.metric.name} {value:,.4g} after {len(trials):,} trials of {self.model.KIND} on "
-            f"{len(inputs):,} rows{gain}",
-            run_id=recorder.run_id,
-            experiment=self.mlflow_service.resolved_experiment_name,
-            metrics=values,
-            figures=drawn,
-            metric=self.metric.name,
-            value=value,
-            configured_value=before,
-            best_params=params,
-            rows=len(inputs),
-            held_out=len(everything) - len(inputs),
-            trials=trials,
-        )
-        self.alerts_service.notify("Tuning finished", result.summary)
-        return result
-
-    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
-        checks = (schemas.InputsSchema, schemas.TargetsSchema)
-        yield from zip(
-            ("inputs", "targets"), base.read_pair((self.inputs, self.targets), checks), strict=True
-        )
-        yield from base.history_tables(self.history)
-
     def redirect_outputs(self, folder: Path) -> dict[str, Any]:  # noqa: D102
         if getattr(self.searcher, "storage", None) is None:
             return {}
-        return {
-            "searcher": self.searcher.model_copy(update={"storage": None})
-        }  # all trials are made again
+        # without a storage, all trials are made again
+        return {"searcher": self.searcher.model_copy(update={"storage": None})}
 
-    def _rows(self, inputs: schemas.Inputs, targets: schemas.Targets) -> Any:
-        """Return the positions of the rows that training will train on; refuse rows that teach nothing."""
-        rows = list(range(len(inputs)))
-        if self.holdout is not None:
-            rows = list(self.holdout.split(inputs, targets))[-1][0].tolist()
-        base.require_values(inputs.iloc[rows], schemas.InputsSchema.features())
-        base.require_variety(targets.iloc[rows], "tuning")
-        self.logger.info(
-            "Searching on {:,} rows; the other {:,} are for the test",
-            len(rows),
-            len(inputs) - len(rows),
-        )
-        return rows
+    def recorded_settings(self) -> dict[str, Any]:
+        """Return the settings that are parameters of the MLflow run."""
+        names = {"model", "searcher", "splitter", "metric", "holdout"}
+        return {"holdout": None} | self.model_dump(include=names)
 
-    def _parameters(self) -> dict[str, Any]:
-        """Return what of the configuration belongs into the record."""
-        holdout = self.holdout.model_dump() if self.holdout else None
-        parts = {
-            "model": self.model,
-            "searcher": self.searcher,
-            "splitter": self.splitter,
-            "metric": self.metric,
-        }
-        return {name: part.model_dump() for name, part in parts.items()} | {"holdout": holdout}
 
-    def _configured_value(self, details: pd.DataFrame) -> float | None:
-        """Return the metric of the trial that is the model as configured, if there is one and it is complete."""
-        now = self.model.get_params()
-        for params, score in zip(details["params"], details["mean_test_score"], strict=True):
-            if all(now[name] == value for name, value in params.items()) and not math.isnan(score):
-                return float(score if self.metric.greater_is_better else -score)
-        return None
+# %% ../../nbs/jobs/tuning.ipynb #5c0ee00a
+def _searched_rows(job: TuningSettings, inputs: schemas.Inputs, targets: schemas.Targets) -> Any:
+    """Return the positions of the rows that training will train on; refuse rows that teach nothing."""
+    rows = list(range(len(inputs)))
+    if job.holdout is not None:
+        rows = list(job.holdout.split(inputs, targets))[-1][0].tolist()
+    tables.require_values(inputs.iloc[rows], schemas.InputsSchema.features())
+    tables.require_variety(targets.iloc[rows], "tuning")
+    held_out = len(inputs) - len(rows)
+    job.logger.info("Searching on {:,} rows; the other {:,} are for the test", len(rows), held_out)
+    return rows
 
-    def _metrics(
-        self, trials: pd.DataFrame, value: float, before: float | None
-    ) -> dict[str, float]:
-        """Return the figures of merit of the search."""
-        counts = trials["state"].value_counts()
-        known = {} if before is None else {f"configured_{self.metric.name}": before}
-        states = {f"{state}_trials": float(count) for state, count in counts.items()}
-        return {self.metric.name: value} | known | {"trials": float(len(trials))} | states
 
-    def _draw(self, trials: pd.DataFrame, details: pd.DataFrame) -> dict[str, Any]:
-        """Draw what one wants to know after a search."""
-        names, space = list(self.searcher.param_grid), self.searcher.param_grid
-        logarithmic = [name for name, its in space.items() if getattr(its, "log", False)]
-        name, better = self.metric.name, self.metric.greater_is_better
-        over: dict[str, Any] = {
-            "metric": name, "parameters": names, "greater_is_better": better, "logarithmic": logarithmic
-        }  # fmt: skip
-        return {
-            "search_history": searches.search_history(trials, name, better),
-            "parameter_importances": searches.parameter_importances(
-                searchers.importances(details, space), name
-            ),
-            "search_slices": searches.search_slices(trials, **over),
-            "parallel_coordinates": searches.parallel_coordinates(trials, **over),
-        }
+def _require_order(job: TuningSettings, inputs: schemas.Inputs, targets: schemas.Targets) -> None:
+    """Refuse folds that do not go forward in time, if there are features that look back."""
+    if features.looking_back():
+        for train, test in job.splitter.split(inputs, targets):
+            features.require_order(train, test)
 
-    def _hand_on(self, recorder: recorders.Recorder, tuned: Tuned) -> None:
-        """Keep what was found, and mark the run as one that training can pick up."""
-        import mlflow
 
-        mlflow.log_text(tuned.model_dump_json(indent=2), _DOCUMENT)
-        recorder.log_decision((), best=tuned.model_dump_json(include={"params"}))
-        if self.reproduces is None:
-            recorder.tags(**{_TUNED_TAG: tuned.model})
+# %% ../../nbs/jobs/tuning.ipynb #5c0ee00b
+def _configured_value(job: TuningSettings, details: pd.DataFrame) -> float | None:
+    """Return the metric of the trial that is the model as configured; None if no such trial is complete."""
+    now = job.model.get_params()
+    for params, score in zip(details["params"], details["mean_test_score"], strict=True):
+        if all(now[name] == value for name, value in params.items()) and not math.isnan(score):
+            return float(score if job.metric.greater_is_better else -score)
+    return None
+
+
+def _metrics(
+    name: str, trials: pd.DataFrame, best: float, before: float | None
+) -> dict[str, float]:
+    """Return the metrics of the search: the best value, the configured one, and how trials ended."""
+    known = {} if before is None else {f"configured_{name}": before}
+    counts = trials["state"].value_counts()
+    states = {f"{state}_trials": float(count) for state, count in counts.items()}
+    return {name: best} | known | {"trials": float(len(trials))} | states
+
+
+# %% ../../nbs/jobs/tuning.ipynb #5c0ee00d
+def _draw(job: TuningSettings, trials: pd.DataFrame, details: pd.DataFrame) -> dict[str, Any]:
+    """Draw what one wants to know after a search."""
+    space, name, better = job.searcher.param_grid, job.metric.name, job.metric.greater_is_better
+    over: dict[str, Any] = {
+        "metric": name,
+        "parameters": list(space),
+        "greater_is_better": better,
+        "logarithmic": [key for key, part in space.items() if getattr(part, "log", False)],
+    }
+    mattered = searchers.importances(details, space)
+    return {
+        "search_history": searches.search_history(trials, name, better),
+        "parameter_importances": searches.parameter_importances(mattered, name),
+        "search_slices": searches.search_slices(trials, **over),
+        "parallel_coordinates": searches.parallel_coordinates(trials, **over),
+    }
+
+
+def _hand_on(recorder: Recorder, tuned: Tuned, mark: bool) -> None:
+    """Keep what was found; mark the run as one that training can pick up."""
+    import mlflow
+
+    mlflow.log_text(tuned.model_dump_json(indent=2), _DOCUMENT)
+    recorder.log_decision((), best=tuned.model_dump_json(include={"params"}))
+    if mark:
+        recorder.tags(**{_TUNED_TAG: tuned.model})
+
+
+# %% ../../nbs/jobs/tuning.ipynb #aa4348a0
+class TuningJob(TuningSettings):
+    """Search the parameters of a model."""
+
+    VERB: ClassVar[str] = "tune"
+    KIND: Literal["TuningJob"] = "TuningJob"
+
+    def run(self) -> TuningResult:  # noqa: D102
+        with self.recording(self.run_config) as recorder:
+            everything, all_targets = tables.record_pair(recorder, self.inputs, self.targets)
+            rows = _searched_rows(self, everything, all_targets)
+            inputs, targets = everything.iloc[rows], all_targets.iloc[rows]
+            metrics_.try_out([self.metric], targets)
+            seen = self.look_back(recorder, inputs, targets, fitting=True)
+            _require_order(self, inputs, targets)
+            recorder.parameters(**self.recorded_settings(), rows=len(inputs))
+            details, score, params = self.searcher.search(
+                self.model, self.metric, seen, targets, self.splitter
+            )
+            best = score if self.metric.greater_is_better else -score
+            trials, before = tidy(details, self.metric), _configured_value(self, details)
+            recorder.table("trials", trials)
+            recorder.output("trials", _comparable(trials))
+            values = _metrics(self.metric.name, trials, best, before)
+            recorder.metrics(values)
+            recorder.figures(_draw(self, trials, details))
+            guards.save_seen_rows(inputs)
+            tuned = Tuned.of(self.model, params, self.metric.name, best)
+            _hand_on(recorder, tuned, mark=self.reproduces is None)
+        gain = "" if before is None else f", {before:,.4g} as configured"
+        return self.conclude(
+            recorder, TuningResult,
+            summary=f"{self.metric.name} {best:,.4g} after {len(trials):,} trials of "
+            f"{self.model.KIND} on {len(inputs):,} rows{gain}",
+            metrics=values, metric=self.metric.name, value=best, configured_value=before,
+            best_params=params, rows=len(inputs), held_out=len(everything) - len(inputs),
+            trials=trials,
+        )  # fmt: skip

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = [
-    "Values",
+    "Found",
     "SearcherKind",
     "CrossValidator",
     "Searcher",
     "GridCVSearcher",
-    "Candidate",
+    "OptunaSettings",
     "OptunaSearcher",
     "importances",
 ]
@@ -17,13 +17,12 @@ __all__ = [
 # %% ../../nbs/utils/searchers.ipynb #3c9f782b
 import abc
 import collections
+import contextlib
 import importlib.metadata
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import loguru
@@ -32,11 +31,11 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors, kinds, metrics, models, schemas
-from . import parallel
+from . import journals, parallel, samplers, spaces
+from .journals import Candidate
 
 if TYPE_CHECKING:
     import optuna
-from . import journals, samplers, spaces
 
 
 # %% ../../nbs/utils/searchers.ipynb #ee17172c
@@ -53,6 +52,10 @@ class CrossValidator(Protocol):
 
 
 # %% ../../nbs/utils/searchers.ipynb #9be930bb
+Found = tuple[pd.DataFrame, float, dict[str, Any]]
+"""The details of a search, the best score, the best parameters."""
+
+
 class Searcher(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the strategies that look for the best parameters of a model."""
 
@@ -72,7 +75,7 @@ class Searcher(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
         _check_grid(self.values(), model)
 
     def values(self) -> Mapping[str, list[Any]]:
-        """Return values by which it shows whether a model takes all values of the space."""
+        """Return values for each parameter; a model that takes them takes the whole space."""
         return self.param_grid
 
     @abc.abstractmethod
@@ -83,18 +86,18 @@ class Searcher(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
         inputs: schemas.Inputs,
         targets: schemas.Targets,
         cv: int | CrossValidator,
-    ) -> tuple[pd.DataFrame, float, dict[str, Any]]:
+    ) -> Found:
         """Search for the parameters with the best score.
 
         Args:
             model: the model to copy; it is left as it is.
             metric: what to score by.
-            inputs: checked inputs, one row a sample.
+            inputs: checked inputs, one row per sample.
             targets: checked targets of the same rows.
             cv: a number of folds (2 or more), or a splitter.
 
         Returns:
-            The details (one row a candidate, best first), the best score (higher is better), the best parameters.
+            The details (one row per candidate, best first), the best score (higher is better), the best parameters.
 
         Raises:
             errors.ConfigError: when the model does not have a parameter, or does not take a value, of the grid.
@@ -130,21 +133,44 @@ def _check_folds(cv: int | CrossValidator, rows: int) -> None:
     """Refuse a number of folds that cannot be made of the rows."""
     if isinstance(cv, int) and not 2 <= cv <= rows:
         raise errors.ConfigError(
-            f"cv: {cv} is not a number of folds for {rows:,} rows: use 2 or more, at most one a row, or a splitter"
+            f"cv: {cv} is not a number of folds for {rows:,} rows: use 2 or more, at most one per row, or a splitter"
         )
 
 
 # %% ../../nbs/utils/searchers.ipynb #7d2f41aa
 def _with_threads(model: models.Model, threads: int) -> models.Model:
-    """Copy a model, unfitted; the copy fits with this many threads, if it lets itself be told."""
+    """Copy a model, unfitted; the copy fits with this many threads, if it has such a parameter."""
     copy = model.__sklearn_clone__()
     return copy.set_params(n_jobs=threads) if "n_jobs" in copy.get_params() else copy
 
 
+# %% ../../nbs/utils/searchers.ipynb #5c0f1001
+_Values = Annotated[list[Any], pdt.Field(min_length=1)]
+
+
+@contextlib.contextmanager
+def _explained(model: models.Model) -> Iterator[None]:
+    """Explain an error of scikit-learn that says that no candidate was scored."""
+    try:
+        yield
+    except ValueError as error:
+        if "fits failed" not in str(error):
+            raise
+        raise errors.ModelError(
+            f"no candidate of {model.KIND} could be fitted and scored: {error}"
+        ) from error
+
+
+def _grid_details(search: Any) -> pd.DataFrame:
+    """Return the table of a grid search, with the number and the state of each trial, best first."""
+    details = pd.DataFrame(search.cv_results_)
+    details.insert(0, "trial", range(len(details)))
+    states = np.where(details["mean_test_score"].notna(), "complete", "failed")
+    details.insert(1, "state", states)
+    return details.sort_values("rank_test_score", kind="stable", ignore_index=True)
+
+
 # %% ../../nbs/utils/searchers.ipynb #43df491e
-Values = Annotated[list[Any], pdt.Field(min_length=1)]
-
-
 class GridCVSearcher(Searcher):
     """Try every combination of the values, each in a cross-validation.
 
@@ -153,7 +179,7 @@ class GridCVSearcher(Searcher):
 
     KIND: Literal["GridCVSearcher"] = "GridCVSearcher"
 
-    param_grid: dict[str, Values] = pdt.Field(
+    param_grid: dict[str, _Values] = pdt.Field(
         min_length=1,
         description="The values to try for each parameter of the model, by the parameter's name.",
     )
@@ -181,7 +207,7 @@ class GridCVSearcher(Searcher):
         inputs: schemas.Inputs,
         targets: schemas.Targets,
         cv: int | CrossValidator,
-    ) -> tuple[pd.DataFrame, float, dict[str, Any]]:
+    ) -> Found:
         """Fit and score a copy of the model for every combination, after a check of the whole grid."""
         from sklearn.model_selection import GridSearchCV
 
@@ -191,20 +217,9 @@ class GridCVSearcher(Searcher):
         if parallel.count_workers(self.n_jobs) > 1:
             model = _with_threads(model, 1)  # one layer of parallel work
         search = GridSearchCV(model, self.param_grid, scoring=metric.scorer, cv=cv, **settings)
-        try:
+        with _explained(model):
             search.fit(inputs, targets)
-        except ValueError as error:
-            if "fits failed" not in str(error):
-                raise
-            raise errors.ModelError(
-                f"no candidate of {model.KIND} could be fitted and scored: {error}"
-            ) from error
-        details = pd.DataFrame(search.cv_results_)
-        states = np.where(details["mean_test_score"].notna(), "complete", "failed")
-        details.insert(0, "trial", range(len(details)))
-        details.insert(1, "state", states)
-        details = details.sort_values("rank_test_score", kind="stable", ignore_index=True)
-        return details, float(search.best_score_), dict(search.best_params_)
+        return _grid_details(search), float(search.best_score_), dict(search.best_params_)
 
 
 # %% ../../nbs/utils/searchers.ipynb #eca94562
@@ -220,7 +235,7 @@ class _Fit(NamedTuple):
 
 
 class _Score(NamedTuple):
-    """What came of it: a score, or the reason why there is none."""
+    """The outcome of a fit: a score, or the reason why there is none."""
 
     score: float | None
     reason: str
@@ -238,8 +253,9 @@ def _fit_and_score(task: _Fit) -> _Score:
         score = float(task.metric.scorer(model, inputs.iloc[test], targets.iloc[test]))
     except (MemoryError, OSError) as error:
         raise errors.ModelError(
-            f"fitting {task.model.KIND} with {dict(task.params)} ended with {type(error).__name__}: {error}. That says "
-            "nothing about the parameters, so the search ends; started again, it goes on from here"
+            f"fitting {task.model.KIND} with {dict(task.params)} ended with {type(error).__name__}: "
+            f"{error}. That says nothing about the parameters, so the search ends; started again, "
+            "it goes on from here"
         ) from error
     except Exception as error:  # noqa: BLE001 (a candidate may fail in any way, and the others go on)
         reason = (str(error).splitlines() or [""])[0]
@@ -247,43 +263,6 @@ def _fit_and_score(task: _Fit) -> _Score:
     if not math.isfinite(score):
         return _Score(None, f"the score is {score}", time.perf_counter() - start)
     return _Score(score, "", time.perf_counter() - start)
-
-
-# %% ../../nbs/utils/searchers.ipynb #53d14fb1
-@dataclass
-class Candidate:
-    """A trial while it is worked on."""
-
-    number: int
-    params: dict[str, Any]
-    distributions: dict[str, Any]
-    same_as: int | None = None
-    scores: dict[int, float] = field(default_factory=dict)
-    seconds: dict[int, float] = field(default_factory=dict)
-    state: str = "running"
-    reason: str = ""
-
-    @property
-    def mean(self) -> float:
-        """The mean score of the folds that were done."""
-        return float(np.mean([self.scores[fold] for fold in sorted(self.scores)]))
-
-    def remember(self, trial: "optuna.trial.FrozenTrial") -> None:
-        """Take over what the journal knows about the trial."""
-        self.state = next(word for word, state in journals.states().items() if state == trial.state)
-        if (
-            trial.state.is_finished()
-        ):  # a process can die after it wrote the reason, and before it wrote the end
-            self.reason = str(trial.user_attrs.get("reason", ""))
-        self.scores = dict(trial.intermediate_values)
-        self.seconds = {
-            fold: trial.user_attrs.get(f"seconds_{fold}", math.nan) for fold in self.scores
-        }
-
-    def end(self, state: str, reason: str = "") -> "Candidate":
-        """Note how the trial ended."""
-        self.state, self.reason = state, reason
-        return self
 
 
 # %% ../../nbs/utils/searchers.ipynb #6599833f
@@ -314,19 +293,19 @@ def _folds(
 
 
 # %% ../../nbs/utils/searchers.ipynb #7707c8dc
-def _study_of(done: "Sequence[Candidate]", pruner: samplers.Pruner | None) -> "optuna.Study":
+def _study_of(done: Sequence[Candidate], pruner: samplers.Pruner | None) -> "optuna.Study":
     """Make a study of the trials of the batches before: nothing but them decides what comes next."""
     import optuna
 
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
-    for each in done:
-        scores = [each.scores[fold] for fold in sorted(each.scores)]
+    for candidate in done:
+        scores = candidate.in_order()
         study.add_trial(
             optuna.trial.create_trial(
-                state=journals.states()[each.state],
-                value=None if each.state == "failed" else each.mean,
-                params=each.params,
-                distributions=each.distributions,
+                state=journals.states()[candidate.state],
+                value=None if candidate.state == "failed" else candidate.mean,
+                params=candidate.params,
+                distributions=candidate.distributions,
                 intermediate_values=dict(enumerate(pruner.curve(scores) if pruner else scores)),
             )
         )
@@ -336,7 +315,7 @@ def _study_of(done: "Sequence[Candidate]", pruner: samplers.Pruner | None) -> "o
 def _draw(
     study: "optuna.Study", space: Mapping[str, spaces.Distribution]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Draw the next candidate; return its parameters and what each was drawn from."""
+    """Draw the next candidate; return its parameters and their distributions."""
     trial = study.ask()
     params: dict[str, Any] = {}
     for name in spaces.in_order(space):
@@ -348,7 +327,7 @@ def _draw(
 def _configured(
     model: models.Model, space: Mapping[str, spaces.Distribution]
 ) -> dict[str, Any] | None:
-    """Return the place in the space at which the model is configured; None when it is outside."""
+    """Return the parameters of the model as configured; None when they are outside of the space."""
     params: dict[str, Any] = {}
     for name in spaces.in_order(space):
         if space[name].exists(params):
@@ -363,97 +342,65 @@ def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
-# %% ../../nbs/utils/searchers.ipynb #1ea1239d
-class _Search:
-    """One search, from the first batch to the last."""
+# %% ../../nbs/utils/searchers.ipynb #5c0f1006
+class _Proposals:
+    """The candidates of a search, drawn one after the other or found again in the journal."""
 
     def __init__(
-        self,
-        settings: "OptunaSearcher",
-        model: models.Model,
-        metric: metrics.Metric,
-        data: Any,
-        folds: int,
-        journal: journals.Journal,
+        self, settings: "OptunaSettings", model: models.Model, journal: journals.Journal
     ) -> None:
-        self.settings, self.model, self.metric, self.data, self.journal = (
-            settings,
-            model,
-            metric,
-            data,
-            journal,
-        )
-        self.folds = folds
-        self.done: list[Candidate] = []  # the trials of the batches before
+        self.settings, self.model, self.journal = settings, model, journal
         self.numbers: dict[str, int] = {}  # the first trial with certain parameters
-        self.known = {
-            trial.number: trial for trial in journal.trials()
-        }  # what the journal had when it was opened
-        self.workers = parallel.count_workers(settings.n_jobs, settings.threads_per_fit)
+        self.known = {trial.number: trial for trial in journal.trials()}
 
-    def run(self) -> None:
-        """Go from batch to batch until all trials are done, or the time is over."""
-        from tqdm import tqdm
-
-        total, size, start, longest = (
-            self.settings.n_trials,
-            self.settings.batch_size,
-            time.monotonic(),
-            0.0,
-        )
-        with tqdm(
-            total=total * self.folds, desc="Searching", unit="fold", delay=2, leave=False
-        ) as bar:
-            for first in range(0, total, size):
-                begun = time.monotonic()
-                if (
-                    self.done
-                    and self.settings.timeout
-                    and begun - start + longest > self.settings.timeout
-                ):
-                    loguru.logger.warning(
-                        "The time budget ends the search after {} of {} trials", first, total
-                    )
-                    break
-                study = _study_of(self.done, self.settings.pruner)
-                batch = [
-                    self._ask(study, number) for number in range(first, min(first + size, total))
-                ]
-                self._evaluate(study, [each for each in batch if each.same_as is None], bar)
-                self._copy_scores(
-                    [each for each in batch if each.same_as is not None], [*self.done, *batch]
-                )
-                self.done += batch
-                longest = max(longest, time.monotonic() - begun)
-                bar.update(len(self.done) * self.folds - bar.n)
-
-    def _ask(self, study: "optuna.Study", number: int) -> Candidate:
-        """Draw a candidate and write it down, or find it in the journal."""
-        study.sampler = self.settings.sampler.build(_seed(self.settings.seed, number))
-        configured = (
-            _configured(self.model, self.settings.param_grid)
-            if self.settings.try_configured
-            else None
-        )
-        if number == 0 and configured is not None:
-            study.enqueue_trial(configured)
-        params, distributions = _draw(study, self.settings.param_grid)
-        same_as = self.numbers.setdefault(json.dumps(params, sort_keys=True), number)
-        candidate = Candidate(number, params, distributions, None if same_as == number else same_as)
+    def ask(self, study: "optuna.Study", number: int) -> Candidate:
+        """Draw a candidate and write it down, or take it up where the journal ends."""
+        settings = self.settings
+        study.sampler = settings.sampler.build(_seed(settings.seed, number))
+        if number == 0 and settings.try_configured:
+            configured = _configured(self.model, settings.param_grid)
+            if configured is not None:
+                study.enqueue_trial(configured)
+        params, distributions = _draw(study, settings.param_grid)
+        first = self.numbers.setdefault(json.dumps(params, sort_keys=True), number)
+        candidate = Candidate(number, params, distributions, None if first == number else first)
         if number not in self.known:
             self.journal.create(candidate)
         elif self.known[number].params == params:
-            candidate.remember(self.known[number])
+            candidate.restore(self.known[number])
         else:
             raise errors.ConfigError(
-                f"trial {number} in the storage has the parameters {self.known[number].params}, and this search would "
-                f"try {params}: somebody else wrote to it; choose another storage"
+                f"trial {number} in the storage has the parameters {self.known[number].params}, "
+                f"and this search would try {params}: somebody else wrote to it; choose another "
+                "storage"
             )
         return candidate
 
-    def _evaluate(self, study: "optuna.Study", batch: Sequence[Candidate], bar: Any) -> None:
-        """Fit and score the candidates, rung by rung; decide after each rung, in the order of their numbers."""
-        pruner, complete = self.settings.pruner, sum(each.state == "complete" for each in self.done)
+
+# %% ../../nbs/utils/searchers.ipynb #5c0f1007
+def _should_prune(candidate: Candidate, pruner: samplers.Pruner, study: "optuna.Study") -> bool:
+    """Ask the pruner whether to stop a candidate."""
+    from optuna.trial import TrialState, create_trial
+
+    seen = pruner.looks_at(candidate.in_order())
+    trial = create_trial(state=TrialState.RUNNING, intermediate_values=seen)
+    return pruner.build().prune(study, trial)
+
+
+class _Evaluator:
+    """Fits and scores candidates, and writes down each score as soon as it is there."""
+
+    def __init__(
+        self, settings: "OptunaSettings", task: _Fit, folds: int, journal: journals.Journal
+    ) -> None:
+        self.settings, self.task, self.folds, self.journal = settings, task, folds, journal
+        self.workers = parallel.count_workers(settings.n_jobs, settings.threads_per_fit)
+
+    def evaluate(
+        self, study: "optuna.Study", batch: Sequence[Candidate], complete: int, bar: Any
+    ) -> None:
+        """Score candidates, rung by rung; decide after each rung, in the order of their numbers."""
+        pruner = self.settings.pruner
         step = 1 if pruner is not None and pruner.can_prune(complete) else self.folds
         for rung in (range(first, first + step) for first in range(0, self.folds, step)):
             going = [candidate for candidate in batch if candidate.state == "running"]
@@ -463,31 +410,16 @@ class _Search:
                     self.journal.finish(candidate.end("failed", candidate.reason))
                 elif rung.stop == self.folds:
                     self.journal.finish(candidate.end("complete"))
-                elif pruner is not None and _is_hopeless(candidate, pruner, study):
+                elif pruner is not None and _should_prune(candidate, pruner, study):
                     reason = f"given up by {pruner.KIND} after {rung.stop} of {self.folds} folds"
                     self.journal.finish(candidate.end("pruned", reason))
 
     def _fit(self, batch: Sequence[Candidate], rung: range, bar: Any) -> None:
-        """Score the folds of a rung that have no score yet; write each down as soon as it is there."""
-        tasks = [
-            (candidate, fold)
-            for candidate in batch
-            for fold in rung
-            if fold not in candidate.scores
-        ]
-        fits = [
-            _Fit(
-                self.model,
-                candidate.params,
-                self.metric,
-                self.data,
-                fold,
-                self.settings.threads_per_fit,
-            )
-            for candidate, fold in tasks
-        ]
-        scores = parallel.run(_fit_and_score, fits, self.workers, self.settings.threads_per_fit)
-        for (candidate, fold), (score, reason, seconds) in zip(tasks, scores, strict=True):
+        """Score the folds of a rung that have no score yet."""
+        rest = [(each, fold) for each in batch for fold in rung if fold not in each.scores]
+        tasks = [self.task._replace(params=each.params, fold=fold) for each, fold in rest]
+        scores = parallel.run(_fit_and_score, tasks, self.workers, self.settings.threads_per_fit)
+        for (candidate, fold), (score, reason, seconds) in zip(rest, scores, strict=True):
             bar.update(1)
             if score is None:
                 candidate.reason = candidate.reason or reason
@@ -495,67 +427,107 @@ class _Search:
             candidate.scores[fold], candidate.seconds[fold] = score, seconds
             self.journal.score(candidate.number, fold, score, seconds)
 
-    def _copy_scores(self, batch: Sequence[Candidate], everything: Sequence[Candidate]) -> None:
-        """Give candidates that were there before the scores that they had."""
-        for candidate in (each for each in batch if each.state == "running"):
-            first = next(each for each in everything if each.number == candidate.same_as)
-            for fold, score in first.scores.items():
-                candidate.scores[fold], candidate.seconds[fold] = score, 0.0
-                self.journal.score(candidate.number, fold, score, 0.0)
-            self.journal.finish(candidate.end(first.state, first.reason))
+
+# %% ../../nbs/utils/searchers.ipynb #5c0f1008
+def _copy_scores(
+    journal: journals.Journal, batch: Sequence[Candidate], done: Sequence[Candidate]
+) -> None:
+    """Copy the scores of candidates that were there before to those with the same parameters."""
+    by_number = {candidate.number: candidate for candidate in [*done, *batch]}
+    for candidate in batch:
+        if candidate.same_as is None or candidate.state != "running":
+            continue
+        first = by_number[candidate.same_as]
+        for fold, score in first.scores.items():
+            candidate.scores[fold], candidate.seconds[fold] = score, 0.0
+            journal.score(candidate.number, fold, score, 0.0)
+        journal.finish(candidate.end(first.state, first.reason))
 
 
-def _is_hopeless(candidate: Candidate, pruner: samplers.Pruner, study: "optuna.Study") -> bool:
-    """Ask the pruner whether a candidate should be given up."""
-    from optuna.trial import TrialState, create_trial
+class _Clock:
+    """Tells whether one more batch would end within the time, if it took as long as the longest one."""
 
-    seen = pruner.looks_at([candidate.scores[fold] for fold in sorted(candidate.scores)])
-    return pruner.build().prune(
-        study, create_trial(state=TrialState.RUNNING, intermediate_values=seen)
-    )
+    def __init__(self, limit: float | None) -> None:
+        self.limit = limit
+        self.start = self.begun = time.monotonic()
+        self.longest = 0.0
+
+    def is_over(self) -> bool:
+        """Begin a batch; return whether it would end too late."""
+        self.begun = time.monotonic()
+        late = self.begun - self.start + self.longest
+        return self.limit is not None and late > self.limit
+
+    def end_batch(self) -> None:
+        """Note how long a batch took."""
+        self.longest = max(self.longest, time.monotonic() - self.begun)
+
+
+# %% ../../nbs/utils/searchers.ipynb #5c0f1009
+def _search(
+    settings: "OptunaSettings", proposals: _Proposals, evaluator: _Evaluator
+) -> list[Candidate]:
+    """Go from batch to batch until all trials are done, or the time is over."""
+    from tqdm import tqdm
+
+    total, folds, clock = settings.n_trials, evaluator.folds, _Clock(settings.timeout)
+    done: list[Candidate] = []
+    with tqdm(total=total * folds, desc="Searching", unit="fold", delay=2, leave=False) as bar:
+        for first in range(0, total, settings.batch_size):
+            if clock.is_over() and done:
+                message = "The time budget ends the search after {} of {} trials"
+                loguru.logger.warning(message, first, total)
+                break
+            study = _study_of(done, settings.pruner)
+            numbers = range(first, min(first + settings.batch_size, total))
+            batch = [proposals.ask(study, number) for number in numbers]
+            new = [candidate for candidate in batch if candidate.same_as is None]
+            complete = sum(candidate.state == "complete" for candidate in done)
+            evaluator.evaluate(study, new, complete, bar)
+            _copy_scores(evaluator.journal, batch, done)
+            done += batch
+            clock.end_batch()
+            bar.update(len(done) * folds - bar.n)
+    return done
 
 
 # %% ../../nbs/utils/searchers.ipynb #062a39ab
-def _details(done: Sequence[Candidate], folds: int, names: Iterable[str]) -> pd.DataFrame:
-    """Put the trials into a table, best first."""
-    rows = []
-    for each in done:
-        scores = [each.scores.get(fold, math.nan) for fold in range(folds)]
-        complete = each.state == "complete"
-        rows.append(
-            {"trial": each.number, "state": each.state}
-            | {"params": each.params}
-            | {f"split{fold}_test_score": score for fold, score in enumerate(scores)}
-            | {"mean_test_score": each.mean if complete else math.nan}
-            | {"std_test_score": float(np.std(scores)) if complete else math.nan}
-            | {
-                "seconds": sum(each.seconds.values()),
-                "same_as": each.same_as,
-                "reason": each.reason,
-            }
-        )
-    table = pd.DataFrame(rows).astype({"same_as": "Int64"})
-    for place, name in enumerate(
-        names
-    ):  # missing where the parameter does not exist; None where it is null
-        table.insert(
-            2 + place, f"param_{name}", _column([each.params.get(name, math.nan) for each in done])
-        )
-    ranks = table["mean_test_score"].rank(ascending=False, method="min").astype("Int64")
-    table.insert(list(table.columns).index("seconds"), "rank_test_score", ranks)
-    kinds = table["state"].map({"complete": 0, "pruned": 1, "failed": 2})
-    return table.iloc[
-        np.lexsort((table["trial"], -table["mean_test_score"].fillna(0), kinds))
-    ].reset_index(drop=True)
-
-
 def _column(values: list[Any]) -> pd.Series:
     """Make a column that keeps the type of each value: 7 beside a missing value stays 7."""
     return pd.Series(values, dtype=None if len({type(value) for value in values}) == 1 else object)
 
 
+def _details(done: Sequence[Candidate], folds: int, names: Iterable[str]) -> pd.DataFrame:
+    """Put the trials into a table, best first."""
+    columns: dict[str, Any] = {
+        "trial": [each.number for each in done],
+        "state": [each.state for each in done],
+    }
+    for name in names:  # NaN where the parameter does not exist; None where it is null
+        columns[f"param_{name}"] = _column([each.params.get(name, math.nan) for each in done])
+    columns["params"] = [each.params for each in done]
+    scores = np.array([[each.scores.get(fold, math.nan) for fold in range(folds)] for each in done])
+    for fold in range(folds):
+        columns[f"split{fold}_test_score"] = scores[:, fold]
+    complete = np.array([each.state == "complete" for each in done])
+    means = pd.Series(
+        np.where(complete, [each.mean if each.scores else math.nan for each in done], math.nan)
+    )
+    columns["mean_test_score"] = means
+    columns["std_test_score"] = np.where(complete, scores.std(axis=1), math.nan)
+    columns["rank_test_score"] = means.rank(ascending=False, method="min").astype("Int64")
+    columns["seconds"] = [sum(each.seconds.values()) for each in done]
+    columns["same_as"] = pd.array([each.same_as for each in done], dtype="Int64")
+    columns["reason"] = [each.reason for each in done]
+    table = pd.DataFrame(columns)
+    order = table["state"].map({"complete": 0, "pruned": 1, "failed": 2})
+    ranked = np.lexsort((table["trial"], -table["mean_test_score"].fillna(0), order))
+    return table.iloc[ranked].reset_index(drop=True)
+
+
+# %% ../../nbs/utils/searchers.ipynb #5c0f100a
 def _best(done: Sequence[Candidate], model: models.Model) -> tuple[float, dict[str, Any]]:
-    """Return the best mean score and its parameters; the earlier trial wins a draw."""
+    """Return the best mean score and its parameters; of equal ones, the earlier trial."""
     complete = [each for each in done if each.state == "complete"]
     if not complete:
         counts = collections.Counter(f"{each.state}: {each.reason}" for each in done)
@@ -568,13 +540,8 @@ def _best(done: Sequence[Candidate], model: models.Model) -> tuple[float, dict[s
 
 
 # %% ../../nbs/utils/searchers.ipynb #6e0111d6
-class OptunaSearcher(Searcher):
-    """Search a space of distributions with a sampler that learns; the same seed gives the same trials.
-
-    Source: T. Akiba et al., *Optuna: A Next-generation Hyperparameter Optimization Framework*, KDD (2019).
-    """
-
-    KIND: Literal["OptunaSearcher"] = "OptunaSearcher"
+class OptunaSettings(Searcher, abc.ABC):
+    """What a search with Optuna can be told."""
 
     param_grid: dict[str, spaces.DistributionKind] = pdt.Field(
         min_length=1,
@@ -622,7 +589,53 @@ class OptunaSearcher(Searcher):
 
     def values(self) -> dict[str, list[Any]]:
         """Return the ends of the ranges, and all of the choices."""
-        return {name: its.ends() for name, its in self.param_grid.items()}
+        return {name: part.ends() for name, part in self.param_grid.items()}
+
+
+# %% ../../nbs/utils/searchers.ipynb #5c0f100e
+def _identity(
+    settings: OptunaSettings,
+    model: models.Model,
+    metric: metrics.Metric,
+    data: tuple[Any, Any, list[tuple[Any, Any]]],
+) -> dict[str, Any]:
+    """Return what tells this search from another, part by part."""
+    inputs, targets, folds = data
+    rows = [np.asarray(part, dtype="int64").tobytes() for fold in folds for part in fold]
+    params = {name: str(value) for name, value in model.get_params().items() if name != "n_jobs"}
+    libraries = ("numpy", "optuna", "scikit-learn")
+    without = {"KIND", "n_trials", "timeout", "n_jobs", "storage"}
+    return {
+        "data": journals.digest(journals.digest_table(inputs), journals.digest_table(targets)),
+        "folds": journals.digest(*rows),
+        "model": {"KIND": model.KIND} | params,
+        "metric": metric.model_dump(mode="json"),
+        "code": journals.digest_code(model, metric),
+        "libraries": {name: importlib.metadata.version(name) for name in libraries},
+    } | settings.model_dump(mode="json", exclude=without)
+
+
+def _log_start(settings: OptunaSettings, journal: journals.Journal, folds: int) -> None:
+    """Log how much there is to do, and how much is done already."""
+    workers = parallel.count_workers(settings.n_jobs, settings.threads_per_fit)
+    message = "Searching: {} trials of {} folds, {} fits at a time"
+    loguru.logger.info(message, settings.n_trials, folds, workers)
+    known = [trial for trial in journal.trials() if trial.number < settings.n_trials]
+    if known:
+        finished = sum(trial.state.is_finished() for trial in known)
+        early = len(known) - finished
+        rest = f"; {early} of a process that ended early go on" if early else ""
+        loguru.logger.info("{} of them are in the storage already{}", finished, rest)
+
+
+# %% ../../nbs/utils/searchers.ipynb #5c0f100f
+class OptunaSearcher(OptunaSettings):
+    """Search a space of distributions with a sampler that learns; the same seed gives the same trials.
+
+    Source: T. Akiba et al., *Optuna: A Next-generation Hyperparameter Optimization Framework*, KDD (2019).
+    """
+
+    KIND: Literal["OptunaSearcher"] = "OptunaSearcher"
 
     def search(
         self,
@@ -631,69 +644,28 @@ class OptunaSearcher(Searcher):
         inputs: schemas.Inputs,
         targets: schemas.Targets,
         cv: int | CrossValidator,
-    ) -> tuple[pd.DataFrame, float, dict[str, Any]]:
-        """Search; see the base class. Continues what the storage has.
+    ) -> Found:
+        """Search; see the base class. Continues the trials that the storage has.
 
         Raises:
-            errors.ConfigError: also when the storage belongs to another study, or another process writes to it.
+            errors.ConfigError: also when the storage belongs to another study, or another process
+                writes to it.
         """
         self.check(model)
         _check_folds(cv, len(inputs))
         folds = _folds(cv, inputs, targets)
-        identity = self.identity(model, metric, inputs, targets, folds)
+        whole = (inputs, targets, folds)
         with (
             journals.quiet_optuna(),
-            journals.open_journal(self.storage, identity) as journal,
-            parallel.shared((inputs, targets, folds)) as data,
+            journals.open_journal(self.storage, _identity(self, model, metric, whole)) as journal,
+            parallel.shared(whole) as data,
         ):
-            self._say_what_begins(journal, len(folds))
-            search = _Search(self, model, metric, data, len(folds), journal)
-            search.run()
-        score, params = _best(search.done, model)
-        return _details(search.done, len(folds), self.param_grid), score, params
-
-    def _say_what_begins(self, journal: journals.Journal, folds: int) -> None:
-        """Log how much there is to do."""
-        known = [trial for trial in journal.trials() if trial.number < self.n_trials]
-        finished = sum(trial.state.is_finished() for trial in known)
-        workers = parallel.count_workers(self.n_jobs, self.threads_per_fit)
-        loguru.logger.info(
-            "Searching: {} trials of {} folds, {} fits at a time", self.n_trials, folds, workers
-        )
-        if known:
-            rest = (
-                f"; {len(known) - finished} of a process that ended early go on"
-                if finished < len(known)
-                else ""
-            )
-            loguru.logger.info("{} of them are in the storage already{}", finished, rest)
-
-    def identity(
-        self,
-        model: models.Model,
-        metric: metrics.Metric,
-        inputs: schemas.Inputs,
-        targets: schemas.Targets,
-        folds: list[tuple[Any, Any]],
-    ) -> dict[str, Any]:
-        """Return what tells this search from another, part by part."""
-        settings = self.model_dump(
-            mode="json", exclude={"KIND", "n_trials", "timeout", "n_jobs", "storage"}
-        )
-        return {
-            "data": journals.digest(journals.digest_table(inputs), journals.digest_table(targets)),
-            "folds": journals.digest(
-                *(np.asarray(rows, dtype="int64").tobytes() for fold in folds for rows in fold)
-            ),
-            "model": {"KIND": model.KIND}
-            | {k: str(v) for k, v in model.get_params().items() if k != "n_jobs"},
-            "metric": metric.model_dump(mode="json"),
-            "code": journals.digest_code(model, metric),
-            "libraries": {
-                name: importlib.metadata.version(name)
-                for name in ("numpy", "optuna", "scikit-learn")
-            },
-        } | settings
+            _log_start(self, journal, len(folds))
+            task = _Fit(model, {}, metric, data, fold=0, threads=self.threads_per_fit)
+            evaluator = _Evaluator(self, task, len(folds), journal)
+            done = _search(self, _Proposals(self, model, journal), evaluator)
+        score, params = _best(done, model)
+        return _details(done, len(folds), self.param_grid), score, params
 
 
 SearcherKind = Annotated[
@@ -713,7 +685,7 @@ def importances(
         seed: of the forest.
 
     Returns:
-        One row a parameter, the most important first, with the columns `parameter` and `importance` (they add up to
+        One row per parameter, the most important first, with the columns `parameter` and `importance` (they add up to
         1); without a row when fewer than four trials are complete, or all of them have the same score.
     """
     complete = details[details["state"] == "complete"].sort_values("trial")
@@ -721,7 +693,7 @@ def importances(
         return pd.DataFrame(
             {"parameter": pd.Series(dtype="str"), "importance": pd.Series(dtype="float64")}
         )
-    space = {name: spaces.distribution(its) for name, its in param_grid.items()}
+    space = {name: spaces.distribution(part) for name, part in param_grid.items()}
     with journals.quiet_optuna():
         found = _estimate(complete, space, seed)
     return pd.DataFrame(
@@ -740,6 +712,6 @@ def _estimate(
         known = {name: space[name].to_optuna() for name in params}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=known, value=score))
     kinds = optuna.importance
-    if any(its.when for its in space.values()):
+    if any(part.when for part in space.values()):
         return kinds.get_param_importances(study, evaluator=kinds.PedAnovaImportanceEvaluator())
     return kinds.get_param_importances(study, evaluator=kinds.FanovaImportanceEvaluator(seed=seed))

@@ -19,7 +19,7 @@ __all__ = [
 import abc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pydantic as pdt
 
@@ -27,6 +27,13 @@ from ..core import errors
 
 if TYPE_CHECKING:
     import optuna
+
+
+# %% ../../nbs/utils/spaces.ipynb #5c0f2101
+def _is_in(value: Any, values: Iterable[Any]) -> bool:
+    """Return whether a value is among others; unlike in Python, 1 and True are not the same."""
+    return any(type(value) is type(other) and value == other for other in values)
+
 
 # %% ../../nbs/utils/spaces.ipynb #b1835eab
 Choice = None | bool | int | float | str
@@ -36,40 +43,43 @@ Choices = Annotated[list[Choice], pdt.Field(min_length=1)]
 class Distribution(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of what a parameter is drawn from."""
 
+    SUGGEST: ClassVar[str]
     KIND: str
 
     when: dict[str, Choices] = pdt.Field(
         {},
-        description="The parameter exists only where each of these other parameters has one of the given values; "
-        "where it does not exist, the model keeps the value that it was configured with.",
+        description="The parameter exists only where each of these other parameters has one of "
+        "the given values; where it does not exist, the model keeps the value that it was "
+        "configured with.",
     )
 
-    @abc.abstractmethod
     def to_optuna(self) -> "optuna.distributions.BaseDistribution":
-        """Return Optuna's own form."""
+        """Return Optuna's own form, which has the name of the KIND."""
+        import optuna
 
-    @abc.abstractmethod
+        settings = self.model_dump(exclude={"KIND", "when"})
+        made: optuna.distributions.BaseDistribution = getattr(optuna.distributions, self.KIND)(
+            **settings
+        )
+        return made
+
     def suggest(self, trial: "optuna.Trial", name: str) -> Any:
         """Have the sampler of a trial choose a value."""
+        return getattr(trial, self.SUGGEST)(name, **self.model_dump(exclude={"KIND", "when"}))
 
     @abc.abstractmethod
     def ends(self) -> list[Any]:
-        """Return the values that a model has to take if it takes all of them."""
+        """Return values such that a model that takes them takes all values."""
 
     @abc.abstractmethod
     def holds(self, value: Any) -> bool:
-        """Tell whether a value can be drawn."""
+        """Return whether a value can be drawn."""
 
     def exists(self, params: Mapping[str, Any]) -> bool:
-        """Tell whether the parameter exists beside the ones that were chosen already."""
+        """Return whether the parameter exists beside the ones that were chosen already."""
         return all(
             name in params and _is_in(params[name], values) for name, values in self.when.items()
         )
-
-
-def _is_in(value: Any, values: Iterable[Any]) -> bool:
-    """Tell whether a value is among others; unlike for Python, 1 and True are not the same."""
-    return any(type(value) is type(other) and value == other for other in values)
 
 
 # %% ../../nbs/utils/spaces.ipynb #35cbf373
@@ -92,6 +102,7 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
 class IntDistribution(Distribution):
     """Whole numbers from low to high, both included."""
 
+    SUGGEST: ClassVar[str] = "suggest_int"
     KIND: Literal["IntDistribution"] = "IntDistribution"
 
     low: int = pdt.Field(description="Least value.")
@@ -105,16 +116,6 @@ class IntDistribution(Distribution):
     def _check(self) -> Self:
         _check_range(self.low, self.high, self.step, self.log)
         return self
-
-    def to_optuna(self) -> "optuna.distributions.BaseDistribution":  # noqa: D102
-        import optuna
-
-        return optuna.distributions.IntDistribution(
-            self.low, self.high, log=self.log, step=self.step
-        )
-
-    def suggest(self, trial: "optuna.Trial", name: str) -> int:  # noqa: D102
-        return trial.suggest_int(name, self.low, self.high, log=self.log, step=self.step)
 
     def ends(self) -> list[Any]:  # noqa: D102
         return [self.low, self.high]
@@ -131,6 +132,7 @@ class IntDistribution(Distribution):
 class FloatDistribution(Distribution):
     """Numbers from low to high."""
 
+    SUGGEST: ClassVar[str] = "suggest_float"
     KIND: Literal["FloatDistribution"] = "FloatDistribution"
 
     low: float = pdt.Field(allow_inf_nan=False, description="Least value.")
@@ -147,16 +149,6 @@ class FloatDistribution(Distribution):
         _check_range(self.low, self.high, self.step, self.log)
         return self
 
-    def to_optuna(self) -> "optuna.distributions.BaseDistribution":  # noqa: D102
-        import optuna
-
-        return optuna.distributions.FloatDistribution(
-            self.low, self.high, log=self.log, step=self.step
-        )
-
-    def suggest(self, trial: "optuna.Trial", name: str) -> float:  # noqa: D102
-        return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
-
     def ends(self) -> list[Any]:  # noqa: D102
         return [self.low, self.high]
 
@@ -171,6 +163,7 @@ class FloatDistribution(Distribution):
 class CategoricalDistribution(Distribution):
     """One of several values, between which there is no order."""
 
+    SUGGEST: ClassVar[str] = "suggest_categorical"
     KIND: Literal["CategoricalDistribution"] = "CategoricalDistribution"
 
     choices: Choices = pdt.Field(description="The values; null is one of them if it stands here.")
@@ -178,18 +171,10 @@ class CategoricalDistribution(Distribution):
     @pdt.field_validator("choices")
     @classmethod
     def _check(cls, choices: list[Choice]) -> list[Choice]:
-        twice = [value for place, value in enumerate(choices) if value in choices[:place]]
+        twice = [value for index, value in enumerate(choices) if value in choices[:index]]
         if twice:
             raise ValueError(f"{twice[0]!r} is there twice (true counts as 1, and 1.0 as 1)")
         return choices
-
-    def to_optuna(self) -> "optuna.distributions.BaseDistribution":  # noqa: D102
-        import optuna
-
-        return optuna.distributions.CategoricalDistribution(self.choices)
-
-    def suggest(self, trial: "optuna.Trial", name: str) -> Choice:  # noqa: D102
-        return trial.suggest_categorical(name, self.choices)
 
     def ends(self) -> list[Any]:  # noqa: D102
         return list(self.choices)
@@ -216,15 +201,31 @@ DistributionKind = Annotated[
 
 
 # %% ../../nbs/utils/spaces.ipynb #6c53142a
+def _mistakes(
+    name: str, when: Mapping[str, Sequence[Any]], space: Mapping[str, Distribution]
+) -> Iterator[str]:
+    """Yield what is wrong with the conditions of one parameter."""
+    for other, values in when.items():
+        if other not in space:
+            near = errors.nearest(other, space)
+            yield f"{name}: when: {other!r} is not a parameter of the space{near}"
+        elif never := [value for value in values if not space[other].holds(value)]:
+            yield f"{name}: when: {other} never is {never[0]!r}"
+
+
 def in_order(space: Mapping[str, Distribution]) -> list[str]:
     """Sort parameters such that each comes after those that it depends on."""
-    faults = [fault for name, its in space.items() for fault in _faults(name, its.when, space)]
-    if faults:
-        raise ValueError("; ".join(faults))
+    mistakes = [
+        mistake for name, part in space.items() for mistake in _mistakes(name, part.when, space)
+    ]
+    if mistakes:
+        raise ValueError("; ".join(mistakes))
     order: list[str] = []
     while len(order) < len(space):
         ready = [
-            name for name, its in space.items() if name not in order and set(its.when) <= set(order)
+            name
+            for name, part in space.items()
+            if name not in order and set(part.when) <= set(order)
         ]
         if not ready:
             rest = ", ".join(name for name in space if name not in order)
@@ -233,22 +234,11 @@ def in_order(space: Mapping[str, Distribution]) -> list[str]:
     return order
 
 
-def _faults(
-    name: str, when: Mapping[str, Sequence[Any]], space: Mapping[str, Distribution]
-) -> Iterator[str]:
-    """Say what cannot be meant in the conditions of one parameter."""
-    for other, values in when.items():
-        if other not in space:
-            yield f"{name}: when: {other!r} is not a parameter of the space{errors.nearest(other, space)}"
-        elif never := [value for value in values if not space[other].holds(value)]:
-            yield f"{name}: when: {other} never is {never[0]!r}"
-
-
 # %% ../../nbs/utils/spaces.ipynb #ebaaba01
 def distribution(given: Any) -> Distribution:
-    """Return a distribution; a list of values is one, once each of them is there once."""
+    """Return a distribution; of a list of values, the choices without repetitions."""
     if isinstance(given, Distribution):
         return given
     return CategoricalDistribution(
-        choices=[value for place, value in enumerate(given) if value not in given[:place]]
+        choices=[value for index, value in enumerate(given) if value not in given[:index]]
     )

@@ -80,9 +80,9 @@ class Splitter(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid")
         """Yield the training and the test positions of every fold.
 
         Args:
-            inputs: features, one row an observation.
-            targets: what to predict, one row an observation in the same order.
-            groups: there for scikit-learn; not used.
+            inputs: features, one row per observation.
+            targets: what to predict, one row per observation in the same order.
+            groups: for scikit-learn; not used.
 
         Raises:
             errors.DataError: when there are too few rows, or not as many targets as inputs.

@@ -105,7 +105,7 @@ def test_rows_with_missing_values_are_counted(draw: Callable[[pd.DataFrame], Fig
 
 def test_titles_tell_what_is_seen() -> None:
     scored = pd.DataFrame({"rides": [10.0, 20.0, 30.0], "prediction": [11.0, 22.0, 33.0]})
-    assert "3 rows: half of them within 2 of the truth" in words(scores.predicted_and_actual(scored))
+    assert "3 rows: half of them within 2 of the actual value" in words(scores.predicted_and_actual(scored))
     assert "2 too high on average" in words(scores.residuals(scored))
     assert "2 too low on average" in words(scores.residuals(scored.assign(prediction=scored["rides"] - 2)))
     assert "the last 2 of 3 rows" in words(scores.timeline(scored, rows=2))

@@ -11,7 +11,7 @@ import pytest
 from model_name.core import alignment, errors, models, schemas
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, services
-from model_name.jobs import base, evaluations, explanations, inference, training, tuning
+from model_name.jobs import evaluations, explanations, inference, tables, training, tuning
 from model_name.utils import searchers, splitters
 from pandera.typing.pandas import Index, Series
 
@@ -161,7 +161,7 @@ def test_a_doubled_unique_label_is_refused_at_every_batch_size(
 def pair(tmp_path: Path, inputs: pd.DataFrame, targets: pd.DataFrame) -> tuple[Any, Any]:
     checks = (schemas.InputsSchema, schemas.TargetsSchema)
     readers = (written(inputs, tmp_path / "inputs.csv"), written(targets, tmp_path / "targets.csv"))
-    return base.read_pair(readers, checks)
+    return tables.read_pair(readers, checks)
 
 
 def test_unique_labels_match_tables_in_any_order(use: Any, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_the_repeated_hour_is_put_into_its_true_order(tmp_path: Path, monkeypatc
     hours = pd.date_range("2024-10-26T22:00", "2024-10-27T04:00", freq="30min", tz="UTC")
     table = pd.DataFrame({"at": hours.strftime("%Y-%m-%dT%H:%M:%SZ"), "load": range(len(hours))})
     reader = written(table.sample(frac=1, random_state=2), tmp_path / "load.csv")
-    inputs, targets = base.read_pair((reader, reader), (Inputs, Targets))
+    inputs, targets = tables.read_pair((reader, reader), (Inputs, Targets))
     assert targets["load"].tolist() == list(range(len(hours)))
     assert inputs["at"].tolist() == hours.tz_convert("Europe/Berlin").tz_localize(None).tolist()
     assert inputs["at"].duplicated().sum() == 2
