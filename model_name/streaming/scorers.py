@@ -217,6 +217,10 @@ class ModelWatcher:
         self.current = self._load(registries.find_version(client, name, alias_or_version))
         self.versions = [self.current.version]
 
+    def close(self) -> None:
+        """End the background thread of `watch`."""
+        self.closed.set()
+
     def keep_example(self, inputs: schemas.Inputs) -> None:
         """Keep inputs on which a new version is tried."""
         self.example = inputs
