@@ -43,15 +43,15 @@ class Message(Protocol):
         """Return the error of the broker, if there is one."""
 
 
-# %% ../../nbs/streaming/deadletters.ipynb #3c772244
+# %% ../../nbs/streaming/deadletters.ipynb #d7121d35
 class Rejected(NamedTuple):
     """Why a record has no answer."""
 
     reason: str
 
 
+# the value of the record to produce, or the reason why there is none
 Answer = bytes | Rejected
-"""The value of the record to produce, or the reason why there is none."""
 
 
 # %% ../../nbs/streaming/deadletters.ipynb #9e00826f

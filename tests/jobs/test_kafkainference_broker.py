@@ -259,15 +259,15 @@ def test_instances_join_and_leave_while_records_flow(topics: Topics, job: Any, m
     known: list[dict[str, Any]] = []
 
     def delivered() -> int:
-        return sum(each["stream"].delivered for each in known)
+        return sum(each["stream"].outlet.delivered for each in known)
 
     with streaming(job(topics, idle_time=None, batch_size=50)) as first:
         known.append(first)
-        wait_for(lambda: first["stream"].delivered > 100)
+        wait_for(lambda: first["stream"].outlet.delivered > 100)
         for _ in range(3):
             with streaming(job(topics, idle_time=None, batch_size=50)) as second:
                 known.append(second)
-                wait_for(lambda: second["stream"].delivered > 100)
+                wait_for(lambda: second["stream"].outlet.delivered > 100)
         wait_for(lambda: delivered() >= 6_000)
     sender.join()
     assert not any("error" in each for each in known)
@@ -292,12 +292,12 @@ def test_a_member_that_was_evicted_while_it_delivered(
     with streaming(job(topics, idle_time=None, kafka_config=impatient)) as first:
         wait_for(held.is_set)
         with streaming(job(topics, idle_time=None)) as second:
-            wait_for(lambda: second["stream"].delivered >= 100)
+            wait_for(lambda: second["stream"].outlet.delivered >= 100)
             go_on.set()
-            wait_for(lambda: first["stream"].attempts > 0 or first["stream"].delivered > 0)
-            assert first["stream"].delivered == 0
+            wait_for(lambda: first["stream"].outlet.attempts > 0 or first["stream"].outlet.delivered > 0)
+            assert first["stream"].outlet.delivered == 0
             topics.send(100)
-            wait_for(lambda: first["stream"].delivered + second["stream"].delivered >= 200)
+            wait_for(lambda: first["stream"].outlet.delivered + second["stream"].outlet.delivered >= 200)
     assert "error" not in first | second
     assert topics.answered() == Counter(topics.keys)
 
@@ -307,14 +307,14 @@ def test_a_job_with_the_same_instance_is_fenced_off(topics: Topics, job: Any, id
     """It ends with an error, also when nothing comes that it could fail to deliver."""
     topics.send(200)
     with streaming(job(topics, idle_time=None, instance="same")) as zombie:
-        wait_for(lambda: zombie["stream"].delivered == 200)
+        wait_for(lambda: zombie["stream"].outlet.delivered == 200)
         with streaming(job(topics, idle_time=None, instance="same")) as successor:
             if not idle:
                 topics.send(300)
             wait_for(lambda: "error" in zombie)
             if idle:
                 topics.send(300)
-            wait_for(lambda: successor["stream"].delivered >= 300)
+            wait_for(lambda: successor["stream"].outlet.delivered >= 300)
     assert "fenced off" in str(zombie["error"])
     assert "error" not in successor
     assert topics.answered() == Counter(topics.keys)
