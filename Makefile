@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 # Compiled byte code makes every start fast, so an environment that forbids writing it must not reach the installer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run test lab
+.PHONY: help install run test lab bench
 .DEFAULT_GOAL := help
 
 help:  ## show this help
@@ -22,6 +22,9 @@ run: $(INSTALLED)  ## tune, train, evaluate, promote, infer, explain and stream 
 
 test: $(INSTALLED)  ## run every check: format, lint, types, notebooks, tests, wheel
 	@$(BIN)/inv checks.all
+
+bench: $(INSTALLED)  ## measure speed and memory, and compare with the last time (on a machine that does nothing else)
+	@$(BIN)/python -m benchmarks.everything
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs

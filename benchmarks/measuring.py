@@ -169,7 +169,8 @@ def table(results: Sequence[Measured]) -> str:
         notes = [f"{result.ratio:.2f} x {result.reference}"] if result.ratio is not None else []
         notes += [f"{result.rate:,.3g} {result.unit}/s"] if result.rate is not None else []
         least, most = min(result.seconds), max(result.seconds)
-        figures = f"{result.median:>7.3f} s  {least:>7.3f}  {most:>7.3f}  {statistics.median(result.cpu):>7.3f}  {peak:>9}"
+        cpu = statistics.median(result.cpu)
+        figures = f"{result.median:>7.3f} s  {least:>7.3f}  {most:>7.3f}  {cpu:>7.3f}  {peak:>9}"
         lines.append(f"{result.name:<{width}}  {figures}  {', '.join(notes)}".rstrip())
     return "\n".join(lines)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nbformat
 from invoke import Context, Exit, task
 
 from tasks.notebooks import ROOT
@@ -53,6 +52,8 @@ def measure(path: Path) -> Figures:
     An export cell is one that is exported and defines a name. An example is a cell that is not exported and uses the
     name before the next cell that defines something public.
     """
+    import nbformat
+
     figures = Figures()
     unseen: list[str] = []
     for cell in nbformat.read(path, nbformat.NO_CONVERT).cells:

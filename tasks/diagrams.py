@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grimp
-import nbformat
 from invoke import Context, Exit, task
 
 from tasks import reference
 from tasks.notebooks import ROOT
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 PACKAGE = "model_name"
 SUBPACKAGES = ["core", "io", "utils", "jobs", "scaffold"]
@@ -46,6 +49,8 @@ def _node(module: str) -> str:
 
 def _table(modules: list[str]) -> str:
     """List the modules with what their notebooks say of themselves."""
+    import nbformat
+
     rows = ["| Module | What it is for |", "| --- | --------- |"]
     for module in modules:
         page = reference.pages()[module]
@@ -60,8 +65,10 @@ def stale() -> list[str]:
     return [name for name in SUBPACKAGES if _redrawn(name) is not None]
 
 
-def _redrawn(subpackage: str) -> nbformat.NotebookNode | None:
+def _redrawn(subpackage: str) -> "NotebookNode | None":
     """Give the index page with the diagram of today, if it shows another."""
+    import nbformat
+
     path = _page(subpackage)
     notebook = nbformat.read(path, as_version=4)
     before = [cell.source for cell in notebook.cells]
@@ -80,6 +87,8 @@ def _page(subpackage: str) -> Path:
 @task
 def draw(_c: Context) -> None:
     """Draw the diagrams of the index pages again, from the imports as they are now."""
+    import nbformat
+
     for subpackage in SUBPACKAGES:
         notebook = _redrawn(subpackage)
         if notebook is not None:

@@ -14,6 +14,9 @@ PACKAGE = "model_name"
 INDEX = "nbs/index.ipynb"
 README = "README.md"
 BIN = Path(sys.executable).parent
+# Whatever reads notebooks imports jsonschema, which compiles the grammars of web addresses where it finds them: seconds
+# at each start, for formats that no schema of a notebook asks for. None is how Python marks a module as missing.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
 class ExportError(Exception):

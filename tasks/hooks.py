@@ -38,6 +38,7 @@ def _names(*arguments: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------- merge drivers
 def merge_notebook(base: str, ours: str, theirs: str, path: str) -> int:
     """Merge two notebooks cell by cell into the file `ours`; give 1 when a person has to choose."""
+    _tasks("exports")  # before nbformat, which then starts without the grammars of web addresses
     import nbformat
     from nbdime import args as options
     from nbdime.merging import merge_notebooks

@@ -46,7 +46,6 @@ from . import errors
 
 if TYPE_CHECKING:
     from model_name.core.columns import Schema
-from . import packing
 
 # %% ../../nbs/core/workspaces.ipynb #be914f81
 PACKAGE = errors.__name__.partition(".")[0]
@@ -326,6 +325,8 @@ class Project:
 
     def __reduce__(self) -> Any:
         """Pickle the sources."""
+        from model_name.core import packing  # it imports this module
+
         return packing.revive, (*self.declaration[:2], dict(self.sources))
 
 

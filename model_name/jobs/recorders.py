@@ -30,7 +30,7 @@ from . import base
 class Record:
     """The record of a run: a sentence for people, the whole result for the executor."""
 
-    def __init__(self, result: base.JobResult) -> None:
+    def __init__(self, result: "base.JobResult") -> None:
         """Show this result."""
         self.result = result
 

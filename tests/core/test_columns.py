@@ -421,7 +421,7 @@ def plain_tables(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-@settings(PATIENT, max_examples=150)
+@settings(PATIENT, max_examples=60)
 @given(table=plain_tables())
 def test_the_short_way_gives_the_same_table_and_refuses_nothing_else(table: pd.DataFrame) -> None:
     def outcome() -> Any:
@@ -446,7 +446,7 @@ def test_a_good_table_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(Plain.check(pd.DataFrame(table | {"since": ["2024-02-29", None]}))) == 2
 
 
-@settings(PATIENT, max_examples=80)
+@settings(PATIENT, max_examples=30)
 @given(table=plain_tables())
 def test_sift_separates_the_rows_that_would_be_refused_alone(table: pd.DataFrame) -> None:
     table = table.assign(code=range(len(table)))
@@ -462,7 +462,7 @@ def test_sift_separates_the_rows_that_would_be_refused_alone(table: pd.DataFrame
         assert refused.get(row, "") in said, "with the same reason, or none"
 
 
-@settings(PATIENT, max_examples=100)
+@settings(PATIENT, max_examples=50)
 @given(table=odd_tables())
 def test_whatever_a_table_holds_it_is_valid_or_refused(table: pd.DataFrame) -> None:
     with warnings.catch_warnings():

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from model_name.core import errors, workspaces
+from tests.conftest import copy_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -260,18 +261,20 @@ table = pd.DataFrame({
 table["Exited"] = table["Balance"] / (table["Age"] + 1) > 0.1
 table.to_parquet(sys.argv[1] + "/table.parquet")
 inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
-kind, saver = sys.argv[2:4]
-own = kind == "own"
-model = churn.models.Own(n_estimators=5, n_jobs=1) if own else models.GradientBoostingModel(max_iter=5, n_jobs=1)
-model.fit(inputs, targets)
-outputs = model.predict(inputs)
-signature = signers.InferSigner().sign(features.sent_columns(inputs), outputs)
-how = registries.CustomSaver() if saver == "custom" else registries.BuiltinSaver(flavor="sklearn")
 artifacts = mlflow.create_experiment(sys.argv[1], artifact_location=sys.argv[1] + "/artifacts")
-with mlflow.start_run(experiment_id=artifacts):
-    saved = how.save(model, signature, inputs.head(3))
-outputs.to_parquet(sys.argv[1] + "/outputs.parquet")
-print(json.dumps([saved.model_uri, registries.pip_requirements(model)]))
+uris = {}
+for name in sys.argv[2:]:
+    kind, saver = name.split("-")
+    own = kind == "own"
+    model = churn.models.Own(n_estimators=5, n_jobs=1) if own else models.GradientBoostingModel(max_iter=5, n_jobs=1)
+    model.fit(inputs, targets)
+    outputs = model.predict(inputs)
+    signature = signers.InferSigner().sign(features.sent_columns(inputs), outputs)
+    how = registries.CustomSaver() if saver == "custom" else registries.BuiltinSaver(flavor="sklearn")
+    with mlflow.start_run(experiment_id=artifacts):
+        uris[name] = how.save(model, signature, inputs.head(3)).model_uri
+    outputs.to_parquet(f"{sys.argv[1]}/{name}.parquet")
+print(json.dumps(uris))
 """
 
 LOAD = """
@@ -281,18 +284,47 @@ from model_name.core import schemas
 from model_name.core import workspaces
 from model_name.core import packing
 from model_name.io import registries
-table, wanted = (pd.read_parquet(f"{sys.argv[1]}/{name}.parquet") for name in ("table", "outputs"))
-adapter = registries.CustomLoader().load(sys.argv[2])
-with workspaces.using(adapter.project):
-    inputs = schemas.InputsSchema.check(table)
-answers = adapter.predict(inputs)
-quick = adapter.predictor()(inputs)
-model = adapter.unwrap()
-same = [np.array_equal(each["prediction"], wanted["prediction"]) for each in (answers, quick, model.predict(inputs))]
-credit = model.explain(inputs.head(5)).features
-print(json.dumps([same, credit, type(model).__name__, getattr(model, "note", None), schemas.target_name(),
-                  [name for name in sys.modules if name.partition(".")[0] == "churn"]]))
+
+def look(folder, name, uri):
+    table, wanted = (pd.read_parquet(f"{folder}/{file}.parquet") for file in ("table", name))
+    adapter = registries.CustomLoader().load(uri)
+    with workspaces.using(adapter.project):
+        inputs = schemas.InputsSchema.check(table)
+    answers = adapter.predict(inputs)
+    quick = adapter.predictor()(inputs)
+    model = adapter.unwrap()
+    same = [np.array_equal(each["prediction"], wanted["prediction"])
+            for each in (answers, quick, model.predict(inputs))]
+    credit = model.explain(inputs.head(5)).features
+    return [same, credit, type(model).__name__, getattr(model, "note", None), schemas.target_name(),
+            [name for name in sys.modules if name.partition(".")[0] == "churn"]]
+
+print(json.dumps([look(sys.argv[1], *each.split("=")) for each in sys.argv[2:]]))
 """
+
+
+MODELS_OF = ["own-custom", "library-custom", "library-builtin"]  # whose class it is, and in which format it is saved
+
+
+@pytest.fixture(scope="module")
+def trained_churn(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with a store, a table, answers, and models whose project is gone; and the addresses of the models."""
+    folder = tmp_path_factory.mktemp("churn")
+    copy_store(empty_store, folder)
+    uris = run(TRAIN, declare(folder / "one"), str(folder), *MODELS_OF, store=folder)
+    (folder / "one").rename(folder / "gone")
+    return folder, uris
+
+
+@pytest.fixture(scope="module")
+def loaded_churn(
+    trained_churn: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[Any]]:
+    """What a process that knows nothing of the project finds in each of its models."""
+    folder, uris = trained_churn
+    given = [f"{name}={uri}" for name, uri in uris.items()]
+    found = run(LOAD, tmp_path_factory.mktemp("elsewhere"), str(folder), *given, store=folder)
+    return dict(zip(uris, found, strict=True))
 
 
 def run(code: str, cwd: Path, *arguments: str, store: Path, **variables: str) -> Any:
@@ -302,36 +334,33 @@ def run(code: str, cwd: Path, *arguments: str, store: Path, **variables: str) ->
     return ask(f"import sys; sys.argv[1:] = {list(arguments)!r}\n{code}", cwd, **variables)
 
 
-@pytest.mark.parametrize(("kind", "saver"), [("own", "custom"), ("library", "custom"), ("library", "builtin")])
-def test_a_model_loads_where_its_project_is_not(tmp_path: Path, kind: str, saver: str) -> None:
-    folder, elsewhere = declare(tmp_path / "one"), tmp_path / "elsewhere"
-    uri, _ = run(TRAIN, folder, str(tmp_path), kind, saver, store=tmp_path)
-    (tmp_path / "one").rename(tmp_path / "gone")
-    same, credit, name, note, target, imported = run(LOAD, elsewhere, str(tmp_path), uri, store=tmp_path)
+@pytest.mark.parametrize("model", MODELS_OF)
+def test_a_model_loads_where_its_project_is_not(loaded_churn: dict[str, list[Any]], model: str) -> None:
+    same, credit, name, note, target, imported = loaded_churn[model]
     assert same == [True, True, True]
     assert credit == ["Age", "Balance", "Country", "balance_per_year", "weekday_joined"]
-    assert (name, note) == (("Own", "first") if kind == "own" else ("GradientBoostingModel", None))
+    assert (name, note) == (("Own", "first") if model.startswith("own") else ("GradientBoostingModel", None))
     assert target == "cnt", "the process itself still works for the example"
     assert imported == []
 
 
-def test_an_older_version_keeps_its_code_beside_the_project_of_today(tmp_path: Path) -> None:
-    folder = declare(tmp_path / "one")
-    uri, _ = run(TRAIN, folder, str(tmp_path), "own", "custom", store=tmp_path)
-    (folder / "churn/constants.py").write_text('ONE = 10_000_000\nNOTE = "second"\n')
-    same, _, name, note, target, imported = run(LOAD, folder, str(tmp_path), uri, store=tmp_path)
+def test_an_older_version_keeps_its_code_beside_the_project_of_today(
+    tmp_path: Path, trained_churn: tuple[Path, dict[str, str]]
+) -> None:
+    folder, uris = trained_churn
+    today = declare(tmp_path / "one", constants='ONE = 10_000_000\nNOTE = "second"\n')
+    [found] = run(LOAD, today, str(folder), f"own-custom={uris['own-custom']}", store=folder)
+    same, _, name, note, target, imported = found
     assert same == [True, True, True], "the ratio is that of the training"
     assert (name, note, target) == ("Own", "first", "Exited")
     assert imported == ["churn", "churn.schemas"], "only the tables of today"
 
 
-def test_two_models_of_two_projects_in_two_threads(tmp_path: Path) -> None:
-    first, second = declare(tmp_path / "one"), declare(tmp_path / "two", constants='ONE = 500\nNOTE = "x"\n')
-    places = []
-    for number, folder in enumerate((first, second)):
-        (tmp_path / str(number)).mkdir()
-        uri, _ = run(TRAIN, folder, str(tmp_path / str(number)), "own", "custom", store=tmp_path)
-        places.append((str(tmp_path / str(number)), uri))
+def test_two_models_of_two_projects_in_two_threads(tmp_path: Path, trained_churn: tuple[Path, dict[str, str]]) -> None:
+    store, uris = trained_churn
+    second = declare(tmp_path / "two", constants='ONE = 500\nNOTE = "x"\n')
+    others = run(TRAIN, second, str(tmp_path), "own-custom", store=store)
+    places = [(str(store), uris["own-custom"]), (str(tmp_path), others["own-custom"])]
     code = f"""
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -341,7 +370,7 @@ from model_name.core import workspaces
 from model_name.core import packing
 from model_name.io import registries
 loaded = [(registries.CustomLoader().load(uri), pd.read_parquet(f"{{place}}/table.parquet"),
-           pd.read_parquet(f"{{place}}/outputs.parquet")) for place, uri in {places!r}]
+           pd.read_parquet(f"{{place}}/own-custom.parquet")) for place, uri in {places!r}]
 assert loaded[0][0].project.digest != loaded[1][0].project.digest
 def same(number):
     adapter, table, wanted = loaded[number % 2]
@@ -353,12 +382,14 @@ def same(number):
 with ThreadPoolExecutor(2) as pool:
     print(json.dumps(list(pool.map(same, range(12)))))
 """
-    assert run(code, tmp_path / "elsewhere", store=tmp_path) == [True] * 12
+    assert run(code, tmp_path / "elsewhere", store=store) == [True] * 12
 
 
-def test_a_job_names_the_columns_that_mean_something_else(tmp_path: Path) -> None:
-    folder = declare(tmp_path / "one")
-    uri, _ = run(TRAIN, folder, str(tmp_path), "library", "custom", store=tmp_path)
+def test_a_job_names_the_columns_that_mean_something_else(
+    tmp_path: Path, trained_churn: tuple[Path, dict[str, str]]
+) -> None:
+    store, uris = trained_churn
+    uri = uris["library-custom"]
     changed = CHURN.replace("Age: Series[int]", "Age: Series[float]")
     changed = changed.replace("    Country: Series[str] = pa.Field()\n", "")
     other = declare(tmp_path / "two", schemas=changed, toml='[tool.model_name]\nschemas = "churn.schemas"\n')
@@ -372,16 +403,17 @@ try:
 except errors.ModelError as error:
     print(json.dumps(str(error).splitlines()))
 """
-    lines = run(code, other, store=tmp_path)
+    lines = run(code, other, store=store)
     assert lines[1] == "- InputsSchema: 'Age' is numeric (int64) to the model and numeric (float64) here"
     assert lines[2].startswith("- InputsSchema: 'Country' is categorical (")
     assert lines[2].endswith(") to the model and not declared here")
     assert len(lines) == 4
     quiet = f"{code}else:\n    print(json.dumps([]))\n"
-    assert run(quiet, folder, store=tmp_path) == []
+    assert run(quiet, declare(tmp_path / "one"), store=store) == []
 
 
-def test_a_model_of_the_example_answers_within_a_project(tmp_path: Path) -> None:
+def test_a_model_of_the_example_answers_within_a_project(tmp_path: Path, empty_store: Path) -> None:
+    copy_store(empty_store, tmp_path)
     code = """
 import json, sys
 import mlflow
@@ -397,10 +429,11 @@ artifacts = mlflow.create_experiment(sys.argv[1], artifact_location=sys.argv[1] 
 with mlflow.start_run(experiment_id=artifacts):
     saved = registries.CustomSaver().save(model, signature, inputs.head(3))
 table.to_parquet(sys.argv[1] + "/table.parquet")
-outputs.to_parquet(sys.argv[1] + "/outputs.parquet")
+outputs.to_parquet(sys.argv[1] + "/bikes.parquet")
 print(json.dumps(saved.model_uri))
 """
     uri = run(code, tmp_path / "bikes", str(tmp_path), store=tmp_path)
-    same, credit, _, _, target, _ = run(LOAD, declare(tmp_path / "one"), str(tmp_path), uri, store=tmp_path)
+    [found] = run(LOAD, declare(tmp_path / "one"), str(tmp_path), f"bikes={uri}", store=tmp_path)
+    same, credit, _, _, target, _ = found
     assert (same, target) == ([True, True, True], "Exited")
     assert "hr" in credit

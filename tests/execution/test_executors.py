@@ -161,8 +161,9 @@ def test_a_text_goes_in_as_it_is(value: str) -> None:
     assert ast.literal_eval(statement.value) == value
 
 
-def test_importing_papermill_leaves_no_trace() -> None:
-    executors._papermill()
+def test_importing_papermill_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rfc3987_syntax", raising=False)  # which tasks/ hides from the process for good
+    executors._papermill.__wrapped__()
     assert sys.modules.get("rfc3987_syntax", "absent") is not None
     with terminals.hidden("json"):
         assert sys.modules["json"] is json

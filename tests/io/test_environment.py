@@ -590,7 +590,8 @@ def test_other_servers_are_asked_through_the_proxy(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("option", [["-W", "error"], []])
-def test_warnings_that_were_made_errors_do_not_end_a_job(option: list[str], tmp_path: Path) -> None:
+def test_warnings_that_were_made_errors_do_not_end_a_job(option: list[str], empty_store: Path, tmp_path: Path) -> None:
+    shutil.copy(empty_store / "mlflow.db", tmp_path)
     code = (
         "from model_name.jobs import base\n"
         "from model_name.io import services; import os, warnings\n"

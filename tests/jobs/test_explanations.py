@@ -89,7 +89,7 @@ def test_the_known_effects_of_the_simulator_are_found(store: services.MlflowServ
 def test_too_little_time_means_fewer_samples_or_a_refusal(
     trained: services.MlflowService, hours: datasets.SimulatedReader, tmp_path: Path
 ) -> None:
-    result = explain(trained, hours, tmp_path, budget_seconds=1e-9)
+    result = explain(trained, hours, tmp_path, targets=None, budget_seconds=1e-9)
     assert (result.rows, result.asked) == (1, 60)
     assert "1 samples (of 60: the time was short)" in result.summary
     with pytest.raises(errors.ConfigError, match="60 samples would take .* allow more with job.budget_seconds"):
@@ -112,7 +112,8 @@ def test_missing_readings_are_explained(
     trained: services.MlflowService, hours: datasets.SimulatedReader, tmp_path: Path
 ) -> None:
     gaps = hours.model_copy(update={"missing": 0.3})
-    result = explain(trained, gaps, tmp_path, rows="all")  # these look like training rows that were changed
+    quick = {"targets": None, "shown": [1_680]}
+    result = explain(trained, gaps, tmp_path, rows="all", **quick)  # these look like training rows that were changed
     assert result.shap_values.notna().all(axis=None)
     assert result.residual < 1e-9
 
@@ -147,7 +148,7 @@ def test_a_model_in_a_librarys_format_is_explained_as_well(
     store: services.MlflowService, hours: datasets.SimulatedReader, tmp_path: Path
 ) -> None:
     save(store, models.BaselineSklearnModel(n_estimators=5, max_depth=6, n_jobs=1), hours, "sklearn")
-    result = explain(store, hours, tmp_path, loader=registries.BuiltinLoader())
+    result = explain(store, hours, tmp_path, loader=registries.BuiltinLoader(), targets=None, shown=[1_680])
     assert result.scale == "the prediction"
     assert result.residual < 1e-9
 
@@ -209,10 +210,10 @@ def test_what_the_first_explanation_compiles_is_not_counted(
 
     monkeypatch.setattr(models.SklearnModel, "explain", slow)
     monkeypatch.setattr(explanations.time, "perf_counter", lambda: now[0])
-    result = explain(trained, hours, tmp_path, samples=240, budget_seconds=10)
+    result = explain(trained, hours, tmp_path, samples=240, targets=None, shown=[1_680], budget_seconds=10)
     assert (result.rows, result.asked) == (240, 240), "4.4 s are less than 10"
     now[0], calls[:] = 0.0, []
-    result = explain(trained, hours, tmp_path, samples=240, budget_seconds=3)
+    result = explain(trained, hours, tmp_path, samples=240, targets=None, shown=[1_680], budget_seconds=3)
     assert result.rows == pytest.approx(100, abs=1)
 
 

@@ -168,11 +168,13 @@ def test_what_a_page_loads_from_elsewhere_is_found(tmp_path: Path) -> None:
 
 
 def build(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run `inv docs.build` in a copy of the checkout, with a program in the place of Quarto."""
+    """Run `inv docs.build` in a copy with the pages of one room, and a program in the place of Quarto."""
     copy = tmp_path / "copy"
-    shutil.copytree(
-        ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "_proc", "_site", "outputs")
-    )
+    left_out = shutil.ignore_patterns(".*", "_proc", "_site", "outputs", "__pycache__", "tests")
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=left_out)
+    for room in (copy / "nbs").iterdir():
+        if room.is_dir() and room.name != "core":
+            shutil.rmtree(room)
     program = tmp_path / "quarto"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)

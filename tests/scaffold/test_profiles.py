@@ -416,14 +416,14 @@ def test_files_that_are_no_tables(tmp_path: Path, content: bytes | None, said: s
     assert said in refusal(path, "b")
 
 
-def test_two_thousand_columns(tmp_path: Path) -> None:
+def test_hundreds_of_columns(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    table = pd.DataFrame(random.normal(size=(60, 2_000)).round(3), columns=[f"sensor {k}" for k in range(2_000)])
+    table = pd.DataFrame(random.normal(size=(60, 600)).round(3), columns=[f"sensor {k}" for k in range(600)])
     table.assign(state=random.choice(["on", "off"], 60)).to_csv(tmp_path / "wide.csv", index=False)
     found = profile(tmp_path / "wide.csv", "state")
-    assert len(found.of("feature")) == 2_000
-    assert found.columns[1_999].field == "sensor_1999"
-    assert sys.getsizeof(json.dumps(found.model_dump())) < 2_000_000
+    assert len(found.of("feature")) == 600
+    assert found.columns[599].field == "sensor_599"
+    assert sys.getsizeof(json.dumps(found.model_dump())) < 600_000
 
 
 # ------------------------------------------------------------------------------------------------------- one reading

@@ -85,6 +85,19 @@ def test_every_accepted_advisory_has_a_reason() -> None:
     assert all(len(reason) > 20 for reason in checks.ACCEPTED.values())
 
 
+def test_tasks_start_without_what_only_some_of_them_need() -> None:
+    """Each of these takes a second or more, at each start of `inv`."""
+    code = "import sys, tasks; print({'nbformat', 'jsonschema', 'pandas', 'mlflow', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_reading_notebooks_compiles_no_grammars() -> None:
+    code = "import sys, tasks, nbformat, nbconvert; print(sys.modules['rfc3987_syntax'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
+
+
 # ----------------------------------------------------------------------------------------------------- containers
 def test_base_images_and_services_without_a_version_are_named() -> None:
     assert list(containers.unpinned("ARG PYTHON=3.13-slim\nFROM python:${PYTHON} AS a\nFROM debian:12.1.0\n")) == [

@@ -86,12 +86,12 @@ def test_notebook_that_cannot_be_exported_is_refused_with_the_way_out(project: P
     assert "git commit --no-verify" in said
 
 
-@pytest.mark.parametrize("message", ["added things", "feat add", "feature: add", "feat:add"])
-def test_other_messages_are_refused_and_kept(project: Project, message: str) -> None:
+def test_other_messages_are_refused_and_kept(project: Project) -> None:
     (project.root / "notes.txt").write_text("a\n", encoding="utf-8")
     project.git("add", "notes.txt")
-    said = project.git("commit", "-m", message, ok=False)
-    assert f"{message!r} is not a Conventional Commit" in said
+    for message in ("added things", "feat add", "feature: add", "feat:add"):
+        said = project.git("commit", "-m", message, ok=False)
+        assert f"{message!r} is not a Conventional Commit" in said
     project.git("commit", "-m", "docs: take a note")
 
 
