@@ -1434,6 +1434,10 @@ d = {
                 "execution/kernels.html#_answer",
                 "model_name/execution/kernels.py",
             ),
+            "model_name.execution.kernels._connect": (
+                "execution/kernels.html#_connect",
+                "model_name/execution/kernels.py",
+            ),
             "model_name.execution.kernels._end": (
                 "execution/kernels.html#_end",
                 "model_name/execution/kernels.py",
@@ -1580,6 +1584,10 @@ d = {
                 "execution/warmups.html#forkedprocess.wait",
                 "model_name/execution/warmups.py",
             ),
+            "model_name.execution.warmups._changed": (
+                "execution/warmups.html#_changed",
+                "model_name/execution/warmups.py",
+            ),
             "model_name.execution.warmups._end_with": (
                 "execution/warmups.html#_end_with",
                 "model_name/execution/warmups.py",
@@ -1598,6 +1606,10 @@ d = {
             ),
             "model_name.execution.warmups._provisioner": (
                 "execution/warmups.html#_provisioner",
+                "model_name/execution/warmups.py",
+            ),
+            "model_name.execution.warmups._receive": (
+                "execution/warmups.html#_receive",
                 "model_name/execution/warmups.py",
             ),
             "model_name.execution.warmups._run_kernel": (
@@ -5835,14 +5847,6 @@ d = {
                 "streaming/deliveries.html#exactlyonce.__init__",
                 "model_name/streaming/deliveries.py",
             ),
-            "model_name.streaming.deliveries.ExactlyOnce._abort": (
-                "streaming/deliveries.html#exactlyonce._abort",
-                "model_name/streaming/deliveries.py",
-            ),
-            "model_name.streaming.deliveries.ExactlyOnce._ask": (
-                "streaming/deliveries.html#exactlyonce._ask",
-                "model_name/streaming/deliveries.py",
-            ),
             "model_name.streaming.deliveries.ExactlyOnce._replace": (
                 "streaming/deliveries.html#exactlyonce._replace",
                 "model_name/streaming/deliveries.py",
@@ -5853,6 +5857,14 @@ d = {
             ),
             "model_name.streaming.deliveries.Outgoing": (
                 "streaming/deliveries.html#outgoing",
+                "model_name/streaming/deliveries.py",
+            ),
+            "model_name.streaming.deliveries._abort": (
+                "streaming/deliveries.html#_abort",
+                "model_name/streaming/deliveries.py",
+            ),
+            "model_name.streaming.deliveries._ask": (
+                "streaming/deliveries.html#_ask",
                 "model_name/streaming/deliveries.py",
             ),
             "model_name.streaming.deliveries._require_recoverable": (
@@ -5897,16 +5909,8 @@ d = {
                 "streaming/intakes.html#intake.forget",
                 "model_name/streaming/intakes.py",
             ),
-            "model_name.streaming.intakes.Intake.poll_paused": (
-                "streaming/intakes.html#intake.poll_paused",
-                "model_name/streaming/intakes.py",
-            ),
             "model_name.streaming.intakes.Intake.read": (
                 "streaming/intakes.html#intake.read",
-                "model_name/streaming/intakes.py",
-            ),
-            "model_name.streaming.intakes.Intake.resume": (
-                "streaming/intakes.html#intake.resume",
                 "model_name/streaming/intakes.py",
             ),
             "model_name.streaming.intakes.Intake.rewind": (
@@ -5947,6 +5951,10 @@ d = {
             ),
             "model_name.streaming.intakes._numbers": (
                 "streaming/intakes.html#_numbers",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes._passing_error": (
+                "streaming/intakes.html#_passing_error",
                 "model_name/streaming/intakes.py",
             ),
         },
@@ -6023,10 +6031,6 @@ d = {
                 "streaming/loops.html#stream._drain",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops.Stream._reason_to_stop": (
-                "streaming/loops.html#stream._reason_to_stop",
-                "model_name/streaming/loops.py",
-            ),
             "model_name.streaming.loops.Stream.run": (
                 "streaming/loops.html#stream.run",
                 "model_name/streaming/loops.py",
@@ -6059,6 +6063,14 @@ d = {
                 "streaming/loops.html#_close",
                 "model_name/streaming/loops.py",
             ),
+            "model_name.streaming.loops._latencies": (
+                "streaming/loops.html#_latencies",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops._reason_to_stop": (
+                "streaming/loops.html#_reason_to_stop",
+                "model_name/streaming/loops.py",
+            ),
             "model_name.streaming.loops.open_stream": (
                 "streaming/loops.html#open_stream",
                 "model_name/streaming/loops.py",
@@ -6079,10 +6091,6 @@ d = {
             ),
             "model_name.streaming.offsets.Offsets.begin": (
                 "streaming/offsets.html#offsets.begin",
-                "model_name/streaming/offsets.py",
-            ),
-            "model_name.streaming.offsets.Offsets.deliver": (
-                "streaming/offsets.html#offsets.deliver",
                 "model_name/streaming/offsets.py",
             ),
             "model_name.streaming.offsets.Offsets.lag": (
@@ -6155,14 +6163,6 @@ d = {
                 "streaming/scorers.html#modelwatcher.__init__",
                 "model_name/streaming/scorers.py",
             ),
-            "model_name.streaming.scorers.ModelWatcher._load": (
-                "streaming/scorers.html#modelwatcher._load",
-                "model_name/streaming/scorers.py",
-            ),
-            "model_name.streaming.scorers.ModelWatcher._refuse": (
-                "streaming/scorers.html#modelwatcher._refuse",
-                "model_name/streaming/scorers.py",
-            ),
             "model_name.streaming.scorers.ModelWatcher.close": (
                 "streaming/scorers.html#modelwatcher.close",
                 "model_name/streaming/scorers.py",
@@ -6195,14 +6195,6 @@ d = {
                 "streaming/scorers.html#scorer._answer",
                 "model_name/streaming/scorers.py",
             ),
-            "model_name.streaming.scorers.Scorer._score": (
-                "streaming/scorers.html#scorer._score",
-                "model_name/streaming/scorers.py",
-            ),
-            "model_name.streaming.scorers.Scorer._too_large": (
-                "streaming/scorers.html#scorer._too_large",
-                "model_name/streaming/scorers.py",
-            ),
             "model_name.streaming.scorers._Fields": (
                 "streaming/scorers.html#_fields",
                 "model_name/streaming/scorers.py",
@@ -6215,12 +6207,28 @@ d = {
                 "streaming/scorers.html#_fields",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers._half": (
+                "streaming/scorers.html#_half",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._load": (
+                "streaming/scorers.html#_load",
+                "model_name/streaming/scorers.py",
+            ),
             "model_name.streaming.scorers._predict": (
                 "streaming/scorers.html#_predict",
                 "model_name/streaming/scorers.py",
             ),
             "model_name.streaming.scorers._rounds": (
                 "streaming/scorers.html#_rounds",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._score": (
+                "streaming/scorers.html#_score",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._too_large": (
+                "streaming/scorers.html#_too_large",
                 "model_name/streaming/scorers.py",
             ),
         },
@@ -6391,12 +6399,20 @@ d = {
                 "streaming/watches.html#topicwatch.look",
                 "model_name/streaming/watches.py",
             ),
+            "model_name.streaming.watches._explain": (
+                "streaming/watches.html#_explain",
+                "model_name/streaming/watches.py",
+            ),
             "model_name.streaming.watches._recreated": (
                 "streaming/watches.html#_recreated",
                 "model_name/streaming/watches.py",
             ),
             "model_name.streaming.watches._stalled": (
                 "streaming/watches.html#_stalled",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches._without_leader": (
+                "streaming/watches.html#_without_leader",
                 "model_name/streaming/watches.py",
             ),
             "model_name.streaming.watches.deleted": (

@@ -301,17 +301,36 @@ class _Process:
             self.slot = None
 
 
+# %% ../../nbs/execution/kernels.ipynb #08ecdf6f
+def _connect(
+    process: _Process, seconds: float, interruption: Interruption
+) -> dict[str, Any] | None:
+    """Wait until a kernel answers, and return its description; None if it died."""
+    from jupyter_core.utils import run_sync
+
+    try:
+        description = run_sync(_answer)(
+            process.manager, process.client, seconds, interruption.check
+        )
+    except TimeoutError:
+        tail = redaction.scrub(process.stderr_tail())
+        message = f"the kernel did not start within {seconds:g} seconds{tail}"
+        raise errors.NotebookError(message) from None
+    interruption.check()
+    if description is not None:
+        process.connected = True
+        interruption.provisioner = process.manager.provisioner
+        process.release_slot()
+    return description  # type: ignore[no-any-return]  # run_sync has no types
+
+
 # %% ../../nbs/execution/kernels.ipynb #08ecdf70
 _ATTEMPTS = 3
 _EXIT_SECONDS = 5.0
 
 
 class Kernel:
-    """The life of one kernel: launched, connected, stopped.
-
-    Attributes:
-        language: how the kernel describes its language, for the metadata of a notebook.
-    """
+    """The life of one kernel: launched, connected, stopped."""
 
     def __init__(
         self,
@@ -324,7 +343,7 @@ class Kernel:
         self.environment, self.start_timeout, self.isolated = environment, start_timeout, isolated
         self.interruption = interruption or Interruption()
         self.process: _Process | None = None
-        self.language: dict[str, Any] = {}
+        self.language: dict[str, Any] = {}  # for the metadata of a notebook
 
     def launch(self) -> None:
         """Start the process, which boots while the caller does something else."""
@@ -339,26 +358,12 @@ class Kernel:
         return self.process
 
     def connect(self) -> None:
-        """Wait until the kernel answers; launch it again if it dies before.
-
-        Raises:
-            NotebookError: it does not start.
-        """
-        from jupyter_core.utils import run_sync
-
+        """Wait until the kernel answers; launch it again if it dies, a few times."""
         for attempt in range(1, _ATTEMPTS + 1):
-            process, wait, check = self.launched(), self.start_timeout, self.interruption.check
-            try:
-                answer = run_sync(_answer)(process.manager, process.client, wait, check)
-            except TimeoutError:
-                reason = redaction.scrub(process.stderr_tail())
-                message = f"the kernel did not start within {wait:g} seconds{reason}"
-                raise errors.NotebookError(message) from None
-            check()
-            if answer is not None:
-                process.connected, self.language = True, answer["language_info"]
-                self.interruption.provisioner = process.manager.provisioner
-                process.release_slot()
+            process = self.launched()
+            description = _connect(process, self.start_timeout, self.interruption)
+            if description is not None:
+                self.language = description["language_info"]
                 return
             reason = redaction.scrub(process.stderr_tail())
             self.stop(patience=0)

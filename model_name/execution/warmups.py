@@ -188,14 +188,18 @@ def _end_with(parent: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
+# %% ../../nbs/execution/warmups.ipynb #35858288
+def _receive(connection: socket.socket) -> bytes:
+    """Return what was sent; nothing when the other side has ended."""
+    try:
+        return connection.recv(4096)
+    except OSError:
+        return b""
+
+
 # %% ../../nbs/execution/warmups.ipynb #35858289
 class ForkedProcess:
-    """A kernel that a server forks, with what jupyter_client needs of a `subprocess.Popen`.
-
-    Attributes:
-        pid: number of the process, None as long as it is not there yet.
-        returncode: as that of `subprocess.Popen`, None while it runs or is not there yet.
-    """
+    """A kernel that a server forks, with what jupyter_client needs of a `subprocess.Popen`."""
 
     stdin = stdout = stderr = None
 
@@ -221,10 +225,7 @@ class ForkedProcess:
 
     def _listen(self) -> None:
         """Read what the server has sent."""
-        try:
-            sent = self._reports.recv(4096)
-        except OSError:
-            sent = b""
+        sent = _receive(self._reports)
         if not sent:  # the server has ended, and the kernel ends in a moment
             self._over(-signal.SIGKILL)
             return
@@ -302,6 +303,13 @@ def _inheritance() -> tuple[object, ...]:
     return sys.executable, Path.cwd(), variables
 
 
+# %% ../../nbs/execution/warmups.ipynb #edc673ec
+def _changed(before: dict[str, str], after: dict[str, str]) -> dict[str, str | None]:
+    """Return the variables that differ between two environments; None for one that is gone."""
+    names = before.keys() | after.keys()
+    return {name: after.get(name) for name in names if after.get(name) != before.get(name)}
+
+
 # %% ../../nbs/execution/warmups.ipynb #edc673eb
 class ForkServer:
     """A process that has imported what notebooks need, and forks kernels."""
@@ -333,25 +341,12 @@ class ForkServer:
     def fork(
         self, arguments: Sequence[str], environment: dict[str, str], stderr: int
     ) -> ForkedProcess:
-        """Ask for a kernel.
-
-        Args:
-            arguments: command line of the kernel.
-            environment: its environment variables.
-            stderr: file descriptor of its error stream.
-        """
+        """Ask for a kernel with this command line and environment, and a file descriptor for its errors."""
         reports, theirs = socket.socketpair()
-        names = environment.keys() | self.environment.keys()
-        changed = {
-            name: environment.get(name)
-            for name in names
-            if environment.get(name) != self.environment.get(name)
-        }
+        changed = _changed(self.environment, environment)
         request = json.dumps({"arguments": list(arguments), "environment": changed}).encode()
-        with (
-            theirs,
-            contextlib.suppress(BrokenPipeError),
-        ):  # then the socket of the reports is closed, too
+        # of a server that has ended, the socket of the reports closes, too
+        with theirs, contextlib.suppress(BrokenPipeError):
             socket.send_fds(self._channel, [request], [theirs.fileno(), stderr])
         return ForkedProcess(reports)
 

@@ -88,10 +88,11 @@ class Worker:
         """Return how many records of the batch are still ours."""
         return 0 if self.batch is None else self.batch.outstanding()
 
-    def abort(self, partitions: set[int]) -> None:
-        """Drop the answers to records of some partitions."""
+    def abort(self, partitions: set[int] | None = None) -> None:
+        """Drop the answers to records of some partitions, by default of all."""
         if self.batch is not None:
-            self.batch.aborted |= partitions
+            own = {message.partition() for message in self.batch.messages}
+            self.batch.aborted |= own if partitions is None else partitions
 
     def close(self) -> None:
         """End the thread, after the batch that it works on."""

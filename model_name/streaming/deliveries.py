@@ -271,6 +271,34 @@ def _retry(call: Callable[..., Any], *arguments: Any, wait: Wait) -> None:
             time.sleep(0.1 * attempt)
 
 
+# %% ../../nbs/streaming/deliveries.ipynb #9138b53a
+def _ask(delivery: Delivery, call: Callable[[float], Any], wait: Wait) -> str | None:
+    """Call the cluster about a transaction; return the reason when it does not do it."""
+    from confluent_kafka import KafkaException
+
+    try:
+        _retry(call, delivery.timeout, wait=wait)
+    except KafkaException as error:
+        _require_recoverable(error.args[0], delivery.failures, delivery.topics)
+        return str(error.args[0].str())
+    except TimeoutError as error:
+        return str(error)
+    return None
+
+
+def _abort(delivery: Delivery, error: "KafkaException", wait: Wait) -> str:
+    """Abort a transaction and raise `BatchAborted`, or return why the producer has to be replaced."""
+    reason, failures, topics = error.args[0], delivery.failures, delivery.topics
+    if is_fenced(reason) or reason.fatal() or reason.name().endswith("AUTHORIZATION_FAILED"):
+        _require_recoverable(reason, failures, topics)
+    if reason.retriable():
+        return str(reason.str())
+    if (worse := _ask(delivery, delivery.producer.abort_transaction, wait)) is not None:
+        return worse
+    _require_recoverable(None if reason.txn_requires_abort() else reason, failures, topics)
+    raise BatchAborted(reason.str()) from error
+
+
 # %% ../../nbs/streaming/deliveries.ipynb #9138b53b
 class ExactlyOnce(Delivery):
     """Deliver answers and offsets in one transaction.
@@ -286,24 +314,11 @@ class ExactlyOnce(Delivery):
         """Make a producer and register it, which fences off one with the same transactional id."""
         super().__init__(make(), consumer, timeout)
         self.make, self.stuck = make, list["Producer"]()
-        if (reason := self._ask(self.producer.init_transactions, _wait_on)) is not None:
+        if (reason := _ask(self, self.producer.init_transactions, _wait_on)) is not None:
             raise errors.ServiceError(
                 f"the cluster does not start transactions ({reason}): check that the brokers run and that this user "
                 "may use the transactional id, or set delivery to at_least_once"
             )
-
-    def _ask(self, call: Callable[[float], Any], wait: Wait) -> str | None:
-        """Call the cluster about the transaction; return the reason when it does not do it."""
-        from confluent_kafka import KafkaException
-
-        try:
-            _retry(call, self.timeout, wait=wait)
-        except KafkaException as error:
-            _require_recoverable(error.args[0], self.failures, self.topics)
-            return str(error.args[0].str())
-        except TimeoutError as error:
-            return str(error)
-        return None
 
     def deliver(  # noqa: D102
         self,
@@ -330,21 +345,9 @@ class ExactlyOnce(Delivery):
             )
             _retry(self.producer.commit_transaction, self.timeout, wait=wait)
         except KafkaException as error:
-            self._abort(error, wait)
+            self._replace(_abort(self, error, wait), wait)
         except TimeoutError as error:
             self._replace(str(error), wait)
-
-    def _abort(self, error: "KafkaException", wait: Wait) -> NoReturn:
-        reason = error.args[0]
-        if is_fenced(reason) or reason.fatal() or reason.name().endswith("AUTHORIZATION_FAILED"):
-            _require_recoverable(reason, self.failures, self.topics)
-        if reason.retriable():
-            self._replace(reason.str(), wait)
-        if (worse := self._ask(self.producer.abort_transaction, wait)) is not None:
-            self._replace(worse, wait)
-        final = None if reason.txn_requires_abort() else reason
-        _require_recoverable(final, self.failures, self.topics)
-        raise BatchAborted(reason.str()) from error
 
     def _replace(self, reason: str, wait: Wait) -> NoReturn:
         """Replace a producer that is stuck, as soon as the cluster allows it."""
@@ -352,6 +355,6 @@ class ExactlyOnce(Delivery):
         while True:
             self.stuck.append(self.producer)  # to destroy it would wait for the same broker
             self.producer = self.make()
-            if self._ask(self.producer.init_transactions, wait) is None:
+            if _ask(self, self.producer.init_transactions, wait) is None:
                 raise BatchAborted(reason, unsure=True)
             wait()

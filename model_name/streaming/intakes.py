@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from loguru import Logger
 
 
+# %% ../../nbs/streaming/intakes.ipynb #0e4eb466
+def _passing_error(error: Any, topic: str) -> str:
+    """Return what the broker reports; raise `ServiceError` when it is final."""
+    if deliveries.is_final(error):
+        raise offsets.unreadable(topic, error)
+    return str(error.str())
+
+
 # %% ../../nbs/streaming/intakes.ipynb #0e4eb467
 class Intake:
     """Reads records, and holds those that no batch has yet.
@@ -55,22 +63,11 @@ class Intake:
                 self.offsets.see(message)
             elif error.name() == "_PARTITION_EOF":
                 self.offsets.positions.ends[message.partition()] = message.offset()
-            elif deliveries.is_final(error):
-                raise offsets.unreadable(self.offsets.topic, error)
             else:
-                self.guard.trouble = error.str()
-                self.logger.warning("The broker reports: {}", error.str())
+                self.guard.trouble = _passing_error(error, self.offsets.topic)
+                self.logger.warning("The broker reports: {}", self.guard.trouble)
         if self.waiting:
             self.last_record = time.monotonic()
-
-    def poll_paused(self) -> None:
-        """Poll without fetching more, so that the broker does not evict the consumer."""
-        self.consumer.pause(self.consumer.assignment())  # also what a rebalance has brought
-        self.read(1, 0.05)
-
-    def resume(self) -> None:
-        """Fetch again."""
-        self.consumer.resume(self.consumer.assignment())
 
     def take(self) -> list[deadletters.Message]:
         """Return the records that wait, once."""

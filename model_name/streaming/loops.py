@@ -89,6 +89,15 @@ class StreamObserver:
         """React to a new measurement of the lag of each partition."""
 
 
+# %% ../../nbs/streaming/loops.ipynb #b0ff9f2a
+def _latencies(
+    answered: Sequence[tuple[deadletters.Message, deadletters.Answer]],
+) -> "NDArray[np.float64]":
+    """Return the seconds from the time stamps of records until now."""
+    made = [message.timestamp()[1] for message, _ in answered]
+    return time.time() - np.array(made, dtype="float64") / 1000
+
+
 # %% ../../nbs/streaming/loops.ipynb #b0ff9f2b
 class Outlet:
     """Delivers answered batches, and reads aborted ones again."""
@@ -103,13 +112,8 @@ class Outlet:
     ) -> None:
         """Deliver the answers of a worker to the records of an intake."""
         self.config, self.delivery, self.observers = config, delivery, observers
-        self.intake, self.worker, self.guard, self.logger = (
-            intake,
-            worker,
-            intake.guard,
-            intake.logger,
-        )
-        self.size = batches.BatchSize(config.batch_size, config.poll_interval, self.logger)
+        self.intake, self.worker, self.guard = intake, worker, intake.guard
+        self.size = batches.BatchSize(config.batch_size, config.poll_interval, intake.logger)
         self.refusals = deadletters.RefusalRate(config.max_refused_rate)
         self.delivered = self.delivering = self.attempts = 0
 
@@ -117,7 +121,7 @@ class Outlet:
         """Deliver a batch, or read its records again.
 
         Raises:
-            ServiceError: the broker refuses the batch for good, or nothing moves.
+            ServiceError: the broker refuses it for good, or nothing moves.
             DataError: too many records have no answer.
         """
         if batch.error is not None:
@@ -133,25 +137,21 @@ class Outlet:
         try:
             self.delivery.deliver(records, done, self.config.input_topic, self.guard.check)
         except deliveries.BatchAborted as reason:
-            self.delivering = 0
             self._read_again(reason)
             return
-        self.intake.offsets.deliver(done)
-        self.delivering, self.attempts = 0, 0
-        self.delivered += len(kept)
+        self.intake.offsets.positions.next |= done
+        self.delivering, self.attempts, self.delivered = 0, 0, self.delivered + len(kept)
         self.guard.trouble = ""
         self.guard.timer.renew()
-        made = [message.timestamp()[1] for message, _ in kept]
-        latencies = time.time() - np.array(made, dtype="float64") / 1000
+        answered = Delivered(len(kept), refused, batch.seconds, _latencies(kept))
         for observer in self.observers:
-            observer.delivered(Delivered(len(kept), refused, batch.seconds, latencies))
+            observer.delivered(answered)
 
     def _read_again(self, reason: deliveries.BatchAborted) -> None:
-        self.attempts += 1
+        self.delivering, self.attempts = 0, self.attempts + 1
         self.guard.trouble = str(reason)
-        self.logger.warning("A batch was aborted and is answered again ({})", reason)
-        if self.worker.batch is not None:
-            self.worker.abort({message.partition() for message in self.worker.batch.messages})
+        self.intake.logger.warning("A batch was aborted and is answered again ({})", reason)
+        self.worker.abort()
         self.intake.rewind(reason.unsure)
         self.guard.stopping.wait(min(0.1 * 2 ** min(self.attempts, 5), 2.0))
         self.guard.check()
@@ -224,12 +224,14 @@ class Pipeline:
         """Only wait at first; then pause, and poll so as not to be evicted."""
         if self.worker.wait(min(0.5, self.config.poll_interval / 4)):
             return
+        consumer, stopping = self.intake.consumer, self.intake.guard.stopping
         try:
-            while not (self.worker.wait(0.05) or self.intake.guard.stopping.is_set()):
-                self.intake.poll_paused()
+            while not (self.worker.wait(0.05) or stopping.is_set()):
+                consumer.pause(consumer.assignment())  # also what a rebalance has brought
+                self.intake.read(1, 0.05)
                 self.lookout.look()
         finally:
-            self.intake.resume()
+            consumer.resume(consumer.assignment())
 
     def hand_over(self) -> None:
         """Deliver the batch that is answered, and submit the next one; when small, before that."""
@@ -261,6 +263,22 @@ def _close(intake: intakes.Intake, unfinished: int) -> None:
         )
 
 
+# %% ../../nbs/streaming/loops.ipynb #6422e27b
+def _reason_to_stop(config: StreamConfig, outlet: Outlet, lookout: Lookout) -> str | None:
+    """Return why a stream stops, or None when it goes on."""
+    intake, limit = outlet.intake, config.idle_time
+    if intake.guard.stopping.is_set():
+        return _ASKED_TO_STOP
+    if lookout.outstanding():
+        return None
+    if config.max_messages is not None and outlet.delivered >= config.max_messages:
+        return f"{outlet.delivered:,} records are done"
+    idle = time.monotonic() - intake.last_record if intake.assigned else 0.0
+    if limit is not None and idle > limit:
+        return f"no record came for {limit:g} seconds"
+    return None
+
+
 # %% ../../nbs/streaming/loops.ipynb #6422e27c
 class Stream:
     """Records from one topic, answered in batches, into another one."""
@@ -287,7 +305,7 @@ class Stream:
         self.guard.timer.renew()
         self.rebalances.subscribe(self.config.input_topic)
         try:
-            while (reason := self._reason_to_stop()) is None:
+            while (reason := _reason_to_stop(self.config, self.outlet, self.lookout)) is None:
                 self.pipeline.gather()
                 self.pipeline.hand_over()
                 self.lookout.look()
@@ -306,19 +324,6 @@ class Stream:
     def stop(self) -> None:
         """Finish what was read, and end; may be called from a signal handler."""
         self.guard.stop()
-
-    def _reason_to_stop(self) -> str | None:
-        if self.guard.stopping.is_set():
-            return _ASKED_TO_STOP
-        if self.lookout.outstanding():
-            return None
-        most, limit = self.config.max_messages, self.config.idle_time
-        if most is not None and self.outlet.delivered >= most:
-            return f"{self.outlet.delivered:,} records are done"
-        idle = time.monotonic() - self.intake.last_record if self.intake.assigned else 0.0
-        return (
-            f"no record came for {limit:g} seconds" if limit is not None and idle > limit else None
-        )
 
     def _drain(self) -> None:
         """Finish what was read, within the time of a shutdown; the rest is read again next time."""

@@ -8,7 +8,6 @@ __all__ = ["Positions", "unreadable", "Offsets"]
 # %% ../../nbs/streaming/offsets.ipynb #5c92d6b1
 import contextlib
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core import errors
@@ -141,8 +140,8 @@ class Offsets:
         """Note that a record was read, and report a gap before it."""
         expected = self.positions.expected(message)
         if message.offset() != expected:
-            position = self._position(message.partition(), message.offset())
-            _report_jump(self.consumer, position, expected, self.logger)
+            jumped = self._position(message.partition(), message.offset())
+            _report_jump(self.consumer, jumped, expected, self.logger)
         self.positions.see(message)
 
     def begin(self, partitions: list[Any]) -> None:
@@ -150,18 +149,13 @@ class Offsets:
         from confluent_kafka import KafkaException
 
         with contextlib.suppress(KafkaException):
-            for position in self.consumer.committed(partitions, timeout=1.0):
-                if position.offset >= 0:
-                    self.positions.starts[position.partition] = position.offset
-
-    def deliver(self, done: Mapping[int, int]) -> None:
-        """Note for some partitions up to which offset their records are delivered."""
-        self.positions.next |= done
+            known = self.consumer.committed(partitions, timeout=1.0)
+            self.positions.starts |= {p.partition: p.offset for p in known if p.offset >= 0}
 
     def rewind(self, unsure: bool = False) -> None:
         """Read again from the first record that is not delivered; ask the broker when unsure."""
         if unsure:
-            self.deliver(_committed(self.consumer, self.topic, self.wait))
+            self.positions.next |= _committed(self.consumer, self.topic, self.wait)
         for partition, offset in self.positions.next.items():
             _seek(self.consumer, self._position(partition, offset), self.wait)
             self.positions.seen[partition] = offset
@@ -170,13 +164,12 @@ class Offsets:
     def put_back(self, messages: list[deadletters.Message]) -> None:
         """Read records again that were returned and not used.
 
-        A partition that stayed continues after the last record that was used. One that was assigned anew (perhaps it
-        was ours before, and another consumer's meanwhile) begins where its group has committed.
+        A partition that stayed continues after the last record that was used; a new one where its group has committed.
         """
         seen = self.positions.seen
         first = {message.partition(): message.offset() for message in reversed(messages)}
-        new = first.keys() - seen.keys()
-        committed = _committed(self.consumer, self.topic, self.wait) if new else {}
+        ask = first.keys() - seen.keys()
+        committed = _committed(self.consumer, self.topic, self.wait) if ask else {}
         for partition, offset in first.items():
             start = seen.get(partition, committed.get(partition, offset))
             _seek(self.consumer, self._position(partition, start), self.wait)
@@ -184,7 +177,7 @@ class Offsets:
     def lag(self) -> dict[int, int]:
         """Return how many records of each partition are not delivered, as of the last fetch."""
         lag = {}  # to ask the broker would take up to half a second for each partition
-        for assigned in self.consumer.assignment():
-            low, high = self.consumer.get_watermark_offsets(assigned, cached=True)
-            lag[assigned.partition] = self.positions.lag(assigned.partition, low, high)
+        for own in self.consumer.assignment():
+            ends = self.consumer.get_watermark_offsets(own, cached=True)
+            lag[own.partition] = self.positions.lag(own.partition, *ends)
         return lag

@@ -115,11 +115,41 @@ def _rounds(table: pd.DataFrame, index: str | None) -> "Iterator[NDArray[np.intp
         yield np.flatnonzero(numbers == number)
 
 
-# %% ../../nbs/streaming/scorers.ipynb #82d640fa
+# %% ../../nbs/streaming/scorers.ipynb #82d640f9
 def _drop(_inputs: schemas.Inputs) -> None:
     """Keep no example."""
 
 
+def _too_large(value: bytes | None, most: int) -> deadletters.Rejected | None:
+    if value is None or len(value) <= most:
+        return None
+    return deadletters.Rejected(
+        f"the record is too large: {len(value):,} bytes, and at most {most:,} are read"
+    )
+
+
+def _half(columns: dict[str, list[Any]], rows: slice) -> dict[str, list[Any]]:
+    return {name: values[rows] for name, values in columns.items()}
+
+
+# %% ../../nbs/streaming/scorers.ipynb #82d640f8
+def _score(
+    loaded: LoadedVersion, table: pd.DataFrame, past: Sequence[str], encoder: codecs.Encoder
+) -> tuple[list[deadletters.Answer], schemas.Inputs | None]:
+    """Return the answers to decoded records, and one row of the inputs that were scored."""
+    inputs, refused = schemas.InputsSchema.split_valid(table.drop(columns=[*past]))
+    answers: list[deadletters.Answer]
+    answers = [deadletters.Rejected(refused.get(row, "")) for row in range(len(table))]
+    good = [row for row in range(len(table)) if row not in refused]
+    if not good:
+        return answers, None
+    inputs = features.carry_over(inputs, table.iloc[good])
+    for row, answer in zip(good, _predict(loaded, inputs, encoder), strict=True):
+        answers[row] = answer
+    return answers, inputs.iloc[:1]
+
+
+# %% ../../nbs/streaming/scorers.ipynb #82d640fa
 class Scorer:
     """Answers the values of a batch with predictions of one version."""
 
@@ -141,7 +171,9 @@ class Scorer:
         """Return for each value that of the record to produce, or the reason why there is none."""
         if self.limits is None:  # the limit belongs to the thread that answers
             self.limits = threadpoolctl.threadpool_limits(1, user_api="openmp")
-        answers: list[deadletters.Answer | None] = [self._too_large(value) for value in values]
+        answers: list[deadletters.Answer | None] = [
+            _too_large(value, self.most_bytes) for value in values
+        ]
         rows = [row for row, answer in enumerate(answers) if answer is None]
         fields = self.fields
         sent = [values[row] for row in rows]
@@ -154,13 +186,6 @@ class Scorer:
             answers[row] = answer
         return [deadletters.Rejected("it was not scored") if a is None else a for a in answers]
 
-    def _too_large(self, value: bytes | None) -> deadletters.Rejected | None:
-        if value is None or len(value) <= self.most_bytes:
-            return None
-        return deadletters.Rejected(
-            f"the record is too large: {len(value):,} bytes, and at most {self.most_bytes:,} are read"
-        )
-
     def _answer(
         self, loaded: LoadedVersion, columns: dict[str, list[Any]], count: int
     ) -> list[deadletters.Answer]:
@@ -169,7 +194,11 @@ class Scorer:
         try:
             table = pd.DataFrame(columns, index=pd.RangeIndex(count))
             for rows in _rounds(table, self.fields.unique):
-                for row, answer in zip(rows, self._score(loaded, table.iloc[rows]), strict=True):
+                part, past = table.iloc[rows], self.fields.past
+                scored, example = _score(loaded, part, past, self.encoder)
+                if example is not None:
+                    self.keep_example(example)
+                for row, answer in zip(rows, scored, strict=True):
                     answers[row] = answer
             return answers
         except errors.ModelError:
@@ -179,21 +208,15 @@ class Scorer:
                 reason = f"it cannot be checked ({type(error).__name__}: {error})"
                 return [deadletters.Rejected(reason)]
         middle = count // 2
-        left = {name: values[:middle] for name, values in columns.items()}
-        right = {name: values[middle:] for name, values in columns.items()}
-        return self._answer(loaded, left, middle) + self._answer(loaded, right, count - middle)
+        left = self._answer(loaded, _half(columns, slice(middle)), middle)
+        return left + self._answer(loaded, _half(columns, slice(middle, None)), count - middle)
 
-    def _score(self, loaded: LoadedVersion, table: pd.DataFrame) -> list[deadletters.Answer]:
-        inputs, refused = schemas.InputsSchema.split_valid(table.drop(columns=[*self.fields.past]))
-        answers: list[deadletters.Answer]
-        answers = [deadletters.Rejected(refused.get(row, "")) for row in range(len(table))]
-        good = [row for row in range(len(table)) if row not in refused]
-        if good:
-            inputs = features.carry_over(inputs, table.iloc[good])
-            self.keep_example(inputs.iloc[:1])
-            for row, answer in zip(good, _predict(loaded, inputs, self.encoder), strict=True):
-                answers[row] = answer
-        return answers
+
+# %% ../../nbs/streaming/scorers.ipynb #b869a91b
+def _load(loader: registries.Loader, version: Any) -> LoadedVersion:
+    """Load a registered version, and make sure that it has the tables of this project."""
+    adapter = loader.load(registries.model_uri(version)).require_same_tables()
+    return LoadedVersion(version.name, int(version.version), adapter.predictor())
 
 
 # %% ../../nbs/streaming/scorers.ipynb #b869a91c
@@ -214,7 +237,7 @@ class ModelWatcher:
         self.example: schemas.Inputs | None = None
         self.refused: int | None = None
         self.closed = threading.Event()
-        self.current = self._load(registries.find_version(client, name, alias_or_version))
+        self.current = _load(loader, registries.find_version(client, name, alias_or_version))
         self.versions = [self.current.version]
 
     def close(self) -> None:
@@ -224,10 +247,6 @@ class ModelWatcher:
     def keep_example(self, inputs: schemas.Inputs) -> None:
         """Keep inputs on which a new version is tried."""
         self.example = inputs
-
-    def _load(self, version: Any) -> LoadedVersion:
-        adapter = self.loader.load(registries.model_uri(version)).require_same_tables()
-        return LoadedVersion(self.name, int(version.version), adapter.predictor())
 
     def watch(self, seconds: float, logger: "Logger") -> None:
         """Look at the alias in the background, every so many seconds."""
@@ -249,21 +268,15 @@ class ModelWatcher:
         if number in (current, self.refused):
             return
         try:
-            loaded = self._load(version)
+            loaded = _load(self.loader, version)
             if self.example is not None:
                 loaded.predict(self.example)
         except Exception as error:  # noqa: BLE001 (a model may raise anything)
-            self._refuse(number, str(error).splitlines()[0], logger)
+            self.refused, reason = number, str(error).splitlines()[0]
+            message = f"version {number} of {self.name!r} does not answer ({reason}); version {current} continues"
+            logger.error("{}", message)
+            self.alert("Promotion refused", message)
             return
         logger.info("Version {} takes over from version {}", number, current)
         self.current, self.refused = loaded, None
         self.versions.append(number)
-
-    def _refuse(self, number: int, reason: str, logger: "Logger") -> None:
-        self.refused, current = number, self.current.version
-        message = "Version {} is refused, version {} continues: {}"
-        logger.error(message, number, current, reason)
-        self.alert(
-            "Promotion refused",
-            f"version {number} of {self.name!r} does not answer ({reason}); version {current} continues",
-        )

@@ -67,6 +67,16 @@ def _recreated(topic: str) -> errors.ServiceError:
     )
 
 
+# %% ../../nbs/streaming/watches.ipynb #6c1b2a8e
+def _without_leader(topic: str, partitions: Sequence[Any]) -> str:
+    """Return what is wrong with partitions that have no leader; nothing if all have one."""
+    numbers = ", ".join(str(partition.id) for partition in partitions if partition.leader is None)
+    if not numbers:
+        return ""
+    reason = "has no leader (is a broker down, or its disk full?)"
+    return f"partition {numbers} of the topic {topic!r} {reason}"
+
+
 # %% ../../nbs/streaming/watches.ipynb #6c1b2a8f
 class TopicWatch:
     """Looks now and then whether the topics of a stream exist, and are still the same."""
@@ -127,20 +137,36 @@ class TopicWatch:
         before = self.ids.setdefault(topic, str(description.topic_id))
         if before != str(description.topic_id) and topic == self.topics[0]:
             raise _recreated(topic)
-        without = [str(part.id) for part in description.partitions if part.leader is None]
-        if not without:
-            return ""
-        return (
-            f"partition {', '.join(without)} of the topic {topic!r} has no leader "
-            "(is a broker down, or its disk full?)"
-        )
+        return _without_leader(topic, description.partitions)
 
 
-# %% ../../nbs/streaming/watches.ipynb #64bca6f6
+# %% ../../nbs/streaming/watches.ipynb #64bca6f5
 class ShutdownTimeout(Exception):  # noqa: N818 (not an error: the rest is read again next time)
     """A shutdown has taken as long as it may."""
 
 
+# %% ../../nbs/streaming/watches.ipynb #64bca6f4
+def _stalled(timer: StallTimer, waiting: int, reason: str) -> errors.ServiceError:
+    seconds = time.monotonic() - timer.progress
+    return errors.ServiceError(
+        f"no record was delivered for {seconds:.0f} seconds, and {waiting:,} wait (stall_time is "
+        f"{timer.stall_time:g}): {reason}. Records without an answer are not committed"
+    )
+
+
+def _explain(watch: TopicWatch | None, trouble: str, complaint: str, is_busy: bool) -> str:
+    """Return what is known about why nothing moves."""
+    known = [watch.trouble if watch is not None else "", trouble]
+    if watch is not None and not watch.is_answered():
+        reason = complaint or known[0] or known[1]
+        return "the cluster does not answer" + (f" ({reason})" if reason else "")
+    known.append(complaint)
+    if not any(known) and is_busy:
+        return "the model does not answer"
+    return "; ".join(dict.fromkeys(filter(None, known))) or "the cluster hands out no records"
+
+
+# %% ../../nbs/streaming/watches.ipynb #64bca6f6
 class ProgressGuard:
     """Decides how long a stream waits for its broker, and explains why nothing moves."""
 
@@ -193,27 +219,11 @@ class ProgressGuard:
             return
         self._warned = trouble
         if trouble:
-            seconds = self.timer.stall_time
             message = "Trouble: {}. The job ends after {:g} s without progress"
-            self.logger.warning(message, self.explain(), seconds)
+            self.logger.warning(message, self.explain(), self.timer.stall_time)
         else:
             self.logger.info("The cluster answers again")
 
     def explain(self) -> str:
         """Return what is known about why nothing moves."""
-        known = [self.watch.trouble if self.watch is not None else "", self.trouble]
-        if self.watch is not None and not self.watch.is_answered():
-            reason = self.complaint() or known[0] or known[1]
-            return "the cluster does not answer" + (f" ({reason})" if reason else "")
-        known.append(self.complaint())
-        if not any(known) and self.is_busy():
-            return "the model does not answer"
-        return "; ".join(dict.fromkeys(filter(None, known))) or "the cluster hands out no records"
-
-
-def _stalled(timer: StallTimer, waiting: int, reason: str) -> errors.ServiceError:
-    seconds = time.monotonic() - timer.progress
-    return errors.ServiceError(
-        f"no record was delivered for {seconds:.0f} seconds, and {waiting:,} wait (stall_time is "
-        f"{timer.stall_time:g}): {reason}. Records without an answer are not committed"
-    )
+        return _explain(self.watch, self.trouble, self.complaint(), self.is_busy())

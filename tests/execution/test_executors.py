@@ -116,7 +116,7 @@ def test_a_notebook_with_a_run(
         f"""
         from IPython.display import display
         for summary in ("first", "last"):
-            record = {{"summary": summary, "config": config, "notebook": os.environ[stores.NOTEBOOK_VARIABLE]}}
+            record = {{"summary": summary, "config": config, "notebook": os.environ[{stores.NOTEBOOK_VARIABLE!r}]}}
             display({{{stores.RECORD_MIME!r}: record, "text/plain": summary}}, raw=True)
         """,
     )
