@@ -321,7 +321,7 @@ def _connect(
         process.connected = True
         interruption.provisioner = process.manager.provisioner
         process.release_slot()
-    return description  # type: ignore[no-any-return]  # run_sync has no types
+    return description
 
 
 # %% ../../nbs/execution/kernels.ipynb #08ecdf70

@@ -41,7 +41,7 @@ class Terminal:
             form = "{desc}: cell {n_fmt} of {total_fmt}, {elapsed}"
             # 80 where a terminal does not know its width; tqdm would show nothing
             width = shutil.get_terminal_size().columns
-            options = {"leave": False, "file": sys.stderr, "ncols": width}
+            options: dict[str, Any] = {"leave": False, "file": sys.stderr, "ncols": width}
             self._bar = tqdm(total=cells, desc=self.name, bar_format=form, **options)
             threading.Thread(target=self._tick, daemon=True).start()
 
