@@ -39,7 +39,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> services.MlflowService:
 
 
 @pytest.fixture
-def redirect_outputs(tmp_path: Path) -> services.MlflowService:
+def elsewhere(tmp_path: Path) -> services.MlflowService:
     """A store that nobody has made, for notebooks without runs."""
     return services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/none.db")
 
