@@ -41,13 +41,33 @@ def train(folder: str) -> services.MlflowService:
     return store
 
 
+class Stopwatch(loops.StreamObserver):
+    """Measures a stream from its first partition on; starts a sender there, if there is one."""
+
+    def __init__(self, sender: threading.Thread | None) -> None:
+        self.sender = sender
+        self.begun, self.spent, self.ended = time.perf_counter(), time.process_time(), 0.0
+        self.latencies: list[np.ndarray[Any, Any]] = []
+
+    def assigned(self) -> None:
+        if self.sender is None:
+            self.begun, self.spent = time.perf_counter(), time.process_time()
+        elif self.sender.ident is None:
+            self.begun, self.spent = time.perf_counter(), time.process_time()
+            self.sender.start()
+
+    def delivered(self, batch: loops.Delivered) -> None:
+        self.latencies.append(batch.latencies)
+        self.ended = time.perf_counter()
+
+
 class Course:
     """Topics on one broker, filled with records, and what runs over them."""
 
     def __init__(
-        self, kafka: services.KafkaService, champion: scorers.ModelWatcher, exactly: bool
+        self, kafka: services.KafkaService, watcher: scorers.ModelWatcher, exactly: bool
     ) -> None:
-        self.kafka, self.champion, self.exactly = kafka, champion, exactly
+        self.kafka, self.watcher, self.exactly = kafka, watcher, exactly
         rows = datasets.SimulatedReader(rows=5_000).read()
         self.values = codecs.JsonEncoder().encode(schemas.InputsSchema.check(rows))
 
@@ -70,38 +90,22 @@ class Course:
                 made.result(20)
         batch = 1 if what == ONES else 5_000
         scorer = scorers.Scorer(
-            lambda: self.champion.current, codecs.JsonDecoder(), codecs.JsonEncoder(), 10_000
+            lambda: self.watcher.current, codecs.JsonDecoder(), codecs.JsonEncoder(), 10_000
         )
-        stream = self._stream(
-            names, records, batch, (lambda values: values) if what == COPY else scorer
-        )
-        latencies, moments, spent = [], [], []
-
-        def begin() -> None:
-            begun.append(time.perf_counter())
-            spent.append(time.process_time())
-
-        def observe(done: loops.Delivered) -> None:
-            latencies.append(done.latencies)
-            moments.append(time.perf_counter())
-
-        stream.observers.append(observe)
-        begun: list[float] = []
         sender = threading.Thread(
             target=self._send, args=(producer, names[0], records, rate), daemon=True
         )
+        watch = Stopwatch(None if rate is None else sender)
+        answer = (lambda values: values) if what == COPY else scorer
+        stream = self._stream(names, records, batch, answer, watch)
         if rate is None:
             sender.run()
-            stream.on_assigned = begin
-        else:
-            begin()
-            stream.on_assigned = sender.start
         try:
             stream.run()
         except KafkaException as error:
             raise SystemExit(str(error)) from error
-        processor = (time.process_time() - spent[0]) / records
-        return records / (moments[-1] - begun[0]), processor, np.concatenate(latencies)
+        processor = (time.process_time() - watch.spent) / records
+        return records / (watch.ended - watch.begun), processor, np.concatenate(watch.latencies)
 
     def _send(self, producer: Any, topic: str, records: int, rate: float | None) -> None:
         begun = time.perf_counter()
@@ -113,7 +117,9 @@ class Course:
                 producer.poll(0)
         producer.flush()
 
-    def _stream(self, names: list[str], records: int, batch: int, answer: Any) -> loops.Stream:
+    def _stream(
+        self, names: list[str], records: int, batch: int, answer: Any, watch: "Stopwatch"
+    ) -> loops.Stream:
         consumer = self.kafka.consumer(
             {
                 "group.id": names[0], "auto.offset.reset": "earliest", "enable.auto.commit": False,
@@ -128,10 +134,10 @@ class Course:
             delivery = deliveries.ExactlyOnce(lambda: self.kafka.producer(settings), consumer, 10.0)
         else:
             delivery = deliveries.AtLeastOnce(self.kafka.producer(settings), consumer, 10.0)
-        plan = loops.StreamConfig(
+        config = loops.StreamConfig(
             names[0], names[1], names[2], batch_size=batch, max_messages=records
         )
-        return loops.Stream(plan, consumer, delivery, answer, SILENT.logger())
+        return loops.open_stream(config, consumer, delivery, answer, SILENT.logger(), [watch])
 
 
 def measure(course: Course, place: str, records: int, rounds: int) -> None:
@@ -166,13 +172,13 @@ def main() -> None:
     SILENT.start()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         store = train(folder)
-        champion = scorers.ModelWatcher(
+        watcher = scorers.ModelWatcher(
             store.client(), "model_name", "latest", kafkainference.registries.CustomLoader(), print
         )
         embedded = services.KafkaService()
         embedded.start()
         measure(
-            Course(embedded, champion, exactly=False), "mock", arguments.records, arguments.rounds
+            Course(embedded, watcher, exactly=False), "mock", arguments.records, arguments.rounds
         )
         embedded.stop()
         if reason := brokers.missing():
@@ -182,7 +188,7 @@ def main() -> None:
         try:
             kafka = services.KafkaService(bootstrap_servers=broker.address)
             measure(
-                Course(kafka, champion, exactly=True), "real", arguments.records, arguments.rounds
+                Course(kafka, watcher, exactly=True), "real", arguments.records, arguments.rounds
             )
         finally:
             broker.close()

@@ -1353,12 +1353,16 @@ d = {
                 "execution/executors.html#papermillexecutor",
                 "model_name/execution/executors.py",
             ),
-            "model_name.execution.executors.PapermillExecutor._run": (
-                "execution/executors.html#papermillexecutor._run",
+            "model_name.execution.executors.PapermillExecutor._terminal": (
+                "execution/executors.html#papermillexecutor._terminal",
                 "model_name/execution/executors.py",
             ),
             "model_name.execution.executors.PapermillExecutor.execute": (
                 "execution/executors.html#papermillexecutor.execute",
+                "model_name/execution/executors.py",
+            ),
+            "model_name.execution.executors._boot_and_run": (
+                "execution/executors.html#_boot_and_run",
                 "model_name/execution/executors.py",
             ),
             "model_name.execution.executors._brace": (
@@ -1367,6 +1371,10 @@ d = {
             ),
             "model_name.execution.executors._cells": (
                 "execution/executors.html#_cells",
+                "model_name/execution/executors.py",
+            ),
+            "model_name.execution.executors._check_destination": (
+                "execution/executors.html#_check_destination",
                 "model_name/execution/executors.py",
             ),
             "model_name.execution.executors._check_parameters": (
@@ -1383,6 +1391,10 @@ d = {
             ),
             "model_name.execution.executors._embed_records": (
                 "execution/executors.html#_embed_records",
+                "model_name/execution/executors.py",
+            ),
+            "model_name.execution.executors._explain": (
+                "execution/executors.html#_explain",
                 "model_name/execution/executors.py",
             ),
             "model_name.execution.executors._failure": (
@@ -1415,6 +1427,10 @@ d = {
             ),
             "model_name.execution.executors._result": (
                 "execution/executors.html#_result",
+                "model_name/execution/executors.py",
+            ),
+            "model_name.execution.executors._run_cell": (
+                "execution/executors.html#_run_cell",
                 "model_name/execution/executors.py",
             ),
             "model_name.execution.executors._run_cells": (
@@ -1451,6 +1467,30 @@ d = {
             ),
         },
         "model_name.execution.kernels": {
+            "model_name.execution.kernels.Interruption": (
+                "execution/kernels.html#interruption",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels.Interruption.__init__": (
+                "execution/kernels.html#interruption.__init__",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels.Interruption._ask_to_stop": (
+                "execution/kernels.html#interruption._ask_to_stop",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels.Interruption.arrive": (
+                "execution/kernels.html#interruption.arrive",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels.Interruption.check": (
+                "execution/kernels.html#interruption.check",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels.Interruption.interrupt": (
+                "execution/kernels.html#interruption.interrupt",
+                "model_name/execution/kernels.py",
+            ),
             "model_name.execution.kernels.Kernel": (
                 "execution/kernels.html#kernel",
                 "model_name/execution/kernels.py",
@@ -1459,52 +1499,64 @@ d = {
                 "execution/kernels.html#kernel.__init__",
                 "model_name/execution/kernels.py",
             ),
-            "model_name.execution.kernels.Kernel._leave_place": (
-                "execution/kernels.html#kernel._leave_place",
-                "model_name/execution/kernels.py",
-            ),
-            "model_name.execution.kernels.Kernel._see_it_stop": (
-                "execution/kernels.html#kernel._see_it_stop",
-                "model_name/execution/kernels.py",
-            ),
-            "model_name.execution.kernels.Kernel.ask_to_stop": (
-                "execution/kernels.html#kernel.ask_to_stop",
-                "model_name/execution/kernels.py",
-            ),
             "model_name.execution.kernels.Kernel.connect": (
                 "execution/kernels.html#kernel.connect",
-                "model_name/execution/kernels.py",
-            ),
-            "model_name.execution.kernels.Kernel.interrupt": (
-                "execution/kernels.html#kernel.interrupt",
                 "model_name/execution/kernels.py",
             ),
             "model_name.execution.kernels.Kernel.launch": (
                 "execution/kernels.html#kernel.launch",
                 "model_name/execution/kernels.py",
             ),
+            "model_name.execution.kernels.Kernel.launched": (
+                "execution/kernels.html#kernel.launched",
+                "model_name/execution/kernels.py",
+            ),
             "model_name.execution.kernels.Kernel.leave": (
                 "execution/kernels.html#kernel.leave",
-                "model_name/execution/kernels.py",
-            ),
-            "model_name.execution.kernels.Kernel.refuse_when_interrupted": (
-                "execution/kernels.html#kernel.refuse_when_interrupted",
-                "model_name/execution/kernels.py",
-            ),
-            "model_name.execution.kernels.Kernel.stderr_tail": (
-                "execution/kernels.html#kernel.stderr_tail",
                 "model_name/execution/kernels.py",
             ),
             "model_name.execution.kernels.Kernel.stop": (
                 "execution/kernels.html#kernel.stop",
                 "model_name/execution/kernels.py",
             ),
-            "model_name.execution.kernels._answers": (
-                "execution/kernels.html#_answers",
+            "model_name.execution.kernels._Process": (
+                "execution/kernels.html#_process",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels._Process.__init__": (
+                "execution/kernels.html#_process.__init__",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels._Process.release_slot": (
+                "execution/kernels.html#_process.release_slot",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels._Process.start": (
+                "execution/kernels.html#_process.start",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels._Process.stderr_tail": (
+                "execution/kernels.html#_process.stderr_tail",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels._Process.stop": (
+                "execution/kernels.html#_process.stop",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels._answer": (
+                "execution/kernels.html#_answer",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels._connect": (
+                "execution/kernels.html#_connect",
                 "model_name/execution/kernels.py",
             ),
             "model_name.execution.kernels._end": (
                 "execution/kernels.html#_end",
+                "model_name/execution/kernels.py",
+            ),
+            "model_name.execution.kernels._environment": (
+                "execution/kernels.html#_environment",
                 "model_name/execution/kernels.py",
             ),
             "model_name.execution.kernels._insist": (
@@ -1513,10 +1565,6 @@ d = {
             ),
             "model_name.execution.kernels._kernel_manager": (
                 "execution/kernels.html#_kernel_manager",
-                "model_name/execution/kernels.py",
-            ),
-            "model_name.execution.kernels._surroundings": (
-                "execution/kernels.html#_surroundings",
                 "model_name/execution/kernels.py",
             ),
             "model_name.execution.kernels.interrupting": (
@@ -1649,12 +1697,20 @@ d = {
                 "execution/warmups.html#forkedprocess.wait",
                 "model_name/execution/warmups.py",
             ),
+            "model_name.execution.warmups._changed": (
+                "execution/warmups.html#_changed",
+                "model_name/execution/warmups.py",
+            ),
             "model_name.execution.warmups._end_with": (
                 "execution/warmups.html#_end_with",
                 "model_name/execution/warmups.py",
             ),
             "model_name.execution.warmups._fork_when_asked": (
                 "execution/warmups.html#_fork_when_asked",
+                "model_name/execution/warmups.py",
+            ),
+            "model_name.execution.warmups._inheritance": (
+                "execution/warmups.html#_inheritance",
                 "model_name/execution/warmups.py",
             ),
             "model_name.execution.warmups._kill_group": (
@@ -1665,12 +1721,12 @@ d = {
                 "execution/warmups.html#_provisioner",
                 "model_name/execution/warmups.py",
             ),
-            "model_name.execution.warmups._run_kernel": (
-                "execution/warmups.html#_run_kernel",
+            "model_name.execution.warmups._receive": (
+                "execution/warmups.html#_receive",
                 "model_name/execution/warmups.py",
             ),
-            "model_name.execution.warmups._surroundings": (
-                "execution/warmups.html#_surroundings",
+            "model_name.execution.warmups._run_kernel": (
+                "execution/warmups.html#_run_kernel",
                 "model_name/execution/warmups.py",
             ),
             "model_name.execution.warmups._tell_ends": (
@@ -3931,36 +3987,32 @@ d = {
             ),
         },
         "model_name.jobs.kafkainference": {
+            "model_name.jobs.kafkainference.ClusterSettings": (
+                "jobs/kafkainference.html#clustersettings",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.ClusterSettings._check": (
+                "jobs/kafkainference.html#clustersettings._check",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.ClusterSettings.guarantee": (
+                "jobs/kafkainference.html#clustersettings.guarantee",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.ClusterSettings.topics": (
+                "jobs/kafkainference.html#clustersettings.topics",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.FlowSettings": (
+                "jobs/kafkainference.html#flowsettings",
+                "model_name/jobs/kafkainference.py",
+            ),
             "model_name.jobs.kafkainference.KafkaInferenceJob": (
                 "jobs/kafkainference.html#kafkainferencejob",
                 "model_name/jobs/kafkainference.py",
             ),
-            "model_name.jobs.kafkainference.KafkaInferenceJob._check": (
-                "jobs/kafkainference.html#kafkainferencejob._check",
-                "model_name/jobs/kafkainference.py",
-            ),
-            "model_name.jobs.kafkainference.KafkaInferenceJob._feed": (
-                "jobs/kafkainference.html#kafkainferencejob._feed",
-                "model_name/jobs/kafkainference.py",
-            ),
-            "model_name.jobs.kafkainference.KafkaInferenceJob._open": (
-                "jobs/kafkainference.html#kafkainferencejob._open",
-                "model_name/jobs/kafkainference.py",
-            ),
-            "model_name.jobs.kafkainference.KafkaInferenceJob._result": (
-                "jobs/kafkainference.html#kafkainferencejob._result",
-                "model_name/jobs/kafkainference.py",
-            ),
-            "model_name.jobs.kafkainference.KafkaInferenceJob._stream": (
-                "jobs/kafkainference.html#kafkainferencejob._stream",
-                "model_name/jobs/kafkainference.py",
-            ),
             "model_name.jobs.kafkainference.KafkaInferenceJob.group": (
                 "jobs/kafkainference.html#kafkainferencejob.group",
-                "model_name/jobs/kafkainference.py",
-            ),
-            "model_name.jobs.kafkainference.KafkaInferenceJob.guarantee": (
-                "jobs/kafkainference.html#kafkainferencejob.guarantee",
                 "model_name/jobs/kafkainference.py",
             ),
             "model_name.jobs.kafkainference.KafkaInferenceJob.run": (
@@ -3979,6 +4031,14 @@ d = {
                 "jobs/kafkainference.html#kafkainferenceresult",
                 "model_name/jobs/kafkainference.py",
             ),
+            "model_name.jobs.kafkainference.ReportSettings": (
+                "jobs/kafkainference.html#reportsettings",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference.ScoringSettings": (
+                "jobs/kafkainference.html#scoringsettings",
+                "model_name/jobs/kafkainference.py",
+            ),
             "model_name.jobs.kafkainference._Feed": (
                 "jobs/kafkainference.html#_feed",
                 "model_name/jobs/kafkainference.py",
@@ -3991,40 +4051,68 @@ d = {
                 "jobs/kafkainference.html#_feed._send",
                 "model_name/jobs/kafkainference.py",
             ),
-            "model_name.jobs.kafkainference._Feed._values": (
-                "jobs/kafkainference.html#_feed._values",
+            "model_name.jobs.kafkainference._Feed.assigned": (
+                "jobs/kafkainference.html#_feed.assigned",
                 "model_name/jobs/kafkainference.py",
             ),
-            "model_name.jobs.kafkainference._Feed.start": (
-                "jobs/kafkainference.html#_feed.start",
+            "model_name.jobs.kafkainference._Feed.close": (
+                "jobs/kafkainference.html#_feed.close",
                 "model_name/jobs/kafkainference.py",
             ),
-            "model_name.jobs.kafkainference._Ticker": (
-                "jobs/kafkainference.html#_ticker",
-                "model_name/jobs/kafkainference.py",
-            ),
-            "model_name.jobs.kafkainference._Ticker.__init__": (
-                "jobs/kafkainference.html#_ticker.__init__",
-                "model_name/jobs/kafkainference.py",
-            ),
-            "model_name.jobs.kafkainference._Ticker.tick": (
-                "jobs/kafkainference.html#_ticker.tick",
+            "model_name.jobs.kafkainference._Feed.delivered": (
+                "jobs/kafkainference.html#_feed.delivered",
                 "model_name/jobs/kafkainference.py",
             ),
             "model_name.jobs.kafkainference._check_cluster": (
                 "jobs/kafkainference.html#_check_cluster",
                 "model_name/jobs/kafkainference.py",
             ),
+            "model_name.jobs.kafkainference._check_kafka_config": (
+                "jobs/kafkainference.html#_check_kafka_config",
+                "model_name/jobs/kafkainference.py",
+            ),
             "model_name.jobs.kafkainference._check_limits": (
                 "jobs/kafkainference.html#_check_limits",
                 "model_name/jobs/kafkainference.py",
             ),
-            "model_name.jobs.kafkainference._client_settings": (
-                "jobs/kafkainference.html#_client_settings",
+            "model_name.jobs.kafkainference._check_topics": (
+                "jobs/kafkainference.html#_check_topics",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._consumer_settings": (
+                "jobs/kafkainference.html#_consumer_settings",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._make_feed": (
+                "jobs/kafkainference.html#_make_feed",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._open_stream": (
+                "jobs/kafkainference.html#_open_stream",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._producer_settings": (
+                "jobs/kafkainference.html#_producer_settings",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._result": (
+                "jobs/kafkainference.html#_result",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._rows_as_records": (
+                "jobs/kafkainference.html#_rows_as_records",
                 "model_name/jobs/kafkainference.py",
             ),
             "model_name.jobs.kafkainference._stopping": (
                 "jobs/kafkainference.html#_stopping",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._stream_config": (
+                "jobs/kafkainference.html#_stream_config",
+                "model_name/jobs/kafkainference.py",
+            ),
+            "model_name.jobs.kafkainference._stream_records": (
+                "jobs/kafkainference.html#_stream_records",
                 "model_name/jobs/kafkainference.py",
             ),
             "model_name.jobs.kafkainference._without_pauses": (
@@ -6044,6 +6132,72 @@ d = {
                 "model_name/steps.py",
             ),
         },
+        "model_name.streaming.batches": {
+            "model_name.streaming.batches.Batch": (
+                "streaming/batches.html#batch",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Batch.kept": (
+                "streaming/batches.html#batch.kept",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Batch.outstanding": (
+                "streaming/batches.html#batch.outstanding",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.BatchSize": (
+                "streaming/batches.html#batchsize",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.BatchSize.__init__": (
+                "streaming/batches.html#batchsize.__init__",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.BatchSize.adapt": (
+                "streaming/batches.html#batchsize.adapt",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker": (
+                "streaming/batches.html#worker",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker.__init__": (
+                "streaming/batches.html#worker.__init__",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker._work": (
+                "streaming/batches.html#worker._work",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker.abort": (
+                "streaming/batches.html#worker.abort",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker.close": (
+                "streaming/batches.html#worker.close",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker.is_busy": (
+                "streaming/batches.html#worker.is_busy",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker.outstanding": (
+                "streaming/batches.html#worker.outstanding",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker.submit": (
+                "streaming/batches.html#worker.submit",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker.take": (
+                "streaming/batches.html#worker.take",
+                "model_name/streaming/batches.py",
+            ),
+            "model_name.streaming.batches.Worker.wait": (
+                "streaming/batches.html#worker.wait",
+                "model_name/streaming/batches.py",
+            ),
+        },
         "model_name.streaming.codecs": {
             "model_name.streaming.codecs.Decoded": (
                 "streaming/codecs.html#decoded",
@@ -6171,6 +6325,10 @@ d = {
                 "streaming/deadletters.html#rejected",
                 "model_name/streaming/deadletters.py",
             ),
+            "model_name.streaming.deadletters.Topics": (
+                "streaming/deadletters.html#topics",
+                "model_name/streaming/deadletters.py",
+            ),
             "model_name.streaming.deadletters._dead_letter": (
                 "streaming/deadletters.html#_dead_letter",
                 "model_name/streaming/deadletters.py",
@@ -6179,16 +6337,16 @@ d = {
                 "streaming/deadletters.html#_length",
                 "model_name/streaming/deadletters.py",
             ),
-            "model_name.streaming.deadletters._origin": (
-                "streaming/deadletters.html#_origin",
+            "model_name.streaming.deadletters._produced_answer": (
+                "streaming/deadletters.html#_produced_answer",
+                "model_name/streaming/deadletters.py",
+            ),
+            "model_name.streaming.deadletters._source": (
+                "streaming/deadletters.html#_source",
                 "model_name/streaming/deadletters.py",
             ),
             "model_name.streaming.deadletters.outgoing": (
                 "streaming/deadletters.html#outgoing",
-                "model_name/streaming/deadletters.py",
-            ),
-            "model_name.streaming.deadletters.unreadable": (
-                "streaming/deadletters.html#unreadable",
                 "model_name/streaming/deadletters.py",
             ),
         },
@@ -6221,12 +6379,8 @@ d = {
                 "streaming/deliveries.html#delivery._flush",
                 "model_name/streaming/deliveries.py",
             ),
-            "model_name.streaming.deliveries.Delivery._heard": (
-                "streaming/deliveries.html#delivery._heard",
-                "model_name/streaming/deliveries.py",
-            ),
-            "model_name.streaming.deliveries.Delivery._judge": (
-                "streaming/deliveries.html#delivery._judge",
+            "model_name.streaming.deliveries.Delivery._note_failure": (
+                "streaming/deliveries.html#delivery._note_failure",
                 "model_name/streaming/deliveries.py",
             ),
             "model_name.streaming.deliveries.Delivery._produce": (
@@ -6245,18 +6399,6 @@ d = {
                 "streaming/deliveries.html#exactlyonce.__init__",
                 "model_name/streaming/deliveries.py",
             ),
-            "model_name.streaming.deliveries.ExactlyOnce._abort": (
-                "streaming/deliveries.html#exactlyonce._abort",
-                "model_name/streaming/deliveries.py",
-            ),
-            "model_name.streaming.deliveries.ExactlyOnce._insist": (
-                "streaming/deliveries.html#exactlyonce._insist",
-                "model_name/streaming/deliveries.py",
-            ),
-            "model_name.streaming.deliveries.ExactlyOnce._introduce": (
-                "streaming/deliveries.html#exactlyonce._introduce",
-                "model_name/streaming/deliveries.py",
-            ),
             "model_name.streaming.deliveries.ExactlyOnce._replace": (
                 "streaming/deliveries.html#exactlyonce._replace",
                 "model_name/streaming/deliveries.py",
@@ -6269,8 +6411,24 @@ d = {
                 "streaming/deliveries.html#outgoing",
                 "model_name/streaming/deliveries.py",
             ),
-            "model_name.streaming.deliveries._go_on": (
-                "streaming/deliveries.html#_go_on",
+            "model_name.streaming.deliveries._abort": (
+                "streaming/deliveries.html#_abort",
+                "model_name/streaming/deliveries.py",
+            ),
+            "model_name.streaming.deliveries._ask": (
+                "streaming/deliveries.html#_ask",
+                "model_name/streaming/deliveries.py",
+            ),
+            "model_name.streaming.deliveries._require_recoverable": (
+                "streaming/deliveries.html#_require_recoverable",
+                "model_name/streaming/deliveries.py",
+            ),
+            "model_name.streaming.deliveries._retry": (
+                "streaming/deliveries.html#_retry",
+                "model_name/streaming/deliveries.py",
+            ),
+            "model_name.streaming.deliveries._wait_on": (
+                "streaming/deliveries.html#_wait_on",
                 "model_name/streaming/deliveries.py",
             ),
             "model_name.streaming.deliveries.explain_error": (
@@ -6290,21 +6448,127 @@ d = {
                 "model_name/streaming/deliveries.py",
             ),
         },
+        "model_name.streaming.intakes": {
+            "model_name.streaming.intakes.Intake": (
+                "streaming/intakes.html#intake",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Intake.__init__": (
+                "streaming/intakes.html#intake.__init__",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Intake.forget": (
+                "streaming/intakes.html#intake.forget",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Intake.read": (
+                "streaming/intakes.html#intake.read",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Intake.rewind": (
+                "streaming/intakes.html#intake.rewind",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Intake.take": (
+                "streaming/intakes.html#intake.take",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Rebalances": (
+                "streaming/intakes.html#rebalances",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Rebalances.__init__": (
+                "streaming/intakes.html#rebalances.__init__",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Rebalances._forget": (
+                "streaming/intakes.html#rebalances._forget",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Rebalances.on_assign": (
+                "streaming/intakes.html#rebalances.on_assign",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Rebalances.on_lost": (
+                "streaming/intakes.html#rebalances.on_lost",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Rebalances.on_revoke": (
+                "streaming/intakes.html#rebalances.on_revoke",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes.Rebalances.subscribe": (
+                "streaming/intakes.html#rebalances.subscribe",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes._numbers": (
+                "streaming/intakes.html#_numbers",
+                "model_name/streaming/intakes.py",
+            ),
+            "model_name.streaming.intakes._passing_error": (
+                "streaming/intakes.html#_passing_error",
+                "model_name/streaming/intakes.py",
+            ),
+        },
         "model_name.streaming.loops": {
-            "model_name.streaming.loops.Batch": (
-                "streaming/loops.html#batch",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Batch.kept": (
-                "streaming/loops.html#batch.kept",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Batch.ours": (
-                "streaming/loops.html#batch.ours",
-                "model_name/streaming/loops.py",
-            ),
             "model_name.streaming.loops.Delivered": (
                 "streaming/loops.html#delivered",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Lookout": (
+                "streaming/loops.html#lookout",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Lookout.__init__": (
+                "streaming/loops.html#lookout.__init__",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Lookout.look": (
+                "streaming/loops.html#lookout.look",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Lookout.outstanding": (
+                "streaming/loops.html#lookout.outstanding",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Outlet": (
+                "streaming/loops.html#outlet",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Outlet.__init__": (
+                "streaming/loops.html#outlet.__init__",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Outlet._read_again": (
+                "streaming/loops.html#outlet._read_again",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Outlet.deliver": (
+                "streaming/loops.html#outlet.deliver",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Pipeline": (
+                "streaming/loops.html#pipeline",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Pipeline.__init__": (
+                "streaming/loops.html#pipeline.__init__",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Pipeline._wait_for_answers": (
+                "streaming/loops.html#pipeline._wait_for_answers",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Pipeline.gather": (
+                "streaming/loops.html#pipeline.gather",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Pipeline.hand_over": (
+                "streaming/loops.html#pipeline.hand_over",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.Pipeline.room": (
+                "streaming/loops.html#pipeline.room",
                 "model_name/streaming/loops.py",
             ),
             "model_name.streaming.loops.Stream": (
@@ -6315,88 +6579,8 @@ d = {
                 "streaming/loops.html#stream.__init__",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops.Stream._adapt": (
-                "streaming/loops.html#stream._adapt",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._assigned": (
-                "streaming/loops.html#stream._assigned",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._deliver": (
-                "streaming/loops.html#stream._deliver",
-                "model_name/streaming/loops.py",
-            ),
             "model_name.streaming.loops.Stream._drain": (
                 "streaming/loops.html#stream._drain",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._forget": (
-                "streaming/loops.html#stream._forget",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._gather": (
-                "streaming/loops.html#stream._gather",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._hand_over": (
-                "streaming/loops.html#stream._hand_over",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._is_answered": (
-                "streaming/loops.html#stream._is_answered",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._leave": (
-                "streaming/loops.html#stream._leave",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._look_around": (
-                "streaming/loops.html#stream._look_around",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._lost": (
-                "streaming/loops.html#stream._lost",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._outstanding": (
-                "streaming/loops.html#stream._outstanding",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._reason_to_stop": (
-                "streaming/loops.html#stream._reason_to_stop",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._revoked": (
-                "streaming/loops.html#stream._revoked",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._rewind": (
-                "streaming/loops.html#stream._rewind",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._room": (
-                "streaming/loops.html#stream._room",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._take": (
-                "streaming/loops.html#stream._take",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._trouble": (
-                "streaming/loops.html#stream._trouble",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._wait": (
-                "streaming/loops.html#stream._wait",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._wait_for_answers": (
-                "streaming/loops.html#stream._wait_for_answers",
-                "model_name/streaming/loops.py",
-            ),
-            "model_name.streaming.loops.Stream._warn": (
-                "streaming/loops.html#stream._warn",
                 "model_name/streaming/loops.py",
             ),
             "model_name.streaming.loops.Stream.run": (
@@ -6411,28 +6595,36 @@ d = {
                 "streaming/loops.html#streamconfig",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops._Stalled": (
-                "streaming/loops.html#_stalled",
+            "model_name.streaming.loops.StreamObserver": (
+                "streaming/loops.html#streamobserver",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops._Worker": (
-                "streaming/loops.html#_worker",
+            "model_name.streaming.loops.StreamObserver.assigned": (
+                "streaming/loops.html#streamobserver.assigned",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops._Worker.__init__": (
-                "streaming/loops.html#_worker.__init__",
+            "model_name.streaming.loops.StreamObserver.delivered": (
+                "streaming/loops.html#streamobserver.delivered",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops._Worker._work": (
-                "streaming/loops.html#_worker._work",
+            "model_name.streaming.loops.StreamObserver.tick": (
+                "streaming/loops.html#streamobserver.tick",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops._Worker.close": (
-                "streaming/loops.html#_worker.close",
+            "model_name.streaming.loops._close": (
+                "streaming/loops.html#_close",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops._Worker.submit": (
-                "streaming/loops.html#_worker.submit",
+            "model_name.streaming.loops._latencies": (
+                "streaming/loops.html#_latencies",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops._reason_to_stop": (
+                "streaming/loops.html#_reason_to_stop",
+                "model_name/streaming/loops.py",
+            ),
+            "model_name.streaming.loops.open_stream": (
+                "streaming/loops.html#open_stream",
                 "model_name/streaming/loops.py",
             ),
         },
@@ -6445,32 +6637,12 @@ d = {
                 "streaming/offsets.html#offsets.__init__",
                 "model_name/streaming/offsets.py",
             ),
-            "model_name.streaming.offsets.Offsets._committed": (
-                "streaming/offsets.html#offsets._committed",
-                "model_name/streaming/offsets.py",
-            ),
-            "model_name.streaming.offsets.Offsets._jump": (
-                "streaming/offsets.html#offsets._jump",
-                "model_name/streaming/offsets.py",
-            ),
-            "model_name.streaming.offsets.Offsets._seek": (
-                "streaming/offsets.html#offsets._seek",
-                "model_name/streaming/offsets.py",
-            ),
-            "model_name.streaming.offsets.Offsets.ask": (
-                "streaming/offsets.html#offsets.ask",
+            "model_name.streaming.offsets.Offsets._position": (
+                "streaming/offsets.html#offsets._position",
                 "model_name/streaming/offsets.py",
             ),
             "model_name.streaming.offsets.Offsets.begin": (
                 "streaming/offsets.html#offsets.begin",
-                "model_name/streaming/offsets.py",
-            ),
-            "model_name.streaming.offsets.Offsets.deliver": (
-                "streaming/offsets.html#offsets.deliver",
-                "model_name/streaming/offsets.py",
-            ),
-            "model_name.streaming.offsets.Offsets.forget": (
-                "streaming/offsets.html#offsets.forget",
                 "model_name/streaming/offsets.py",
             ),
             "model_name.streaming.offsets.Offsets.lag": (
@@ -6481,16 +6653,52 @@ d = {
                 "streaming/offsets.html#offsets.put_back",
                 "model_name/streaming/offsets.py",
             ),
-            "model_name.streaming.offsets.Offsets.reach_end": (
-                "streaming/offsets.html#offsets.reach_end",
-                "model_name/streaming/offsets.py",
-            ),
             "model_name.streaming.offsets.Offsets.rewind": (
                 "streaming/offsets.html#offsets.rewind",
                 "model_name/streaming/offsets.py",
             ),
             "model_name.streaming.offsets.Offsets.see": (
                 "streaming/offsets.html#offsets.see",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets.Positions": (
+                "streaming/offsets.html#positions",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets.Positions.__init__": (
+                "streaming/offsets.html#positions.__init__",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets.Positions.expected": (
+                "streaming/offsets.html#positions.expected",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets.Positions.forget": (
+                "streaming/offsets.html#positions.forget",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets.Positions.lag": (
+                "streaming/offsets.html#positions.lag",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets.Positions.see": (
+                "streaming/offsets.html#positions.see",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets._committed": (
+                "streaming/offsets.html#_committed",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets._report_jump": (
+                "streaming/offsets.html#_report_jump",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets._seek": (
+                "streaming/offsets.html#_seek",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets.unreadable": (
+                "streaming/offsets.html#unreadable",
                 "model_name/streaming/offsets.py",
             ),
         },
@@ -6507,8 +6715,12 @@ d = {
                 "streaming/scorers.html#modelwatcher.__init__",
                 "model_name/streaming/scorers.py",
             ),
-            "model_name.streaming.scorers.ModelWatcher._load": (
-                "streaming/scorers.html#modelwatcher._load",
+            "model_name.streaming.scorers.ModelWatcher.close": (
+                "streaming/scorers.html#modelwatcher.close",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers.ModelWatcher.keep_example": (
+                "streaming/scorers.html#modelwatcher.keep_example",
                 "model_name/streaming/scorers.py",
             ),
             "model_name.streaming.scorers.ModelWatcher.look": (
@@ -6535,24 +6747,80 @@ d = {
                 "streaming/scorers.html#scorer._answer",
                 "model_name/streaming/scorers.py",
             ),
-            "model_name.streaming.scorers.Scorer._predict": (
-                "streaming/scorers.html#scorer._predict",
+            "model_name.streaming.scorers._Fields": (
+                "streaming/scorers.html#_fields",
                 "model_name/streaming/scorers.py",
             ),
-            "model_name.streaming.scorers.Scorer._score": (
-                "streaming/scorers.html#scorer._score",
+            "model_name.streaming.scorers._drop": (
+                "streaming/scorers.html#_drop",
                 "model_name/streaming/scorers.py",
             ),
-            "model_name.streaming.scorers.Scorer._size": (
-                "streaming/scorers.html#scorer._size",
+            "model_name.streaming.scorers._fields": (
+                "streaming/scorers.html#_fields",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._half": (
+                "streaming/scorers.html#_half",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._load": (
+                "streaming/scorers.html#_load",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._predict": (
+                "streaming/scorers.html#_predict",
                 "model_name/streaming/scorers.py",
             ),
             "model_name.streaming.scorers._rounds": (
                 "streaming/scorers.html#_rounds",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers._score": (
+                "streaming/scorers.html#_score",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._too_large": (
+                "streaming/scorers.html#_too_large",
+                "model_name/streaming/scorers.py",
+            ),
         },
         "model_name.streaming.telemetry": {
+            "model_name.streaming.telemetry.LatencyHistogram": (
+                "streaming/telemetry.html#latencyhistogram",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.LatencyHistogram.__init__": (
+                "streaming/telemetry.html#latencyhistogram.__init__",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.LatencyHistogram.add": (
+                "streaming/telemetry.html#latencyhistogram.add",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.LatencyHistogram.buckets": (
+                "streaming/telemetry.html#latencyhistogram.buckets",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.LatencyHistogram.quantile": (
+                "streaming/telemetry.html#latencyhistogram.quantile",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.LatencyHistogram.since": (
+                "streaming/telemetry.html#latencyhistogram.since",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.LogTicker": (
+                "streaming/telemetry.html#logticker",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.LogTicker.__init__": (
+                "streaming/telemetry.html#logticker.__init__",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.LogTicker.tick": (
+                "streaming/telemetry.html#logticker.tick",
+                "model_name/streaming/telemetry.py",
+            ),
             "model_name.streaming.telemetry.StreamMetrics": (
                 "streaming/telemetry.html#streammetrics",
                 "model_name/streaming/telemetry.py",
@@ -6561,32 +6829,76 @@ d = {
                 "streaming/telemetry.html#streammetrics.__init__",
                 "model_name/streaming/telemetry.py",
             ),
-            "model_name.streaming.telemetry.StreamMetrics.metrics": (
-                "streaming/telemetry.html#streammetrics.metrics",
+            "model_name.streaming.telemetry.StreamMetrics.delivered": (
+                "streaming/telemetry.html#streammetrics.delivered",
                 "model_name/streaming/telemetry.py",
             ),
-            "model_name.streaming.telemetry.StreamMetrics.observe": (
-                "streaming/telemetry.html#streammetrics.observe",
+            "model_name.streaming.telemetry.StreamMetrics.metrics": (
+                "streaming/telemetry.html#streammetrics.metrics",
                 "model_name/streaming/telemetry.py",
             ),
             "model_name.streaming.telemetry.StreamMetrics.tick": (
                 "streaming/telemetry.html#streammetrics.tick",
                 "model_name/streaming/telemetry.py",
             ),
-            "model_name.streaming.telemetry.StreamMetrics.timeline": (
-                "streaming/telemetry.html#streammetrics.timeline",
+            "model_name.streaming.telemetry.Timeline": (
+                "streaming/telemetry.html#timeline",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.Timeline.__init__": (
+                "streaming/telemetry.html#timeline.__init__",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.Timeline.add": (
+                "streaming/telemetry.html#timeline.add",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry.Timeline.table": (
+                "streaming/telemetry.html#timeline.table",
+                "model_name/streaming/telemetry.py",
+            ),
+            "model_name.streaming.telemetry._families": (
+                "streaming/telemetry.html#_families",
                 "model_name/streaming/telemetry.py",
             ),
             "model_name.streaming.telemetry.prometheus": (
                 "streaming/telemetry.html#prometheus",
                 "model_name/streaming/telemetry.py",
             ),
-            "model_name.streaming.telemetry.quantile": (
-                "streaming/telemetry.html#quantile",
-                "model_name/streaming/telemetry.py",
-            ),
         },
         "model_name.streaming.watches": {
+            "model_name.streaming.watches.ProgressGuard": (
+                "streaming/watches.html#progressguard",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches.ProgressGuard.__init__": (
+                "streaming/watches.html#progressguard.__init__",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches.ProgressGuard._warn": (
+                "streaming/watches.html#progressguard._warn",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches.ProgressGuard.check": (
+                "streaming/watches.html#progressguard.check",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches.ProgressGuard.explain": (
+                "streaming/watches.html#progressguard.explain",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches.ProgressGuard.measure": (
+                "streaming/watches.html#progressguard.measure",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches.ProgressGuard.stop": (
+                "streaming/watches.html#progressguard.stop",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches.ShutdownTimeout": (
+                "streaming/watches.html#shutdowntimeout",
+                "model_name/streaming/watches.py",
+            ),
             "model_name.streaming.watches.StallTimer": (
                 "streaming/watches.html#stalltimer",
                 "model_name/streaming/watches.py",
@@ -6595,16 +6907,16 @@ d = {
                 "streaming/watches.html#stalltimer.__init__",
                 "model_name/streaming/watches.py",
             ),
-            "model_name.streaming.watches.StallTimer.kept": (
-                "streaming/watches.html#stalltimer.kept",
-                "model_name/streaming/watches.py",
-            ),
             "model_name.streaming.watches.StallTimer.left": (
                 "streaming/watches.html#stalltimer.left",
                 "model_name/streaming/watches.py",
             ),
             "model_name.streaming.watches.StallTimer.renew": (
                 "streaming/watches.html#stalltimer.renew",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches.StallTimer.reserved": (
+                "streaming/watches.html#stalltimer.reserved",
                 "model_name/streaming/watches.py",
             ),
             "model_name.streaming.watches.StallTimer.stop": (
@@ -6619,20 +6931,16 @@ d = {
                 "streaming/watches.html#topicwatch.__init__",
                 "model_name/streaming/watches.py",
             ),
-            "model_name.streaming.watches.TopicWatch._description": (
-                "streaming/watches.html#topicwatch._description",
+            "model_name.streaming.watches.TopicWatch._check": (
+                "streaming/watches.html#topicwatch._check",
                 "model_name/streaming/watches.py",
             ),
-            "model_name.streaming.watches.TopicWatch._failure": (
-                "streaming/watches.html#topicwatch._failure",
+            "model_name.streaming.watches.TopicWatch._explain": (
+                "streaming/watches.html#topicwatch._explain",
                 "model_name/streaming/watches.py",
             ),
-            "model_name.streaming.watches.TopicWatch._heard": (
-                "streaming/watches.html#topicwatch._heard",
-                "model_name/streaming/watches.py",
-            ),
-            "model_name.streaming.watches.TopicWatch._take_in": (
-                "streaming/watches.html#topicwatch._take_in",
+            "model_name.streaming.watches.TopicWatch._read": (
+                "streaming/watches.html#topicwatch._read",
                 "model_name/streaming/watches.py",
             ),
             "model_name.streaming.watches.TopicWatch.is_answered": (
@@ -6641,6 +6949,22 @@ d = {
             ),
             "model_name.streaming.watches.TopicWatch.look": (
                 "streaming/watches.html#topicwatch.look",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches._explain": (
+                "streaming/watches.html#_explain",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches._recreated": (
+                "streaming/watches.html#_recreated",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches._stalled": (
+                "streaming/watches.html#_stalled",
+                "model_name/streaming/watches.py",
+            ),
+            "model_name.streaming.watches._without_leader": (
+                "streaming/watches.html#_without_leader",
                 "model_name/streaming/watches.py",
             ),
             "model_name.streaming.watches.deleted": (

@@ -45,21 +45,15 @@ tbody tr:nth-child(odd) { background: #f6f8fa; } thead { border-bottom: 1px soli
 
 @functools.cache
 def exporter() -> "HTMLExporter":
-    """Make what writes cells as HTML, templates compiled; takes most of a second, once."""
+    """Make the exporter to HTML with compiled templates; takes most of a second, once."""
     import nbformat
     from nbconvert.exporters import HTMLExporter
 
     quiet = logging.getLogger(f"{__name__}.nbconvert")
     quiet.setLevel(logging.ERROR)  # it warns of each figure without an alternative text
-    settled = [
-        "nbconvert.preprocessors.CoalesceStreamsPreprocessor"
-    ]  # a progress bar is shown as it ended
-    options = {
-        "template_name": "basic",
-        "embed_images": True,
-        "preprocessors": settled,
-        "log": quiet,
-    }
+    # a progress bar is shown as it ended
+    options = {"template_name": "basic", "embed_images": True, "log": quiet}
+    options["preprocessors"] = ["nbconvert.preprocessors.CoalesceStreamsPreprocessor"]
     made: HTMLExporter = HTMLExporter(**options)  # type: ignore[no-untyped-call]  # nbconvert has few types
     made.from_notebook_node(nbformat.v4.new_notebook())  # type: ignore[no-untyped-call]  # nbformat has few types
     return made
@@ -77,9 +71,8 @@ def write(notebook: Path, page: Path) -> None:
 
     cells = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has few types
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Your element with mimetype"
-        )  # records, which are for machines
+        # records of results are for machines
+        warnings.filterwarnings("ignore", message="Your element with mimetype")
         body, resources = exporter().from_notebook_node(
             cells, resources={"metadata": {"path": str(notebook.parent)}}
         )

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 # %% ../../nbs/execution/terminals.ipynb #9819c197
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # codes of colours
 
 
+# %% ../../nbs/execution/terminals.ipynb #9819c19a
 class Terminal:
     """The log of a notebook and one line of progress, both on the standard error stream."""
 
@@ -38,17 +39,10 @@ class Terminal:
             from tqdm import tqdm
 
             form = "{desc}: cell {n_fmt} of {total_fmt}, {elapsed}"
-            width = (
-                shutil.get_terminal_size().columns
-            )  # 80 where a terminal does not say; tqdm would show nothing
-            self._bar = tqdm(
-                total=cells,
-                desc=self.name,
-                bar_format=form,
-                leave=False,
-                file=sys.stderr,
-                ncols=width,
-            )
+            # 80 where a terminal does not know its width; tqdm would show nothing
+            width = shutil.get_terminal_size().columns
+            options: dict[str, Any] = {"leave": False, "file": sys.stderr, "ncols": width}
+            self._bar = tqdm(total=cells, desc=self.name, bar_format=form, **options)
             threading.Thread(target=self._tick, daemon=True).start()
 
     def _tick(self) -> None:
@@ -56,7 +50,7 @@ class Terminal:
             self._bar.refresh()
 
     def cell(self) -> None:
-        """Say that the next cell runs."""
+        """Show that the next cell runs."""
         if self._bar is not None:
             self._bar.n += 1
             self._bar.refresh()
@@ -71,9 +65,7 @@ class Terminal:
         """Do nothing: lines are shown when they are complete."""
 
     def _line(self, line: str) -> None:
-        line = line.rstrip("\r").rpartition("\r")[
-            2
-        ]  # the last state of a progress bar of the notebook's own
+        line = line.rstrip("\r").rpartition("\r")[2]  # the last state of a progress bar
         line = line if self._colours else ANSI.sub("", line)
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
@@ -81,7 +73,7 @@ class Terminal:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Show what is left, and take the line of progress away."""
+        """Show what is left, and remove the line of progress."""
         self._closed.set()
         if self._rest:
             self.write("\n")

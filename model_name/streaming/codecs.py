@@ -21,7 +21,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,23 +29,21 @@ import pydantic as pdt
 
 from ..core import errors
 
-if TYPE_CHECKING:
-    pass
-
 
 # %% ../../nbs/streaming/codecs.ipynb #093415e7
 class Decoded(NamedTuple):
-    """What became of some records.
+    """Records that were decoded.
 
     Attributes:
         columns: the values of each field, over the records that could be read, in their order.
-        refused: why each of the other records was refused, by its place.
+        refused: why each of the other records was refused, by its position.
     """
 
     columns: dict[str, list[Any]]
     refused: dict[int, str]
 
 
+# %% ../../nbs/streaming/codecs.ipynb #093415e9
 class Decoder(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the ways to read records."""
 
@@ -58,16 +56,15 @@ class Decoder(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Decode records.
 
         Args:
-            values: one value a record, as it came from the topic.
+            values: the value of each record, as it came from the topic.
             required: fields without which a record is refused.
             optional: fields that become missing values where a record does not have them.
         """
 
 
 # %% ../../nbs/streaming/codecs.ipynb #6e1d2c8b
-_SURROGATE = re.compile(
-    r"\\u[dD][89a-fA-F]"
-)  # an escape that needs, or is, the other half of a character
+# an escape that needs, or is, the other half of a character
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _unique_names(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -199,30 +196,12 @@ class Encoder(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         """Encode the rows of a table.
 
         Args:
-            table: one row a record; its index is a field when it has a name.
+            table: one row for each record; its index is a field when it has a name.
             constants: fields that have the same value in every record.
         """
 
 
-class JsonEncoder(Encoder):
-    """Write JSON objects in UTF-8; missing values become `null`, dates ISO 8601."""
-
-    KIND: Literal["JsonEncoder"] = "JsonEncoder"
-
-    def encode(
-        self, table: pd.DataFrame, constants: Mapping[str, str | int] | None = None
-    ) -> list[bytes]:  # noqa: D102
-        named = {} if table.index.name is None else {str(table.index.name): table.index.to_series()}
-        columns = named | {str(name): table[name] for name in table.columns}
-        fields = [f"{_quoted(name)}: %s" for name in columns]
-        fields += [
-            f"{_quoted(name)}: {json.dumps(value)}".replace("%", "%%")
-            for name, value in (constants or {}).items()
-        ]
-        form = "{" + ", ".join(fields) + "}"
-        return [(form % row).encode() for row in zip(*map(_texts, columns.values()), strict=True)]
-
-
+# %% ../../nbs/streaming/codecs.ipynb #4a77912f
 def _quoted(name: str) -> str:
     return json.dumps(name).replace("%", "%%")
 
@@ -243,6 +222,26 @@ def _text(value: Any) -> str:
         if isinstance(value, pd.Timestamp)
         else getattr(value, "item", lambda: value)()
     )
+
+
+# %% ../../nbs/streaming/codecs.ipynb #4a779130
+class JsonEncoder(Encoder):
+    """Write JSON objects in UTF-8; missing values become `null`, dates ISO 8601."""
+
+    KIND: Literal["JsonEncoder"] = "JsonEncoder"
+
+    def encode(  # noqa: D102
+        self, table: pd.DataFrame, constants: Mapping[str, str | int] | None = None
+    ) -> list[bytes]:
+        named = {} if table.index.name is None else {str(table.index.name): table.index.to_series()}
+        columns = named | {str(name): table[name] for name in table.columns}
+        fields = [f"{_quoted(name)}: %s" for name in columns]
+        fields += [
+            f"{_quoted(name)}: {json.dumps(value)}".replace("%", "%%")
+            for name, value in (constants or {}).items()
+        ]
+        form = "{" + ", ".join(fields) + "}"
+        return [(form % row).encode() for row in zip(*map(_texts, columns.values()), strict=True)]
 
 
 DecoderKind = JsonDecoder

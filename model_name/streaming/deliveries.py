@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = [
+    "Wait",
     "SLICE",
-    "Outgoing",
     "BatchAborted",
-    "Delivery",
     "is_fenced",
     "is_final",
     "explain_error",
     "within",
-    "ExactlyOnce",
+    "Outgoing",
+    "Delivery",
     "AtLeastOnce",
+    "ExactlyOnce",
 ]
 
 # %% ../../nbs/streaming/deliveries.ipynb #75a68df5
@@ -31,31 +32,22 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaException, Producer
 
 
-# %% ../../nbs/streaming/deliveries.ipynb #2b14cd0a
-class Outgoing(NamedTuple):
-    """A record to be produced."""
-
-    topic: str
-    key: bytes | str | None
-    value: bytes | str | None
-    headers: list[tuple[str, Any]]
-
-
-class BatchAborted(Exception):  # noqa: N818 (not an error: the batch is done again)
-    """A batch that was not delivered and can be done again.
+# %% ../../nbs/streaming/deliveries.ipynb #1863893d
+class BatchAborted(Exception):  # noqa: N818 (not an error: the batch is answered again)
+    """A batch was not delivered and can be answered again.
 
     Attributes:
-        unsure: whether the broker knows better than we do which offsets are committed.
+        unsure: only the broker knows which offsets are committed.
     """
 
     def __init__(self, reason: str, unsure: bool = False) -> None:
-        """Say why, and whether we know how it ended."""
+        """Keep the reason, and whether the outcome is known."""
         super().__init__(reason)
         self.unsure = unsure
 
 
-# what a topic says that will not change its mind
-_REFUSALS = {
+# %% ../../nbs/streaming/deliveries.ipynb #e2b68641
+_UNRECOVERABLE = {
     "MSG_SIZE_TOO_LARGE", "TOPIC_AUTHORIZATION_FAILED", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "INVALID_RECORD",
     "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_EXCEPTION", "RECORD_LIST_TOO_LARGE", "INVALID_REQUIRED_ACKS",
     "POLICY_VIOLATION", "CLUSTER_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "INVALID_MSG", "_INVALID_ARG",
@@ -63,137 +55,82 @@ _REFUSALS = {
 _FENCED = {"_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "FENCED_INSTANCE_ID"}
 
 
-SLICE = 0.2  # seconds that a client may keep us from hearing anything else
-
-
-def _go_on() -> None:
-    """Wait for as long as it takes."""
-
-
-class Delivery(abc.ABC):
-    """Base class of the ways to deliver a batch."""
-
-    def __init__(self, producer: "Producer", consumer: "Consumer", timeout: float) -> None:
-        """Deliver with these clients; the broker has so many seconds for each answer."""
-        self.producer, self.consumer, self.timeout = producer, consumer, timeout
-        self.failures: list[tuple[str, str, str]] = []
-        self.topics: set[str] = set()  # that the batch goes to
-
-    @abc.abstractmethod
-    def deliver(
-        self,
-        records: Iterable[Outgoing],
-        offsets: Mapping[int, int],
-        topic: str,
-        wait: Callable[[], object] = _go_on,
-    ) -> None:
-        """Deliver a batch.
-
-        Args:
-            records: what is to be produced.
-            offsets: for each partition, the offset after the last record that the batch is about.
-            topic: topic of these partitions.
-            wait: called several times a second while the broker does not answer; may raise.
-
-        Raises:
-            BatchAborted: nothing was delivered for good; the batch can be done again.
-            ServiceError: it will not get better.
-        """
-
-    def _produce(self, records: Iterable[Outgoing], wait: Callable[[], object]) -> None:
-        self.failures.clear()
-        self.topics.clear()
-        for topic, key, value, headers in records:
-            self.topics.add(topic)
-            while True:
-                try:
-                    self.producer.produce(
-                        topic, value, key, headers=headers, on_delivery=self._heard
-                    )
-                    break
-                except BufferError:  # the queue is full: let some of it go
-                    explain_error(self.producer.poll, 0.1)
-                    wait()
-
-    def _flush(self, seconds: float, wait: Callable[[], object]) -> int:
-        """Wait until everything is confirmed, for so many seconds at most; return how much is not."""
-        deadline = time.monotonic() + seconds
-        while left := int(explain_error(self.producer.flush, min(SLICE, seconds))):
-            wait()
-            if time.monotonic() > deadline:
-                break
-        return left
-
-    def _heard(self, error: Any, message: Any) -> None:
-        """Remember a record that could not be delivered (those that were purged are a consequence, not a cause)."""
-        if error is not None and error.name() not in ("_PURGE_QUEUE", "_PURGE_INFLIGHT"):
-            self.failures.append((message.topic() or "", error.name(), error.str()))
-
-    def _judge(self, error: Any) -> None:
-        """Raise when an error is final.
-
-        Raises:
-            ServiceError: with the reason.
-        """
-        for topic, name, reason in self.failures:
-            if name in _REFUSALS:
-                raise errors.ServiceError(
-                    f"the topic {topic!r} refuses records: {reason}. The batch was not delivered, and its input is not "
-                    "committed: create the topic if it was deleted, or correct its settings or access rights, then "
-                    "start the job again"
-                )
-        if error is not None and is_fenced(error):
-            raise errors.ServiceError(
-                f"fenced off: another job with the same transactional id or instance has taken over ({error.str()}). "
-                "Nothing of this job's last batch counts; give every job its own `instance`"
-            )
-        if error is not None and is_final(error):
-            raise errors.ServiceError(
-                f"the batch for {' and '.join(map(repr, sorted(self.topics)))} cannot be delivered: {error.str()}. "
-                "Its input is not committed: correct what the message names (access rights of this user to these "
-                "topics, the group and the transactional id), then start the job again"
-            )
-
-
 def is_fenced(error: Any) -> bool:
-    """Tell whether somebody else has taken our place; a consumer's fatal error has the cause in its words only."""
+    """Tell whether another client has taken our place."""
+    # a fatal error of a consumer has the cause in its message only
     return error.name() in _FENCED or (error.name() == "_FATAL" and "fenced" in error.str())
 
 
 def is_final(error: Any) -> bool:
-    """Tell whether an error is here to stay; `fatal()` is not set where a consumer hands one out with its records."""
-    return (
-        error.fatal() or error.name() == "_FATAL" or error.name() in _REFUSALS or is_fenced(error)
-    )
+    """Tell whether an error stays, however often the call is repeated."""
+    # `fatal()` is not set on an error that a consumer returns among its records
+    fatal = error.fatal() or error.name() == "_FATAL"
+    return fatal or error.name() in _UNRECOVERABLE or is_fenced(error)
+
+
+# %% ../../nbs/streaming/deliveries.ipynb #e2f1e1d7
+def _require_recoverable(
+    error: Any, failures: Iterable[tuple[str, str, str]], topics: set[str]
+) -> None:
+    """Raise `ServiceError` when an error, or a record that was not delivered, is final."""
+    for topic, name, reason in failures:
+        if name in _UNRECOVERABLE:
+            raise errors.ServiceError(
+                f"the topic {topic!r} refuses records: {reason}. The batch was not delivered, and its input is not "
+                "committed: create the topic if it was deleted, or correct its settings or access rights, then "
+                "start the job again"
+            )
+    if error is None:
+        return
+    if is_fenced(error):
+        raise errors.ServiceError(
+            "fenced off: another job with the same transactional id or instance has taken over "
+            f"({error.str()}). The last batch of this job is not committed; set a different `instance` for every job"
+        )
+    if is_final(error):
+        raise errors.ServiceError(
+            f"the batch for {' and '.join(map(repr, sorted(topics)))} cannot be delivered: {error.str()}. "
+            "Its input is not committed: correct what the message names (access rights of this user to these "
+            "topics, the group and the transactional id), then start the job again"
+        )
+
+
+# %% ../../nbs/streaming/deliveries.ipynb #1623d9be
+Wait = Callable[[], object]
+"""Called several times a second while a broker does not answer; raises to stop waiting."""
+
+SLICE = 0.2  # seconds that a call to a client may take before `wait` is called again
+
+
+def _wait_on() -> None:
+    """Wait for as long as it takes."""
 
 
 def explain_error(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a client. A fatal error that comes just before a delivery report is hidden in a SystemError: take it out."""
+    """Call a client, and raise the Kafka error that a `SystemError` hides."""
     from confluent_kafka import KafkaException
 
     try:
         return call(*arguments)
-    except SystemError as error:
+    except SystemError as error:  # a delivery report followed the fatal error and hides it
         if isinstance(error.__cause__, KafkaException):
             raise error.__cause__ from None
         raise
 
 
 # %% ../../nbs/streaming/deliveries.ipynb #ddfdc695
-def within(
-    seconds: float, call: Callable[..., Any], *arguments: Any, wait: Callable[[], object] = _go_on
-) -> Any:
-    """Call something that has a time limit of its own and does not always keep it, and return what it returns.
+def within(seconds: float, call: Callable[..., Any], *arguments: Any, wait: Wait = _wait_on) -> Any:
+    """Return what a call returns, if it returns within the time.
 
     Raises:
-        TimeoutError: it did not come back; the thread that waits for it is left behind.
+        TimeoutError: it did not; the thread that waits for it is left behind.
     """
     outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             outcome.put((explain_error(call, *arguments), None))
-        except BaseException as error:  # noqa: BLE001 (raised below, in the thread that asked)
+        except BaseException as error:  # noqa: BLE001 (raised below, in the calling thread)
             outcome.put((None, error))
 
     threading.Thread(target=work, name="broker", daemon=True).start()
@@ -206,132 +143,92 @@ def within(
             wait()
             if time.monotonic() > deadline:
                 name = getattr(call, "__name__", "the call")
-                raise TimeoutError(f"{name} did not come back within {seconds:g} seconds") from None
+                raise TimeoutError(f"{name} did not return within {seconds:g} seconds") from None
     if error is not None:
         raise error
     return result
 
 
-# %% ../../nbs/streaming/deliveries.ipynb #5a042963
-_ATTEMPTS = 3
+# %% ../../nbs/streaming/deliveries.ipynb #b3704cea
+class Outgoing(NamedTuple):
+    """A record to produce."""
+
+    topic: str
+    key: bytes | str | None
+    value: bytes | str | None
+    headers: list[tuple[str, Any]]
 
 
-class ExactlyOnce(Delivery):
-    """Answers and offsets in one transaction.
+# %% ../../nbs/streaming/deliveries.ipynb #2b14cd0a
+class Delivery(abc.ABC):
+    """Base class of the ways to deliver a batch."""
 
-    A producer can be stuck for ever: librdkafka drops a broker that is missing from the first metadata after a restart,
-    with what waits for it. Then another producer with the same transactional id takes its place. The cluster ends the
-    transaction of the first one either way, and says which way it was by the offsets that are committed.
-    """
+    def __init__(self, producer: "Producer", consumer: "Consumer", timeout: float) -> None:
+        """Deliver with these clients; a broker has `timeout` seconds for each answer."""
+        self.producer, self.consumer, self.timeout = producer, consumer, timeout
+        self.failures: list[tuple[str, str, str]] = []  # topic, name of the error, message
+        self.topics: set[str] = set()  # that the batch goes to
 
-    def __init__(
-        self, make: "Callable[[], Producer]", consumer: "Consumer", timeout: float
-    ) -> None:
-        """Make a producer and introduce it to the cluster, which fences off one with the same transactional id."""
-        super().__init__(make(), consumer, timeout)
-        self.make = make
-        self.stuck: list[Producer] = []
-        if (reason := self._introduce(_go_on)) is not None:
-            raise errors.ServiceError(
-                f"the cluster does not start transactions ({reason}): see to it that the brokers run and that this "
-                "user may use the transactional id, or set delivery to at_least_once"
-            )
-
-    def _introduce(self, wait: Callable[[], object]) -> str | None:
-        """Introduce the producer; return why the cluster does not know it, or nothing."""
-        from confluent_kafka import KafkaException
-
-        try:
-            self._insist(self.producer.init_transactions, self.timeout, wait=wait)
-        except KafkaException as error:
-            self._judge(error.args[0])
-            return str(error.args[0].str())
-        except TimeoutError as error:
-            return str(error)
-        return None
-
-    def deliver(  # noqa: D102
+    @abc.abstractmethod
+    def deliver(
         self,
         records: Iterable[Outgoing],
-        offsets: Mapping[int, int],
+        done: Mapping[int, int],
         topic: str,
-        wait: Callable[[], object] = _go_on,
+        wait: Wait = _wait_on,
     ) -> None:
-        from confluent_kafka import KafkaException, TopicPartition
+        """Deliver a batch.
 
-        done = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-        try:
-            self.producer.begin_transaction()
-            self._produce(records, wait)
-            if left := self._flush(
-                2 * self.timeout, wait
-            ):  # a commit would wait for these without an end
-                self._replace(f"{left:,} records were not confirmed in time", wait)
-            group = self.consumer.consumer_group_metadata()
-            self._insist(
-                self.producer.send_offsets_to_transaction, done, group, self.timeout, wait=wait
-            )
-            self._insist(self.producer.commit_transaction, self.timeout, wait=wait)
-        except KafkaException as error:
-            self._abort(error, wait)
-        except TimeoutError as error:
-            self._replace(str(error), wait)
+        Args:
+            records: records to produce.
+            done: for each partition of the input, the offset after the last record of the batch.
+            topic: topic of these partitions.
+            wait: see `Wait`.
 
-    def _insist(
-        self, call: Callable[..., Any], *arguments: Any, wait: Callable[[], object]
-    ) -> None:
-        """Ask again as long as the error says that this can help."""
-        from confluent_kafka import KafkaException
+        Raises:
+            BatchAborted: the batch was not delivered and can be answered again.
+            ServiceError: the error is final.
+        """
 
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                within(arguments[-1] + 5.0, call, *arguments, wait=wait)
-                return
-            except KafkaException as error:
-                if not error.args[0].retriable() or attempt == _ATTEMPTS:
-                    raise
-                time.sleep(0.1 * attempt)
+    def _produce(self, records: Iterable[Outgoing], wait: Wait) -> None:
+        self.failures.clear()
+        self.topics.clear()
+        report = self._note_failure
+        for topic, key, value, headers in records:
+            self.topics.add(topic)
+            while True:
+                try:
+                    self.producer.produce(topic, value, key, headers=headers, on_delivery=report)
+                    break
+                except BufferError:  # the queue is full: wait until some of it is sent
+                    explain_error(self.producer.poll, 0.1)
+                    wait()
 
-    def _abort(self, error: "KafkaException", wait: Callable[[], object]) -> None:
-        """Abort the transaction, and say what that means."""
-        from confluent_kafka import KafkaException
-
-        reason = error.args[0]
-        if is_fenced(reason) or reason.fatal() or reason.name().endswith("AUTHORIZATION_FAILED"):
-            self._judge(reason)
-        if reason.retriable():
-            self._replace(reason.str(), wait)
-        try:
-            self._insist(self.producer.abort_transaction, self.timeout, wait=wait)
-        except KafkaException as worse:
-            self._judge(worse.args[0])
-            self._replace(worse.args[0].str(), wait)
-        except TimeoutError as worse:
-            self._replace(str(worse), wait)
-        self._judge(None if reason.txn_requires_abort() else reason)
-        raise BatchAborted(reason.str()) from error
-
-    def _replace(self, reason: str, wait: Callable[[], object]) -> NoReturn:
-        """Let another producer take the place of one that is stuck, as soon as the cluster lets it."""
-        self._judge(None)
-        while True:
-            self.stuck.append(self.producer)  # to destroy it would wait for what it waits for
-            self.producer = self.make()
-            if self._introduce(wait) is None:
-                raise BatchAborted(reason, unsure=True)
+    def _flush(self, seconds: float, wait: Wait) -> int:
+        """Wait until all records are confirmed; return how many are not, after these seconds."""
+        deadline = time.monotonic() + seconds
+        while left := int(explain_error(self.producer.flush, min(SLICE, seconds))):
             wait()
+            if time.monotonic() > deadline:
+                break
+        return left
+
+    def _note_failure(self, error: Any, message: Any) -> None:
+        # records that were purged are a consequence, not a cause
+        if error is not None and error.name() not in ("_PURGE_QUEUE", "_PURGE_INFLIGHT"):
+            self.failures.append((message.topic() or "", error.name(), error.str()))
 
 
 # %% ../../nbs/streaming/deliveries.ipynb #7ec43c0c
 class AtLeastOnce(Delivery):
-    """Answers first, then offsets."""
+    """Deliver answers first, then offsets."""
 
     def deliver(  # noqa: D102
         self,
         records: Iterable[Outgoing],
-        offsets: Mapping[int, int],
+        done: Mapping[int, int],
         topic: str,
-        wait: Callable[[], object] = _go_on,
+        wait: Wait = _wait_on,
     ) -> None:
         from confluent_kafka import KafkaException, TopicPartition
 
@@ -341,19 +238,123 @@ class AtLeastOnce(Delivery):
             if left or self.failures:
                 self.producer.purge()
                 self.producer.flush(1.0)
-                self._judge(None)
-                raise BatchAborted(
-                    self.failures[0][2]
-                    if self.failures
-                    else f"{left:,} records were not confirmed in time"
-                )
-            done = [
-                TopicPartition(topic, partition, offset) for partition, offset in offsets.items()
+                _require_recoverable(None, self.failures, self.topics)
+                unconfirmed = f"{left:,} records were not confirmed in time"
+                raise BatchAborted(self.failures[0][2] if self.failures else unconfirmed)
+            offsets = [
+                TopicPartition(topic, partition, offset) for partition, offset in done.items()
             ]
-            commit = functools.partial(self.consumer.commit, offsets=done, asynchronous=False)
+            commit = functools.partial(self.consumer.commit, offsets=offsets, asynchronous=False)
             within(2 * self.timeout, commit, wait=wait)
         except KafkaException as error:
-            self._judge(error.args[0])
+            _require_recoverable(error.args[0], self.failures, self.topics)
             raise BatchAborted(error.args[0].str()) from error
         except TimeoutError as error:
             raise BatchAborted("the offsets were not committed in time") from error
+
+
+# %% ../../nbs/streaming/deliveries.ipynb #5a042963
+_ATTEMPTS = 3
+
+
+def _retry(call: Callable[..., Any], *arguments: Any, wait: Wait) -> None:
+    """Call again as long as the error says that this can help; the last argument is a time limit."""
+    from confluent_kafka import KafkaException
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            within(arguments[-1] + 5.0, call, *arguments, wait=wait)
+            return
+        except KafkaException as error:
+            if not error.args[0].retriable() or attempt == _ATTEMPTS:
+                raise
+            time.sleep(0.1 * attempt)
+
+
+# %% ../../nbs/streaming/deliveries.ipynb #9138b53a
+def _ask(delivery: Delivery, call: Callable[[float], Any], wait: Wait) -> str | None:
+    """Call the cluster about a transaction; return the reason when it does not do it."""
+    from confluent_kafka import KafkaException
+
+    try:
+        _retry(call, delivery.timeout, wait=wait)
+    except KafkaException as error:
+        _require_recoverable(error.args[0], delivery.failures, delivery.topics)
+        return str(error.args[0].str())
+    except TimeoutError as error:
+        return str(error)
+    return None
+
+
+def _abort(delivery: Delivery, error: "KafkaException", wait: Wait) -> str:
+    """Abort a transaction and raise `BatchAborted`, or return why the producer has to be replaced."""
+    reason, failures, topics = error.args[0], delivery.failures, delivery.topics
+    if is_fenced(reason) or reason.fatal() or reason.name().endswith("AUTHORIZATION_FAILED"):
+        _require_recoverable(reason, failures, topics)
+    if reason.retriable():
+        return str(reason.str())
+    if (worse := _ask(delivery, delivery.producer.abort_transaction, wait)) is not None:
+        return worse
+    _require_recoverable(None if reason.txn_requires_abort() else reason, failures, topics)
+    raise BatchAborted(reason.str()) from error
+
+
+# %% ../../nbs/streaming/deliveries.ipynb #9138b53b
+class ExactlyOnce(Delivery):
+    """Deliver answers and offsets in one transaction.
+
+    A producer can be stuck for ever: librdkafka drops a broker that is missing from the first metadata after a
+    restart, with the records that wait for it. Then another producer with the same transactional id takes its place.
+    The cluster ends the transaction of the first one, and the committed offsets say in which way.
+    """
+
+    def __init__(
+        self, make: "Callable[[], Producer]", consumer: "Consumer", timeout: float
+    ) -> None:
+        """Make a producer and register it, which fences off one with the same transactional id."""
+        super().__init__(make(), consumer, timeout)
+        self.make, self.stuck = make, list["Producer"]()
+        if (reason := _ask(self, self.producer.init_transactions, _wait_on)) is not None:
+            raise errors.ServiceError(
+                f"the cluster does not start transactions ({reason}): check that the brokers run and that this user "
+                "may use the transactional id, or set delivery to at_least_once"
+            )
+
+    def deliver(  # noqa: D102
+        self,
+        records: Iterable[Outgoing],
+        done: Mapping[int, int],
+        topic: str,
+        wait: Wait = _wait_on,
+    ) -> None:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            self.producer.begin_transaction()
+            self._produce(records, wait)
+            if left := self._flush(
+                2 * self.timeout, wait
+            ):  # a commit would wait for these for ever
+                self._replace(f"{left:,} records were not confirmed in time", wait)
+            offsets = [
+                TopicPartition(topic, partition, offset) for partition, offset in done.items()
+            ]
+            group = self.consumer.consumer_group_metadata()
+            _retry(
+                self.producer.send_offsets_to_transaction, offsets, group, self.timeout, wait=wait
+            )
+            _retry(self.producer.commit_transaction, self.timeout, wait=wait)
+        except KafkaException as error:
+            self._replace(_abort(self, error, wait), wait)
+        except TimeoutError as error:
+            self._replace(str(error), wait)
+
+    def _replace(self, reason: str, wait: Wait) -> NoReturn:
+        """Replace a producer that is stuck, as soon as the cluster allows it."""
+        _require_recoverable(None, self.failures, self.topics)
+        while True:
+            self.stuck.append(self.producer)  # to destroy it would wait for the same broker
+            self.producer = self.make()
+            if _ask(self, self.producer.init_transactions, wait) is None:
+                raise BatchAborted(reason, unsure=True)
+            wait()

@@ -39,7 +39,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> services.MlflowService:
 
 
 @pytest.fixture
-def redirect_outputs(tmp_path: Path) -> services.MlflowService:
+def elsewhere(tmp_path: Path) -> services.MlflowService:
     """A store that nobody has made, for notebooks without runs."""
     return services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/none.db")
 
@@ -116,7 +116,7 @@ def test_a_notebook_with_a_run(
         f"""
         from IPython.display import display
         for summary in ("first", "last"):
-            record = {{"summary": summary, "config": config, "notebook": os.environ[stores.NOTEBOOK_VARIABLE]}}
+            record = {{"summary": summary, "config": config, "notebook": os.environ[{stores.NOTEBOOK_VARIABLE!r}]}}
             display({{{stores.RECORD_MIME!r}: record, "text/plain": summary}}, raw=True)
         """,
     )
@@ -512,8 +512,8 @@ def test_an_interruption_while_the_kernel_starts(
     monkeypatch.setattr(sys, "executable", start)
     if moment == "before":  # as on a machine that is busy: nobody manages the kernel yet
         monkeypatch.setattr(kernels, "_kernel_manager", make_later)
-        hear = kernels.Kernel.interrupt
-        monkeypatch.setattr(kernels.Kernel, "interrupt", lambda kernel: (hear(kernel), interrupted.set()))
+        hear = kernels.Interruption.interrupt
+        monkeypatch.setattr(kernels.Interruption, "interrupt", lambda its: (hear(its), interrupted.set()))
     with pytest.raises(KeyboardInterrupt):
         QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
     assert not alive(int((tmp_path / "pid").read_text()))
@@ -522,10 +522,10 @@ def test_an_interruption_while_the_kernel_starts(
 
 @posix
 def test_the_second_interruption_is_obeyed_at_once() -> None:
-    kernel = kernels.Kernel({}, 1)
-    with kernels.interrupting(kernel):
+    interruption = kernels.Interruption()
+    with kernels.interrupting(interruption):
         signal.raise_signal(signal.SIGINT)
-        assert kernel.interrupted
+        assert interruption.interrupted
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
@@ -606,10 +606,10 @@ def test_a_signal_in_another_thread_wakes_the_one_that_waits(elsewhere: services
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        kernel = kernels.Kernel({}, 1)
-        with kernels.interrupting(kernel):
+        interruption = kernels.Interruption()
+        with kernels.interrupting(interruption):
             signal.raise_signal(signal.SIGTERM)
-        assert not kernel.interrupted
+        assert not interruption.interrupted
     finally:
         signal.signal(signal.SIGTERM, before)
 

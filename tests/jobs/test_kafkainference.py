@@ -195,14 +195,14 @@ def test_whatever_its_bytes_are_a_record_ends_as_a_prediction_or_a_dead_letter(
 
 def test_values_that_cannot_even_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the schema stumbles over, the record that it stumbles over is told apart."""
-    sift = schemas.InputsSchema.split_valid
+    split_valid = schemas.InputsSchema.split_valid
 
     def stumble(table: pd.DataFrame) -> Any:
         if (table["hr"] == 5).any():
             raise RecursionError("too deep")
-        return sift(table)
+        return split_valid(table)
 
-    monkeypatch.setattr(schemas.InputsSchema, "sift", stumble)
+    monkeypatch.setattr(schemas.InputsSchema, "split_valid", stumble)
     found = scorer()([*ROWS])
     refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, deadletters.Rejected)}
     assert list(refused) == [number for number, row in enumerate(ROWS) if json.loads(row)["hr"] == 5]
@@ -296,7 +296,8 @@ def test_a_signature_that_does_not_match(job: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_too_many_dead_letters(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafkainference._Feed, "_values", lambda self: [(b"k", b"{")] * 30 + [(b"k", ROWS[0])] * 100)
+    records = [(b"k", b"{")] * 30 + [(b"k", ROWS[0])] * 100
+    monkeypatch.setattr(kafkainference, "_rows_as_records", lambda *_: records)
     with pytest.raises(errors.DataError, match="30 of the last 130 records have no answer, and at most 10.0% may"):
         run(job(batch_size=130, batch_wait=1.0))
 
@@ -309,19 +310,19 @@ def test_a_version_that_does_not_load_is_refused_with_an_alert(trained: services
     client = trained.client()
     client.set_registered_model_alias("model_name", "Champion", "1")
     alerts: list[tuple[str, str]] = []
-    champion = scorers.ModelWatcher(
+    watcher = scorers.ModelWatcher(
         client, "model_name", "Champion", registries.CustomLoader(), lambda *words: alerts.append(words)
     )
     broken = client.create_model_version("model_name", "file:///nowhere/at/all")
     client.set_registered_model_alias("model_name", "Champion", broken.version)
-    champion.look(logger)
-    champion.look(logger)
-    assert champion.current.version == 1
+    watcher.look(logger)
+    watcher.look(logger)
+    assert watcher.current.version == 1
     assert len(alerts) == 1, "said once"
-    assert "version 1 goes on" in alerts[0][1]
+    assert "version 1 continues" in alerts[0][1]
     client.set_registered_model_alias("model_name", "Champion", "1")
-    champion.look(logger)
-    assert champion.versions == [1]
+    watcher.look(logger)
+    assert watcher.versions == [1]
 
 
 # ------------------------------------------------------------------------------------------------------- figures
@@ -332,13 +333,13 @@ def test_metrics_are_served_while_records_flow(job: Any, monkeypatch: pytest.Mon
     log: list[str] = []
     seen: list[str] = []
 
-    def scrape(self: Any, batch: Any, observe: Any = telemetry.StreamMetrics.observe) -> None:
-        observe(self, batch)
+    def scrape(self: Any, batch: Any, count: Any = telemetry.StreamMetrics.delivered) -> None:
+        count(self, batch)
         (address,) = re.findall(r"Metrics are served at (http://127.0.0.1:[1-9]\d*/metrics)", "".join(log))
         with urllib.request.urlopen(address) as page:
             seen.append(page.read().decode())
 
-    monkeypatch.setattr(telemetry.StreamMetrics, "observe", scrape)
+    monkeypatch.setattr(telemetry.StreamMetrics, "delivered", scrape)
     with job(metrics_address="127.0.0.1:0") as streaming:
         sink = logger.add(lambda line: log.append(str(line)), level="INFO")
         streaming.run()
@@ -349,13 +350,13 @@ def test_metrics_are_served_while_records_flow(job: Any, monkeypatch: pytest.Mon
 
 
 def test_the_table_by_time_stays_small() -> None:
-    gauges = telemetry.StreamMetrics()
+    metrics = telemetry.StreamMetrics()
     for _ in range(5_000):
-        gauges.observe(loops.Delivered(10, [], 0.01, np.full(10, 0.02)))
-        gauges.tick({0: 3})
-    assert len(gauges.timeline()) <= 2_000
-    assert gauges.metrics()["records"] == 50_000
-    assert gauges.metrics()["latency_p99_seconds"] == pytest.approx(0.02, rel=0.11)
+        metrics.delivered(loops.Delivered(10, [], 0.01, np.full(10, 0.02)))
+        metrics.tick({0: 3})
+    assert len(metrics.timeline.table()) <= 2_000
+    assert metrics.metrics()["records"] == 50_000
+    assert metrics.metrics()["latency_p99_seconds"] == pytest.approx(0.02, rel=0.11)
 
 
 # ------------------------------------------------------------------------------------------------------- stopping

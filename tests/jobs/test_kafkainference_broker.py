@@ -128,14 +128,14 @@ _KNOWN: dict[int, dict[str, Any]] = {}
 @pytest.fixture(autouse=True)
 def _keep_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the stream that a thread opens where `streaming` finds it."""
-    opened = kafkainference.KafkaInferenceJob._open
+    opened = kafkainference._open_stream
 
-    def open_and_keep(self: Any, *arguments: Any) -> loops.Stream:
-        stream = opened(self, *arguments)
+    def open_and_keep(*arguments: Any) -> loops.Stream:
+        stream = opened(*arguments)
         _KNOWN.get(threading.get_ident(), {})["stream"] = stream
         return stream
 
-    monkeypatch.setattr(kafkainference.KafkaInferenceJob, "_open", open_and_keep)
+    monkeypatch.setattr(kafkainference, "_open_stream", open_and_keep)
 
 
 @contextlib.contextmanager
@@ -144,7 +144,7 @@ def streaming(job: kafkainference.KafkaInferenceJob) -> Iterator[Any]:
     known: dict[str, Any] = {}
     job.mlflow_service.start()
     client = job.mlflow_service.client()
-    champion = scorers.ModelWatcher(
+    watcher = scorers.ModelWatcher(
         client,
         "model_name",
         job.alias_or_version,
@@ -155,7 +155,7 @@ def streaming(job: kafkainference.KafkaInferenceJob) -> Iterator[Any]:
     def work() -> None:
         _KNOWN[threading.get_ident()] = known
         try:
-            known["ended"], known["gauges"] = job._stream(champion)
+            known["ended"], known["metrics"] = kafkainference._stream_records(job, watcher, {})
         except errors.ProjectError as error:
             known["error"] = error
 
@@ -190,12 +190,12 @@ from model_name.streaming import telemetry
 import sklearn.ensemble
 job = settings.MainSettings.model_validate_json(sys.argv[1]).job
 job.mlflow_service.start()
-champion = scorers.ModelWatcher(job.mlflow_service.client(), "model_name", "latest", job.loader, print)
+watcher = scorers.ModelWatcher(job.mlflow_service.client(), "model_name", "latest", job.loader, print)
 while True:
     child = os.fork()
     if not child:
         try:
-            job._stream(champion)
+            kafkainference._stream_records(job, watcher, {})
         except BaseException as error:
             print("failed", type(error).__name__, error, flush=True)
             os._exit(1)
@@ -241,33 +241,33 @@ def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> Non
     sender = threading.Thread(daemon=True, target=topics.send, args=(3_000,), kwargs={"rate": 600.0})
     with streaming(job(topics, idle_time=None, batch_size=50)) as known:
         sender.start()
-        wait_for(lambda: known["stream"].delivered > 200)
+        wait_for(lambda: known["stream"].outlet.delivered > 200)
         topics.broker.stop()
         topics.broker.start()
         sender.join()
-        wait_for(lambda: known["stream"].delivered >= 3_000)
+        wait_for(lambda: known["stream"].outlet.delivered >= 3_000)
     assert "error" not in known
     assert topics.answered() == Counter(topics.keys)
 
 
 def test_instances_join_and_leave_while_records_flow(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that takes a moment, so that at each rebalance a batch is in flight and records wait for the next."""
-    score = scorers.Scorer._predict
-    monkeypatch.setattr(scorers.Scorer, "_predict", lambda *a: (time.sleep(0.03), score(*a))[1])
+    score = scorers._predict
+    monkeypatch.setattr(scorers, "_predict", lambda *a: (time.sleep(0.03), score(*a))[1])
     sender = threading.Thread(daemon=True, target=topics.send, args=(6_000,), kwargs={"rate": 900.0})
     sender.start()
     known: list[dict[str, Any]] = []
 
     def delivered() -> int:
-        return sum(each["stream"].delivered for each in known)
+        return sum(each["stream"].outlet.delivered for each in known)
 
     with streaming(job(topics, idle_time=None, batch_size=50)) as first:
         known.append(first)
-        wait_for(lambda: first["stream"].delivered > 100)
+        wait_for(lambda: first["stream"].outlet.delivered > 100)
         for _ in range(3):
             with streaming(job(topics, idle_time=None, batch_size=50)) as second:
                 known.append(second)
-                wait_for(lambda: second["stream"].delivered > 100)
+                wait_for(lambda: second["stream"].outlet.delivered > 100)
         wait_for(lambda: delivered() >= 6_000)
     sender.join()
     assert not any("error" in each for each in known)
@@ -292,12 +292,12 @@ def test_a_member_that_was_evicted_while_it_delivered(
     with streaming(job(topics, idle_time=None, kafka_config=impatient)) as first:
         wait_for(held.is_set)
         with streaming(job(topics, idle_time=None)) as second:
-            wait_for(lambda: second["stream"].delivered >= 100)
+            wait_for(lambda: second["stream"].outlet.delivered >= 100)
             go_on.set()
-            wait_for(lambda: first["stream"].attempts > 0 or first["stream"].delivered > 0)
-            assert first["stream"].delivered == 0
+            wait_for(lambda: first["stream"].outlet.attempts > 0 or first["stream"].outlet.delivered > 0)
+            assert first["stream"].outlet.delivered == 0
             topics.send(100)
-            wait_for(lambda: first["stream"].delivered + second["stream"].delivered >= 200)
+            wait_for(lambda: first["stream"].outlet.delivered + second["stream"].outlet.delivered >= 200)
     assert "error" not in first | second
     assert topics.answered() == Counter(topics.keys)
 
@@ -307,14 +307,14 @@ def test_a_job_with_the_same_instance_is_fenced_off(topics: Topics, job: Any, id
     """It ends with an error, also when nothing comes that it could fail to deliver."""
     topics.send(200)
     with streaming(job(topics, idle_time=None, instance="same")) as zombie:
-        wait_for(lambda: zombie["stream"].delivered == 200)
+        wait_for(lambda: zombie["stream"].outlet.delivered == 200)
         with streaming(job(topics, idle_time=None, instance="same")) as successor:
             if not idle:
                 topics.send(300)
             wait_for(lambda: "error" in zombie)
             if idle:
                 topics.send(300)
-            wait_for(lambda: successor["stream"].delivered >= 300)
+            wait_for(lambda: successor["stream"].outlet.delivered >= 300)
     assert "fenced off" in str(zombie["error"])
     assert "error" not in successor
     assert topics.answered() == Counter(topics.keys)
@@ -343,10 +343,10 @@ def test_the_alias_moves_while_records_flow(
     sender = threading.Thread(daemon=True, target=topics.send, args=(2_500,), kwargs={"rate": 500.0})
     with streaming(job(topics, **settings)) as known:
         sender.start()
-        wait_for(lambda: known["stream"].delivered > 300)
+        wait_for(lambda: known["stream"].outlet.delivered > 300)
         client.set_registered_model_alias("model_name", "Champion", "2")
         sender.join()
-        wait_for(lambda: known["stream"].delivered >= 2_500)
+        wait_for(lambda: known["stream"].outlet.delivered >= 2_500)
     answers = topics.read()
     assert Counter(message.key() for message in answers) == Counter(topics.keys)
     by_partition: dict[int, list[int]] = {}
@@ -360,15 +360,15 @@ def test_the_alias_moves_while_records_flow(
 
 def test_a_slow_model_does_not_lose_its_place(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch takes longer than the broker waits for a poll: the consumer keeps its partitions."""
-    score = scorers.Scorer._predict
-    monkeypatch.setattr(scorers.Scorer, "_predict", lambda *a: (time.sleep(5.0), score(*a))[1])
+    score = scorers._predict
+    monkeypatch.setattr(scorers, "_predict", lambda *a: (time.sleep(5.0), score(*a))[1])
     topics.send(120)
     slow = QUICK | {"max.poll.interval.ms": 4_000}
     with streaming(job(topics, idle_time=None, batch_size=60, kafka_config=slow)) as known:
-        wait_for(lambda: known["stream"].delivered >= 120)
-        revoked = known["stream"].lost
+        wait_for(lambda: known["stream"].outlet.delivered >= 120)
+        revoked = known["stream"].rebalances.lost
     assert revoked == 0
-    assert known["stream"].batch_size < 60, "and the batches adapt"
+    assert known["stream"].outlet.size.current < 60, "and the batches adapt"
     assert topics.answered() == Counter(topics.keys)
 
 
@@ -419,7 +419,7 @@ def test_a_topic_that_refuses_records(
 
 def test_nothing_moves(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that hangs: the job ends with an error, and what it has not answered is not committed."""
-    monkeypatch.setattr(scorers.Scorer, "_predict", lambda *_: time.sleep(60))
+    monkeypatch.setattr(scorers, "_predict", lambda *_: time.sleep(60))
     topics.send(20)
     with pytest.raises(errors.ServiceError, match=r"no record was delivered for \d+ seconds, and 20 wait .*the model"):
         run(job(topics, stall_time=3.0, idle_time=None))
@@ -515,7 +515,7 @@ def test_a_topic_is_deleted_while_the_job_runs(topics: Topics, job: Any, gone: i
     """The operator is told its name, within stall_time, whether records come or not."""
     topics.send(50)
     with streaming(job(topics, idle_time=None, stall_time=15.0)) as known:
-        wait_for(lambda: known["stream"].delivered == 50)
+        wait_for(lambda: known["stream"].outlet.delivered == 50)
         for deleted in topics.admin.delete_topics([topics.names[gone]]).values():
             deleted.result(20)
         begun = time.monotonic()
@@ -533,8 +533,8 @@ def test_the_input_topic_is_created_again(topics: Topics, job: Any) -> None:
 
     topics.send(60)
     with streaming(job(topics, idle_time=None, stall_time=10.0)) as known:
-        wait_for(lambda: known["stream"].delivered == 60)
-        wait_for(lambda: topics.names[0] in known["stream"].watch.ids)
+        wait_for(lambda: known["stream"].outlet.delivered == 60)
+        wait_for(lambda: topics.names[0] in known["stream"].guard.watch.ids)
         topics.admin.delete_topics([topics.names[0]])[topics.names[0]].result(20)
         wait_for(lambda: topics.names[0] not in topics.admin.list_topics(timeout=10).topics)
         topics.admin.create_topics([NewTopic(topics.names[0], 4, 1)])[topics.names[0]].result(20)
@@ -551,14 +551,14 @@ def test_partitions_are_added_while_the_job_runs(topics: Topics, job: Any) -> No
     topics.send(40)
     soon = {"topic.metadata.refresh.interval.ms": 500}
     with streaming(job(topics, idle_time=None, kafka_config=soon)) as known:
-        wait_for(lambda: known["stream"].delivered == 40)
+        wait_for(lambda: known["stream"].outlet.delivered == 40)
         topics.admin.create_partitions([NewPartitions(topics.names[0], 8)])[topics.names[0]].result(20)
         wait_for(lambda: len(topics.producer.list_topics(topics.names[0]).topics[topics.names[0]].partitions) == 8)
         for partition in range(8):
             topics.keys.append(b"%d" % (40 + partition))
             topics.producer.produce(topics.names[0], ROWS[partition], topics.keys[-1], partition)
         assert topics.producer.flush(30) == 0
-        wait_for(lambda: known["stream"].delivered == 48)
+        wait_for(lambda: known["stream"].outlet.delivered == 48)
     assert topics.answered() == Counter(topics.keys)
 
 
@@ -601,15 +601,15 @@ def warnings() -> Iterator[list[str]]:
 
 def test_told_to_stop_while_the_broker_is_away(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends within shutdown_time and says why; what was not delivered is answered once when the broker is back."""
-    score = scorers.Scorer._predict  # takes a moment, so that there is something left to do
-    monkeypatch.setattr(scorers.Scorer, "_predict", lambda *a: (time.sleep(0.05), score(*a))[1])
+    score = scorers._predict  # takes a moment, so that there is something left to do
+    monkeypatch.setattr(scorers, "_predict", lambda *a: (time.sleep(0.05), score(*a))[1])
     soon = {"producer.transaction.timeout.ms": 5_000}  # after which the broker ends what was left open
     topics.send(100)
     plan = job(topics, idle_time=None, batch_size=20, shutdown_time=8.0, kafka_config=soon)
     with warnings() as warned, streaming(plan) as known:
-        wait_for(lambda: known["stream"].delivered == 100)
+        wait_for(lambda: known["stream"].outlet.delivered == 100)
         topics.send(4_000)
-        wait_for(lambda: known["stream"].delivered > 100)
+        wait_for(lambda: known["stream"].outlet.delivered > 100)
         topics.broker.stop()
         begun = time.monotonic()
         known["stream"].stop()
@@ -628,9 +628,9 @@ def test_told_to_stop_while_the_broker_is_away(topics: Topics, job: Any, monkeyp
 def test_the_broker_does_not_come_back(topics: Topics, job: Any, records_wait: bool) -> None:
     topics.send(30)
     with warnings() as warned, streaming(job(topics, idle_time=None, stall_time=8.0)) as known:
-        wait_for(lambda: known["stream"].delivered == 30)
+        wait_for(lambda: known["stream"].outlet.delivered == 30)
         if records_wait:
-            known["stream"].delivery.producer.list_topics(timeout=10)
+            known["stream"].outlet.delivery.producer.list_topics(timeout=10)
             topics.send(30)
         topics.broker.stop()
         begun = time.monotonic()

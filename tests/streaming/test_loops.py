@@ -9,7 +9,6 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from loguru import logger
 from model_name.core import errors
 from model_name.io import services
-from model_name.streaming import codecs, deadletters, deliveries, loops, watches
+from model_name.streaming import batches, codecs, deadletters, deliveries, loops, watches
 
 # ------------------------------------------------------------------------------------------------------- decoding
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -144,25 +143,27 @@ class Mock:
 
     def fill(self, values: list[bytes | None], **record: Any) -> loops.StreamConfig:
         self.topics += 1
-        plan = loops.StreamConfig(*(f"{kind}-{self.topics}" for kind in ("in", "out", "dead")), max_refused_rate=1.0)
-        for topic in (plan.input_topic, plan.output_topic, plan.dead_letter_topic):
+        config = loops.StreamConfig(*(f"{kind}-{self.topics}" for kind in ("in", "out", "dead")), max_refused_rate=1.0)
+        for topic in (config.input_topic, config.output_topic, config.dead_letter_topic):
             self.producer.list_topics(topic, timeout=10)
         for number, value in enumerate(values):
-            self.producer.produce(plan.input_topic, value, b"%d" % number, **record)
+            self.producer.produce(config.input_topic, value, b"%d" % number, **record)
         assert self.producer.flush(20) == 0
-        return plan
+        return config
 
-    def stream(self, plan: loops.StreamConfig, answer: loops.Answering, **settings: Any) -> loops.Stream:
+    def stream(
+        self, config: loops.StreamConfig, answer: batches.Answering, *observers: loops.StreamObserver, **settings: Any
+    ) -> loops.Stream:
         consumer = self.kafka.consumer(
             {
-                "group.id": plan.input_topic, "auto.offset.reset": "earliest", "enable.auto.commit": False,
+                "group.id": config.input_topic, "auto.offset.reset": "earliest", "enable.auto.commit": False,
                 "enable.partition.eof": True, "fetch.wait.max.ms": 10,
                 "partition.assignment.strategy": "cooperative-sticky",
             }
         )  # fmt: skip
-        plan = loops.StreamConfig(**(vars(plan) | settings))
+        config = loops.StreamConfig(**(vars(config) | settings))
         delivery = deliveries.AtLeastOnce(self.kafka.producer({"delivery.report.only.error": True}), consumer, 10.0)
-        return loops.Stream(plan, consumer, delivery, answer, logger)
+        return loops.open_stream(config, consumer, delivery, answer, logger, observers)
 
     def read(self, topic: str, count: int) -> list[Any]:
         consumer = self.kafka.consumer({"group.id": f"reads-{topic}", "auto.offset.reset": "earliest"})
@@ -183,6 +184,21 @@ def mock() -> Iterator[Mock]:
     made.kafka.stop()
 
 
+class Seen(loops.StreamObserver):
+    """Keeps the batches, and reacts to what happens."""
+
+    def __init__(self, react: Callable[[], object] = bool, on_tick: Callable[[], object] = bool) -> None:
+        self.batches: list[loops.Delivered] = []
+        self.react, self.on_tick = react, on_tick
+
+    def delivered(self, batch: loops.Delivered) -> None:
+        self.batches.append(batch)
+        self.react()
+
+    def tick(self, lag: dict[int, int]) -> None:
+        self.on_tick()
+
+
 def echo(values: list[bytes | None]) -> list[deadletters.Answer]:
     return [
         deadletters.Rejected("it is bad") if value is None or value.startswith(b"bad") else value for value in values
@@ -191,41 +207,40 @@ def echo(values: list[bytes | None]) -> list[deadletters.Answer]:
 
 def test_answers_and_dead_letters_say_where_they_come_from(mock: Mock) -> None:
     values = [b"good", b"bad \xff\x00", None, b"good too"]
-    plan = mock.fill(values, headers=[("trace", b"\x00\x01"), ("trace", b"twice")])
-    seen: list[loops.Delivered] = []
-    stream = mock.stream(plan, echo, max_messages=4)
-    stream.observers.append(seen.append)
+    config = mock.fill(values, headers=[("trace", b"\x00\x01"), ("trace", b"twice")])
+    seen = Seen()
+    stream = mock.stream(config, echo, seen, max_messages=4)
     begun = time.time()
     assert stream.run() == "4 records are done"
-    answers = {each.key(): each for each in mock.read(plan.output_topic, 2)}
-    letters = {each.key(): each for each in mock.read(plan.dead_letter_topic, 2)}
+    answers = {each.key(): each for each in mock.read(config.output_topic, 2)}
+    letters = {each.key(): each for each in mock.read(config.dead_letter_topic, 2)}
     assert {key: each.value() for key, each in answers.items()} == {b"0": b"good", b"3": b"good too"}
     assert {key: each.value() for key, each in letters.items()} == {b"1": b"bad \xff\x00", b"2": None}, "untouched"
     for message in [*answers.values(), *letters.values()]:
         assert message.headers()[:2] == [("trace", b"\x00\x01"), ("trace", b"twice")]
         headers = dict(message.headers())
-        assert headers["source.topic"].decode() == plan.input_topic
+        assert headers["source.topic"].decode() == config.input_topic
         assert int(headers["source.partition"]) in range(4)
         assert begun - 60 < int(headers["source.timestamp"]) / 1000 < int(headers["scored.timestamp"]) / 1000 + 1
         assert headers.get("dead.reason") == (b"it is bad" if message.key() in letters else None)
-    assert sum(each.records for each in seen) == stream.delivered == 4
-    assert sorted(reason for each in seen for _, reason in each.refused) == ["it is bad", "it is bad"]
-    assert all(len(each.latencies) == each.records for each in seen)
+    assert sum(each.records for each in seen.batches) == stream.outlet.delivered == 4
+    assert sorted(reason for each in seen.batches for _, reason in each.refused) == ["it is bad", "it is bad"]
+    assert all(len(each.latencies) == each.records for each in seen.batches)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])
 def test_a_batch_has_at_most_so_many_records(mock: Mock, size: int) -> None:
-    plan = mock.fill([b"%d" % number for number in range(40)])
+    config = mock.fill([b"%d" % number for number in range(40)])
     sizes: list[int] = []
 
     def count(values: list[bytes | None]) -> list[deadletters.Answer]:
         sizes.append(len(values))
         return echo(values)
 
-    mock.stream(plan, count, batch_size=size, max_messages=40, batch_wait=0.2).run()
+    mock.stream(config, count, batch_size=size, max_messages=40, batch_wait=0.2).run()
     assert sum(sizes) == 40
     assert max(sizes) <= size
-    assert {each.value() for each in mock.read(plan.output_topic, 40)} == {b"%d" % number for number in range(40)}
+    assert {each.value() for each in mock.read(config.output_topic, 40)} == {b"%d" % number for number in range(40)}
 
 
 def test_an_error_of_who_answers_ends_the_stream(mock: Mock) -> None:
@@ -237,9 +252,9 @@ def test_an_error_of_who_answers_ends_the_stream(mock: Mock) -> None:
 
 
 def test_a_batch_that_is_given_up_is_done_again(mock: Mock) -> None:
-    plan = mock.fill([b"%d" % number for number in range(30)])
-    stream = mock.stream(plan, echo, batch_size=10, max_messages=30)
-    deliver, failures = stream.delivery.deliver, [0]
+    config = mock.fill([b"%d" % number for number in range(30)])
+    stream = mock.stream(config, echo, batch_size=10, max_messages=30)
+    deliver, failures = stream.outlet.delivery.deliver, [0]
 
     def stumble(*arguments: Any) -> None:
         if failures[0] < 3:
@@ -247,25 +262,27 @@ def test_a_batch_that_is_given_up_is_done_again(mock: Mock) -> None:
             raise deliveries.BatchAborted("the broker thinks", unsure=failures[0] == 2)
         deliver(*arguments)
 
-    stream.delivery.deliver = stumble  # type: ignore[method-assign]
+    stream.outlet.delivery.deliver = stumble  # type: ignore[method-assign]
     assert stream.run() == "30 records are done"
     assert failures == [3]
-    found = [each.value() for each in mock.read(plan.output_topic, 30)]
+    found = [each.value() for each in mock.read(config.output_topic, 30)]
     assert sorted(found, key=int) == [b"%d" % number for number in range(30)], "each once"
 
 
 @pytest.mark.parametrize("slow", [0.0, 0.3])
 def test_a_rebalance_reads_nothing_twice(mock: Mock, slow: float) -> None:
     """One partition goes while a batch is answered, the next one waits, and a third is on its way."""
-    plan = mock.fill([b"%d" % number for number in range(400)])
+    config = mock.fill([b"%d" % number for number in range(400)])
     gone: set[int] = set()
 
     def answer(values: list[bytes | None]) -> list[deadletters.Answer]:
         time.sleep(0.02 + slow / 10)
         return echo(values)
 
-    stream = mock.stream(plan, answer, batch_size=20, tick=0.1, batch_wait=0.005)
-    consume, calls = stream.consumer.consume, [0]
+    seen = Seen(on_tick=lambda: stream.stop() if len(gone) == 2 and sum(stream.guard.lag.values()) == 0 else None)
+    stream = mock.stream(config, answer, seen, batch_size=20, tick=0.1, batch_wait=0.005)
+    intake = stream.intake
+    consume, calls = intake.consumer.consume, [0]
 
     class Consumer:
         """Calls back in the middle of `consume`, as a rebalance does."""
@@ -276,26 +293,25 @@ def test_a_rebalance_reads_nothing_twice(mock: Mock, slow: float) -> None:
         def consume(self, most: int, timeout: float) -> list[Any]:
             messages: list[Any] = consume(min(most, 7), timeout)
             calls[0] += 1
-            print(calls, len(stream.waiting), len(messages), stream.in_flight is not None)
-            if stream.waiting and messages and calls[0] > 5 and len(gone) < 2:
+            print(calls, len(intake.waiting), len(messages), stream.worker.is_busy())
+            if intake.waiting and messages and calls[0] > 5 and len(gone) < 2:
                 partition = min({each.partition for each in real.assignment()})
                 gone.add(partition)
-                stream._revoked(real, [TopicPartition(plan.input_topic, partition)])
-                real.incremental_unassign([TopicPartition(plan.input_topic, partition)])
+                stream.rebalances.on_revoke(real, [TopicPartition(config.input_topic, partition)])
+                real.incremental_unassign([TopicPartition(config.input_topic, partition)])
             return messages
 
-    real = stream.consumer
-    stream.consumer = stream.offsets.consumer = Consumer()  # type: ignore[assignment]
-    stream.on_tick = lambda: stream.stop() if len(gone) == 2 and sum(stream.lag.values()) == 0 else None
+    real = intake.consumer
+    intake.consumer = intake.offsets.consumer = Consumer()  # type: ignore[assignment]
     stream.run()
     sources = [
         (dict(each.headers())["source.partition"], dict(each.headers())["source.offset"])
-        for each in mock.read(plan.output_topic, stream.delivered)
+        for each in mock.read(config.output_topic, stream.outlet.delivered)
     ]
-    assert len(sources) == len(set(sources)) == stream.delivered, "nothing twice"
+    assert len(sources) == len(set(sources)) == stream.outlet.delivered, "nothing twice"
     kept = [source for source in sources if int(source[0]) not in gone]
     assert len(kept) == sum(
-        real_end for partition, real_end in _ends(mock, plan.input_topic).items() if partition not in gone
+        real_end for partition, real_end in _ends(mock, config.input_topic).items() if partition not in gone
     ), "and of the partitions that stayed, everything"
 
 
@@ -308,12 +324,12 @@ def _ends(mock: Mock, topic: str) -> dict[int, int]:
 
 
 def test_asked_to_stop_it_finishes_what_it_has(mock: Mock) -> None:
-    plan = mock.fill([b"%d" % number for number in range(200)])
-    stream = mock.stream(plan, lambda values: (time.sleep(0.05), echo(values))[1], batch_size=20)
-    stream.observers.append(lambda _: stream.stop())
+    config = mock.fill([b"%d" % number for number in range(200)])
+    seen = Seen(react=lambda: stream.stop())
+    stream = mock.stream(config, lambda values: (time.sleep(0.05), echo(values))[1], seen, batch_size=20)
     assert stream.run() == "asked to stop"
-    assert 0 < stream.delivered < 200
-    assert len(mock.read(plan.output_topic, stream.delivered)) == stream.delivered
+    assert 0 < stream.outlet.delivered < 200
+    assert len(mock.read(config.output_topic, stream.outlet.delivered)) == stream.outlet.delivered
 
 
 # ------------------------------------------------------------------------------------------------------- dead letters
@@ -353,9 +369,9 @@ PAIRS = st.lists(st.tuples(TEXTS, PARTS), max_size=3)
 def test_nothing_is_larger_than_its_topic_takes(
     key: bytes | None, value: bytes | None, headers: Any, answer: str | bytes
 ) -> None:
-    plan = loops.StreamConfig("i" * 249, "o", "d", output_limit=4_096, dead_letter_limit=4_096)
+    config = loops.StreamConfig("i" * 249, "o", "d", output_limit=4_096, dead_letter_limit=4_096)
     scored: deadletters.Answer = deadletters.Rejected(answer) if isinstance(answer, str) else answer
-    (record,), refused = deadletters.outgoing(plan, [(Record(key, value, headers), scored)])
+    (record,), refused = deadletters.outgoing(config, [(Record(key, value, headers), scored)])
     size = 61 + 36 + len(record.key or b"") + len(record.value or b"") + deadletters._length(record.headers)
     assert size <= 4_096
     assert len(refused) == (record.topic == "d")
@@ -407,7 +423,7 @@ def test_what_is_wrong_with_a_topic_is_at_hand() -> None:
         watch.look()
         watch.asked, answers = {}, watch.asked
         try:
-            watch._take_in(answers)
+            watch._read(answers)
             troubles.append(watch.trouble)
         except errors.ServiceError as error:
             troubles.append(str(error))
@@ -553,12 +569,11 @@ def test_the_rate_is_that_of_the_last_batches(batches: list[tuple[int, float]], 
         rate.add(records, ["bad"] * done[-1][1])
 
 
-def test_batches_shrink_and_grow_again(mock: Mock) -> None:
-    stream = mock.stream(mock.fill([]), echo, batch_size=64, poll_interval=4.0)
-    for seconds, size in [(1.5, 32), (1.5, 16), (0.5, 16), (0.1, 32), (0.1, 64), (0.1, 64)]:
-        stream._adapt(seconds)
-        assert stream.batch_size == size
-    assert np.all([stream._adapt(9.0) is None for _ in range(10)])
-    assert stream.batch_size == 1
-    stream.worker.close()
-    stream.consumer.close()
+def test_batches_shrink_and_grow_again() -> None:
+    size = batches.BatchSize(64, 4.0, logger)
+    for seconds, expected in [(1.5, 32), (1.5, 16), (0.5, 16), (0.1, 32), (0.1, 64), (0.1, 64)]:
+        size.adapt(seconds)
+        assert size.current == expected
+    for _ in range(10):
+        size.adapt(9.0)
+    assert size.current == 1
