@@ -56,8 +56,8 @@ d = {
                 "core/attributions.html#_encode",
                 "model_name/core/attributions.py",
             ),
-            "model_name.core.attributions._members": (
-                "core/attributions.html#_members",
+            "model_name.core.attributions._is_boosting": (
+                "core/attributions.html#_is_boosting",
                 "model_name/core/attributions.py",
             ),
             "model_name.core.attributions._order": (
@@ -68,16 +68,20 @@ d = {
                 "core/attributions.html#_own_answers",
                 "model_name/core/attributions.py",
             ),
+            "model_name.core.attributions._pieces": (
+                "core/attributions.html#_pieces",
+                "model_name/core/attributions.py",
+            ),
+            "model_name.core.attributions._read_trees": (
+                "core/attributions.html#_read_trees",
+                "model_name/core/attributions.py",
+            ),
             "model_name.core.attributions._shares": (
                 "core/attributions.html#_shares",
                 "model_name/core/attributions.py",
             ),
             "model_name.core.attributions.explain": (
                 "core/attributions.html#explain",
-                "model_name/core/attributions.py",
-            ),
-            "model_name.core.attributions.is_explained": (
-                "core/attributions.html#is_explained",
                 "model_name/core/attributions.py",
             ),
             "model_name.core.attributions.shapley_values": (
@@ -90,44 +94,48 @@ d = {
                 "core/columns.html#schema",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns.Schema.Config": (
-                "core/columns.html#schema.config",
-                "model_name/core/columns.py",
-            ),
             "model_name.core.columns.Schema.check": (
                 "core/columns.html#schema.check",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.column_names": (
-                "core/columns.html#schema.column_names",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.features": (
-                "core/columns.html#schema.features",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.has_unique_labels": (
-                "core/columns.html#schema.has_unique_labels",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.index_name": (
-                "core/columns.html#schema.index_name",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.marked": (
-                "core/columns.html#schema.marked",
-                "model_name/core/columns.py",
-            ),
-            "model_name.core.columns.Schema.roles": (
-                "core/columns.html#schema.roles",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns.Schema.split_valid": (
                 "core/columns.html#schema.split_valid",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns.Schema.to_schema": (
-                "core/columns.html#schema.to_schema",
+            "model_name.core.columns.TableModel": (
+                "core/columns.html#tablemodel",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.Config": (
+                "core/columns.html#tablemodel.config",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.column_names": (
+                "core/columns.html#tablemodel.column_names",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.features": (
+                "core/columns.html#tablemodel.features",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.has_unique_labels": (
+                "core/columns.html#tablemodel.has_unique_labels",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.index_name": (
+                "core/columns.html#tablemodel.index_name",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.marked": (
+                "core/columns.html#tablemodel.marked",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.roles": (
+                "core/columns.html#tablemodel.roles",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns.TableModel.to_schema": (
+                "core/columns.html#tablemodel.to_schema",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._convert": (
@@ -138,33 +146,107 @@ d = {
                 "core/columns.html#_convert_column",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._found": (
-                "core/columns.html#_found",
+            "model_name.core.columns._index_as_column": (
+                "core/columns.html#_index_as_column",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._judge": (
-                "core/columns.html#_judge",
+            "model_name.core.columns._log_dropped": (
+                "core/columns.html#_log_dropped",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._refused": (
-                "core/columns.html#_refused",
+            "model_name.core.columns._matching": (
+                "core/columns.html#_matching",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._say_dropped": (
-                "core/columns.html#_say_dropped",
+            "model_name.core.columns._names_of_all_tables": (
+                "core/columns.html#_names_of_all_tables",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._reasons": (
+                "core/columns.html#_reasons",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._refused_by_checks": (
+                "core/columns.html#_refused_by_checks",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._remaining": (
+                "core/columns.html#_remaining",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns._select": (
                 "core/columns.html#_select",
                 "model_name/core/columns.py",
             ),
-            "model_name.core.columns._without": (
-                "core/columns.html#_without",
+            "model_name.core.columns._set_index": (
+                "core/columns.html#_set_index",
+                "model_name/core/columns.py",
+            ),
+            "model_name.core.columns._validate": (
+                "core/columns.html#_validate",
                 "model_name/core/columns.py",
             ),
             "model_name.core.columns.offending": (
                 "core/columns.html#offending",
                 "model_name/core/columns.py",
+            ),
+        },
+        "model_name.core.compiled": {
+            "model_name.core.compiled._Game": (
+                "core/compiled.html#_game",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._Walk": (
+                "core/compiled.html#_walk",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._add_tree": (
+                "core/compiled.html#_add_tree",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._compiled": (
+                "core/compiled.html#_compiled",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._credit": (
+                "core/compiled.html#_credit",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._descend": (
+                "core/compiled.html#_descend",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._enter": (
+                "core/compiled.html#_enter",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._fork": (
+                "core/compiled.html#_fork",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._goes_left": (
+                "core/compiled.html#_goes_left",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._leaf": (
+                "core/compiled.html#_leaf",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._split": (
+                "core/compiled.html#_split",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._wait": (
+                "core/compiled.html#_wait",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled.predict_raw": (
+                "core/compiled.html#predict_raw",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled.tree_shap": (
+                "core/compiled.html#tree_shap",
+                "model_name/core/compiled.py",
             ),
         },
         "model_name.core.conversions": {
@@ -196,12 +278,12 @@ d = {
                 "core/conversions.html#_parse",
                 "model_name/core/conversions.py",
             ),
-            "model_name.core.conversions._say_as_written": (
-                "core/conversions.html#_say_as_written",
-                "model_name/core/conversions.py",
-            ),
             "model_name.core.conversions._unconverted": (
                 "core/conversions.html#_unconverted",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions._warn_as_written": (
+                "core/conversions.html#_warn_as_written",
                 "model_name/core/conversions.py",
             ),
             "model_name.core.conversions._whole_number": (
@@ -222,6 +304,10 @@ d = {
             ),
             "model_name.core.conversions.are_numbers": (
                 "core/conversions.html#are_numbers",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.are_numeric": (
+                "core/conversions.html#are_numeric",
                 "model_name/core/conversions.py",
             ),
             "model_name.core.conversions.declared_categories": (
@@ -246,6 +332,10 @@ d = {
             ),
             "model_name.core.conversions.role_of": (
                 "core/conversions.html#role_of",
+                "model_name/core/conversions.py",
+            ),
+            "model_name.core.conversions.roles_of": (
+                "core/conversions.html#roles_of",
                 "model_name/core/conversions.py",
             ),
             "model_name.core.conversions.to_boolean": (
@@ -364,16 +454,16 @@ d = {
                 "core/features.html#past._forget",
                 "model_name/core/features.py",
             ),
-            "model_name.core.features.Past._require": (
-                "core/features.html#past._require",
+            "model_name.core.features.Past._require_order": (
+                "core/features.html#past._require_order",
                 "model_name/core/features.py",
             ),
             "model_name.core.features.Past.add_to": (
                 "core/features.html#past.add_to",
                 "model_name/core/features.py",
             ),
-            "model_name.core.features._called": (
-                "core/features.html#_called",
+            "model_name.core.features._call": (
+                "core/features.html#_call",
                 "model_name/core/features.py",
             ),
             "model_name.core.features._checked_history": (
@@ -384,8 +474,16 @@ d = {
                 "core/features.html#_column",
                 "model_name/core/features.py",
             ),
+            "model_name.core.features._compare": (
+                "core/features.html#_compare",
+                "model_name/core/features.py",
+            ),
             "model_name.core.features._declared": (
                 "core/features.html#_declared",
+                "model_name/core/features.py",
+            ),
+            "model_name.core.features._distance": (
+                "core/features.html#_distance",
                 "model_name/core/features.py",
             ),
             "model_name.core.features._duration": (
@@ -400,16 +498,20 @@ d = {
                 "core/features.html#_look_back",
                 "model_name/core/features.py",
             ),
+            "model_name.core.features._one_per_row": (
+                "core/features.html#_one_per_row",
+                "model_name/core/features.py",
+            ),
             "model_name.core.features._read_by_functions": (
                 "core/features.html#_read_by_functions",
                 "model_name/core/features.py",
             ),
-            "model_name.core.features._same": (
-                "core/features.html#_same",
-                "model_name/core/features.py",
-            ),
             "model_name.core.features._values": (
                 "core/features.html#_values",
+                "model_name/core/features.py",
+            ),
+            "model_name.core.features._warn_of_gaps": (
+                "core/features.html#_warn_of_gaps",
                 "model_name/core/features.py",
             ),
             "model_name.core.features._warn_once": (
@@ -426,10 +528,6 @@ d = {
             ),
             "model_name.core.features._works": (
                 "core/features.html#_works",
-                "model_name/core/features.py",
-            ),
-            "model_name.core.features._wrong_type": (
-                "core/features.html#_wrong_type",
                 "model_name/core/features.py",
             ),
             "model_name.core.features.carry_over": (
@@ -541,10 +639,6 @@ d = {
                 "core/metrics.html#sklearnmetric._check_name",
                 "model_name/core/metrics.py",
             ),
-            "model_name.core.metrics.SklearnMetric._compute": (
-                "core/metrics.html#sklearnmetric._compute",
-                "model_name/core/metrics.py",
-            ),
             "model_name.core.metrics.SklearnMetric.value": (
                 "core/metrics.html#sklearnmetric.value",
                 "model_name/core/metrics.py",
@@ -569,8 +663,16 @@ d = {
                 "core/metrics.html#_carried_by",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics._check_params": (
+                "core/metrics.html#_check_params",
+                "model_name/core/metrics.py",
+            ),
             "model_name.core.metrics._closeness": (
                 "core/metrics.html#_closeness",
+                "model_name/core/metrics.py",
+            ),
+            "model_name.core.metrics._compute": (
+                "core/metrics.html#_compute",
                 "model_name/core/metrics.py",
             ),
             "model_name.core.metrics._is_surely_a_metric": (
@@ -635,6 +737,26 @@ d = {
                 "core/models.html#baselinesklearnmodel.fit_estimator",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models.Estimator": (
+                "core/models.html#estimator",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.Estimator.__sklearn_clone__": (
+                "core/models.html#estimator.__sklearn_clone__",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.Estimator.__sklearn_tags__": (
+                "core/models.html#estimator.__sklearn_tags__",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.Estimator.get_params": (
+                "core/models.html#estimator.get_params",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models.Estimator.set_params": (
+                "core/models.html#estimator.set_params",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models.GradientBoostingModel": (
                 "core/models.html#gradientboostingmodel",
                 "model_name/core/models.py",
@@ -652,14 +774,6 @@ d = {
                 "model_name/core/models.py",
             ),
             "model_name.core.models.Model": ("core/models.html#model", "model_name/core/models.py"),
-            "model_name.core.models.Model.__sklearn_clone__": (
-                "core/models.html#model.__sklearn_clone__",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models.Model.__sklearn_tags__": (
-                "core/models.html#model.__sklearn_tags__",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.Model.explain": (
                 "core/models.html#model.explain",
                 "model_name/core/models.py",
@@ -680,10 +794,6 @@ d = {
                 "core/models.html#model.get_internal_model",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.Model.get_params": (
-                "core/models.html#model.get_params",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.Model.predict": (
                 "core/models.html#model.predict",
                 "model_name/core/models.py",
@@ -692,24 +802,12 @@ d = {
                 "core/models.html#model.predictor",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.Model.set_params": (
-                "core/models.html#model.set_params",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.SklearnModel": (
                 "core/models.html#sklearnmodel",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel._answer": (
                 "core/models.html#sklearnmodel._answer",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models.SklearnModel._explain": (
-                "core/models.html#sklearnmodel._explain",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models.SklearnModel._outputs": (
-                "core/models.html#sklearnmodel._outputs",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.SklearnModel.build": (
@@ -796,6 +894,10 @@ d = {
                 "core/models.html#_encoded",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._explain": (
+                "core/models.html#_explain",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._importances": (
                 "core/models.html#_importances",
                 "model_name/core/models.py",
@@ -810,6 +912,10 @@ d = {
             ),
             "model_name.core.models._note_numbers": (
                 "core/models.html#_note_numbers",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._outputs": (
+                "core/models.html#_outputs",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._own_project": (
@@ -872,6 +978,10 @@ d = {
             ),
             "model_name.core.packing._Carried._is_folder": (
                 "core/packing.html#_carried._is_folder",
+                "model_name/core/packing.py",
+            ),
+            "model_name.core.packing._Carried._own_name": (
+                "core/packing.html#_carried._own_name",
                 "model_name/core/packing.py",
             ),
             "model_name.core.packing._Carried.find_spec": (
@@ -964,22 +1074,35 @@ d = {
                 "model_name/core/rules.py",
             ),
             "model_name.core.rules._Rule": ("core/rules.html#_rule", "model_name/core/rules.py"),
-            "model_name.core.rules._Rule._as_category": (
-                "core/rules.html#_rule._as_category",
-                "model_name/core/rules.py",
-            ),
-            "model_name.core.rules._Rule._as_dates": (
-                "core/rules.html#_rule._as_dates",
-                "model_name/core/rules.py",
-            ),
             "model_name.core.rules._Rule._as_declared": (
                 "core/rules.html#_rule._as_declared",
                 "model_name/core/rules.py",
             ),
-            "model_name.core.rules._Rule.take": (
-                "core/rules.html#_rule.take",
+            "model_name.core.rules._Rule.convert": (
+                "core/rules.html#_rule.convert",
                 "model_name/core/rules.py",
             ),
+            "model_name.core.rules._as_booleans": (
+                "core/rules.html#_as_booleans",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._as_category": (
+                "core/rules.html#_as_category",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._as_dates": (
+                "core/rules.html#_as_dates",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._as_floats": (
+                "core/rules.html#_as_floats",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._bounds": (
+                "core/rules.html#_bounds",
+                "model_name/core/rules.py",
+            ),
+            "model_name.core.rules._kind": ("core/rules.html#_kind", "model_name/core/rules.py"),
             "model_name.core.rules._rule_of": (
                 "core/rules.html#_rule_of",
                 "model_name/core/rules.py",
@@ -1085,31 +1208,17 @@ d = {
         },
         "model_name.core.trees": {
             "model_name.core.trees.Trees": ("core/trees.html#trees", "model_name/core/trees.py"),
-            "model_name.core.trees._compiled": (
-                "core/trees.html#_compiled",
-                "model_name/core/trees.py",
-            ),
-            "model_name.core.trees._goes_left": (
-                "core/trees.html#_goes_left",
+            "model_name.core.trees._boosted_nodes": (
+                "core/trees.html#_boosted_nodes",
                 "model_name/core/trees.py",
             ),
             "model_name.core.trees._join": ("core/trees.html#_join", "model_name/core/trees.py"),
-            "model_name.core.trees._split": ("core/trees.html#_split", "model_name/core/trees.py"),
-            "model_name.core.trees._wait": ("core/trees.html#_wait", "model_name/core/trees.py"),
             "model_name.core.trees.boosted_trees": (
                 "core/trees.html#boosted_trees",
                 "model_name/core/trees.py",
             ),
             "model_name.core.trees.forest_trees": (
                 "core/trees.html#forest_trees",
-                "model_name/core/trees.py",
-            ),
-            "model_name.core.trees.predict_raw": (
-                "core/trees.html#predict_raw",
-                "model_name/core/trees.py",
-            ),
-            "model_name.core.trees.tree_shap": (
-                "core/trees.html#tree_shap",
                 "model_name/core/trees.py",
             ),
         },
@@ -1156,6 +1265,10 @@ d = {
             ),
             "model_name.core.workspaces.Tables.__getattr__": (
                 "core/workspaces.html#tables.__getattr__",
+                "model_name/core/workspaces.py",
+            ),
+            "model_name.core.workspaces._check_table": (
+                "core/workspaces.html#_check_table",
                 "model_name/core/workspaces.py",
             ),
             "model_name.core.workspaces._culprit": (
@@ -4653,12 +4766,20 @@ d = {
             ),
         },
         "model_name.scaffold.declarations": {
+            "model_name.scaffold.declarations._alias": (
+                "scaffold/declarations.html#_alias",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations._class": (
                 "scaffold/declarations.html#_class",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._code": (
                 "scaffold/declarations.html#_code",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._codes": (
+                "scaffold/declarations.html#_codes",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._consequences": (
@@ -4685,8 +4806,16 @@ d = {
                 "scaffold/declarations.html#_index",
                 "model_name/scaffold/declarations.py",
             ),
-            "model_name.scaffold.declarations._is_truth": (
-                "scaffold/declarations.html#_is_truth",
+            "model_name.scaffold.declarations._is_in_words": (
+                "scaffold/declarations.html#_is_in_words",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._label_arguments": (
+                "scaffold/declarations.html#_label_arguments",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._label_type": (
+                "scaffold/declarations.html#_label_type",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._limits": (
@@ -4697,6 +4826,10 @@ d = {
                 "scaffold/declarations.html#_literal",
                 "model_name/scaffold/declarations.py",
             ),
+            "model_name.scaffold.declarations._metadata": (
+                "scaffold/declarations.html#_metadata",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations._never_negative": (
                 "scaffold/declarations.html#_never_negative",
                 "model_name/scaffold/declarations.py",
@@ -4705,8 +4838,8 @@ d = {
                 "scaffold/declarations.html#_number",
                 "model_name/scaffold/declarations.py",
             ),
-            "model_name.scaffold.declarations._one_of": (
-                "scaffold/declarations.html#_one_of",
+            "model_name.scaffold.declarations._prediction": (
+                "scaffold/declarations.html#_prediction",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._reading": (
@@ -4717,8 +4850,20 @@ d = {
                 "scaffold/declarations.html#_seen",
                 "model_name/scaffold/declarations.py",
             ),
+            "model_name.scaffold.declarations._seen_booleans": (
+                "scaffold/declarations.html#_seen_booleans",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._seen_numbers": (
+                "scaffold/declarations.html#_seen_numbers",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations._share": (
                 "scaffold/declarations.html#_share",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._shown_name": (
+                "scaffold/declarations.html#_shown_name",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._target": (
@@ -4771,6 +4916,10 @@ d = {
                 "scaffold/exports.html#_fold",
                 "model_name/scaffold/exports.py",
             ),
+            "model_name.scaffold.exports._inside": (
+                "scaffold/exports.html#_inside",
+                "model_name/scaffold/exports.py",
+            ),
             "model_name.scaffold.exports._is_definition": (
                 "scaffold/exports.html#_is_definition",
                 "model_name/scaffold/exports.py",
@@ -4801,6 +4950,10 @@ d = {
                 "scaffold/forms.html#form",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._all": (
+                "scaffold/forms.html#_all",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._all_zones": (
                 "scaffold/forms.html#_all_zones",
                 "model_name/scaffold/forms.py",
@@ -4817,6 +4970,10 @@ d = {
                 "scaffold/forms.html#_compact_dates",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._count_values": (
+                "scaffold/forms.html#_count_values",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._date_form": (
                 "scaffold/forms.html#_date_form",
                 "model_name/scaffold/forms.py",
@@ -4829,6 +4986,10 @@ d = {
                 "scaffold/forms.html#_durations",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._either_order": (
+                "scaffold/forms.html#_either_order",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._either_way": (
                 "scaffold/forms.html#_either_way",
                 "model_name/scaffold/forms.py",
@@ -4839,6 +5000,10 @@ d = {
             ),
             "model_name.scaffold.forms._has_format": (
                 "scaffold/forms.html#_has_format",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._is_read_by_default": (
+                "scaffold/forms.html#_is_read_by_default",
                 "model_name/scaffold/forms.py",
             ),
             "model_name.scaffold.forms._iso_dates": (
@@ -4861,8 +5026,16 @@ d = {
                 "scaffold/forms.html#_marks",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._matching_zone": (
+                "scaffold/forms.html#_matching_zone",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._minutes": (
                 "scaffold/forms.html#_minutes",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._missing_note": (
+                "scaffold/forms.html#_missing_note",
                 "model_name/scaffold/forms.py",
             ),
             "model_name.scaffold.forms._mixture": (
@@ -4943,16 +5116,40 @@ d = {
             ),
         },
         "model_name.scaffold.leaks": {
+            "model_name.scaffold.leaks._agree": (
+                "scaffold/leaks.html#_agree",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._candidates": (
+                "scaffold/leaks.html#_candidates",
+                "model_name/scaffold/leaks.py",
+            ),
             "model_name.scaffold.leaks._combinations": (
                 "scaffold/leaks.html#_combinations",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._correlation": (
+                "scaffold/leaks.html#_correlation",
                 "model_name/scaffold/leaks.py",
             ),
             "model_name.scaffold.leaks._determines": (
                 "scaffold/leaks.html#_determines",
                 "model_name/scaffold/leaks.py",
             ),
-            "model_name.scaffold.leaks._equal": (
-                "scaffold/leaks.html#_equal",
+            "model_name.scaffold.leaks._equals": (
+                "scaffold/leaks.html#_equals",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._gaps_tell": (
+                "scaffold/leaks.html#_gaps_tell",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._groups_tell": (
+                "scaffold/leaks.html#_groups_tell",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._identifies": (
+                "scaffold/leaks.html#_identifies",
                 "model_name/scaffold/leaks.py",
             ),
             "model_name.scaffold.leaks._is_number": (
@@ -4967,12 +5164,8 @@ d = {
                 "scaffold/leaks.html#_purity",
                 "model_name/scaffold/leaks.py",
             ),
-            "model_name.scaffold.leaks._resemblance": (
-                "scaffold/leaks.html#_resemblance",
-                "model_name/scaffold/leaks.py",
-            ),
-            "model_name.scaffold.leaks._told": (
-                "scaffold/leaks.html#_told",
+            "model_name.scaffold.leaks._separates": (
+                "scaffold/leaks.html#_separates",
                 "model_name/scaffold/leaks.py",
             ),
             "model_name.scaffold.leaks.find_leaks": (
@@ -4995,6 +5188,10 @@ d = {
             ),
             "model_name.scaffold.libraries._cache_folder": (
                 "scaffold/libraries.html#_cache_folder",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._digest": (
+                "scaffold/libraries.html#_digest",
                 "model_name/scaffold/libraries.py",
             ),
             "model_name.scaffold.libraries._entries": (
@@ -5121,16 +5318,16 @@ d = {
                 "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._are_codes": (
+                "scaffold/profiles.html#_are_codes",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._as_labels": (
                 "scaffold/profiles.html#_as_labels",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._as_target": (
-                "scaffold/profiles.html#_as_target",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._as_used": (
-                "scaffold/profiles.html#_as_used",
+            "model_name.scaffold.profiles._as_numbers": (
+                "scaffold/profiles.html#_as_numbers",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._choose_index": (
@@ -5145,8 +5342,8 @@ d = {
                 "scaffold/profiles.html#_decide",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._decided": (
-                "scaffold/profiles.html#_decided",
+            "model_name.scaffold.profiles._decide_all": (
+                "scaffold/profiles.html#_decide_all",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._decimal": (
@@ -5159,6 +5356,26 @@ d = {
             ),
             "model_name.scaffold.profiles._describe": (
                 "scaffold/profiles.html#_describe",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe_all": (
+                "scaffold/profiles.html#_describe_all",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe_dates": (
+                "scaffold/profiles.html#_describe_dates",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe_numbers": (
+                "scaffold/profiles.html#_describe_numbers",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe_texts": (
+                "scaffold/profiles.html#_describe_texts",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._encoding": (
+                "scaffold/profiles.html#_encoding",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._ends_of_time": (
@@ -5177,6 +5394,14 @@ d = {
                 "scaffold/profiles.html#_find_forms",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._has_decimals": (
+                "scaffold/profiles.html#_has_decimals",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._index_rank": (
+                "scaffold/profiles.html#_index_rank",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._is_plain": (
                 "scaffold/profiles.html#_is_plain",
                 "model_name/scaffold/profiles.py",
@@ -5193,12 +5418,12 @@ d = {
                 "scaffold/profiles.html#_names_rows",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._not_finite": (
-                "scaffold/profiles.html#_not_finite",
+            "model_name.scaffold.profiles._nominal": (
+                "scaffold/profiles.html#_nominal",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._numbers": (
-                "scaffold/profiles.html#_numbers",
+            "model_name.scaffold.profiles._not_finite": (
+                "scaffold/profiles.html#_not_finite",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._open": (
@@ -5213,12 +5438,28 @@ d = {
                 "scaffold/profiles.html#_plain_name",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._reader_for": (
+                "scaffold/profiles.html#_reader_for",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._require": (
                 "scaffold/profiles.html#_require",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._require_index": (
+                "scaffold/profiles.html#_require_index",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._require_labels": (
                 "scaffold/profiles.html#_require_labels",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._require_numbers": (
+                "scaffold/profiles.html#_require_numbers",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._require_order": (
+                "scaffold/profiles.html#_require_order",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._require_sound": (
@@ -5229,8 +5470,16 @@ d = {
                 "scaffold/profiles.html#_require_text",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._require_values": (
+                "scaffold/profiles.html#_require_values",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._rows": (
                 "scaffold/profiles.html#_rows",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._task": (
+                "scaffold/profiles.html#_task",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._text_habits": (
@@ -5245,24 +5494,24 @@ d = {
                 "scaffold/profiles.html#_typed_form",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._values": (
-                "scaffold/profiles.html#_values",
+            "model_name.scaffold.profiles._useless": (
+                "scaffold/profiles.html#_useless",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._wall_times": (
-                "scaffold/profiles.html#_wall_times",
+            "model_name.scaffold.profiles._values": (
+                "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._why_not": (
                 "scaffold/profiles.html#_why_not",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._with_zone": (
-                "scaffold/profiles.html#_with_zone",
+            "model_name.scaffold.profiles._with_leaks": (
+                "scaffold/profiles.html#_with_leaks",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._without_leaks": (
-                "scaffold/profiles.html#_without_leaks",
+            "model_name.scaffold.profiles._with_zone": (
+                "scaffold/profiles.html#_with_zone",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._zone": (
@@ -5281,6 +5530,10 @@ d = {
         "model_name.scaffold.projects": {
             "model_name.scaffold.projects._Writer": (
                 "scaffold/projects.html#_writer",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._all_files": (
+                "scaffold/projects.html#_all_files",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects._as_text": (
@@ -5307,6 +5560,10 @@ d = {
                 "scaffold/projects.html#_data_page",
                 "model_name/scaffold/projects.py",
             ),
+            "model_name.scaffold.projects._for_table": (
+                "scaffold/projects.html#_for_table",
+                "model_name/scaffold/projects.py",
+            ),
             "model_name.scaffold.projects._for_task": (
                 "scaffold/projects.html#_for_task",
                 "model_name/scaffold/projects.py",
@@ -5325,6 +5582,10 @@ d = {
             ),
             "model_name.scaffold.projects._limited": (
                 "scaffold/projects.html#_limited",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._name_fault": (
+                "scaffold/projects.html#_name_fault",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects._names": (
@@ -5401,8 +5662,16 @@ d = {
                 "scaffold/questions.html#_answered",
                 "model_name/scaffold/questions.py",
             ),
+            "model_name.scaffold.questions._ask_about_time": (
+                "scaffold/questions.html#_ask_about_time",
+                "model_name/scaffold/questions.py",
+            ),
             "model_name.scaffold.questions._profile": (
                 "scaffold/questions.html#_profile",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions._with_date_order": (
+                "scaffold/questions.html#_with_date_order",
                 "model_name/scaffold/questions.py",
             ),
             "model_name.scaffold.questions.answer": (
@@ -5479,6 +5748,7 @@ d = {
                 "scripts.html#_checked_rows",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._combine": ("scripts.html#_combine", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
@@ -5494,14 +5764,35 @@ d = {
                 "scripts.html#_kinds_allowed",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._last_run": ("scripts.html#_last_run", "model_name/scripts.py"),
             "model_name.scripts._learn_secrets": (
                 "scripts.html#_learn_secrets",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._notebook_from_here": (
+                "scripts.html#_notebook_from_here",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
+            "model_name.scripts._require_repeatable": (
+                "scripts.html#_require_repeatable",
+                "model_name/scripts.py",
+            ),
+            "model_name.scripts._require_same": (
+                "scripts.html#_require_same",
+                "model_name/scripts.py",
+            ),
+            "model_name.scripts._require_table_options": (
+                "scripts.html#_require_table_options",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
+            "model_name.scripts._show_results": (
+                "scripts.html#_show_results",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._unchanged": ("scripts.html#_unchanged", "model_name/scripts.py"),
             "model_name.scripts._warm_up": ("scripts.html#_warm_up", "model_name/scripts.py"),
             "model_name.scripts._without_secrets": (
@@ -5612,6 +5903,7 @@ d = {
         "model_name.steps": {
             "model_name.steps.Step": ("steps.html#step", "model_name/steps.py"),
             "model_name.steps.Step.job": ("steps.html#step.job", "model_name/steps.py"),
+            "model_name.steps._Plan": ("steps.html#_plan", "model_name/steps.py"),
             "model_name.steps._ambiguous": ("steps.html#_ambiguous", "model_name/steps.py"),
             "model_name.steps._ambiguous_overrides": (
                 "steps.html#_ambiguous_overrides",
@@ -5622,12 +5914,17 @@ d = {
                 "model_name/steps.py",
             ),
             "model_name.steps._check": ("steps.html#_check", "model_name/steps.py"),
+            "model_name.steps._environment_faults": (
+                "steps.html#_environment_faults",
+                "model_name/steps.py",
+            ),
             "model_name.steps._kept_reading": ("steps.html#_kept_reading", "model_name/steps.py"),
             "model_name.steps._kind": ("steps.html#_kind", "model_name/steps.py"),
             "model_name.steps._kinds": ("steps.html#_kinds", "model_name/steps.py"),
             "model_name.steps._misplaced": ("steps.html#_misplaced", "model_name/steps.py"),
-            "model_name.steps._overrides_of": ("steps.html#_overrides_of", "model_name/steps.py"),
+            "model_name.steps._own_overrides": ("steps.html#_own_overrides", "model_name/steps.py"),
             "model_name.steps._plan": ("steps.html#_plan", "model_name/steps.py"),
+            "model_name.steps._unknown_words": ("steps.html#_unknown_words", "model_name/steps.py"),
             "model_name.steps.data_overrides": ("steps.html#data_overrides", "model_name/steps.py"),
             "model_name.steps.is_file": ("steps.html#is_file", "model_name/steps.py"),
             "model_name.steps.load_steps": ("steps.html#load_steps", "model_name/steps.py"),

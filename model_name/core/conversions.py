@@ -19,13 +19,15 @@ __all__ = [
     "instants",
     "to_date",
     "to_text",
-    "to_category",
     "declared_categories",
+    "to_category",
     "are_numbers",
     "without_fraction",
     "advice",
     "role_of",
     "metadata_of",
+    "roles_of",
+    "are_numeric",
     "allowed_values",
     "kind_of",
 ]
@@ -37,7 +39,7 @@ import functools
 import re
 import uuid
 import zoneinfo
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
@@ -55,17 +57,19 @@ NUMBERS = (str, int, np.integer, float, np.floating, decimal.Decimal)
 BOOLEANS = (bool, np.bool_)  # bool is an int to Python, and no number to a schema
 DATES = (str, datetime.date, np.datetime64)
 TEXTS = (*NUMBERS, *BOOLEANS, *DATES, uuid.UUID)
-_HELD: dict[str, type] = {
+
+# %% ../../nbs/core/conversions.ipynb #c0a1a002
+_HELD: dict[str, type] = {  # what a column holds, by numpy's letter for its type
     "b": bool,
     "i": int,
     "u": int,
     "f": float,
     "M": datetime.date,
-}  # by numpy's letters
+}
 
 
 def readable(values: pd.Series, types: tuple[type, ...]) -> Converted:
-    """Keep the values of some types; the others become missing and are marked."""
+    """Keep the values of some types; the others become missing and are marked as faults."""
     if str(values.dtype) in {"float16", "float128"}:  # pandas cannot look such numbers up
         values = values.astype("float64")
     none = pd.Series(False, index=values.index)
@@ -75,7 +79,7 @@ def readable(values: pd.Series, types: tuple[type, ...]) -> Converted:
     categories = values.dtype.categories if isinstance(values.dtype, pd.CategoricalDtype) else None
     values = values.astype("object")
     if categories is not None and not readable(categories.to_series(), types)[1].any():
-        return values, none  # a few categories told about millions of rows
+        return values, none  # a few categories are checked instead of millions of rows
     there = values.notna()
     strange = () if bool in types else BOOLEANS
     fits = np.array(
@@ -91,31 +95,6 @@ def _is_beyond_floats(value: Any) -> bool:
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a10008
-def to_float(values: pd.Series) -> Converted:
-    """Convert to finite 64-bit floats."""
-    numbers = (
-        values if pd.api.types.is_float_dtype(values) else pd.to_numeric(values, errors="coerce")
-    )
-    numbers = numbers.astype("float64")
-    return numbers, _unconverted(values, numbers) | np.isinf(numbers)
-
-
-def to_integer(values: pd.Series) -> Converted:
-    """Convert to whole numbers of 64 bits."""
-    if pd.api.types.is_integer_dtype(values) and str(values.dtype).lower() != "uint64":
-        return values.astype("Int64" if values.hasnans else "int64"), pd.Series(
-            False, index=values.index
-        )
-    numbers, faults = to_float(values)
-    faults |= numbers.notna() & (numbers % 1 != 0)
-    large = np.flatnonzero(~faults & (numbers.abs() >= 2**53))
-    whole = numbers.where(~faults & (numbers.abs() < 2**53)).astype("Int64")
-    exact: Any = pd.array([_whole_number(value) for value in values.iloc[large]], dtype="Int64")
-    whole.iloc[large] = exact
-    faults |= numbers.notna() & whole.isna()
-    return (whole if whole.hasnans else whole.astype("int64")), faults
-
-
 def _unconverted(before: pd.Series, after: pd.Series) -> pd.Series:
     """Mark the values that were there before a conversion and are missing after it."""
     return before.notna() & after.isna()
@@ -125,6 +104,28 @@ def _whole_number(value: Any) -> int | None:
     """Read a whole number of 64 bits from its digits."""
     exact = decimal.Decimal(value.item() if isinstance(value, np.generic) else value)
     return int(exact) if -(2**63) <= exact < 2**63 and exact % 1 == 0 else None
+
+
+def to_float(values: pd.Series) -> Converted:
+    """Convert to finite 64-bit floats."""
+    is_float = pd.api.types.is_float_dtype(values)
+    numbers = (values if is_float else pd.to_numeric(values, errors="coerce")).astype("float64")
+    return numbers, _unconverted(values, numbers) | np.isinf(numbers)
+
+
+def to_integer(values: pd.Series) -> Converted:
+    """Convert to whole numbers of 64 bits."""
+    if pd.api.types.is_integer_dtype(values) and str(values.dtype).lower() != "uint64":
+        none = pd.Series(False, index=values.index)
+        return values.astype("Int64" if values.hasnans else "int64"), none
+    numbers, faults = to_float(values)
+    faults |= numbers.notna() & (numbers % 1 != 0)
+    large = np.flatnonzero(~faults & (numbers.abs() >= 2**53))
+    whole = numbers.where(~faults & (numbers.abs() < 2**53)).astype("Int64")
+    exact: Any = pd.array([_whole_number(value) for value in values.iloc[large]], dtype="Int64")
+    whole.iloc[large] = exact
+    faults |= numbers.notna() & whole.isna()
+    return (whole if whole.hasnans else whole.astype("int64")), faults
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a1000b
@@ -139,9 +140,8 @@ def to_boolean(values: pd.Series) -> Converted:
         return values.astype("bool"), pd.Series(False, index=values.index)
     known = {value: _BOOLEANS.get(str(value).strip().lower()) for value in values.dropna().unique()}
     booleans = values.astype("object").map(known).astype("boolean")
-    return (booleans if booleans.hasnans else booleans.astype("bool")), _unconverted(
-        values, booleans
-    )
+    faults = _unconverted(values, booleans)
+    return (booleans if booleans.hasnans else booleans.astype("bool")), faults
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a1000f
@@ -149,7 +149,7 @@ _OFFSET = re.compile(r"(.*[T ]\d{2}.*?)\s*(?:Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d
 
 
 def with_offset(values: pd.Series) -> pd.Series:
-    """Mark the times that say their offset from UTC."""
+    """Mark the times that are written with their offset from UTC."""
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         return values.notna()
     if values.dtype.kind == "M":
@@ -167,7 +167,7 @@ def _is_offset_text(value: Any) -> bool:
 
 
 def instants(values: pd.Series) -> pd.Series | None:
-    """Return the times in UTC, or nothing where some of them do not say their offset."""
+    """Return the times in UTC; None where some of them have no offset."""
     if values.dtype.kind not in "MOT" and not isinstance(
         values.dtype, pd.StringDtype | pd.DatetimeTZDtype
     ):
@@ -179,8 +179,8 @@ def instants(values: pd.Series) -> pd.Series | None:
 
 # %% ../../nbs/core/conversions.ipynb #c0a10011
 @functools.lru_cache(maxsize=256)
-def _say_as_written(column: str) -> None:
-    """Say once that a column has times with an offset, and no zone."""
+def _warn_as_written(column: str) -> None:
+    """Warn once that a column has times with an offset, and no declared zone."""
     logger.warning(
         "{}: its times say their offset from UTC, and the schema declares no zone: they are taken as local time, as "
         "they are written. To be sure of one zone, declare it: metadata={{'zone': 'Europe/Berlin'}}",
@@ -205,7 +205,7 @@ def _local(values: pd.Series, zone: str | None) -> pd.Series:
         moments = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
         local: pd.Series = moments.dt.tz_convert(_zone(zone, str(values.name))).dt.tz_localize(None)
         return local
-    _say_as_written(str(values.name))
+    _warn_as_written(str(values.name))
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         wall: pd.Series = values.dt.tz_localize(None)
         return wall
@@ -216,12 +216,29 @@ def _local(values: pd.Series, zone: str | None) -> pd.Series:
     return _parse(pd.Series(written, index=values.index, dtype="object"))
 
 
+# %% ../../nbs/core/conversions.ipynb #c0a1a006
+def _parse(values: pd.Series) -> pd.Series:
+    """Read dates; other strings become missing."""
+    if values.dtype.kind == "M":
+        return values
+    texts = values.mask(values.isin(["now", "today"]))
+    dates = pd.to_datetime(texts, errors="coerce", format="ISO8601")
+    failed = _unconverted(texts, dates)
+    # one value with nanoseconds makes pandas read all in them, and refuse what they do not reach
+    if dates.dt.unit == "ns" and failed.any():
+        rest = pd.to_datetime(texts[failed], errors="coerce", format="ISO8601").astype(
+            "datetime64[us]"
+        )
+        dates = dates.astype("datetime64[us]").where(~failed, rest)
+    return dates
+
+
 # %% ../../nbs/core/conversions.ipynb #c0a10013
 def to_date(values: pd.Series, zone: str | None = None) -> Converted:
-    """Convert to dates without an offset: local times, of the declared zone where the values say their offset.
+    """Convert to local times without an offset, those of the declared zone where values have an offset.
 
     Args:
-        values: dates, or texts in ISO 8601.
+        values: dates, or strings in ISO 8601.
         zone: the declared time zone, e.g. `"Europe/Berlin"`.
     """
     aware = with_offset(values)
@@ -239,85 +256,40 @@ def to_date(values: pd.Series, zone: str | None = None) -> Converted:
             else _parse(values)
         )
     dates = dates.where(dates.dt.year.between(1, 9999))
-    fine = (
-        (dates > pd.Timestamp.min) & (dates < pd.Timestamp.max)
-    ) | dates.isna()  # what nanoseconds reach
-    return dates.astype("datetime64[ns]" if fine.all() else "datetime64[us]"), _unconverted(
-        values, dates
-    )
-
-
-def _parse(values: pd.Series) -> pd.Series:
-    """Read dates; what is none becomes missing."""
-    if values.dtype.kind == "M":
-        return values
-    texts = values.mask(values.isin(["now", "today"]))
-    dates = pd.to_datetime(texts, errors="coerce", format="ISO8601")
-    failed = _unconverted(texts, dates)
-    if (
-        dates.dt.unit == "ns" and failed.any()
-    ):  # one fraction of a microsecond, and all have to be near
-        rest = pd.to_datetime(texts[failed], errors="coerce", format="ISO8601").astype(
-            "datetime64[us]"
-        )
-        dates = dates.astype("datetime64[us]").where(~failed, rest)
-    return dates
+    in_reach = (dates > pd.Timestamp.min) & (dates < pd.Timestamp.max)  # of nanoseconds
+    unit = "ns" if (in_reach | dates.isna()).all() else "us"
+    return dates.astype(f"datetime64[{unit}]"), _unconverted(values, dates)
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a10016
-def to_text(values: pd.Series) -> Converted:
-    """Convert to texts; a number that is whole has no fraction in its text."""
-    none = pd.Series(False, index=values.index)
-    if pd.api.types.is_float_dtype(values):
-        whole, faults = to_integer(values)
-        return (
-            values.astype("str").where(faults, whole.astype("str"))
-            if faults.any()
-            else whole.astype("str")
-        ), none
-    if values.dtype == object:
-        values = pd.Series(
-            [_as_label(value) for value in values],
-            index=values.index,
-            name=values.name,
-            dtype="object",
-        )
-    return values.astype("str"), none
-
-
 def _as_label(value: Any) -> Any:
     """Write a whole number as one, whatever type holds it."""
     fractional = isinstance(value, float | np.floating | decimal.Decimal)
     return int(value) if fractional and abs(value) < 2**63 and value % 1 == 0 else value
 
 
-def to_category(values: pd.Series, categories: Sequence[Any] | None = None) -> Converted:
-    """Convert to the declared categories, or, where none are declared, to those that are there.
-
-    Args:
-        values: numbers, texts or dates.
-        categories: the declared ones: numbers, or true and false, or texts.
-    """
-    if categories is None:
-        return to_text(values)[0].astype("category"), pd.Series(False, index=values.index)
-    declared = declared_categories(categories)
-    plain = _converter(declared)(values)[0]
-    if plain.dtype == "str":
-        plain = plain.map({str(category): category for category in declared})
-    known = plain.where(plain.isin(declared)).astype(pd.CategoricalDtype(declared))
-    return known, _unconverted(values, known)
+def to_text(values: pd.Series) -> Converted:
+    """Convert to strings; a whole number has no fraction in its string."""
+    none = pd.Series(False, index=values.index)
+    if pd.api.types.is_float_dtype(values):
+        whole, faults = to_integer(values)
+        text = whole.astype("str")
+        return (values.astype("str").where(faults, text) if faults.any() else text), none
+    if values.dtype == object:
+        labels = [_as_label(value) for value in values]
+        values = pd.Series(labels, index=values.index, name=values.name, dtype="object")
+    return values.astype("str"), none
 
 
+# %% ../../nbs/core/conversions.ipynb #c0a1a010
 def declared_categories(categories: Sequence[Any]) -> list[Any]:
     """Return declared categories as plain values, each once.
 
     Raises:
         ConfigError: fractions stand beside whole numbers above 2⁵³, which floats do not tell apart.
     """
-    plain = [
-        category.item() if isinstance(category, np.generic) else category for category in categories
-    ]
-    numbers = [category for category in plain if isinstance(category, int | float)]
+    plain = [value.item() if isinstance(value, np.generic) else value for value in categories]
+    numbers = [value for value in plain if isinstance(value, int | float)]
     if any(number % 1 for number in numbers) and any(abs(number) > 2**53 for number in numbers):
         raise errors.ConfigError(
             f"the categories {plain} are fractions and whole numbers above 2**53: declare texts"
@@ -332,14 +304,29 @@ def _converter(categories: Sequence[Any]) -> Callable[[pd.Series], Converted]:
         return to_boolean
     if not kinds <= {int, float}:
         return to_text
-    if all(category % 1 == 0 for category in categories):
-        return to_integer
-    return to_float
+    return to_integer if all(category % 1 == 0 for category in categories) else to_float
+
+
+def to_category(values: pd.Series, categories: Sequence[Any] | None = None) -> Converted:
+    """Convert to the declared categories, or, where none are declared, to those in the column.
+
+    Args:
+        values: numbers, strings or dates.
+        categories: the declared ones: numbers, or true and false, or strings.
+    """
+    if categories is None:
+        return to_text(values)[0].astype("category"), pd.Series(False, index=values.index)
+    declared = declared_categories(categories)
+    plain = _converter(declared)(values)[0]
+    if plain.dtype == "str":
+        plain = plain.map({str(category): category for category in declared})
+    known = plain.where(plain.isin(declared)).astype(pd.CategoricalDtype(declared))
+    return known, _unconverted(values, known)
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a10019
 NUMBER = r"-?(?:0|[1-9]\d*)(?:\.\d+)?"
-"""The pattern of a text that is a number, and not a code such as `01`."""
+"""The pattern of a string that is a number, and not a code such as `01`."""
 
 
 def are_numbers(labels: pd.Series) -> bool:
@@ -355,7 +342,7 @@ def without_fraction(labels: pd.Series) -> pd.Series:
 
 # %% ../../nbs/core/conversions.ipynb #c0a1001c
 def advice(value: Any, allowed: Sequence[Any] = ()) -> str:
-    """Return how to give a refused value instead, as the end of a sentence; nothing where nobody can tell.
+    """Return how to write a refused value instead, as the end of a sentence; "" where that is unknown.
 
     Args:
         value: the value.
@@ -367,12 +354,9 @@ def advice(value: Any, allowed: Sequence[Any] = ()) -> str:
         return "; where a value is unknown, leave it out"
     if isinstance(value, str):
         plain = value.strip().casefold()
-        alike = [
-            known
-            for known in allowed
-            if isinstance(known, str) and known.strip().casefold() == plain
-        ]
-        return f"; did you mean {alike[0]!r}?" if alike else ""
+        for known in allowed:
+            if isinstance(known, str) and known.strip().casefold() == plain:
+                return f"; did you mean {known!r}?"
     return ""
 
 
@@ -381,13 +365,13 @@ Role = Literal["numeric", "categorical", "boolean", "date"]
 
 
 def role_of(column: pa.Column) -> Role:
-    """Tell the role of a column from its declared type.
+    """Derive the role of a column from its declared type.
 
     Args:
         column: a column of a pandera schema.
 
     Returns:
-        The role that models, signatures and figures give to the column.
+        How models, signatures and figures treat the column.
 
     Raises:
         ConfigError: the column is declared without a type, or with one that has no role.
@@ -414,8 +398,22 @@ def role_of(column: pa.Column) -> Role:
 
 # %% ../../nbs/core/conversions.ipynb #81a75db2
 def metadata_of(column: pa.Column) -> dict[str, Any]:
-    """Return what a column's declaration says beyond its type."""
+    """Return what a column's declaration holds beyond its type."""
     return cast(dict[str, Any], column.metadata or {})
+
+
+def roles_of(columns: Mapping[str, pa.Column]) -> dict[str, Role]:
+    """Return the roles of the columns that are declared as features."""
+    return {
+        name: role_of(column)
+        for name, column in columns.items()
+        if metadata_of(column).get("feature", True)
+    }
+
+
+def are_numeric(categories: Sequence[Any] | None) -> bool:
+    """Return whether declared categories are numbers."""
+    return categories is not None and {type(value) for value in categories} <= {int, float}
 
 
 def allowed_values(column: pa.Column) -> list[Any] | None:
@@ -428,7 +426,7 @@ def allowed_values(column: pa.Column) -> list[Any] | None:
 
 # %% ../../nbs/core/conversions.ipynb #5e164a27
 class _Kind(NamedTuple):
-    """What a declared type is called in a message, what it is read from, and how values are converted to it."""
+    """How a declared type is named in a message, which types it is read from, and its converter."""
 
     noun: str
     reads: tuple[type, ...]
@@ -447,18 +445,11 @@ def kind_of(column: pa.Column) -> _Kind:
         return _Kind("true or false", (*NUMBERS, *BOOLEANS), to_boolean)
     if role == "date":
         convert = functools.partial(to_date, zone=metadata_of(column).get("zone"))
-        return _Kind(
-            "a date in ISO 8601, such as 2024-02-29, from the year 1 to 9999",
-            DATES,
-            convert,
-        )
-    if str(column.dtype) == "category":
-        categories = allowed_values(column)
-        noun = f"one of {', '.join(map(repr, categories))}" if categories else "a category"
-        numbers = categories is not None and {type(category) for category in categories} <= {
-            int,
-            float,
-        }
-        reads = NUMBERS if numbers else TEXTS
-        return _Kind(noun, reads, functools.partial(to_category, categories=categories))
-    return _Kind("a text", TEXTS, to_text)
+        noun = "a date in ISO 8601, such as 2024-02-29, from the year 1 to 9999"
+        return _Kind(noun, DATES, convert)
+    if str(column.dtype) != "category":
+        return _Kind("a text", TEXTS, to_text)
+    categories = allowed_values(column)
+    noun = f"one of {', '.join(map(repr, categories))}" if categories else "a category"
+    convert = functools.partial(to_category, categories=categories)
+    return _Kind(noun, NUMBERS if are_numeric(categories) else TEXTS, convert)

@@ -8,9 +8,9 @@ __all__ = [
     "NO_DELAY",
     "Feature",
     "feature",
-    "declared",
-    "check_declarations",
     "time_column",
+    "check_declarations",
+    "declared",
     "roles",
     "looking_back",
     "derive",
@@ -19,8 +19,8 @@ __all__ = [
     "carry_over",
     "explain_missing",
     "Past",
-    "require_order",
     "look_back",
+    "require_order",
     "check",
     "Derive",
 ]
@@ -29,7 +29,7 @@ __all__ = [
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -50,11 +50,11 @@ class Feature:
         name: its name, that of the function.
         role: how models treat it.
         function: what computes it: a column from a table of inputs, or one value from the rows of the past.
-        looks_back: how far it sees, a time or a number of rows; None is a feature of the row itself.
+        looks_back: how far it looks back, a time or a number of rows; None is a feature of the row itself.
         by: columns whose values separate the pasts, e.g. one for each store.
-        target: whether the past has the target in it.
+        target: whether the past includes the target.
         delay: how old a row has to be before it is known.
-        missing: what happens where there is no past to look at: a missing value, or an error when predicting.
+        missing: what happens where there is no past: a missing value, or an error when predicting.
     """
 
     name: str
@@ -65,6 +65,27 @@ class Feature:
     target: bool = False
     delay: pd.Timedelta = NO_DELAY
     missing: Literal["allow", "error"] = "allow"
+
+
+# %% ../../nbs/core/features.ipynb #4a3da95c
+def _duration(name: str, value: str) -> pd.Timedelta:
+    """Read a time, e.g. `7D` or `36h`."""
+    try:
+        return pd.Timedelta(value)
+    except ValueError as error:
+        raise errors.ConfigError(
+            f"{name}={value!r} is no time: write '7D', '36h', or a number of rows"
+        ) from error
+
+
+def _distance(looks_back: str | int | None) -> pd.Timedelta | int | None:
+    """Read how far a feature looks back: at least one row, or some time."""
+    far = _duration("looks_back", looks_back) if isinstance(looks_back, str) else looks_back
+    if far is not None and (far < 1 if isinstance(far, int) else far <= NO_DELAY):
+        raise errors.ConfigError(
+            f"looks_back={looks_back!r}: a feature looks back by at least one row, or some time"
+        )
+    return far
 
 
 # %% ../../nbs/core/features.ipynb #82f4909e
@@ -80,9 +101,9 @@ def feature(
     """Make a feature of a function; the arguments are the attributes of `Feature`.
 
     Raises:
-        ConfigError: an argument is not what it can be.
+        ConfigError: the value of an argument is not allowed.
     """
-    if role not in (known := ("numeric", "categorical", "boolean", "date")):
+    if role not in (known := get_args(conversions.Role)):
         raise errors.ConfigError(
             f"there is no role {role!r}{errors.nearest(role, known)} ({', '.join(known)})"
         )
@@ -92,13 +113,8 @@ def feature(
         raise errors.ConfigError(
             "by, target and delay are about the past: say how far the feature looks_back, too"
         )
-    far = _duration("looks_back", looks_back) if isinstance(looks_back, str) else looks_back
-    if far is not None and (far < 1 if isinstance(far, int) else far <= pd.Timedelta(0)):
-        raise errors.ConfigError(
-            f"looks_back={looks_back!r}: a feature looks back by at least one row, or some time"
-        )
-    waits = _duration("delay", delay)
-    if waits < pd.Timedelta(0):
+    far, waits = _distance(looks_back), _duration("delay", delay)
+    if waits < NO_DELAY:
         raise errors.ConfigError(f"delay={delay!r}: a row cannot be known before it happens")
     groups = (by,) if isinstance(by, str) else tuple(by)
     return lambda function: Feature(
@@ -106,22 +122,56 @@ def feature(
     )
 
 
-def _duration(name: str, value: str) -> pd.Timedelta:
-    """Read a time, e.g. `7D` or `36h`."""
-    try:
-        return pd.Timedelta(value)
-    except ValueError as error:
+# %% ../../nbs/core/features.ipynb #b42f8315
+def time_column(needed_by: str) -> str:
+    """Return the column that tells when a row happened.
+
+    Raises:
+        ConfigError: no date column is marked with `metadata={"time": True}`.
+    """
+    marked = schemas.InputsSchema.marked("time")
+    columns = schemas.InputsSchema.to_schema().columns
+    if not marked or conversions.role_of(columns[marked[0]]) != "date":
         raise errors.ConfigError(
-            f"{name}={value!r} is no time: write '7D', '36h', or a number of rows"
-        ) from error
+            f"the feature {needed_by!r} looks back, but no date column of InputsSchema says when a row happened: "
+            'mark it with metadata={"time": True}'
+        )
+    return marked[0]
+
+
+def check_declarations(features: Sequence[Feature]) -> None:
+    """Check that features fit the tables of the active project, and one another.
+
+    Raises:
+        ConfigError: names the feature that does not fit, and why.
+    """
+    taken = {}
+    for table in (schemas.InputsSchema, schemas.TargetsSchema, schemas.OutputsSchema):
+        names = [*table.column_names(), table.index_name()]
+        taken |= {name: table.__name__ for name in names if name}
+    inputs = schemas.InputsSchema.column_names()
+    for one in features:
+        if one.name in taken:
+            raise errors.ConfigError(
+                f"the feature {one.name!r} has the name of another column ({taken[one.name]})"
+            )
+        taken[one.name] = "another feature"
+        for name in one.by:
+            if name not in inputs:
+                hint = errors.nearest(name, inputs)
+                raise errors.ConfigError(
+                    f"the feature {one.name!r}: by={name!r} is no column of InputsSchema{hint}"
+                )
+        if one.looks_back is not None:
+            time_column(one.name)
 
 
 # %% ../../nbs/core/features.ipynb #c7149888
 def declared() -> tuple[Feature, ...]:
-    """Return the features of the project at work.
+    """Return the features of the active project.
 
     Raises:
-        ConfigError: what the project declares is not a list of features, or they do not go with its tables.
+        ConfigError: the project does not declare a list of features, or they do not fit its tables.
     """
     return _declared(workspaces.active())
 
@@ -130,133 +180,81 @@ def declared() -> tuple[Feature, ...]:
 def _declared(project: workspaces.Project) -> tuple[Feature, ...]:
     own = project.features
     where = project.declaration.features
-    strange = (
-        [own]
-        if not isinstance(own, list | tuple)
-        else [each for each in own if not isinstance(each, Feature)]
-    )
-    if strange:
-        raise errors.ConfigError(
-            f"{where} must be a list of functions under @feature; {strange[0]!r} is not one"
-        )
+    members = own if isinstance(own, list | tuple) else [own]
+    for member in members:
+        if not isinstance(member, Feature) or members is not own:
+            raise errors.ConfigError(
+                f"{where} must be a list of functions under @feature; {member!r} is not one"
+            )
     with workspaces.using(project):
         check_declarations(own)
     return tuple(own)
 
 
-def check_declarations(features: Sequence[Feature]) -> None:
-    """Check that features go with the tables of the project at work, and with one another.
-
-    Raises:
-        ConfigError: with what does not.
-    """
-    tables = (schemas.InputsSchema, schemas.TargetsSchema, schemas.OutputsSchema)
-    taken = {
-        name: table.__name__
-        for table in tables
-        for name in [*table.column_names(), table.index_name()]
-        if name
-    }
-    inputs = schemas.InputsSchema.column_names()
-    for each in features:
-        if each.name in taken:
-            raise errors.ConfigError(
-                f"the feature {each.name!r} has the name of another column ({taken[each.name]})"
-            )
-        taken[each.name] = "another feature"
-        for name in each.by:
-            if name not in inputs:
-                hint = errors.nearest(name, inputs)
-                raise errors.ConfigError(
-                    f"the feature {each.name!r}: by={name!r} is no column of InputsSchema{hint}"
-                )
-        if each.looks_back is not None:
-            time_column(each.name)
-
-
-def time_column(needed_by: str) -> str:
-    """Return the column that says when a row happened.
-
-    Raises:
-        ConfigError: no date column is marked with `metadata={"time": True}`.
-    """
-    marked = schemas.InputsSchema.marked("time")
-    if (
-        not marked
-        or conversions.role_of(schemas.InputsSchema.to_schema().columns[marked[0]]) != "date"
-    ):
-        raise errors.ConfigError(
-            f"the feature {needed_by!r} looks back, but no date column of InputsSchema says when a row happened: "
-            'mark it with metadata={"time": True}'
-        )
-    return marked[0]
-
-
 # %% ../../nbs/core/features.ipynb #073a1536
 def roles() -> dict[str, conversions.Role]:
     """Return the role of every column that a model sees: the features of the inputs, then the derived ones."""
-    return schemas.InputsSchema.roles() | {each.name: each.role for each in declared()}
+    return schemas.InputsSchema.roles() | {one.name: one.role for one in declared()}
 
 
 def looking_back() -> tuple[Feature, ...]:
     """Return the features that look back."""
-    return tuple(each for each in declared() if each.looks_back is not None)
+    return tuple(one for one in declared() if one.looks_back is not None)
 
 
 # %% ../../nbs/core/features.ipynb #d34006d1
-def _called(each: Feature, table: pd.DataFrame) -> Any:
+def _call(one: Feature, table: pd.DataFrame) -> Any:
     """Call the function of a feature."""
     try:
-        return each.function(table.copy(deep=False))  # copy-on-write keeps the original as it is
+        return one.function(table.copy(deep=False))  # copy-on-write keeps the original as it is
     except Exception as error:
-        hint = (
-            errors.nearest(error.args[0], map(str, table.columns))
-            if isinstance(error, KeyError)
-            else ""
-        )
+        missing = isinstance(error, KeyError)
+        hint = errors.nearest(error.args[0], map(str, table.columns)) if missing else ""
         raise errors.ModelError(
-            f"the feature {each.name!r} fails: {type(error).__name__}: {error}{hint}"
+            f"the feature {one.name!r} fails: {type(error).__name__}: {error}{hint}"
         ) from error
 
 
-def _column(each: Feature, values: Any, index: pd.Index) -> pd.Series:
-    """Check a column that belongs to a feature, and bring it to the type of its role."""
-    if isinstance(values, pd.Series) and not values.index.equals(index):
-        raise errors.ModelError(
-            f"the feature {each.name!r} returns rows of another index: keep that of the inputs"
-        )
+def _one_per_row(one: Feature, values: Any, index: pd.Index) -> pd.Series:
+    """Make a column of the values that a feature returns, one for each row."""
+    if isinstance(values, pd.Series):
+        if not values.index.equals(index):
+            raise errors.ModelError(
+                f"the feature {one.name!r} returns rows of another index: keep that of the inputs"
+            )
+        values = values.array
     if np.ndim(values) != 1 or len(values) != len(index):
         size = f"{len(values):,} values" if np.ndim(values) else "one value"
         raise errors.ModelError(
-            f"the feature {each.name!r} returns {size} for {len(index):,} rows: return one each"
+            f"the feature {one.name!r} returns {size} for {len(index):,} rows: return one each"
         )
-    column = pd.Series(
-        values.array if isinstance(values, pd.Series) else values, index=index, name=each.name
-    )
-    if column.dtype == object and each.role != "categorical":
-        column = column.infer_objects()
-    nothing = column.isna().all()
-    if each.role == "date":
-        if not (nothing or pd.api.types.is_datetime64_any_dtype(column)):
-            raise _wrong_type(each, column)
-        return column.astype("datetime64[ns]") if nothing else column
-    if each.role == "categorical":
+    return pd.Series(values, index=index, name=one.name)
+
+
+# %% ../../nbs/core/features.ipynb #e1b89503
+def _column(one: Feature, values: Any, index: pd.Index) -> pd.Series:
+    """Check the column of a feature, and convert it to the type of its role."""
+    column = _one_per_row(one, values, index)
+    if one.role == "categorical":
         return column
-    if not (nothing or pd.api.types.is_numeric_dtype(column)):
-        raise _wrong_type(each, column)
+    if column.dtype == object:
+        column = column.infer_objects()
+    empty = column.isna().all()
+    is_date = one.role == "date"
+    is_right = pd.api.types.is_datetime64_any_dtype if is_date else pd.api.types.is_numeric_dtype
+    if not empty and not is_right(column):
+        raise errors.ModelError(
+            f"the feature {one.name!r} is declared as {one.role}, and returns {column.dtype}"
+        )
+    if is_date:
+        return column.astype("datetime64[ns]") if empty else column
     numbers = column.astype("float64")
     if (infinite := np.flatnonzero(np.isinf(numbers))).size:
         raise errors.ModelError(
-            f"the feature {each.name!r} is infinite in row {infinite[0] + 1} (index {index[infinite[0]]}): "
+            f"the feature {one.name!r} is infinite in row {infinite[0] + 1} (index {index[infinite[0]]}): "
             "return a missing value there"
         )
     return numbers
-
-
-def _wrong_type(each: Feature, column: pd.Series) -> errors.ModelError:
-    return errors.ModelError(
-        f"the feature {each.name!r} is declared as {each.role}, and returns {column.dtype}"
-    )
 
 
 # %% ../../nbs/core/features.ipynb #8ae0e1ec
@@ -264,36 +262,34 @@ def derive(inputs: pd.DataFrame, features: Sequence[Feature] | None = None) -> p
     """Add the derived columns to inputs.
 
     Args:
-        inputs: checked inputs; those columns of features that look back which they carry already are kept.
-        features: what to derive; by default what the project at work declares.
+        inputs: checked inputs; where they have a column of a feature that looks back, it is kept.
+        features: what to derive; by default the features of the active project.
 
     Returns:
-        The inputs with a column more for each feature.
+        The inputs with one more column per feature.
 
     Raises:
-        ModelError: a function fails, or returns what is no column of its role; a feature that looks back is not there,
-            and was declared with `missing="error"`.
+        ModelError: a function fails, or returns what is no column of its role; the column of a feature that looks back
+            is missing, and it was declared with `missing="error"`.
     """
     features = declared() if features is None else features
     if not features:
         return inputs
-    past = [each.name for each in features if each.looks_back is not None]
+    past = [one.name for one in features if one.looks_back is not None]
     derived = {}
-    for each in features:
-        if each.looks_back is None:
-            values = _called(each, inputs.drop(columns=past, errors="ignore"))
-        elif each.name in inputs:
-            values = inputs[each.name]
+    for one in features:
+        if one.looks_back is None:
+            values = _call(one, inputs.drop(columns=past, errors="ignore"))
         else:
-            values = _without_past(each, inputs)
-        derived[each.name] = _column(each, values, inputs.index)
+            values = inputs[one.name] if one.name in inputs else _without_past(one, inputs)
+        derived[one.name] = _column(one, values, inputs.index)
     return inputs.assign(**derived)
 
 
-def _without_past(each: Feature, inputs: pd.DataFrame) -> Any:
-    """Return missing values for a feature whose past nobody has looked at."""
-    problem = f"the feature {each.name!r} looks back, and there is no history here"
-    if each.missing == "error":
+def _without_past(one: Feature, inputs: pd.DataFrame) -> Any:
+    """Return missing values for a feature whose past was not read."""
+    problem = f"the feature {one.name!r} looks back, and there is no history here"
+    if one.missing == "error":
         raise errors.ModelError(
             f"{problem}: add it with features.look_back, or give the column with the inputs"
         )
@@ -315,40 +311,42 @@ def needed_columns() -> list[str]:
 
 @functools.lru_cache(maxsize=64)
 def _read_by_functions(project: workspaces.Project) -> set[str]:
-    """Find out which columns the features of the row do not work without."""
-    own = [each for each in declared() if each.looks_back is None]
+    """Find the columns without which a feature of the row fails."""
+    own = [one for one in declared() if one.looks_back is None]
     empty = schemas.InputsSchema.check(schemas.InputsSchema.empty()) if own else pd.DataFrame()
-    return {
-        str(name) for name in empty for each in own if not _works(each, empty.drop(columns=name))
-    }
+    read: set[str] = set()
+    for name in empty:
+        without = empty.drop(columns=name)
+        if not all(_works(one, without) for one in own):
+            read.add(str(name))
+    return read
 
 
-def _works(each: Feature, table: pd.DataFrame) -> bool:
+def _works(one: Feature, table: pd.DataFrame) -> bool:
     try:
-        _called(each, table)
+        _call(one, table)
     except errors.ModelError:
         return False
     return True
 
 
+# %% ../../nbs/core/features.ipynb #2ce3d278
 def sent_columns(inputs: pd.DataFrame) -> pd.DataFrame:
-    """Return what a model is sent: the columns that it needs, and features that look back if they are there."""
-    there = [each.name for each in looking_back() if each.name in inputs]
+    """Return what is sent to a model: the columns that it needs, and features that look back."""
+    there = [one.name for one in looking_back() if one.name in inputs]
     return inputs[[*needed_columns(), *there]]
 
 
 def carry_over(checked: Any, table: pd.DataFrame) -> Any:
-    """Take over columns of features that look back, where a table brings them along, to its checked form."""
-    there = [
-        each.name for each in looking_back() if each.name in table and each.name not in checked
-    ]
-    return checked.assign(**{name: table[name].array for name in there}) if there else checked
+    """Add the columns of features that look back, where a table has them, to its checked form."""
+    past = [one.name for one in looking_back() if one.name in table and one.name not in checked]
+    return checked.assign(**{name: table[name].array for name in past}) if past else checked
 
 
 # %% ../../nbs/core/features.ipynb #8011edb8
 def explain_missing(reason: str) -> str:
-    """Add to the reason why a record is refused what it means that a feature that looks back is not in it."""
-    about = [each.name for each in looking_back() if f"{each.name!r} is missing" in reason]
+    """Complete the reason why a record is refused: a stream cannot compute features that look back."""
+    about = [one.name for one in looking_back() if f"{one.name!r} is missing" in reason]
     if not about:
         return reason
     return f"{reason}: {about[0]} looks back, and a stream has no history; send its value in the record"
@@ -356,66 +354,93 @@ def explain_missing(reason: str) -> str:
 
 # %% ../../nbs/core/features.ipynb #253f6cc3
 def _windows(
-    each: Feature, times: "np.ndarray[Any, Any]", now: "np.ndarray[Any, Any]"
+    one: Feature, times: "np.ndarray[Any, Any]", now: "np.ndarray[Any, Any]"
 ) -> tuple[Any, Any]:
     """Return where the past of each row begins and ends among sorted times."""
-    known = np.searchsorted(times, now - each.delay.to_timedelta64(), side="right")
+    known = np.searchsorted(times, now - one.delay.to_timedelta64(), side="right")
     ends = np.minimum(np.searchsorted(times, now, side="left"), known)
-    if isinstance(each.looks_back, int):
-        return np.maximum(ends - each.looks_back, 0), ends
-    far = cast(pd.Timedelta, each.looks_back).to_timedelta64()
+    if isinstance(one.looks_back, int):
+        return np.maximum(ends - one.looks_back, 0), ends
+    far = cast(pd.Timedelta, one.looks_back).to_timedelta64()
     return np.minimum(np.searchsorted(times, now - far, side="left"), ends), ends
 
 
-def _values(each: Feature, past: pd.DataFrame, now: pd.Series) -> list[Any]:
-    """Compute a feature for some times from a past in order of time; a missing value where nothing happened."""
-    begins, ends = _windows(each, past[now.name].to_numpy(), now.to_numpy())
-    seen: dict[tuple[int, int], Any] = {}
-    for window in zip(begins.tolist(), ends.tolist(), strict=True):
-        if window not in seen:
-            value = _called(each, past.iloc[slice(*window)]) if window[0] < window[1] else None
-            if np.ndim(cast(Any, value)):
-                raise errors.ModelError(
-                    f"the feature {each.name!r} looks back and returns a column: return one value"
-                )
-            seen[window] = value
-    return [seen[window] for window in zip(begins.tolist(), ends.tolist(), strict=True)]
+def _values(one: Feature, past: pd.DataFrame, now: pd.Series) -> "np.ndarray[Any, Any]":
+    """Compute a feature for some times from a past in order of time; None where nothing happened."""
+    begins, ends = _windows(one, past[now.name].to_numpy(), now.to_numpy())
+    windows = list(zip(begins.tolist(), ends.tolist(), strict=True))
+    computed: dict[tuple[int, int], Any] = {}
+    for begin, end in dict.fromkeys(windows):
+        value = _call(one, past.iloc[begin:end]) if begin < end else None
+        if np.ndim(cast(Any, value)):
+            raise errors.ModelError(
+                f"the feature {one.name!r} looks back and returns a column: return one value"
+            )
+        computed[begin, end] = value
+    return pd.Series([computed[window] for window in windows], dtype="object").to_numpy()
 
 
 # %% ../../nbs/core/features.ipynb #79ec44be
-def _look_back(each: Feature, inputs: pd.DataFrame, past: pd.DataFrame) -> pd.Series:
+def _look_back(one: Feature, inputs: pd.DataFrame, past: pd.DataFrame) -> pd.Series:
     """Compute a feature that looks back for all rows of a table."""
-    time, target = time_column(each.name), schemas.target_name()
-    if each.target and target not in past:
+    target, now = schemas.target_name(), inputs[time_column(one.name)]
+    if one.target and target not in past:
         past = past.assign(**{target: np.nan})
-    shown = past if each.target else past.drop(columns=target, errors="ignore")
-    if not each.by:
-        values = pd.Series(
-            _values(each, shown, inputs[time]), index=np.arange(len(inputs)), dtype="object"
-        )
+    shown = past if one.target else past.drop(columns=target, errors="ignore")
+    if not one.by:
+        return _column(one, _values(one, shown, now), inputs.index)
+    keys = list(one.by)
+    pasts = dict(list(shown.groupby(keys, observed=True, dropna=False)))
+    values = np.full(len(inputs), None, dtype="object")
+    for key, rows in inputs.groupby(keys, observed=True, dropna=False).indices.items():
+        own = pasts.get(key if isinstance(key, tuple) else (key,), shown.iloc[:0])
+        values[rows] = _values(one, own, now.iloc[rows])
+    return _column(one, values, inputs.index)
+
+
+# %% ../../nbs/core/features.ipynb #1c1b853a
+def _checked_history(table: pd.DataFrame) -> pd.DataFrame:
+    """Check a table of history: inputs, and targets as far as they are known."""
+    inputs, target = schemas.InputsSchema.check(table), schemas.target_name()
+    if target not in table:
+        return inputs
+    known = table[target].notna().to_numpy()
+    targets = schemas.TargetsSchema.check(table[known])[target]
+    values = pd.Series(np.nan, index=np.arange(len(table)), dtype="object")
+    values[known] = targets.to_numpy()
+    return inputs.assign(**{target: values.infer_objects().to_numpy()})
+
+
+def _joined(history: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
+    """Append rows to a history, without those that it has already."""
+    if history is None or history.empty:
+        return rows
+    if schemas.InputsSchema.has_unique_labels():
+        known = rows.index.isin(history.index)
     else:
-        keys, of_past = (
-            list(each.by),
-            dict(list(shown.groupby(list(each.by), observed=True, dropna=False))),
-        )
-        parts = []
-        for key, places in inputs.groupby(keys, observed=True, dropna=False).indices.items():
-            own = of_past.get(key if isinstance(key, tuple) else (key,), shown.iloc[:0])
-            parts.append(
-                pd.Series(
-                    _values(each, own, inputs[time].iloc[places]), index=places, dtype="object"
-                )
-            )
-        values = pd.concat(parts).sort_index() if parts else pd.Series([], dtype="object")
-    return _column(each, values.to_numpy(), inputs.index)
+        groups = (name for one in looking_back() for name in one.by)
+        keys = list(dict.fromkeys([time_column("past"), *groups]))
+        known = rows.set_index(keys).index.isin(history.set_index(keys).index)
+    return pd.concat([history, rows[~known]]) if not known.all() else history
+
+
+def _warn_of_gaps(one: Feature, column: pd.Series, fitting: bool) -> None:
+    """Warn where a feature has no past; refuse it where it is declared with `missing="error"`."""
+    empty = int(column.isna().sum())
+    if not empty:
+        return
+    problem = f"the feature {one.name!r} is missing in {empty:,} of {len(column):,} rows: there is no past for it"
+    if one.missing == "error" and not fitting:
+        raise errors.DataError(f"{problem}; give a reader of history that reaches further back")
+    logger.warning(problem)
 
 
 # %% ../../nbs/core/features.ipynb #8e157d54
 class Past:
-    """What happened before the rows of a table that may come in batches."""
+    """The rows that happened before those of a table that may come in batches."""
 
     def __init__(self, history: pd.DataFrame | None = None, fitting: bool = False) -> None:
-        """Begin with a table of history; `fitting` forgives the first rows of the data that they have no past."""
+        """Begin with a table of history; with `fitting`, the first rows of the data may have no past."""
         self.fitting = fitting
         self.latest: pd.Timestamp | None = None
         self.rows = None if history is None or not looking_back() else _checked_history(history)
@@ -434,74 +459,44 @@ class Past:
         if not wanted or inputs.empty:
             return inputs
         time = time_column(wanted[0].name)
-        if inputs[time].isna().any():
-            raise errors.DataError(
-                f"features look back ({wanted[0].name}), but {time!r} is missing in some rows"
-            )
-        if self.latest is not None and inputs[time].min() < self.latest:
-            raise errors.DataError(
-                f"a batch begins at {inputs[time].min()}, before the end of the last one ({self.latest}), and a "
-                f"feature looks back ({wanted[0].name}): sort the table by {time!r}, or raise batch_size above its rows"
-            )
-        self.latest = inputs[time].max()
-        known = (
-            inputs
-            if targets is None
-            else inputs.assign(**{str(name): targets[name].array for name in targets})
-        )
-        self.rows = _joined(self.rows, known)
+        self._require_order(inputs[time], wanted[0].name)
+        known = {} if targets is None else {str(name): targets[name].array for name in targets}
+        self.rows = _joined(self.rows, inputs.assign(**known))
         past = self.rows.sort_values(time, kind="stable")
-        added = {each.name: _look_back(each, inputs, past) for each in wanted}
-        self._require(wanted, added, len(inputs))
-        self._forget(wanted, time)
+        added = {one.name: _look_back(one, inputs, past) for one in wanted}
+        for one in wanted:
+            _warn_of_gaps(one, added[one.name], self.fitting)
+        self._forget([one.looks_back for one in wanted], time)
         return inputs.assign(**added)
 
-    def _require(self, wanted: Sequence[Feature], added: dict[str, pd.Series], rows: int) -> None:
-        for each in wanted:
-            empty = int(added[each.name].isna().sum())
-            if not empty:
-                continue
-            problem = f"the feature {each.name!r} is missing in {empty:,} of {rows:,} rows: there is no past for it"
-            if each.missing == "error" and not self.fitting:
-                raise errors.DataError(
-                    f"{problem}; give a reader of history that reaches further back"
-                )
-            logger.warning(problem)
+    def _require_order(self, times: pd.Series, feature: str) -> None:
+        if times.isna().any():
+            raise errors.DataError(
+                f"features look back ({feature}), but {times.name!r} is missing in some rows"
+            )
+        if self.latest is not None and times.min() < self.latest:
+            raise errors.DataError(
+                f"a batch begins at {times.min()}, before the end of the last one ({self.latest}), and a "
+                f"feature looks back ({feature}): sort the table by {times.name!r}, or raise batch_size above its rows"
+            )
+        self.latest = times.max()
 
-    def _forget(self, wanted: Sequence[Feature], time: str) -> None:
-        far = [each.looks_back for each in wanted]
-        if self.rows is not None and all(isinstance(each, pd.Timedelta) for each in far):
+    def _forget(self, far: Sequence[pd.Timedelta | int | None], time: str) -> None:
+        """Drop the rows that no later row can look back to."""
+        if self.rows is not None and all(isinstance(one, pd.Timedelta) for one in far):
             begin = cast(pd.Timestamp, self.latest) - max(cast("list[pd.Timedelta]", far))
             self.rows = self.rows[self.rows[time] >= begin]
 
 
-# %% ../../nbs/core/features.ipynb #1c1b853a
-def _checked_history(table: pd.DataFrame) -> pd.DataFrame:
-    """Check a table of history: inputs, and targets as far as they are known."""
-    inputs, target = schemas.InputsSchema.check(table), schemas.target_name()
-    if target not in table:
-        return inputs
-    known = table[target].notna().to_numpy()
-    targets = schemas.TargetsSchema.check(table[known])[target]
-    values = pd.Series(np.nan, index=np.arange(len(table)), dtype="object")
-    values[known] = targets.to_numpy()
-    return inputs.assign(**{target: values.infer_objects().to_numpy()})
-
-
-def _joined(history: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
-    """Put rows after a history, without those that it has already."""
-    if history is None or history.empty:
-        return rows
-    if schemas.InputsSchema.has_unique_labels():
-        known = rows.index.isin(history.index)
-    else:
-        keys = list(
-            dict.fromkeys(
-                [time_column("past"), *(name for each in looking_back() for name in each.by)]
-            )
-        )
-        known = rows.set_index(keys).index.isin(history.set_index(keys).index)
-    return pd.concat([history, rows[~known]]) if not known.all() else history
+# %% ../../nbs/core/features.ipynb #d9fd94d7
+def look_back(
+    inputs: Any,
+    targets: pd.DataFrame | None = None,
+    history: pd.DataFrame | None = None,
+    fitting: bool = False,
+) -> Any:
+    """Add the features that look back to all inputs at once, as `Past` does for batches."""
+    return Past(history, fitting).add_to(inputs, targets)
 
 
 def require_order(train: "np.ndarray[Any, Any]", test: "np.ndarray[Any, Any]") -> None:
@@ -512,24 +507,14 @@ def require_order(train: "np.ndarray[Any, Any]", test: "np.ndarray[Any, Any]") -
         test: positions of the test rows.
 
     Raises:
-        ConfigError: a feature looks at past targets, and training rows come after test rows.
+        ConfigError: a feature uses past targets, and training rows come after test rows.
     """
-    about = [each.name for each in looking_back() if each.target]
+    about = [one.name for one in looking_back() if one.target]
     if about and len(train) and len(test) and max(train) > min(test):
         raise errors.ConfigError(
             f"the feature {about[0]!r} looks at past targets, and some training rows come after test rows: they would "
             "show the targets of the test. Split in order of time (shuffle: false, or TimeSeriesSplitter)"
         )
-
-
-def look_back(
-    inputs: Any,
-    targets: pd.DataFrame | None = None,
-    history: pd.DataFrame | None = None,
-    fitting: bool = False,
-) -> Any:
-    """Add the features that look back to inputs, as `Past` does, in one go."""
-    return Past(history, fitting).add_to(inputs, targets)
 
 
 # %% ../../nbs/core/features.ipynb #38601cf7
@@ -544,40 +529,34 @@ def check(features: Sequence[Feature], inputs: pd.DataFrame) -> None:
         inputs: checked inputs.
 
     Raises:
-        ConfigError: names or marks do not go with the schema.
-        ModelError: a function fails, returns what is no column of its role, or something else when it is called again
-            or with other rows around it.
+        ConfigError: names or marks do not fit the schema.
+        ModelError: a function fails, returns what is no column of its role, or other values when it is called again
+            or with other rows.
     """
     check_declarations(features)
     random = np.random.default_rng(0)
     sample = inputs.iloc[np.sort(random.permutation(len(inputs))[:_TRIED])]
     shuffled = random.permutation(len(sample))
-    groups = [np.arange(len(sample)), shuffled, *np.array_split(shuffled, 2)]
-    groups += [shuffled[place : place + 1] for place in range(min(_ALONE, len(sample)))]
-    for each in features:
-        if each.looks_back is not None:
-            continue
-        whole = _column(each, _called(each, sample), sample.index)
-        for group in groups:
-            part = sample.iloc[group]
-            again = _column(each, _called(each, part), part.index)
-            if not _same(again, whole.iloc[group]):
-                why = (
-                    "when it is called again"
-                    if group is groups[0]
-                    else "when other rows are around"
-                )
-                raise errors.ModelError(
-                    f"the feature {each.name!r} has other values for the same rows {why}: a feature of the row may "
-                    "look at nothing else; one that looks at the past declares looks_back"
-                )
+    groups = [shuffled, *np.array_split(shuffled, 2)]
+    groups += [shuffled[row : row + 1] for row in range(min(_ALONE, len(sample)))]
+    for one in features:
+        if one.looks_back is None:
+            whole = _column(one, _call(one, sample), sample.index)
+            _compare(one, sample, whole, "when it is called again")
+            for group in groups:
+                _compare(one, sample.iloc[group], whole.iloc[group], "when other rows are around")
 
 
-def _same(one: pd.Series, other: pd.Series) -> bool:
-    """Compare values; the types of labels may differ where all are missing."""
-    missing = one.isna().to_numpy()
-    there = one[~missing].to_numpy() == other[~missing].to_numpy()
-    return bool((missing == other.isna().to_numpy()).all() and there.all())
+def _compare(one: Feature, rows: pd.DataFrame, expected: pd.Series, when: str) -> None:
+    """Compute a feature again; the types of labels may differ where all are missing."""
+    again = _column(one, _call(one, rows), rows.index)
+    missing = again.isna().to_numpy()
+    same = again[~missing].to_numpy() == expected[~missing].to_numpy()
+    if not ((missing == expected.isna().to_numpy()).all() and same.all()):
+        raise errors.ModelError(
+            f"the feature {one.name!r} has other values for the same rows {when}: a feature of the row may "
+            "look at nothing else; one that looks at the past declares looks_back"
+        )
 
 
 # %% ../../nbs/core/features.ipynb #23c62ce2
@@ -585,7 +564,7 @@ class Derive:
     """Add the derived columns of a project to its inputs, as a step of a scikit-learn pipeline."""
 
     def __init__(self, project: workspaces.Project) -> None:
-        """Take the features of a project."""
+        """Hold a project, whose features are derived."""
         self.project = project
 
     def fit(self, inputs: pd.DataFrame, targets: Any = None) -> "Derive":

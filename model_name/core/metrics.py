@@ -84,13 +84,13 @@ class Metric(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 # %% ../../nbs/core/metrics.ipynb #26259c0a
 _WANTS_PROBABILITIES = {"y_score", "y_proba", "y_prob"}
-_ENDINGS = (
+_ENDINGS = (  # of metrics that are one number; a curve or a report is not
     "_score",
     "_error",
     "_loss",
     "_deviance",
     "_corrcoef",
-)  # of what is one number; a curve or a report is not
+)
 
 
 @functools.cache
@@ -98,33 +98,28 @@ def _metric_functions() -> dict[str, Any]:
     """Return scikit-learn's metrics of true and predicted values, by name."""
     import sklearn.metrics
 
-    functions = {
-        name: getattr(sklearn.metrics, name)
-        for name in sklearn.metrics.__all__
-        if name.endswith(_ENDINGS)
-    }
-    return {
-        name: function
-        for name, function in functions.items()
-        if next(iter(inspect.signature(function).parameters)) in {"y_true", "y1"}
-    }
+    functions = {}
+    for name in sklearn.metrics.__all__:
+        if name.endswith(_ENDINGS):
+            function = getattr(sklearn.metrics, name)
+            if next(iter(inspect.signature(function).parameters)) in {"y_true", "y1"}:
+                functions[name] = function
+    return functions
 
 
+# %% ../../nbs/core/metrics.ipynb #bac1a18a
 @functools.cache
 def _sklearn_names() -> set[str]:
-    """Return what the source of sklearn.metrics takes from the modules of such metrics: importing it takes a second."""
+    """Return the names that the source of sklearn.metrics imports from its modules of such metrics."""
     specification = importlib.util.find_spec("sklearn")
     assert specification is not None  # noqa: S101 (scikit-learn is a requirement)
     source = Path(str(specification.origin)).parent / "metrics" / "__init__.py"
-    modules = {
-        f"sklearn.metrics.{module}" for module in ("_classification", "_ranking", "_regression")
-    }
-    imports = [
-        node
-        for node in ast.parse(source.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ImportFrom)
-    ]
-    return {alias.name for node in imports if node.module in modules for alias in node.names}
+    modules = {f"sklearn.metrics.{name}" for name in ("_classification", "_ranking", "_regression")}
+    names: set[str] = set()
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
+            names |= {alias.name for alias in node.names}
+    return names
 
 
 def _is_surely_a_metric(name: str) -> bool:
@@ -139,37 +134,31 @@ def _plain(values: pd.Series) -> "np.ndarray[Any, Any]":
         values = values.astype(values.cat.categories.dtype)
     if schemas.task() == "regression":
         return values.to_numpy(dtype="float64")
-    return (
-        values.to_numpy(dtype="object").astype("str")
-        if pd.api.types.is_string_dtype(values)
-        else values.to_numpy()
-    )
+    if pd.api.types.is_string_dtype(values):
+        return values.to_numpy(dtype="object").astype("str")
+    return values.to_numpy()
 
 
-def _probabilities(outputs: schemas.Outputs, truth: "np.ndarray[Any, Any]") -> pd.DataFrame:
-    """Return the probabilities of outputs, one column per label in sorted order, named by it in the type of the truth.
+def _probabilities(outputs: schemas.Outputs, y_true: "np.ndarray[Any, Any]") -> pd.DataFrame:
+    """Return the probabilities of outputs, one column per label, in the labels' order and type.
 
-    A label that the model has never seen has the probability 0: that is what the model says about it.
+    A label that the model has never seen has the probability 0.
     """
     prefix = "probability_"
-    labels: dict[str, Any]
-    names = {
-        str(name): str(name).removeprefix(prefix)
-        for name in outputs.columns
-        if str(name).startswith(prefix)
-    }
-    if truth.dtype == bool:
-        labels = {name: label == "True" for name, label in names.items()}
-    else:
-        read = str if truth.dtype.kind in "OUST" else truth.dtype.type
-        labels = {name: read(label) for name, label in names.items()}
-    known = outputs[list(names)].rename(columns=labels)
-    unseen = [label for label in np.unique(truth) if names and label not in known]
+    columns = [str(name) for name in outputs.columns if str(name).startswith(prefix)]
+    texts = [name.removeprefix(prefix) for name in columns]
+    labels: list[Any] = texts
+    if y_true.dtype == bool:
+        labels = [text == "True" for text in texts]
+    elif y_true.dtype.kind not in "OUST":
+        labels = [y_true.dtype.type(text) for text in texts]
+    known = outputs[columns].rename(columns=dict(zip(columns, labels, strict=True)))
+    unseen = [label for label in np.unique(y_true) if columns and label not in known]
     return known.reindex(columns=[*known, *unseen], fill_value=0.0).sort_index(axis="columns")
 
 
 def _arguments(wants: set[str], labels: list[Any]) -> dict[str, Any]:
-    """Choose the arguments that a classification metric needs to know what its labels mean."""
+    """Choose the arguments that tell a classification metric what its labels mean."""
     arguments: dict[str, Any] = {"zero_division": 0.0} if "zero_division" in wants else {}
     if len(labels) <= 2 and "pos_label" in wants:
         return arguments | {"pos_label": labels[-1]}
@@ -179,6 +168,49 @@ def _arguments(wants: set[str], labels: list[Any]) -> dict[str, Any]:
         arguments |= {"average": "macro"} if "average" in wants else {}
         arguments |= {"multi_class": "ovr"} if "multi_class" in wants else {}
     return arguments
+
+
+# %% ../../nbs/core/metrics.ipynb #114cc221
+def _check_params(name: str, params: dict[str, Any]) -> None:
+    """Refuse a name that scikit-learn does not have, and arguments that do not fit its function."""
+    functions = _metric_functions()
+    if name not in functions:
+        raise ValueError(f"scikit-learn has no metric {name!r}{errors.nearest(name, functions)}")
+    parameters = inspect.signature(functions[name]).parameters
+    unknown = ", ".join(repr(param) for param in params if param not in parameters)
+    if unknown:
+        raise ValueError(
+            f"sklearn.metrics.{name} has no argument {unknown}; it has {', '.join(parameters)}"
+        )
+    further = list(parameters.values())[2:]  # after the targets and the answers
+    needed = [param.name for param in further if param.default is param.empty]
+    missing = ", ".join(param for param in needed if param not in params)
+    if missing:
+        raise ValueError(
+            f"sklearn.metrics.{name} needs {missing}: give it as params, e.g. {{{missing}: 2.0}}"
+        )
+
+
+def _compute(
+    name: str, params: dict[str, Any], targets: schemas.Targets, outputs: schemas.Outputs
+) -> Any:
+    """Call a metric of scikit-learn with the arguments that it needs."""
+    function = _metric_functions()[name]
+    wants = set(inspect.signature(function).parameters)
+    y_true = _plain(targets[schemas.target_name()])
+    answers = _plain(outputs["prediction"])
+    if schemas.task() == "regression":
+        return function(y_true, answers, **params)
+    probabilities = _probabilities(outputs, y_true)
+    labels = list(probabilities) or list(np.unique(np.concatenate([y_true, answers])))
+    if wants & _WANTS_PROBABILITIES:
+        if probabilities.columns.empty:
+            raise ValueError(
+                "it needs the columns probability_<label>, which the outputs do not have"
+            )
+        binary = len(labels) == 2
+        answers = (probabilities[labels[1]] if binary else probabilities).to_numpy()
+    return function(y_true, answers, **(_arguments(wants, labels) | params))
 
 
 # %% ../../nbs/core/metrics.ipynb #74c57306
@@ -202,60 +234,21 @@ class SklearnMetric(Metric):
 
     @pdt.model_validator(mode="after")
     def _check_name(self) -> "SklearnMetric":
-        if not self.params and _is_surely_a_metric(self.name):
-            return self
-        functions = _metric_functions()
-        if self.name not in functions:
-            raise ValueError(
-                f"scikit-learn has no metric {self.name!r}{errors.nearest(self.name, functions)}"
-            )
-        parameters = inspect.signature(functions[self.name]).parameters
-        unknown = ", ".join(repr(name) for name in self.params if name not in parameters)
-        if unknown:
-            raise ValueError(
-                f"sklearn.metrics.{self.name} has no argument {unknown}; it has {', '.join(parameters)}"
-            )
-        needed = [name for name, its in list(parameters.items())[2:] if its.default is its.empty]
-        missing = ", ".join(name for name in needed if name not in self.params)
-        if missing:
-            raise ValueError(
-                f"sklearn.metrics.{self.name} needs {missing}: give it as params, e.g. {{{missing}: 2.0}}"
-            )
+        if self.params or not _is_surely_a_metric(self.name):
+            _check_params(self.name, self.params)
         return self
 
     def value(self, targets: schemas.Targets, outputs: schemas.Outputs) -> float:  # noqa: D102
         try:
-            return float(self._compute(targets, outputs))
+            return float(_compute(self.name, self.params, targets, outputs))
         except (TypeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise errors.ModelError(
                 f"the metric {self.name!r} cannot be computed here: {reason}"
             ) from error
 
-    def _compute(self, targets: schemas.Targets, outputs: schemas.Outputs) -> Any:
-        """Call the function with what it wants."""
-        function = _metric_functions()[self.name]
-        wants = set(inspect.signature(function).parameters)
-        truth = _plain(targets[schemas.target_name()])
-        answers = _plain(outputs["prediction"])
-        arguments: dict[str, Any] = {}
-        if schemas.task() == "classification":
-            probabilities = _probabilities(outputs, truth)
-            labels = list(probabilities) or list(np.unique(np.concatenate([truth, answers])))
-            arguments = _arguments(wants, labels)
-            if wants & _WANTS_PROBABILITIES:
-                if probabilities.columns.empty:
-                    raise ValueError(
-                        "it needs the columns probability_<label>, which the outputs do not have"
-                    )
-                answers = (
-                    probabilities[labels[1]].to_numpy()
-                    if len(labels) == 2
-                    else probabilities.to_numpy()
-                )
-        return function(truth, answers, **(arguments | self.params))
 
-
+# %% ../../nbs/core/metrics.ipynb #4b4cdfb3
 MetricKind = Annotated[SklearnMetric, pdt.Field(description="A metric."), kinds.Extensible(Metric)]
 MetricsKind = list[MetricKind]
 
@@ -265,9 +258,10 @@ def default_metrics() -> list[SklearnMetric]:
     """Return the metrics that a job computes when its configuration names none."""
     if schemas.task() == "classification":
         return [
-            SklearnMetric(name=n, greater_is_better=True)
-            for n in ("balanced_accuracy_score", "f1_score")
-        ] + [SklearnMetric(name="log_loss", greater_is_better=False)]
+            SklearnMetric(name="balanced_accuracy_score", greater_is_better=True),
+            SklearnMetric(name="f1_score", greater_is_better=True),
+            SklearnMetric(name="log_loss", greater_is_better=False),
+        ]
     return [
         SklearnMetric(name="r2_score", greater_is_better=True),
         SklearnMetric(name="root_mean_squared_error", greater_is_better=False),
@@ -281,17 +275,16 @@ def try_out(metrics: MetricsKind, targets: schemas.Targets) -> None:
 
     Args:
         metrics: the metrics.
-        targets: checked targets, one row a sample.
+        targets: checked targets, one row per sample.
 
     Raises:
-        ModelError: names each metric and says why, all at once.
+        ModelError: names each metric and the reason, all at once.
     """
     values = targets[schemas.target_name()]
     if schemas.task() == "classification":
-        labels = sorted(values.unique())
-        columns = {"prediction": values} | {
-            f"probability_{label}": (values == label).astype("float64") for label in labels
-        }
+        columns = {"prediction": values}
+        for label in sorted(values.unique()):
+            columns[f"probability_{label}"] = (values == label).astype("float64")
     else:
         columns = {"prediction": pd.Series(float(values.mean()), index=values.index)}
     faults = []
@@ -315,7 +308,7 @@ class Threshold(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     )
 
     def missed_by(self, value: float) -> float:
-        """Tell by how much a value misses the threshold: 0 when it is met, infinity when the value is not a number."""
+        """Return by how much a value misses the threshold: 0 when it is met, infinity for NaN."""
         if np.isnan(value):
             return float("inf")
         gap = self.threshold - value if self.greater_is_better else value - self.threshold
@@ -329,10 +322,11 @@ class Threshold(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         return threshold(threshold=self.threshold, greater_is_better=self.greater_is_better)
 
 
+# %% ../../nbs/core/metrics.ipynb #eda9465c
 def default_thresholds() -> dict[str, Threshold]:
     """Return the thresholds that an evaluation applies when its configuration names none."""
     if schemas.task() == "classification":
-        return {}  # what is good depends on the labels; being better than the naive answer is asked in any case
+        return {}  # what is good depends on the labels; a model has to beat the naive answer anyway
     return {"r2_score": Threshold(threshold=0.5, greater_is_better=True)}
 
 
@@ -341,18 +335,17 @@ _PERFECT_NUMBERS, _PERFECT_LABELS = 0.999, 0.99
 
 
 def _closeness(scored: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Return how close to perfect answers are, 0 for a guess and 1 for perfect, with the limit of each measure."""
-    if scored[schemas.target_name()].nunique() < 2:
-        return {}  # nothing could be told apart
+    """Return how close to perfect answers are, 0 for a guess and 1 for perfect, with each limit."""
+    target = schemas.target_name()
+    if scored[target].nunique() < 2:
+        return {}  # one value alone cannot be told apart from others
     if schemas.task() == "regression":
-        truth, answers = (
-            scored[name].astype("float64") for name in (schemas.target_name(), "prediction")
-        )
-        found = {
-            "r2_score": _measure("r2_score", scored),
-            "r2 of the ranks": truth.rank().corr(answers.rank()) ** 2,
+        ranks = scored[[target, "prediction"]].astype("float64").rank()
+        r2_of_ranks = ranks[target].corr(ranks["prediction"]) ** 2
+        return {
+            "r2_score": (_measure("r2_score", scored), _PERFECT_NUMBERS),
+            "r2 of the ranks": (r2_of_ranks, _PERFECT_NUMBERS),
         }
-        return {name: (value, _PERFECT_NUMBERS) for name, value in found.items()}
     accuracy = _measure("balanced_accuracy_score", scored, adjusted=True)
     gini = 2 * _measure("roc_auc_score", scored) - 1
     return {
@@ -362,35 +355,37 @@ def _closeness(scored: pd.DataFrame) -> dict[str, tuple[float, float]]:
 
 
 def _measure(name: str, scored: pd.DataFrame, **params: Any) -> float:
-    """Compute a metric; it is not a number where it has no value."""
+    """Compute a metric; NaN where it has no value."""
     table: Any = scored
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return SklearnMetric(name=name, greater_is_better=True, params=params).value(
-                table, table
-            )
-    except errors.ModelError:
-        return float("nan")
+    metric = SklearnMetric(name=name, greater_is_better=True, params=params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return metric.value(table, table)
+        except errors.ModelError:
+            return float("nan")
 
 
 # %% ../../nbs/core/metrics.ipynb #7e7fec03
 def nearly_perfect(scored: pd.DataFrame) -> tuple[str, float] | None:
-    """Tell whether answers are so good that one has to ask why.
+    """Find the measure by which answers are suspiciously good.
 
     Args:
         scored: targets and outputs of the same rows.
 
     Returns:
-        The name of the measure and its value; nothing where the answers are not nearly perfect.
+        The name of the measure and its value; None where the answers are not nearly perfect.
     """
-    reached = (
-        (name, value) for name, (value, limit) in _closeness(scored).items() if value >= limit
-    )
-    return next(reached, None)
+    for name, (value, limit) in _closeness(scored).items():
+        if value >= limit:
+            return name, value
+    return None
 
 
 # %% ../../nbs/core/metrics.ipynb #7e7fec07
+_ROWS_ALONE = 500
+
+
 def scores_alone(
     predict: Callable[[schemas.Inputs], schemas.Outputs],
     inputs: schemas.Inputs,
@@ -410,23 +405,15 @@ def scores_alone(
     """
     random = np.random.default_rng(42)
     rows = random.permutation(len(inputs))[:_ROWS_ALONE]
-    own, truth, order, found = (
-        inputs.iloc[rows],
-        targets.iloc[rows],
-        random.permutation(len(rows)),
-        {},
-    )
+    own, y_true, order = inputs.iloc[rows], targets.iloc[rows], random.permutation(len(rows))
+    reached = {}
     for feature in schemas.InputsSchema.features():
         mixed: Any = own.iloc[order].set_axis(own.index)
         mixed[feature] = own[feature].array
-        answers = predict(mixed).set_axis(truth.index)
-        found[feature] = _closeness(pd.concat([truth, answers], axis=1)).get(
-            measure, (float("nan"), 0)
-        )[0]
-    return pd.Series(found, dtype="float64").sort_values(ascending=False, kind="stable")
-
-
-_ROWS_ALONE = 500
+        answers = predict(mixed).set_axis(y_true.index)
+        closeness = _closeness(pd.concat([y_true, answers], axis=1))
+        reached[feature] = closeness.get(measure, (float("nan"), 0))[0]
+    return pd.Series(reached, dtype="float64").sort_values(ascending=False, kind="stable")
 
 
 # %% ../../nbs/core/metrics.ipynb #7e7fec08
@@ -436,26 +423,26 @@ def too_good(
     targets: schemas.Targets,
     scored: pd.DataFrame,
 ) -> str:
-    """Say in words that a score is nearly perfect, and which feature carries it.
+    """Return a warning that a score is nearly perfect, and which feature carries it; "" where it is not.
 
     Args:
         predict: the model.
         inputs: checked inputs.
         targets: checked targets of the same rows.
         scored: targets and outputs of the same rows.
-
-    Returns:
-        A warning; empty where the score is not nearly perfect.
     """
-    found = nearly_perfect(scored)
-    if found is None:
+    reached = nearly_perfect(scored)
+    if reached is None:
         return ""
-    alone = scores_alone(predict, inputs, targets, found[0]).dropna()
+    alone = scores_alone(predict, inputs, targets, reached[0]).dropna()
     return (
-        f"nearly perfect: {found[0]} is {found[1]:.5g} on {len(scored):,} rows (1 is perfect); {_carried_by(alone)}: "
-        "what is not known before the target is has to be declared with metadata={'feature': False} in the schema "
-        "notebook"
+        f"nearly perfect: {reached[0]} is {reached[1]:.5g} on {len(scored):,} rows (1 is perfect); "
+        f"{_carried_by(alone)}: what is not known before the target is has to be declared with "
+        "metadata={'feature': False} in the schema notebook"
     )
+
+
+_CARRIES = 0.5  # of the score that a feature reaches alone
 
 
 def _carried_by(alone: pd.Series) -> str:
@@ -465,11 +452,6 @@ def _carried_by(alone: pd.Series) -> str:
     named = " and ".join(
         f"{name!r} ({value:.3g} while all others are shuffled)" for name, value in shown.items()
     )
-    return (
-        f"it is carried by {named}"
-        if len(strong)
-        else f"no feature carries it alone, the most {named}"
-    )
-
-
-_CARRIES = 0.5  # of the score that a feature reaches alone
+    if len(strong):
+        return f"it is carried by {named}"
+    return f"no feature carries it alone, the most {named}"

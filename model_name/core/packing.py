@@ -24,7 +24,7 @@ from . import workspaces
 
 # %% ../../nbs/core/packing.ipynb #cddef36c
 class _Names(ast.NodeTransformer):
-    """Let the imports of a carried module lead to carried modules."""
+    """Rewrite the imports of a carried module, so that they import carried modules."""
 
     def __init__(self, carried: "_Carried", package: str) -> None:
         self.carried, self.package = carried, package
@@ -58,14 +58,17 @@ class _Carried(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
     def _file(self, name: str) -> str | None:
         path = name.replace(".", "/")
-        return next(
-            (file for file in (f"{path}/__init__.py", f"{path}.py") if file in self.sources), None
-        )
+        for file in (f"{path}/__init__.py", f"{path}.py"):
+            if file in self.sources:
+                return file
+        return None
 
     def _is_folder(self, name: str) -> bool:
-        return not name or any(
-            file.startswith(f"{name.replace('.', '/')}/") for file in self.sources
-        )
+        path = name.replace(".", "/")
+        return not name or any(file.startswith(f"{path}/") for file in self.sources)
+
+    def _own_name(self, fullname: str) -> str:
+        return f"{fullname}.".removeprefix(self.root).rstrip(".")
 
     def holds(self, name: str) -> bool:
         """Tell whether a module, by its own name, is carried."""
@@ -76,20 +79,21 @@ class _Carried(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> "ModuleSpec | None":
         if not f"{fullname}.".startswith(self.root):
             return None
-        name = f"{fullname}.".removeprefix(self.root).rstrip(".")
-        found = self._file(name) is not None or self._is_folder(name)
-        return importlib.util.spec_from_loader(fullname, self) if found else None
+        name = self._own_name(fullname)
+        if self._file(name) is None and not self._is_folder(name):
+            return None
+        return importlib.util.spec_from_loader(fullname, self)
 
     def is_package(self, fullname: str) -> bool:
-        file = self._file(f"{fullname}.".removeprefix(self.root).rstrip("."))
+        file = self._file(self._own_name(fullname))
         return file is None or file.endswith("/__init__.py")
 
     def get_source(self, fullname: str) -> str:
-        file = self._file(f"{fullname}.".removeprefix(self.root).rstrip("."))
+        file = self._file(self._own_name(fullname))
         return "" if file is None else self.sources[file]
 
     def get_code(self, fullname: str) -> Any:
-        name = f"{fullname}.".removeprefix(self.root).rstrip(".")
+        name = self._own_name(fullname)
         package = name if self.is_package(fullname) else name.rpartition(".")[0]
         tree = _Names(self, package).visit(ast.parse(self.get_source(fullname)))
         return compile(ast.fix_missing_locations(tree), f"{self.root}/{self._file(name)}", "exec")
@@ -97,7 +101,7 @@ class _Carried(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
 # %% ../../nbs/core/packing.ipynb #febd76d9
 def revive(schemas: str, features: str | None, sources: dict[str, str]) -> workspaces.Project:
-    """Return the project that a model carries: the one of the process if it is the same."""
+    """Return the project that a model carries: that of the process if the two are the same."""
     import cloudpickle
 
     project = workspaces.Project(workspaces.Declaration(schemas, features), sources)
@@ -108,12 +112,9 @@ def revive(schemas: str, features: str | None, sources: dict[str, str]) -> works
     with workspaces.lock:
         if root not in _revived:
             sys.meta_path.append(_Carried(f"{root}.", sources))
-            cloudpickle.register_pickle_by_value(
-                importlib.import_module(root)
-            )  # no other process can import it
-            _revived[root] = workspaces.Project(
-                workspaces.Declaration(schemas, features), sources, f"{root}."
-            )
+            # no other process can import these modules, so what is pickled has to carry them
+            cloudpickle.register_pickle_by_value(importlib.import_module(root))
+            _revived[root] = workspaces.Project(project.declaration, sources, f"{root}.")
     return _revived[root]
 
 
@@ -122,7 +123,7 @@ _revived: dict[str, workspaces.Project] = {}
 
 # %% ../../nbs/core/packing.ipynb #fddd08b8
 class Packed:
-    """An object that is pickled with its project, and finds the project's classes wherever it is loaded."""
+    """An object that is pickled with its project, and can be loaded where the project is not installed."""
 
     def __init__(self, project: workspaces.Project, value: Any) -> None:
         """Hold an object of a project."""
@@ -136,16 +137,15 @@ class Packed:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Looks up what a project owns among its modules."""
+    """Look up the classes of a project among the modules that were carried."""
 
     def __init__(self, project: workspaces.Project, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
         self.project = project
 
     def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(
-            self.project.root + module if self.project.owns(module) else module, name
-        )
+        root = self.project.root if self.project.owns(module) else ""
+        return super().find_class(root + module, name)
 
 
 def _unpack(project: workspaces.Project, data: bytes) -> Packed:

@@ -52,12 +52,6 @@ PACKAGE = errors.__name__.partition(".")[0]
 VARIABLE = f"{PACKAGE.upper()}_PROJECT"
 """The environment variable that names the folder of the project; child processes inherit it."""
 
-_ADDRESSES = {
-    "schemas": r"[^\W\d]\w*(\.[^\W\d]\w*)*",
-    "features": r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*",
-}
-_EXAMPLES = {"schemas": "churn.schemas", "features": "churn.models:features"}
-
 
 class Declaration(NamedTuple):
     """Where a project declares its tables and its features."""
@@ -68,15 +62,21 @@ class Declaration(NamedTuple):
 
     @property
     def where(self) -> str:
-        """The file that says so."""
-        return (
-            "a project in a saved model"
-            if self.folder is None
-            else str(self.folder / "pyproject.toml")
-        )
+        """The file of the declaration."""
+        if self.folder is None:
+            return "a project in a saved model"
+        return str(self.folder / "pyproject.toml")
 
 
 # %% ../../nbs/core/workspaces.ipynb #6d00a85c
+_NAME = r"[^\W\d]\w*"
+_ADDRESSES = {
+    "schemas": rf"{_NAME}(\.{_NAME})*",
+    "features": rf"{_NAME}(\.{_NAME})*:{_NAME}",
+}
+_EXAMPLES = {"schemas": "churn.schemas", "features": "churn.models:features"}
+
+
 def read_declaration(folder: Path) -> Declaration | None:
     """Read what the `pyproject.toml` of a folder declares.
 
@@ -102,9 +102,8 @@ def read_declaration(folder: Path) -> Declaration | None:
         )
     for name, pattern in _ADDRESSES.items():
         value = table.get(name)
-        if (value is not None or name == "schemas") and not (
-            isinstance(value, str) and re.fullmatch(pattern, value)
-        ):
+        is_address = isinstance(value, str) and re.fullmatch(pattern, value)
+        if not is_address and (value is not None or name == "schemas"):
             raise errors.ConfigError(
                 f'{file}: [tool.{PACKAGE}] needs {name} = "{_EXAMPLES[name]}" or the like; it has {name} = {value!r}'
             )
@@ -113,7 +112,7 @@ def read_declaration(folder: Path) -> Declaration | None:
 
 # %% ../../nbs/core/workspaces.ipynb #c0de1001
 def working_directory() -> Path:
-    """Return the working directory, which somebody can have deleted.
+    """Return the working directory, which another program can have deleted.
 
     Raises:
         ConfigError: it does not exist any more.
@@ -129,7 +128,7 @@ def working_directory() -> Path:
 # %% ../../nbs/core/workspaces.ipynb #0507b48a
 @functools.cache
 def locate() -> Declaration | None:
-    """Find the declaration of the project that this process works for; None is the library's example.
+    """Find the declaration of the project of this process; None is the library's example.
 
     Raises:
         ConfigError: the variable names a folder that declares no project, or a declaration cannot be read.
@@ -157,7 +156,7 @@ ALIASES = ("Inputs", "Targets", "Outputs")
 
 @dataclass
 class Tables:
-    """The tables of a project, and their types as annotations."""
+    """The tables of a project, and their types for annotations."""
 
     InputsSchema: "type[Schema]"
     TargetsSchema: "type[Schema]"
@@ -179,17 +178,15 @@ def _culprit(error: BaseException, folder: Path | None) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame
-        for frame in frames
-        if folder is not None and Path(frame.filename).is_relative_to(folder)
-    ]
-    last = (own or frames)[-1]
+    last = frames[-1]
+    for frame in frames:
+        if folder is not None and Path(frame.filename).is_relative_to(folder):
+            last = frame
     return f"{last.filename}, line {last.lineno}"
 
 
 def _import(name: str, key: str, declaration: Declaration) -> ModuleType:
-    """Import a module of a project, or say why that is impossible."""
+    """Import a module of a project, or explain why that is impossible."""
     try:
         return importlib.import_module(name)
     except errors.ConfigError:
@@ -206,69 +203,72 @@ def _import(name: str, key: str, declaration: Declaration) -> ModuleType:
 
 
 def _failed(name: str, error: BaseException, declaration: Declaration) -> errors.ConfigError:
-    place = _culprit(error, declaration.folder)
+    where = _culprit(error, declaration.folder)
     return errors.ConfigError(
-        f"the module {name!r} of this project fails: {place}: {type(error).__name__}: {error}"
+        f"the module {name!r} of this project fails: {where}: {type(error).__name__}: {error}"
     )
 
 
 # %% ../../nbs/core/workspaces.ipynb #5f465bbd
 def _make_importable(declaration: Declaration) -> None:
-    """Put a project's folder on the path, unless its package is found there anyway."""
+    """Put a project's folder on the path, unless its package is found in it already."""
     folder, top = declaration.folder, declaration.schemas.partition(".")[0]
     if folder is None or not ((folder / top).is_dir() or (folder / f"{top}.py").is_file()):
         return
     spec = sys.modules[top].__spec__ if top in sys.modules else importlib.util.find_spec(top)
-    places = [] if spec is None else [*(spec.submodule_search_locations or []), spec.origin or ""]
-    if any(Path(place).resolve().is_relative_to(folder.resolve()) for place in places):
+    folders = [] if spec is None else [*(spec.submodule_search_locations or []), spec.origin or ""]
+    if any(Path(one).resolve().is_relative_to(folder.resolve()) for one in folders):
         return
     if top in sys.modules:
         raise errors.ConfigError(
-            f"{declaration.where} declares {top!r}, but this process has imported another {top!r}, from {places[0]}: "
+            f"{declaration.where} declares {top!r}, but this process has imported another {top!r}, from {folders[0]}: "
             "a process works for one project; start another one, or give the package another name"
         )
-    sys.path.insert(
-        0 if spec is not None else len(sys.path), str(folder)
-    )  # before an installed copy of it
+    before_an_installed_copy = 0 if spec is not None else len(sys.path)
+    sys.path.insert(before_an_installed_copy, str(folder))
     importlib.invalidate_caches()
 
 
 # %% ../../nbs/core/workspaces.ipynb #c2ab1587
 def _tables(module: ModuleType) -> Tables:
     """Take the tables out of a project's module."""
-    from model_name.core.columns import Schema
-    from model_name.core.conversions import role_of
-
-    place = getattr(module, "__file__", None) or module.__name__
+    where = getattr(module, "__file__", None) or module.__name__
     if sys.modules.get(f"{PACKAGE}.core.schemas") in vars(module).values():
-        raise _cycle(place)
+        raise _cycle(where)
     for name in TABLES:
-        table = getattr(module, name, None)
-        if table is None:
+        if not hasattr(module, name):
             hint = errors.nearest(name, vars(module))
             raise errors.ConfigError(
-                f"{place} has no class {name}{hint}: a project declares {', '.join(TABLES)}"
+                f"{where} has no class {name}{hint}: a project declares {', '.join(TABLES)}"
             )
-        if not (isinstance(table, type) and issubclass(table, Schema)):
-            raise errors.ConfigError(
-                f"{place}: {name} is not a Schema: write class {name}(Schema), "
-                f"with from {PACKAGE}.core.columns import Schema"
-            )
-        try:
-            for column in table.to_schema().columns.values():
-                role_of(column)
-        except errors.ConfigError as error:
-            raise errors.ConfigError(f"{place}: {error}") from error
-        except Exception as error:
-            raise errors.ConfigError(
-                f"{place}: {name} cannot be read: {type(error).__name__}: {error}"
-            ) from error
+        _check_table(where, name, getattr(module, name))
     return Tables(*(getattr(module, name) for name in TABLES))
 
 
-def _cycle(place: object) -> errors.ConfigError:
+def _check_table(where: object, name: str, table: Any) -> None:
+    """Check that a table is a schema whose columns have types that can be used."""
+    from model_name.core.columns import Schema
+    from model_name.core.conversions import role_of
+
+    if not (isinstance(table, type) and issubclass(table, Schema)):
+        raise errors.ConfigError(
+            f"{where}: {name} is not a Schema: write class {name}(Schema), "
+            f"with from {PACKAGE}.core.columns import Schema"
+        )
+    try:
+        for column in table.to_schema().columns.values():
+            role_of(column)
+    except errors.ConfigError as error:
+        raise errors.ConfigError(f"{where}: {error}") from error
+    except Exception as error:
+        raise errors.ConfigError(
+            f"{where}: {name} cannot be read: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _cycle(where: object) -> errors.ConfigError:
     return errors.ConfigError(
-        f"{place} imports {PACKAGE}.core.schemas, or a module that needs it, but that is where its own tables will be "
+        f"{where} imports {PACKAGE}.core.schemas, or a module that needs it, but that is where its own tables will be "
         f"found: write from {PACKAGE}.core.columns import Schema"
     )
 
@@ -299,7 +299,7 @@ class Project:
 
     @functools.cached_property
     def features(self) -> Any:
-        """What the project declares as its features; an empty list without a declaration."""
+        """The declared features of the project; an empty list without a declaration."""
         if self.declaration.features is None:
             return []
         name, _, attribute = self.declaration.features.partition(":")
@@ -313,15 +313,14 @@ class Project:
 
     @functools.cached_property
     def digest(self) -> str:
-        """What tells this project from others: a digest of its sources and its declaration."""
+        """A digest of the sources and the declaration, which differs between projects."""
         text = json.dumps([self.declaration[:2], sorted(self.sources.items())])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def owns(self, module: str) -> bool:
         """Tell whether a module, by its own name, is one of the project's."""
-        return not {
-            f"{module.replace('.', '/')}{end}" for end in (".py", "/__init__.py")
-        }.isdisjoint(self.sources)
+        path = module.replace(".", "/")
+        return f"{path}.py" in self.sources or f"{path}/__init__.py" in self.sources
 
     def __reduce__(self) -> Any:
         """Pickle the sources."""
@@ -354,7 +353,9 @@ def _origin(name: str) -> Path:
 
 # %% ../../nbs/core/workspaces.ipynb #08c07dbc
 _EXAMPLE = Declaration(f"{PACKAGE}.core.rentals")
-lock, _importing = threading.RLock(), threading.Event()
+_importing = threading.Event()
+lock = threading.RLock()
+"""Held while modules of a project are imported."""
 
 
 def declared() -> Project:
@@ -385,26 +386,26 @@ def _declared() -> Project:
 
 
 # %% ../../nbs/core/workspaces.ipynb #a26ff105
-_at_work: contextvars.ContextVar[Project | None] = contextvars.ContextVar("project", default=None)
+_active: contextvars.ContextVar[Project | None] = contextvars.ContextVar("project", default=None)
 
 
 def active() -> Project:
-    """Return the project at work here: that of `using`, or else that of the process."""
-    return _at_work.get() or declared()
+    """Return the active project: that of `using`, or else that of the process."""
+    return _active.get() or declared()
 
 
 @contextlib.contextmanager
 def using(project: Project | None) -> Iterator[None]:
-    """Work for a project for as long as this context lasts, in this thread; None changes nothing."""
-    token = _at_work.set(project or _at_work.get())
+    """Make a project the active one in this thread, within the context; None changes nothing."""
+    token = _active.set(project or _active.get())
     try:
         yield
     finally:
-        _at_work.reset(token)
+        _active.reset(token)
 
 
 # %% ../../nbs/core/workspaces.ipynb #f0960003
 def forget() -> None:
-    """Decide anew which project this process works for: for tests, and for pages that come one after another."""
+    """Find the project of this process again: for tests, and for pages that are executed in turn."""
     locate.cache_clear()
     _declared.cache_clear()

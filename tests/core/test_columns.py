@@ -261,7 +261,7 @@ def test_what_would_lose_its_value_is_refused(column: str, values: Any, shown: s
 def test_a_missing_value_is_refused_where_it_is_not_declared(column: str) -> None:
     message = refusal(Stock, stock(**{column: [None, 1]}))
     assert message == (
-        f"Stock refuses the table:\n- {column}: a value is missing, and the schema wants a value: row 1 (code a)"
+        f"Stock refuses the table:\n- {column}: a value is missing, and the schema requires a value: row 1 (code a)"
     )
 
 
@@ -502,7 +502,7 @@ def test_all_faults_are_said_at_once_each_with_rows_and_labels() -> None:
     assert refusal(Stock, table).splitlines() == [
         "Stock refuses the table:",
         "- pieces: 'many' is not a whole number of 64 bits: row 3 (code c2), row 4 (code c3), row 5 (code c4) and 229 more",  # noqa: E501
-        "- fragile: a value is missing, and the schema wants a value: row 10 (code c9)",
+        "- fragile: a value is missing, and the schema requires a value: row 10 (code c9)",
         "- size: 'XL' is not one of 'S', 'M', 'L': row 8 (code c7)",
     ]
 
@@ -548,7 +548,7 @@ def test_doubled_labels_are_refused_and_do_not_accuse_their_neighbours() -> None
     [
         ([0, -1], "-1 is below the least allowed value, 0: row 2 (hour -1)"),
         (["x", "1"], "'x' is not a whole number of 64 bits: row 1 (hour x)"),
-        ([0, None], "a value is missing, and the schema wants a value: row 2 (hour nan)"),
+        ([0, None], "a value is missing, and the schema requires a value: row 2 (hour nan)"),
         ([0, 1.5], "1.5 is not a whole number of 64 bits: row 2 (hour 1.5)"),
         ([[1], [2]], "[1] is not a whole number of 64 bits: row 1 (hour [1]), row 2 (hour [2])"),
     ],
@@ -701,7 +701,7 @@ def test_faults_of_columns_behind_a_pattern_are_named() -> None:
 @pytest.fixture
 def said() -> Iterator[list[str]]:
     """Collect what is logged."""
-    columns._say_dropped.cache_clear()
+    columns._log_dropped.cache_clear()
     lines: list[str] = []
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
     yield lines

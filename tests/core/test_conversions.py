@@ -252,7 +252,7 @@ def test_an_open_end_is_learnt_saved_and_answered(
 # ---------------------------------------------------------------------------------------------------------- local time
 @pytest.fixture
 def warned() -> Iterator[list[str]]:
-    conversions._say_as_written.cache_clear()
+    conversions._warn_as_written.cache_clear()
     lines: list[str] = []
     sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
     yield lines
