@@ -11,7 +11,7 @@ from typing import Any
 
 # %% ../nbs/package.ipynb #85246896
 def __getattr__(name: str) -> Any:
-    """Give the version when it is asked for."""
+    """Return the version of the installed package."""
     if name == "__version__":
         import importlib.metadata
 

@@ -4618,12 +4618,20 @@ d = {
             ),
         },
         "model_name.scaffold.declarations": {
+            "model_name.scaffold.declarations._alias": (
+                "scaffold/declarations.html#_alias",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations._class": (
                 "scaffold/declarations.html#_class",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._code": (
                 "scaffold/declarations.html#_code",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._codes": (
+                "scaffold/declarations.html#_codes",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._consequences": (
@@ -4650,8 +4658,16 @@ d = {
                 "scaffold/declarations.html#_index",
                 "model_name/scaffold/declarations.py",
             ),
-            "model_name.scaffold.declarations._is_truth": (
-                "scaffold/declarations.html#_is_truth",
+            "model_name.scaffold.declarations._is_in_words": (
+                "scaffold/declarations.html#_is_in_words",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._label_arguments": (
+                "scaffold/declarations.html#_label_arguments",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._label_type": (
+                "scaffold/declarations.html#_label_type",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._limits": (
@@ -4662,6 +4678,10 @@ d = {
                 "scaffold/declarations.html#_literal",
                 "model_name/scaffold/declarations.py",
             ),
+            "model_name.scaffold.declarations._metadata": (
+                "scaffold/declarations.html#_metadata",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations._never_negative": (
                 "scaffold/declarations.html#_never_negative",
                 "model_name/scaffold/declarations.py",
@@ -4670,8 +4690,8 @@ d = {
                 "scaffold/declarations.html#_number",
                 "model_name/scaffold/declarations.py",
             ),
-            "model_name.scaffold.declarations._one_of": (
-                "scaffold/declarations.html#_one_of",
+            "model_name.scaffold.declarations._prediction": (
+                "scaffold/declarations.html#_prediction",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._reading": (
@@ -4682,8 +4702,20 @@ d = {
                 "scaffold/declarations.html#_seen",
                 "model_name/scaffold/declarations.py",
             ),
+            "model_name.scaffold.declarations._seen_booleans": (
+                "scaffold/declarations.html#_seen_booleans",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._seen_numbers": (
+                "scaffold/declarations.html#_seen_numbers",
+                "model_name/scaffold/declarations.py",
+            ),
             "model_name.scaffold.declarations._share": (
                 "scaffold/declarations.html#_share",
+                "model_name/scaffold/declarations.py",
+            ),
+            "model_name.scaffold.declarations._shown_name": (
+                "scaffold/declarations.html#_shown_name",
                 "model_name/scaffold/declarations.py",
             ),
             "model_name.scaffold.declarations._target": (
@@ -4736,6 +4768,10 @@ d = {
                 "scaffold/exports.html#_fold",
                 "model_name/scaffold/exports.py",
             ),
+            "model_name.scaffold.exports._inside": (
+                "scaffold/exports.html#_inside",
+                "model_name/scaffold/exports.py",
+            ),
             "model_name.scaffold.exports._is_definition": (
                 "scaffold/exports.html#_is_definition",
                 "model_name/scaffold/exports.py",
@@ -4766,6 +4802,10 @@ d = {
                 "scaffold/forms.html#form",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._all": (
+                "scaffold/forms.html#_all",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._all_zones": (
                 "scaffold/forms.html#_all_zones",
                 "model_name/scaffold/forms.py",
@@ -4782,6 +4822,10 @@ d = {
                 "scaffold/forms.html#_compact_dates",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._count_values": (
+                "scaffold/forms.html#_count_values",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._date_form": (
                 "scaffold/forms.html#_date_form",
                 "model_name/scaffold/forms.py",
@@ -4794,6 +4838,10 @@ d = {
                 "scaffold/forms.html#_durations",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._either_order": (
+                "scaffold/forms.html#_either_order",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._either_way": (
                 "scaffold/forms.html#_either_way",
                 "model_name/scaffold/forms.py",
@@ -4804,6 +4852,10 @@ d = {
             ),
             "model_name.scaffold.forms._has_format": (
                 "scaffold/forms.html#_has_format",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._is_read_by_default": (
+                "scaffold/forms.html#_is_read_by_default",
                 "model_name/scaffold/forms.py",
             ),
             "model_name.scaffold.forms._iso_dates": (
@@ -4826,8 +4878,16 @@ d = {
                 "scaffold/forms.html#_marks",
                 "model_name/scaffold/forms.py",
             ),
+            "model_name.scaffold.forms._matching_zone": (
+                "scaffold/forms.html#_matching_zone",
+                "model_name/scaffold/forms.py",
+            ),
             "model_name.scaffold.forms._minutes": (
                 "scaffold/forms.html#_minutes",
+                "model_name/scaffold/forms.py",
+            ),
+            "model_name.scaffold.forms._missing_note": (
+                "scaffold/forms.html#_missing_note",
                 "model_name/scaffold/forms.py",
             ),
             "model_name.scaffold.forms._mixture": (
@@ -4908,16 +4968,40 @@ d = {
             ),
         },
         "model_name.scaffold.leaks": {
+            "model_name.scaffold.leaks._agree": (
+                "scaffold/leaks.html#_agree",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._candidates": (
+                "scaffold/leaks.html#_candidates",
+                "model_name/scaffold/leaks.py",
+            ),
             "model_name.scaffold.leaks._combinations": (
                 "scaffold/leaks.html#_combinations",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._correlation": (
+                "scaffold/leaks.html#_correlation",
                 "model_name/scaffold/leaks.py",
             ),
             "model_name.scaffold.leaks._determines": (
                 "scaffold/leaks.html#_determines",
                 "model_name/scaffold/leaks.py",
             ),
-            "model_name.scaffold.leaks._equal": (
-                "scaffold/leaks.html#_equal",
+            "model_name.scaffold.leaks._equals": (
+                "scaffold/leaks.html#_equals",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._gaps_tell": (
+                "scaffold/leaks.html#_gaps_tell",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._groups_tell": (
+                "scaffold/leaks.html#_groups_tell",
+                "model_name/scaffold/leaks.py",
+            ),
+            "model_name.scaffold.leaks._identifies": (
+                "scaffold/leaks.html#_identifies",
                 "model_name/scaffold/leaks.py",
             ),
             "model_name.scaffold.leaks._is_number": (
@@ -4932,12 +5016,8 @@ d = {
                 "scaffold/leaks.html#_purity",
                 "model_name/scaffold/leaks.py",
             ),
-            "model_name.scaffold.leaks._resemblance": (
-                "scaffold/leaks.html#_resemblance",
-                "model_name/scaffold/leaks.py",
-            ),
-            "model_name.scaffold.leaks._told": (
-                "scaffold/leaks.html#_told",
+            "model_name.scaffold.leaks._separates": (
+                "scaffold/leaks.html#_separates",
                 "model_name/scaffold/leaks.py",
             ),
             "model_name.scaffold.leaks.find_leaks": (
@@ -4960,6 +5040,10 @@ d = {
             ),
             "model_name.scaffold.libraries._cache_folder": (
                 "scaffold/libraries.html#_cache_folder",
+                "model_name/scaffold/libraries.py",
+            ),
+            "model_name.scaffold.libraries._digest": (
+                "scaffold/libraries.html#_digest",
                 "model_name/scaffold/libraries.py",
             ),
             "model_name.scaffold.libraries._entries": (
@@ -5086,16 +5170,16 @@ d = {
                 "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._are_codes": (
+                "scaffold/profiles.html#_are_codes",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._as_labels": (
                 "scaffold/profiles.html#_as_labels",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._as_target": (
-                "scaffold/profiles.html#_as_target",
-                "model_name/scaffold/profiles.py",
-            ),
-            "model_name.scaffold.profiles._as_used": (
-                "scaffold/profiles.html#_as_used",
+            "model_name.scaffold.profiles._as_numbers": (
+                "scaffold/profiles.html#_as_numbers",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._choose_index": (
@@ -5110,8 +5194,8 @@ d = {
                 "scaffold/profiles.html#_decide",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._decided": (
-                "scaffold/profiles.html#_decided",
+            "model_name.scaffold.profiles._decide_all": (
+                "scaffold/profiles.html#_decide_all",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._decimal": (
@@ -5124,6 +5208,26 @@ d = {
             ),
             "model_name.scaffold.profiles._describe": (
                 "scaffold/profiles.html#_describe",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe_all": (
+                "scaffold/profiles.html#_describe_all",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe_dates": (
+                "scaffold/profiles.html#_describe_dates",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe_numbers": (
+                "scaffold/profiles.html#_describe_numbers",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._describe_texts": (
+                "scaffold/profiles.html#_describe_texts",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._encoding": (
+                "scaffold/profiles.html#_encoding",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._ends_of_time": (
@@ -5142,6 +5246,14 @@ d = {
                 "scaffold/profiles.html#_find_forms",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._has_decimals": (
+                "scaffold/profiles.html#_has_decimals",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._index_rank": (
+                "scaffold/profiles.html#_index_rank",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._is_plain": (
                 "scaffold/profiles.html#_is_plain",
                 "model_name/scaffold/profiles.py",
@@ -5158,12 +5270,12 @@ d = {
                 "scaffold/profiles.html#_names_rows",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._not_finite": (
-                "scaffold/profiles.html#_not_finite",
+            "model_name.scaffold.profiles._nominal": (
+                "scaffold/profiles.html#_nominal",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._numbers": (
-                "scaffold/profiles.html#_numbers",
+            "model_name.scaffold.profiles._not_finite": (
+                "scaffold/profiles.html#_not_finite",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._open": (
@@ -5178,12 +5290,28 @@ d = {
                 "scaffold/profiles.html#_plain_name",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._reader_for": (
+                "scaffold/profiles.html#_reader_for",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._require": (
                 "scaffold/profiles.html#_require",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._require_index": (
+                "scaffold/profiles.html#_require_index",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._require_labels": (
                 "scaffold/profiles.html#_require_labels",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._require_numbers": (
+                "scaffold/profiles.html#_require_numbers",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._require_order": (
+                "scaffold/profiles.html#_require_order",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._require_sound": (
@@ -5194,8 +5322,16 @@ d = {
                 "scaffold/profiles.html#_require_text",
                 "model_name/scaffold/profiles.py",
             ),
+            "model_name.scaffold.profiles._require_values": (
+                "scaffold/profiles.html#_require_values",
+                "model_name/scaffold/profiles.py",
+            ),
             "model_name.scaffold.profiles._rows": (
                 "scaffold/profiles.html#_rows",
+                "model_name/scaffold/profiles.py",
+            ),
+            "model_name.scaffold.profiles._task": (
+                "scaffold/profiles.html#_task",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._text_habits": (
@@ -5210,24 +5346,24 @@ d = {
                 "scaffold/profiles.html#_typed_form",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._values": (
-                "scaffold/profiles.html#_values",
+            "model_name.scaffold.profiles._useless": (
+                "scaffold/profiles.html#_useless",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._wall_times": (
-                "scaffold/profiles.html#_wall_times",
+            "model_name.scaffold.profiles._values": (
+                "scaffold/profiles.html#_values",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._why_not": (
                 "scaffold/profiles.html#_why_not",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._with_zone": (
-                "scaffold/profiles.html#_with_zone",
+            "model_name.scaffold.profiles._with_leaks": (
+                "scaffold/profiles.html#_with_leaks",
                 "model_name/scaffold/profiles.py",
             ),
-            "model_name.scaffold.profiles._without_leaks": (
-                "scaffold/profiles.html#_without_leaks",
+            "model_name.scaffold.profiles._with_zone": (
+                "scaffold/profiles.html#_with_zone",
                 "model_name/scaffold/profiles.py",
             ),
             "model_name.scaffold.profiles._zone": (
@@ -5246,6 +5382,10 @@ d = {
         "model_name.scaffold.projects": {
             "model_name.scaffold.projects._Writer": (
                 "scaffold/projects.html#_writer",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._all_files": (
+                "scaffold/projects.html#_all_files",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects._as_text": (
@@ -5272,6 +5412,10 @@ d = {
                 "scaffold/projects.html#_data_page",
                 "model_name/scaffold/projects.py",
             ),
+            "model_name.scaffold.projects._for_table": (
+                "scaffold/projects.html#_for_table",
+                "model_name/scaffold/projects.py",
+            ),
             "model_name.scaffold.projects._for_task": (
                 "scaffold/projects.html#_for_task",
                 "model_name/scaffold/projects.py",
@@ -5290,6 +5434,10 @@ d = {
             ),
             "model_name.scaffold.projects._limited": (
                 "scaffold/projects.html#_limited",
+                "model_name/scaffold/projects.py",
+            ),
+            "model_name.scaffold.projects._name_fault": (
+                "scaffold/projects.html#_name_fault",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects._names": (
@@ -5366,8 +5514,16 @@ d = {
                 "scaffold/questions.html#_answered",
                 "model_name/scaffold/questions.py",
             ),
+            "model_name.scaffold.questions._ask_about_time": (
+                "scaffold/questions.html#_ask_about_time",
+                "model_name/scaffold/questions.py",
+            ),
             "model_name.scaffold.questions._profile": (
                 "scaffold/questions.html#_profile",
+                "model_name/scaffold/questions.py",
+            ),
+            "model_name.scaffold.questions._with_date_order": (
+                "scaffold/questions.html#_with_date_order",
                 "model_name/scaffold/questions.py",
             ),
             "model_name.scaffold.questions.answer": (
@@ -5444,6 +5600,7 @@ d = {
                 "scripts.html#_checked_rows",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._combine": ("scripts.html#_combine", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
@@ -5460,14 +5617,39 @@ d = {
                 "scripts.html#_kinds_allowed",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._last_run": ("scripts.html#_last_run", "model_name/scripts.py"),
             "model_name.scripts._learn_secrets": (
                 "scripts.html#_learn_secrets",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._notebook_from_here": (
+                "scripts.html#_notebook_from_here",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
+            "model_name.scripts._recorded_job": (
+                "scripts.html#_recorded_job",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
+            "model_name.scripts._require_repeatable": (
+                "scripts.html#_require_repeatable",
+                "model_name/scripts.py",
+            ),
+            "model_name.scripts._require_same": (
+                "scripts.html#_require_same",
+                "model_name/scripts.py",
+            ),
+            "model_name.scripts._require_table_options": (
+                "scripts.html#_require_table_options",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
+            "model_name.scripts._show_results": (
+                "scripts.html#_show_results",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._store_of": ("scripts.html#_store_of", "model_name/scripts.py"),
             "model_name.scripts._stores": ("scripts.html#_stores", "model_name/scripts.py"),
             "model_name.scripts._unchanged": ("scripts.html#_unchanged", "model_name/scripts.py"),
@@ -5580,6 +5762,7 @@ d = {
         "model_name.steps": {
             "model_name.steps.Step": ("steps.html#step", "model_name/steps.py"),
             "model_name.steps.Step.job": ("steps.html#step.job", "model_name/steps.py"),
+            "model_name.steps._Plan": ("steps.html#_plan", "model_name/steps.py"),
             "model_name.steps._ambiguous": ("steps.html#_ambiguous", "model_name/steps.py"),
             "model_name.steps._ambiguous_overrides": (
                 "steps.html#_ambiguous_overrides",
@@ -5590,12 +5773,17 @@ d = {
                 "model_name/steps.py",
             ),
             "model_name.steps._check": ("steps.html#_check", "model_name/steps.py"),
+            "model_name.steps._environment_faults": (
+                "steps.html#_environment_faults",
+                "model_name/steps.py",
+            ),
             "model_name.steps._kept_reading": ("steps.html#_kept_reading", "model_name/steps.py"),
             "model_name.steps._kind": ("steps.html#_kind", "model_name/steps.py"),
             "model_name.steps._kinds": ("steps.html#_kinds", "model_name/steps.py"),
             "model_name.steps._misplaced": ("steps.html#_misplaced", "model_name/steps.py"),
-            "model_name.steps._overrides_of": ("steps.html#_overrides_of", "model_name/steps.py"),
+            "model_name.steps._own_overrides": ("steps.html#_own_overrides", "model_name/steps.py"),
             "model_name.steps._plan": ("steps.html#_plan", "model_name/steps.py"),
+            "model_name.steps._unknown_words": ("steps.html#_unknown_words", "model_name/steps.py"),
             "model_name.steps.data_overrides": ("steps.html#data_overrides", "model_name/steps.py"),
             "model_name.steps.is_file": ("steps.html#is_file", "model_name/steps.py"),
             "model_name.steps.load_steps": ("steps.html#load_steps", "model_name/steps.py"),

@@ -12,14 +12,13 @@ from tasks import (
     cleans,
     commits,
     containers,
-    diagrams,
-    docs,
     formats,
     installs,
     packages,
     projects,
     tracking,
 )
+from tasks.site import diagrams, docs
 
 namespace = Collection(checks, cleans, commits, containers, diagrams, docs, formats, installs, packages, projects)
 namespace.collections["checks"].add_task(cells.cells)

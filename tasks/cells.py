@@ -93,7 +93,7 @@ def exporting() -> list[Path]:
 
 @task(help={"words": "also print which public names no example follows"})
 def cells(_c: Context, words: bool = False) -> None:
-    """Is every export cell short enough to read at once? Prints how each notebook reads."""
+    """Is every export cell at most 60 lines long? Prints the figures of each notebook."""
     total = Figures()
     print(f"{'notebook':<32} cells median  90%  max  shown/public words")
     for path in exporting():

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import containers, diagrams, docs, examples, exports
+from tasks import containers, examples, exports
 from tasks.notebooks import ROOT, clean, notebooks
+from tasks.site import diagrams, docs
 
 PASSED, FAILED = "passed", "FAILED"
 # Tests and notebooks already run side by side. OpenMP's threads would wait for one another on cores that are busy.
@@ -32,7 +33,7 @@ def lint(c: Context) -> None:
 
 @task
 def security(c: Context) -> None:
-    """Does the package call what should not be called, and are the workflows safe?"""
+    """Does the package call unsafe functions, and are the workflows safe?"""
     # `lint` has these rules too; here they are alone, with the exceptions that pyproject.toml gives reasons for
     c.run("ruff check --select S --ignore S404,S603,S607 model_name setup.py")
     c.run("check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml")
@@ -46,9 +47,9 @@ UNREACHABLE = re.compile(
 )
 
 
-@task(help={"lock": "the requirements to ask about", "database": "another address of the OSV data base"})
+@task(help={"lock": "the requirements to ask about", "database": "another address of the OSV database"})
 def audit(c: Context, lock: str = "requirements.lock", database: str = "") -> str:
-    """Does the OSV data base know a vulnerability of what the lock holds? Says so when it cannot be asked."""
+    """Does the OSV database know a vulnerability of a locked package? Reports when it cannot be reached."""
     command = f"pip-audit --requirement {shlex.quote(lock)} --disable-pip --no-deps --progress-spinner off -s osv"
     command += f" --osv-url {shlex.quote(database)}" if database else ""
     command += "".join(f" --ignore-vuln {name}" for name in ACCEPTED)
@@ -59,7 +60,7 @@ def audit(c: Context, lock: str = "requirements.lock", database: str = "") -> st
         print(said)
         return "no known vulnerability"
     if "Found " not in said and UNREACHABLE.search(said):
-        message = "not audited: the data base of vulnerabilities cannot be reached"
+        message = "not audited: the database of vulnerabilities cannot be reached"
         print(f"{message}. Nothing is known about new ones; ask again with a network: inv checks.audit")
         return message
     raise Exit(
@@ -69,13 +70,13 @@ def audit(c: Context, lock: str = "requirements.lock", database: str = "") -> st
 
 @task(name="containers")
 def container_files(c: Context) -> None:
-    """Are Containerfile and compose.yaml in order?"""
+    """Are Containerfile and compose.yaml valid?"""
     containers.lint(c)
 
 
 @task
 def types(c: Context) -> None:
-    """Do the types of the package hold under `mypy --strict`?"""
+    """Are the types of the package correct under `mypy --strict`?"""
     c.run("mypy")
 
 
@@ -87,7 +88,7 @@ def imports(c: Context) -> None:
 
 @task
 def modules(_c: Context) -> None:
-    """Does exporting the notebooks give exactly the modules in model_name/, no more and no fewer?"""
+    """Does exporting the notebooks write exactly the modules in model_name/, no more and no fewer?"""
     with tempfile.TemporaryDirectory() as folder:
         exports.prepare(ROOT, Path(folder))
         try:
@@ -115,14 +116,14 @@ def outputs(_c: Context) -> None:
 
 @task
 def readme(_c: Context) -> None:
-    """Does README.md say what nbs/index.ipynb says?"""
+    """Is README.md the same as nbs/index.ipynb?"""
     if docs.README.read_text(encoding="utf-8") != exports.readme(ROOT):
         raise Exit("README.md differs from nbs/index.ipynb.\nEdit the notebook, then run `inv docs.readme`.")
 
 
 @task
 def site(c: Context) -> None:
-    """Do the pages of the site hold (links, words for figures, names, commands), and do diagrams show the code?"""
+    """Are the pages of the site valid (links, alternative texts, names, commands), and the diagrams up to date?"""
     diagrams.check(c)
     docs.check(c)
 
@@ -132,7 +133,7 @@ def site(c: Context) -> None:
     help={"only": "a regular expression of names", "update": "write the outputs that differ into the notebooks"},
 )
 def run_notebooks(c: Context, only: str = "", update: bool = False) -> None:
-    """Does every notebook run from top to bottom, leave no file behind, and show what is committed?"""
+    """Does every notebook run from top to bottom, write no files, and have the committed outputs?"""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as store:
         changed = examples.run(c, Path(folder), _mlflow(store) | ONE_THREAD, only)
     for name, now in changed.items():
@@ -157,7 +158,7 @@ def tests(c: Context) -> str:
 
 @task
 def coverage(c: Context) -> str:
-    """Do the tests reach as much of the package as pyproject.toml asks for? Takes twice the time of `tests`.
+    """Is the test coverage of the package as high as pyproject.toml requires? Takes twice the time of `tests`.
 
     It is no part of `checks.all`: a workflow of its own runs it beside the other checks.
     """
@@ -168,13 +169,13 @@ def coverage(c: Context) -> str:
 
 @task
 def wheel(c: Context) -> str:
-    """Does the wheel, installed in an empty environment, run outside the repository?"""
+    """Does the wheel run outside the repository, installed in an empty environment?"""
     return _pytest(c, "-m wheel tests/packaging")
 
 
 @task
 def projects(_c: Context) -> str:
-    """Do projects about two tables that differ in every way pass all of their own checks, and promote a model?"""
+    """Do projects about two different tables pass all of their own checks, and promote a model?"""
     from tasks import samples
 
     with tempfile.TemporaryDirectory() as folder:
@@ -222,7 +223,7 @@ if os.name != "nt":  # the Makefile of a project knows .venv/bin, which is .venv
 
 @task(name="all", default=True)
 def everything(c: Context) -> None:
-    """Run every check, go on after a failure, and close with a table."""
+    """Run every check, also after a failure, and print a table of the results."""
     rows = [_step(c, step) for step in STEPS]
     width = max(len(name) for name, *_ in rows)
     print("\n\nCheck".ljust(width + 4) + "Result   Seconds")

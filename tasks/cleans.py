@@ -62,7 +62,7 @@ def stores(_c: Context, yes: bool = False) -> None:
     }
 )
 def data(_c: Context, table: str, to: str = "", rows: int = 20) -> None:
-    """Hold a table against the schema: which values does it refuse, and why? Writes a copy without those rows."""
+    """Check a table against the schema: print the refused values, and write a copy without their rows."""
     from model_name.core import errors
 
     try:
@@ -124,7 +124,7 @@ def _writer(path: str) -> Any:
 
 @task(name="all")
 def everything(c: Context) -> None:
-    """Remove caches, builds and outputs; the store stays (inv cleans.stores), and so does `.venv`."""
+    """Remove caches, builds and outputs, but neither the store (inv cleans.stores) nor `.venv`."""
     caches(c)
     builds(c)
     outputs(c)

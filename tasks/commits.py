@@ -44,7 +44,7 @@ class Change(NamedTuple):
 # ------------------------------------------------------------------------------------------------------- messages
 @task
 def new(c: Context) -> None:
-    """Commit what is staged, with a message that is asked for part by part."""
+    """Commit the staged changes; the parts of the message are asked for."""
     c.run("cz commit", pty=True, in_stream=None)
 
 
@@ -80,7 +80,7 @@ def _main_branch(c: Context) -> str:
 # -------------------------------------------------------------------------------------------- version and changelog
 @task(help={"write": "add the entries to the section Unreleased of CHANGELOG.md, instead of showing them"})
 def changelog(c: Context, write: bool = False) -> None:
-    """Draft entries for the changelog from the commits since the last version; whole sentences stay your work."""
+    """Print the commits since the last version as a draft of the changelog; you write the sentences."""
     text = CHANGELOG.read_text(encoding="utf-8")
     added = drafted(text, history(c))
     if added == text:
@@ -99,7 +99,7 @@ def changelog(c: Context, write: bool = False) -> None:
     }
 )
 def bump(c: Context, part: str = "", dry: bool = False) -> None:
-    """Make a version: settings.ini, changelog, commit and tag. Pushing the tag starts the release."""
+    """Set a new version in settings.ini and the changelog, commit and tag it. Pushing the tag starts the release."""
     if part and part not in PARTS:
         raise Exit(f"There is no part {part!r} of a version: major, minor or patch.")
     changes = history(c)
@@ -124,7 +124,7 @@ def bump(c: Context, part: str = "", dry: bool = False) -> None:
 
 @task(help={"of": "a version; by default the one in settings.ini"})
 def notes(_c: Context, of: str = "") -> None:
-    """Print what the changelog says about a version: the text of its release."""
+    """Print the section of the changelog about a version: the text of its release."""
     text = section(CHANGELOG.read_text(encoding="utf-8"), of or version())
     if not text:
         raise Exit(f"CHANGELOG.md has no section [{of or version()}].")

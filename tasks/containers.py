@@ -25,7 +25,7 @@ ENGINES = ("docker", "podman")
 
 @task
 def lint(c: Context) -> None:
-    """Do hadolint and the published schema of compose files agree with Containerfile and compose.yaml?"""
+    """Do hadolint and the schema of compose files accept Containerfile and compose.yaml?"""
     if shutil.which("hadolint"):
         c.run("hadolint Containerfile")
     else:
@@ -196,7 +196,7 @@ class Rehearsal:
 
 @task(help={"arguments": "what the container is started with"})
 def rehearse(_c: Context, arguments: str = "run train --in-process") -> None:
-    """Run the build steps of the Containerfile in an empty folder, then its entry point: proof without an engine."""
+    """Run the build steps of the Containerfile in an empty folder, then its entry point; needs no container engine."""
     with tempfile.TemporaryDirectory() as folder:
         rehearsal = Rehearsal(Path(folder))
         for step in steps(CONTAINERFILE.read_text(encoding="utf-8")):

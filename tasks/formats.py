@@ -2,8 +2,8 @@
 
 from invoke import Context, task
 
-from tasks import diagrams, docs
 from tasks.notebooks import ROOT, clean, look_modified, notebooks, refresh
+from tasks.site import diagrams, docs
 
 
 @task
@@ -31,7 +31,7 @@ def outputs(_c: Context) -> None:
 
 @task
 def status(_c: Context) -> None:
-    """Let git see that saved notebooks are what it has: they stay as they are, and git pull --rebase goes on.
+    """Refresh the git status of notebooks that were saved without a change, so that git pull --rebase works.
 
     JupyterLab of `make lab` does it by itself; other editors and JupyterLabs do not.
     """
@@ -47,7 +47,7 @@ def modules(c: Context) -> None:
 
 @task(name="all", default=True)
 def everything(c: Context) -> None:
-    """Format, clean and export, diagrams and README.md included: run it before a commit."""
+    """Format, clean and export notebooks, and write diagrams and README.md: run it before a commit."""
     code(c)
     outputs(c)
     modules(c)

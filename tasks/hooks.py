@@ -107,7 +107,7 @@ def export_staged(merging: bool = False) -> int:
     except exports["ExportError"] as error:
         print(
             f"What is staged cannot be exported ({', '.join(there)}): {error}\n"
-            "Mend the notebook and stage it; `git commit --no-verify` commits it all the same.",
+            "Fix the notebook and stage it; `git commit --no-verify` commits it all the same.",
             file=sys.stderr,
         )
         return 1

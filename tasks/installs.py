@@ -56,7 +56,7 @@ def shim(name: str) -> str:
     iterable=["package"],
 )
 def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
-    """Write requirements.lock from settings.ini: one file for all systems and Pythons, hashed, without addresses.
+    """Write requirements.lock from settings.ini: one file for all systems and Pythons, with hashes.
 
     Holds what runs, what develops the project and the driver of PostgreSQL, which is what `make install` installs. The
     extras `dask` and `docs` stay outside: few need them, and they would make every installation larger.
@@ -73,7 +73,7 @@ def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
 
 @task
 def git(c: Context) -> None:
-    """Tell git how to clean and merge notebooks in this clone (see .gitattributes), and JupyterLab too."""
+    """Register the filter and the merge drivers for notebooks in this clone (see .gitattributes) and in JupyterLab."""
     if not Path(".git").exists():
         print("Not a git checkout: no notebook filter to register.")
         return
@@ -95,7 +95,7 @@ def _configure_jupyter(path: Path) -> None:
 
 @task(name="hooks", help={"remove": "take the hooks away again"})
 def commit_hooks(c: Context, remove: bool = False) -> None:
-    """Let commits export their notebooks by themselves, and hold messages to Conventional Commits.
+    """Install the git hooks: commits export their notebooks, and messages have to be Conventional Commits.
 
     Hooks of your own, in this clone or in the folder that `core.hooksPath` names, are never touched.
     """
@@ -126,13 +126,13 @@ def _install_hook(path: Path, content: str, *, remove: bool) -> None:
 
 @task
 def kernel(c: Context) -> None:
-    """Offer this environment to every JupyterLab of this user, as a kernel with the project's name."""
+    """Register this environment as a Jupyter kernel of this user, with the project's name."""
     c.run(f"python -m ipykernel install --user --name {PACKAGE} --display-name {shlex.quote(f'Python ({PACKAGE})')}")
 
 
 @task
 def environment(c: Context) -> None:
-    """Bring .venv to what requirements.lock says, and take out what it does not list."""
+    """Install the packages of requirements.lock into .venv, and remove others."""
     c.run("uv pip sync --require-hashes requirements.lock --python .venv --compile-bytecode")
     c.run("uv pip install --no-deps --no-build-isolation --editable . --python .venv")
 
@@ -151,7 +151,7 @@ POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 @task
 def kafka(c: Context) -> None:
-    """Bring Apache Kafka, for tests on a real broker, into a cache outside the repository (needs Java and Maven)."""
+    """Download Apache Kafka, for tests on a real broker, into a cache outside the repository (needs Java and Maven)."""
     place = brokers.libraries()
     if place.is_dir():
         print(f"Apache Kafka {brokers.VERSION} is at {place}")

@@ -31,7 +31,7 @@ BIN, SUFFIX = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
 
 @task(help={"into": "the folder for the archives"})
 def build(c: Context, into: str = "dist") -> None:
-    """Build the sdist, and from it the wheel. The same commit gives the same archives, byte for byte."""
+    """Build the sdist, and from it the wheel. The same commit has the same archives, byte for byte."""
     Path(f"{PACKAGE}.egg-info", "SOURCES.txt").unlink(missing_ok=True)  # setuptools would pack what an older one lists
     c.run(f"uv build --no-build-isolation --out-dir {shlex.quote(into)}", env={"SOURCE_DATE_EPOCH": _date(c)})
     for path in Path(into).glob("*.tar.gz"):
@@ -66,7 +66,7 @@ def _date(c: Context) -> str:
 
 @task
 def content(_c: Context) -> None:
-    """Do the archives in dist/ hold every module, configuration and job notebook, and nothing that does not belong?"""
+    """Do the archives in dist/ contain every module, configuration and job notebook, and no other files?"""
     problems = [problem for path in _archives() for problem in misplaced(path)]
     if problems:
         raise Exit("\n".join(problems))
@@ -110,7 +110,7 @@ def _archives() -> list[Path]:
 
 @task
 def reproduce(c: Context) -> None:
-    """Do two builds, in two folders, give the same archives byte for byte?"""
+    """Do two builds in two folders have the same archives, byte for byte?"""
     with tempfile.TemporaryDirectory() as folder:
         first, second = Path(folder, "first"), Path(folder, "a second place")
         date = _date(c)
@@ -189,7 +189,7 @@ def interpreters() -> dict[str, Path]:
 
 @task(name="all", default=True)
 def everything(c: Context) -> None:
-    """Build, look into the archives, build again to compare, and try the wheel out on every Python."""
+    """Build, check the archives, compare two builds, and test the wheel on every Python."""
     shutil.rmtree(DIST, ignore_errors=True)
     build(c)
     content(c)

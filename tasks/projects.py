@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from invoke import Context, Exit, UnexpectedExit, task
 
-from tasks import docs, exports
+from tasks import exports
 from tasks.exports import PACKAGE
 from tasks.notebooks import ROOT, clean, notebooks
+from tasks.site import docs
 
 
 # ------------------------------------------------------------------------------------------------------------ doctor
@@ -24,7 +25,7 @@ class Finding(NamedTuple):
 
     what: str
     found: str
-    mend: str = ""
+    fix: str = ""
     needed: bool = True
 
 
@@ -46,8 +47,8 @@ def _ask(*command: str) -> str:
 def _python() -> Finding:
     supported = _settings()["metadata"]["pythons"].split()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    mend = "" if here in supported else f"rm -rf .venv && make install PYTHON=python{supported[-1]}"
-    return Finding("Python", f"{here}; {', '.join(supported)} are supported", mend)
+    fix = "" if here in supported else f"rm -rf .venv && make install PYTHON=python{supported[-1]}"
+    return Finding("Python", f"{here}; {', '.join(supported)} are supported", fix)
 
 
 def _pins() -> dict[str, str]:
@@ -95,14 +96,14 @@ def _lock() -> Finding:
 def _kernel() -> Finding:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    mend = "python -m ipykernel install --sys-prefix"
+    fix = "python -m ipykernel install --sys-prefix"
     try:
         program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        return Finding("kernel", "there is no kernel python3, which notebooks run on", mend)
+        return Finding("kernel", "there is no kernel python3, which notebooks run on", fix)
     there = shutil.which(program) is not None
     return Finding(
-        "kernel", f"python3 is {program}" + ("" if there else ", which does not exist"), "" if there else mend
+        "kernel", f"python3 is {program}" + ("" if there else ", which does not exist"), "" if there else fix
     )
 
 
@@ -150,8 +151,8 @@ def _readme() -> Finding:
 def _quarto() -> Finding:
     program = docs.quarto()
     version = _ask(program, "--version") if program else ""
-    mend = "" if version else "inv docs.build   # installs it in this environment"
-    return Finding("Quarto", version or "not here; only the documentation needs it", mend, needed=False)
+    fix = "" if version else "inv docs.build   # installs it in this environment"
+    return Finding("Quarto", version or "not here; only the documentation needs it", fix, needed=False)
 
 
 def _store() -> Finding:
@@ -180,12 +181,12 @@ def _store() -> Finding:
         broken = done.returncode != 0
     except subprocess.TimeoutExpired:
         found, broken = "no answer within a minute", True
-    mend = (
+    fix = (
         "start the server, or: unset MLFLOW_TRACKING_URI"
         if address
         else "mv mlflow.db mlflow.db.old   # the next run makes one"
     )
-    return Finding("store", found[:100], mend if broken else "")
+    return Finding("store", found[:100], fix if broken else "")
 
 
 def _broker() -> Finding:
@@ -197,8 +198,8 @@ def _broker() -> Finding:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
         except (OSError, ValueError) as error:
-            mend = "start it, or: unset KAFKA_BOOTSTRAP_SERVERS"
-            return Finding("broker", f"{address.strip()} does not answer: {error}", mend)
+            fix = "start it, or: unset KAFKA_BOOTSTRAP_SERVERS"
+            return Finding("broker", f"{address.strip()} does not answer: {error}", fix)
     return Finding("broker", f"{addresses} answers")
 
 
@@ -212,8 +213,8 @@ def _data() -> Finding:
         if place and "://" not in place and not (ROOT / place).exists():
             missing.add(place)
     found = f"{', '.join(sorted(missing))} is not there" if missing else "every configured table is there"
-    mend = "copy it there, or change the path in confs/*.yaml" if missing else ""
-    return Finding("data", found, mend)
+    fix = "copy it there, or change the path in confs/*.yaml" if missing else ""
+    return Finding("data", found, fix)
 
 
 LOOKS: list[Callable[[], Finding]] = [
@@ -232,16 +233,16 @@ def examine(looks: list[Callable[[], Finding]] | None = None) -> Iterator[Findin
 
 @task
 def doctor(_c: Context) -> None:
-    """Say what is missing or broken, in this project and on this machine, each with what mends it."""
+    """List what is missing or broken in this project and on this machine, with the fixes."""
     findings = list(examine())
     for each in findings:
-        state = "ok" if not each.mend else "BROKEN" if each.needed else "missing"
+        state = "ok" if not each.fix else "BROKEN" if each.needed else "missing"
         print(f"{each.what:<12} {state:<8} {each.found}")
-        if each.mend:
-            print(f"{'':<21} mend: {each.mend}")
-    broken = [each.what for each in findings if each.mend and each.needed]
+        if each.fix:
+            print(f"{'':<21} fix: {each.fix}")
+    broken = [each.what for each in findings if each.fix and each.needed]
     if broken:
-        raise Exit(f"\n{len(broken)} to mend: {', '.join(broken)}")
+        raise Exit(f"\n{len(broken)} to fix: {', '.join(broken)}")
     print("\nNothing that is needed is broken.")
 
 
@@ -260,7 +261,7 @@ def renamed(text: str, name: str) -> str:
 
 @task(help={"name": "the new name of the package: lower-case letters, digits and underscores"}, positional=["name"])
 def rename(c: Context, name: str) -> None:
-    """Give a fork of this repository another name: the package, its folder, its command, its settings.
+    """Rename a fork of this repository: the package, its folder, its command, its settings.
 
     For those who want to own the machinery. Who wants a project about a table needs no fork: `model_name new`.
     """

@@ -1,6 +1,6 @@
 """MLflow's embedded store, a SQLite file with artifacts beside it: look at it, back it up, restore it, move it.
 
-The addresses of artifacts in the data base are absolute, so a store that is put elsewhere has them written anew.
+The addresses of artifacts in the database are absolute, so a store that is put elsewhere has them written anew.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def sqlite_path(address: str) -> Path:
     if path is None:
         kind = address.partition(":")[0]
         raise StoreError(
-            f"MLflow's address here is of kind {kind}, not SQLite: use the tools of that data base "
+            f"MLflow's address here is of kind {kind}, not SQLite: use the tools of that database "
             "(for PostgreSQL, pg_dump and pg_restore), or set MLFLOW_TRACKING_URI to sqlite:///mlflow.db"
         )
     if not path.is_file():
@@ -55,7 +55,7 @@ def sqlite_path(address: str) -> Path:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a data base for reading only."""
+    """Open a database for reading only."""
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60)
     try:
         yield connection
@@ -69,7 +69,7 @@ def examine(path: Path) -> tuple[dict[str, object], list[str]]:
     with reading(path) as database:
         check = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if check != "ok":
-            return {}, [f"the data base is damaged ({check}): restore a backup with inv mlflow.restore"]
+            return {}, [f"the database is damaged ({check}): restore a backup with inv mlflow.restore"]
         counts: dict[str, object] = {
             name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
             for name in ("experiments", "runs", "registered_models", "model_versions")
@@ -77,7 +77,7 @@ def examine(path: Path) -> tuple[dict[str, object], list[str]]:
         problems = [*_left_running(database), *_without_artifacts(database)]
     inside = list(files(path.parent / ARTIFACTS))
     counts["artifacts"] = f"{len(inside):,} files, {sum(file.stat().st_size for file in inside) / 2**20:,.0f} MiB"
-    counts["data base"] = f"{path.stat().st_size / 2**20:,.1f} MiB"
+    counts["database"] = f"{path.stat().st_size / 2**20:,.1f} MiB"
     return counts, problems
 
 
@@ -119,7 +119,7 @@ def files(folder: Path) -> Iterator[Path]:
 def backup(path: Path, target: Path) -> int:
     """Write a store into one file, consistent also while runs go on; give the number of artifact files in it.
 
-    SQLite copies the data base as it is at one moment. The artifacts follow: what the copy speaks of was there
+    SQLite copies the database as it is at one moment. The artifacts follow: what the copy speaks of was there
     before it, and what came later does no harm.
     """
     if target.exists():
@@ -182,7 +182,7 @@ def restore(archive: Path, path: Path, replace: bool) -> int:
             if old.exists():
                 old.rename(old.with_name(f"{old.name}.before-{stamp}"))
         Path(folder, ARTIFACTS).rename(places[1])
-        database.rename(path)  # last, because the store is there when its data base is
+        database.rename(path)  # last, because the store is there when its database is
     return len(manifest["sha256"]) - 1
 
 
@@ -228,9 +228,9 @@ def relocated(address: str, old: Path, new_uri: str, new_path: str) -> str:
     return address
 
 
-# --------------------------------------------------------------------------------------------- to a server's data base
+# --------------------------------------------------------------------------------------------- to a server's database
 def migrate(path: Path, address: str, artifacts: Path | None) -> dict[str, int]:
-    """Copy a store into an empty data base of a server, in one transaction; give the number of rows of each table.
+    """Copy a store into an empty database of a server, in one transaction; give the number of rows of each table.
 
     Args:
         path: the SQLite file.
@@ -311,7 +311,7 @@ def _refuse_used(target: Any, metadata: Any, shown: str) -> None:
     for name in ("runs", "registered_models", "traces", "trace_info"):
         if name in metadata.tables and target.execute(sa.select(metadata.tables[name]).limit(1)).first():
             raise StoreError(
-                f"{shown} has {name.replace('_', ' ')} already: a store is only moved into an empty data base"
+                f"{shown} has {name.replace('_', ' ')} already: a store is only moved into an empty database"
             )
 
 

@@ -26,7 +26,7 @@ def _address() -> str:
 
 @task(default=True)
 def doctor(_c: Context) -> None:
-    """Is MLflow's store there and whole? Says what is in it, and how to mend what is wrong."""
+    """Is MLflow's store complete? Prints its content, and how to fix faults."""
     import mlflow
     from model_name.core import errors
     from model_name.io import services, stores
@@ -73,10 +73,10 @@ def server(
     artifacts: str = "mlartifacts",
     allowed: str = "",
 ) -> None:
-    """Serve the store of MLFLOW_TRACKING_URI to others, who set theirs to http://HOST:PORT."""
+    """Serve the store of MLFLOW_TRACKING_URI; clients set MLFLOW_TRACKING_URI to http://HOST:PORT."""
     address = _address()
     if address.startswith(("http:", "https:")):
-        raise Exit("MLFLOW_TRACKING_URI names a server already: to start one, let it name the data base behind it.")
+        raise Exit("MLFLOW_TRACKING_URI names a server already: to start one, let it name the database behind it.")
     command = f"mlflow server --host {shlex.quote(host)} --port {port} --workers {workers}"
     command += f" --artifacts-destination {shlex.quote(artifacts)}"
     command += f" --allowed-hosts {shlex.quote(allowed)}" if allowed else ""
@@ -86,22 +86,22 @@ def server(
 
 @task(help={"to": "the file to write; by default backups/mlflow-DATE.zip"})
 def backup(_c: Context, to: str = "") -> None:
-    """Write the embedded store, data base and artifacts, into one file. Runs may go on meanwhile."""
+    """Write the embedded store, database and artifacts, into one file. Runs may continue meanwhile."""
     target = Path(to) if to else stores.default_backup()
     with _explained():
         count = stores.backup(stores.sqlite_path(_address()), target)
-    print(f"{target}: the data base and {count:,} artifact files, {target.stat().st_size / 2**20:,.1f} MiB")
+    print(f"{target}: the database and {count:,} artifact files, {target.stat().st_size / 2**20:,.1f} MiB")
 
 
 @task(
     help={
         "file": "a backup that inv mlflow.backup wrote",
-        "to": "where the store goes, as the path of its data base; by default where the project looks for it",
+        "to": "where the store goes, as the path of its database; by default where the project looks for it",
         "replace": "put it in the place of the store that is there, which is renamed",
     }
 )
 def restore(_c: Context, file: str, to: str = "", replace: bool = False) -> None:
-    """Put a backup back: checked to the last byte, with the addresses of its artifacts set to the new place."""
+    """Restore a backup: check every byte, and set the addresses of artifacts to the new folder."""
     from model_name.io import osvariables
 
     address = _address()
@@ -120,7 +120,7 @@ def restore(_c: Context, file: str, to: str = "", replace: bool = False) -> None
     }
 )
 def migrate(_c: Context, variable: str, artifacts: str = "") -> None:
-    """Copy the embedded store into an empty data base of a server (PostgreSQL), all or nothing; it stays as it is."""
+    """Copy the embedded store into an empty database of a server (PostgreSQL), in one transaction."""
     with _explained():
         address = stores.address_in(variable)
         path = stores.sqlite_path(_address())

@@ -19,7 +19,7 @@ __all__ = [
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Optional, cast
+from typing import Any, Final, Optional
 
 import pandas as pd
 import pandera.pandas as pa
@@ -31,12 +31,10 @@ from . import profiles
 
 # %% ../../nbs/scaffold/declarations.ipynb #23091808
 def _share(value: float) -> str:
-    """Write a share as a person would say it."""
-    return (
-        "under 0.1 %"
-        if 0 < value < 0.001
-        else f"{value:.1%}".replace(".0%", "%").replace("%", " %")
-    )
+    """Write a share in prose."""
+    if 0 < value < 0.001:
+        return "under 0.1 %"
+    return f"{value:.1%}".replace(".0%", "%").replace("%", " %")
 
 
 def _code(value: object) -> str:
@@ -45,47 +43,16 @@ def _code(value: object) -> str:
     return f"`{text[:60]}`" if text.strip() else "an empty text"
 
 
-def _one_of(column: profiles.ColumnProfile) -> str:
-    """Say which values a column has."""
-    return ", ".join(_code(value) for value in column.categories)
+def _codes(values: Sequence[object]) -> str:
+    """List values of the table as code in prose."""
+    return ", ".join(map(_code, values))
 
 
 def _number(value: object) -> str:
+    """Write a number in prose."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.5g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _seen(column: profiles.ColumnProfile) -> str:
-    """Say what was seen in a column."""
-    examples = ", ".join(_code(each) for each in column.examples)
-    if column.kind in ("integer", "number"):
-        what = "whole numbers" if column.kind == "integer" else "numbers"
-        if column.use == "index":
-            return f"{what}, each once: they name the rows"
-        few = f": {_one_of(column)}" if column.categories and not column.dense else ""
-        ends = f"from {_number(column.least)} to {_number(column.most)}"
-        if few and column.distinct <= 5:
-            return f"{column.distinct} different {what}{few}"
-        said = f"{what} {ends}, half of them up to {_number(column.middle)}"
-        return f"{column.distinct} different {said}{few}" if column.distinct <= 20 else said
-    if column.kind == "boolean":
-        share = column.examples[0].replace("%", " %")
-        return (
-            share.replace(" true", " are true")
-            if _is_truth(column)
-            else f"0 or 1; {share.replace('true', 'are 1')}"
-        )
-    if column.distinct == 1:
-        return f"always {_code(_day(column.examples[0]))}"
-    if column.kind == "category":
-        return f"{column.distinct} different texts: {_one_of(column)}"
-    if column.kind == "text":
-        return f"{column.distinct:,} different texts, such as {examples}"
-    if column.kind == "date":
-        times = "" if column.least == column.most else f" ({column.distinct:,} different ones)"
-        return f"dates from {_day(column.least)} to {_day(column.most)}{times}"
-    return "lists or records" if column.kind == "list" else "no value at all"
 
 
 def _day(value: object) -> str:
@@ -93,42 +60,62 @@ def _day(value: object) -> str:
     return str(value).removesuffix(" 00:00:00")
 
 
-def paragraph(column: profiles.ColumnProfile) -> str:
-    """Describe a column: what was seen, what is missing, what follows from it."""
-    parts = [f"**{_code(column.name)}**: {_seen(column)}."]
-    if column.use not in ("target", "index"):
-        parts.append(
-            f"Missing in {_share(column.missing)} of the rows."
-            if column.missing
-            else "Never missing."
-        )
-    parts += column.notes
-    parts += _consequences(column)
-    if column.field != column.name:
-        parts.append(f"Its own name does not suit Python, so the class calls it `{column.field}`.")
-    return " ".join(parts)
+# %% ../../nbs/scaffold/declarations.ipynb #496233bd
+def _is_in_words(column: profiles.ColumnProfile) -> bool:
+    """Tell whether booleans were written in words, and not as 0 and 1."""
+    return column.kind == "boolean" and isinstance(column.categories[0], bool)
 
 
-def _consequences(column: profiles.ColumnProfile) -> Iterator[str]:
-    """Say what the declaration makes of a column."""
-    if column.use == "kept":
-        yield "So it is declared and checked, and no model sees it."
-    if column.time:
-        yield "It says when a row happened: models are tested on the latest rows, and see the parts of the date."
-    limits = list(_limits(column).values())
-    if column.use == "feature" and limits:
-        yield f"Declared {' and '.join(limits)}."
-    if column.sliced:
-        yield "Evaluations report each of its values apart."
+def _seen_numbers(column: profiles.ColumnProfile) -> str:
+    """Describe the numbers of a column."""
+    what = "whole numbers" if column.kind == "integer" else "numbers"
+    if column.use == "index":
+        return f"{what}, each once: they name the rows"
+    few = f": {_codes(column.categories)}" if column.categories and not column.dense else ""
+    if few and column.distinct <= 5:
+        return f"{column.distinct} different {what}{few}"
+    ends = f"from {_number(column.least)} to {_number(column.most)}"
+    described = f"{what} {ends}, half of them up to {_number(column.middle)}"
+    return f"{column.distinct} different {described}{few}" if column.distinct <= 20 else described
 
 
+def _seen_booleans(column: profiles.ColumnProfile) -> str:
+    """Describe the booleans of a column."""
+    share = column.examples[0].replace("%", " %")
+    if _is_in_words(column):
+        return share.replace(" true", " are true")
+    return f"0 or 1; {share.replace('true', 'are 1')}"
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #a7f1fca3
+def _seen(column: profiles.ColumnProfile) -> str:
+    """Describe the values of a column."""
+    if column.kind in ("integer", "number"):
+        return _seen_numbers(column)
+    if column.kind == "boolean":
+        return _seen_booleans(column)
+    if column.distinct == 1:
+        return f"always {_code(_day(column.examples[0]))}"
+    if column.kind == "category":
+        return f"{column.distinct} different texts: {_codes(column.categories)}"
+    if column.kind == "text":
+        return f"{column.distinct:,} different texts, such as {_codes(column.examples)}"
+    if column.kind == "date":
+        times = "" if column.least == column.most else f" ({column.distinct:,} different ones)"
+        return f"dates from {_day(column.least)} to {_day(column.most)}{times}"
+    return "lists or records" if column.kind == "list" else "no value at all"
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #1f7638bc
 def _limits(column: profiles.ColumnProfile) -> dict[str, str]:
-    """Return the limits that are declared, in words: those that a column has by what it is called, not by chance."""
+    """Return the limits that are declared, in words.
+
+    A column has limits because of its name, such as a count, and not because of the values that it happens to have.
+    """
     least, most = column.least, column.most
+    if not (isinstance(least, int | float) and isinstance(most, int | float)):
+        return {}
     limits: dict[str, str] = {}
-    numeric = column.kind in ("integer", "number")
-    if not (numeric and isinstance(least, int | float) and isinstance(most, int | float)):
-        return limits
     if least >= 0 and (column.count or column.share):
         limits["ge=0"] = "not negative"
     if least >= 0 and most <= 1 and column.share:
@@ -136,68 +123,65 @@ def _limits(column: profiles.ColumnProfile) -> dict[str, str]:
     return limits
 
 
+def _consequences(column: profiles.ColumnProfile) -> Iterator[str]:
+    """Explain what the declaration of a column means."""
+    if column.use == "kept":
+        yield "So it is declared and checked, and no model sees it."
+    if column.time:
+        yield (
+            "It says when a row happened: models are tested on the latest rows, "
+            "and see the parts of the date."
+        )
+    limits = list(_limits(column).values())
+    if column.use == "feature" and limits:
+        yield f"Declared {' and '.join(limits)}."
+    if column.sliced:
+        yield "Evaluations report each of its values apart."
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #cfa0b07f
+def paragraph(column: profiles.ColumnProfile) -> str:
+    """Describe a column: its values, its gaps, and what its declaration means."""
+    parts = [f"**{_code(column.name)}**: {_seen(column)}."]
+    if column.use not in ("target", "index"):
+        gaps = f"Missing in {_share(column.missing)} of the rows."
+        parts.append(gaps if column.missing else "Never missing.")
+    parts += [*column.notes, *_consequences(column)]
+    if column.field != column.name:
+        parts.append(f"Its own name does not suit Python, so the class calls it `{column.field}`.")
+    return " ".join(parts)
+
+
 RULES: Final = (
-    "What follows says of each column what was seen in the table. Three rules made declarations of it. A number is "
-    "limited only where its name says what it is, such as a count, which is never negative; what happened to be there "
-    "is noted as `seen`, which no check uses. A text of a feature may be new: models take it for a missing one. What "
-    "was never missing may not be missing: add `nullable=True` where it may."
+    "What follows says of each column what was seen in the table. Three rules made declarations "
+    "of it. A number is limited only where its name says what it is, such as a count, which is "
+    "never negative; what happened to be there is noted as `seen`, which no check uses. A text of "
+    "a feature may be new: models take it for a missing one. What was never missing may not be "
+    "missing: add `nullable=True` where it may."
 )
 
+
 # %% ../../nbs/scaffold/declarations.ipynb #a76a7626
-_TYPES: Final = {
-    "integer": (
-        "int",
-        "float",
-    ),  # with gaps it is float in most files, and may have fractions where it had none
-    "number": ("float", "float"),
-    "boolean": ("bool", "pd.BooleanDtype"),
-    "category": ("pd.CategoricalDtype", "pd.CategoricalDtype"),
-    "text": ("str", "str"),
-    "date": ("pa.DateTime", "pa.DateTime"),
-}
-
-
-def _declaration(column: profiles.ColumnProfile) -> str:
-    """Declare a column of the inputs."""
-    said = list(_limits(column))
-    said += ["nullable=True"] if column.missing else []
-    marks: dict[str, Any] = {"feature": False} if column.use == "kept" else {}
-    marks |= {"time": True} if column.time else {}
-    marks |= {"slice": True} if column.sliced else {}
-    marks |= {"zone": column.zone} if column.zone else {}
-    marks |= {"seen": _ends(column)} if column.kind in ("integer", "number", "date") else {}
-    marks |= {"seen": list(column.categories)} if column.kind == "category" else {}
-    said += [f"metadata={_literal(marks)}"] if marks else []
-    said += [f"alias={_literal(column.name)}"] if column.field != column.name else []
-    kind = _TYPES[column.kind][bool(column.missing)]
-    return (
-        f"    {column.field}: Series[{kind}] = pa.Field({', '.join([*said, _description(column)])})"
-    )
-
-
 def _literal(value: Any) -> str:
-    """Write a value as Python code, texts in double quotes."""
+    """Write a value as Python code, strings in double quotes."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list | tuple):
-        inside = ", ".join(_literal(each) for each in value)
+        inside = ", ".join(map(_literal, value))
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
     if isinstance(value, dict):
-        return (
-            "{"
-            + ", ".join(f"{_literal(key)}: {_literal(each)}" for key, each in value.items())
-            + "}"
-        )
+        items = (f"{_literal(key)}: {_literal(item)}" for key, item in value.items())
+        return "{" + ", ".join(items) + "}"
     return repr(value)
 
 
 def _ends(column: profiles.ColumnProfile) -> tuple[Any, Any]:
-    """Return the ends of what was seen, for whoever wants to make up rows."""
-    ends = [
-        float(f"{end:.6g}") if isinstance(end, float) else end
-        for end in (column.least, column.most)
-    ]
-    return cast(tuple[Any, Any], tuple(_day(end) if column.kind == "date" else end for end in ends))
+    """Return the smallest and the greatest value, for simulators of rows."""
+    ends = (column.least, column.most)
+    if column.kind == "date":
+        return _day(ends[0]), _day(ends[1])
+    least, most = (float(f"{end:.6g}") if isinstance(end, float) else end for end in ends)
+    return least, most
 
 
 def _description(column: profiles.ColumnProfile) -> str:
@@ -206,97 +190,142 @@ def _description(column: profiles.ColumnProfile) -> str:
     return f"description={_literal(words[:1].upper() + words[1:80] + '.')}"
 
 
+def _alias(column: profiles.ColumnProfile) -> list[str]:
+    """Declare the name that a column has in the table, where its field has another one."""
+    return [f"alias={_literal(column.name)}"] if column.field != column.name else []
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #e296669e
+# An integer with gaps is a float in most files, and may have fractions in later ones.
+_TYPES: Final = {
+    "integer": ("int", "float"),
+    "number": ("float", "float"),
+    "boolean": ("bool", "pd.BooleanDtype"),
+    "category": ("pd.CategoricalDtype", "pd.CategoricalDtype"),
+    "text": ("str", "str"),
+    "date": ("pa.DateTime", "pa.DateTime"),
+}
+
+
+def _metadata(column: profiles.ColumnProfile) -> dict[str, Any]:
+    """Return the metadata of a column of the inputs."""
+    metadata: dict[str, Any] = {"feature": False} if column.use == "kept" else {}
+    if column.time:
+        metadata["time"] = True
+    if column.sliced:
+        metadata["slice"] = True
+    if column.zone:
+        metadata["zone"] = column.zone
+    if column.kind in ("integer", "number", "date"):
+        metadata["seen"] = _ends(column)
+    if column.kind == "category":
+        metadata["seen"] = list(column.categories)
+    return metadata
+
+
+def _declaration(column: profiles.ColumnProfile) -> str:
+    """Declare a column of the inputs."""
+    arguments = list(_limits(column))
+    if column.missing:
+        arguments.append("nullable=True")
+    if metadata := _metadata(column):
+        arguments.append(f"metadata={_literal(metadata)}")
+    arguments += [*_alias(column), _description(column)]
+    kind = _TYPES[column.kind][bool(column.missing)]
+    return f"    {column.field}: Series[{kind}] = pa.Field({', '.join(arguments)})"
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #c8598630
 def _index(profile: profiles.TableProfile) -> str:
     """Declare the index, if there is one."""
     columns = profile.of("index")
     if not columns:
         return ""
     column = columns[0]
-    alias = f"alias={_literal(column.name)}, " if column.field != column.name else ""
+    arguments = ["unique=True", "check_name=True", *_alias(column), _description(column)]
     kind = "int" if column.kind == "integer" else "str"
-    return f"    {column.field}: Index[{kind}] = pa.Field(unique=True, check_name=True, {alias}{_description(column)})\n"
+    return f"    {column.field}: Index[{kind}] = pa.Field({', '.join(arguments)})\n"
 
 
-def _target(profile: profiles.TableProfile, name: str | None = None) -> str:
-    """Declare the target; or, with another name, the prediction of it."""
-    column = profile.named(profile.target)
-    classify = profile.task == "classification"
-    kind, said = "float", []
-    if classify:
-        numbers = column.kind in ("integer", "boolean") and not _is_truth(column)
-        kind = "int" if numbers else "bool" if column.kind == "boolean" else "str"
-        labels = [0, 1] if column.kind == "boolean" else list(column.categories)
-        said = [f"isin={_literal(labels)}"] if labels and kind != "bool" else []
-        if numbers and name is None:
-            said.append('metadata={"task": "classification"}')
-    elif name is None:
-        kind = "int" if column.kind == "integer" else "float"
-        said = ["ge=0"] if _never_negative(column) else []
-        said.append(f"metadata={_literal({'seen': _ends(column)})}")
-    if name is not None:
-        return (
-            f'    {name}: Series[{kind}] = pa.Field(description="Predicted value of the target.")'
-        )
-    said += [f"alias={_literal(column.name)}"] if column.field != column.name else []
-    return (
-        f"    {column.field}: Series[{kind}] = pa.Field({', '.join([*said, _description(column)])})"
-    )
+def _label_type(column: profiles.ColumnProfile) -> str:
+    """Return the type of the labels of a classification."""
+    if column.kind == "integer":
+        return "int"
+    if column.kind == "boolean":
+        return "bool" if _is_in_words(column) else "int"
+    return "str"
 
 
+def _label_arguments(column: profiles.ColumnProfile) -> list[str]:
+    """Declare which labels there are; of a boolean there are two."""
+    kind = _label_type(column)
+    labels = [0, 1] if column.kind == "boolean" else list(column.categories)
+    arguments = [f"isin={_literal(labels)}"] if labels and kind != "bool" else []
+    if kind == "int":
+        arguments.append('metadata={"task": "classification"}')
+    return arguments
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #ac6a31e9
 def _never_negative(column: profiles.ColumnProfile) -> bool:
-    """Tell whether a target is called like what is never negative; what happened to be there says nothing."""
-    return (
-        isinstance(column.least, int | float)
-        and column.least >= 0
-        and (column.count or column.share)
-    )
+    """Tell whether a target is called like something that is never negative, such as a count."""
+    return "ge=0" in _limits(column)
 
 
-def _is_truth(column: profiles.ColumnProfile) -> bool:
-    """Tell whether truths were written in words, and not as 0 and 1."""
-    return column.kind == "boolean" and isinstance(column.categories[0], bool)
+def _target(profile: profiles.TableProfile) -> str:
+    """Declare the target."""
+    column = profile.named(profile.target)
+    if profile.task == "classification":
+        kind, arguments = _label_type(column), _label_arguments(column)
+    else:
+        kind = "int" if column.kind == "integer" else "float"
+        arguments = ["ge=0"] if _never_negative(column) else []
+        arguments.append(f"metadata={_literal({'seen': _ends(column)})}")
+    arguments += [*_alias(column), _description(column)]
+    return f"    {column.field}: Series[{kind}] = pa.Field({', '.join(arguments)})\n"
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #2edecff7
+_PROBABILITY: Final = (
+    "    probability: Optional[Series[float]] = pa.Field(  "
+    '# noqa: UP045 (pandera reads Optional as "may be absent")\n'
+    '        alias="probability_.+", regex=True, ge=0, le=1, description="Probability of each label."\n    )\n'
+)
+
+
+def _prediction(profile: profiles.TableProfile) -> str:
+    """Declare the prediction."""
+    labels = profile.task == "classification"
+    kind = _label_type(profile.named(profile.target)) if labels else "float"
+    description = 'description="Predicted value of the target."'
+    return f"    prediction: Series[{kind}] = pa.Field({description})\n"
+
+
+def _class(name: str, summary: str, fields: Sequence[str]) -> str:
+    """Write the class of a table."""
+    head = f'#| exports\nclass {name}Schema(Schema):\n    """{summary}"""\n\n'
+    return f"{head}{''.join(fields)}\n\n{name} = papd.DataFrame[{name}Schema]"
 
 
 # %% ../../nbs/scaffold/declarations.ipynb #93ff9291
-def _class(name: str, summary: str, fields: Sequence[str], alias: str) -> str:
-    """Write the class of a table."""
-    head = f'#| exports\nclass {name}Schema(Schema):\n    """{summary}"""\n\n'
-    return f"{head}{''.join(fields)}\n\n{alias} = papd.DataFrame[{name}Schema]"
-
-
 def classes(profile: profiles.TableProfile) -> dict[str, str]:
     """Write the three tables of a project."""
-    index, target = _index(profile), profile.named(profile.target)
+    index = _index(profile)
     inputs = [_declaration(column) + "\n" for column in profile.of("feature", "kept")]
-    answer = (
-        "the likeliest label" if profile.task == "classification" else "in the unit of the target"
-    )
-    probability = (
-        "    probability: Optional[Series[float]] = pa.Field(  "
-        '# noqa: UP045 (pandera reads Optional as "may be absent")\n'
-        '        alias="probability_.+", regex=True, ge=0, le=1, description="Probability of each label."\n    )\n'
-    )
-    said = target.name.replace("\\", " ").replace('"', "'")
-    return {
-        "Inputs": _class(
-            "Inputs",
-            "What is known about a row when its target is predicted.",
-            [index, *inputs],
-            "Inputs",
-        ),
-        "Targets": _class(
-            "Targets",
-            f"What is to be predicted: {said}.",
-            [index, _target(profile) + "\n"],
-            "Targets",
-        ),
-        "Outputs": _class(
-            "Outputs",
-            f"What a model answers: one prediction a row, {answer}.",
-            [index, _target(profile, "prediction") + "\n", probability],
-            "Outputs",
-        ),
+    label = profile.task == "classification"
+    answer = "the likeliest label" if label else "in the unit of the target"
+    target = profile.target.replace("\\", " ").replace('"', "'")
+    summaries = {
+        "Inputs": "What is known about a row when its target is predicted.",
+        "Targets": f"What is to be predicted: {target}.",
+        "Outputs": f"What a model answers: one prediction a row, {answer}.",
     }
+    fields = {
+        "Inputs": [index, *inputs],
+        "Targets": [index, _target(profile)],
+        "Outputs": [index, _prediction(profile), _PROBABILITY],
+    }
+    return {name: _class(name, summaries[name], fields[name]) for name in summaries}
 
 
 # %% ../../nbs/scaffold/declarations.ipynb #a7d9e4ef
@@ -308,95 +337,93 @@ def wrapped(paragraph: str) -> str:
 
 
 def wrapped_parts(text: str) -> str:
-    """Break each paragraph of a text."""
-    return "\n\n".join(
-        part if part.startswith("#") else wrapped(part) for part in text.split("\n\n")
+    """Break each paragraph of a text; headings stay as they are."""
+    parts = text.split("\n\n")
+    return "\n\n".join(part if part.startswith("#") else wrapped(part) for part in parts)
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #9cbcc74f
+_YOURS: Final = (
+    "This notebook was written from what the table holds, and is yours from here on: a file "
+    "cannot say what a column means, so read what was seen, correct what was misunderstood, and "
+    "write better descriptions. Then run `make export`; nothing else has to change."
+)
+
+
+def _reading(profile: profiles.TableProfile) -> str:
+    """Describe how the file is read, where it has a form of its own."""
+    names = profile.reader.get("names", {})
+    parts = [f"{_code(name)} is called {_code(names[name])} on reading" for name in sorted(names)]
+    if own := list(profile.reader.get("columns", {})):
+        shown = _codes(own[:8]) + (" and others" if own[8:] else "")
+        are, their = ("are", "their") if own[1:] else ("is", "its")
+        parts.append(f"{shown} {are} written in a form of {their} own")
+    if not parts:
+        return ""
+    return (
+        f"The file is read as the configurations in `confs` say, under `data.table`: "
+        f"{'; '.join(parts)}. The same holds for every file that comes later, so newer rows come "
+        "as this file came."
     )
 
 
 def introduction(profile: profiles.TableProfile) -> str:
-    """Say what the table is and what the notebook does with it."""
-    target, time = profile.named(profile.target), profile.time
-    what = (
-        "a label, so this is a classification"
-        if profile.task == "classification"
-        else "a number: a regression"
-    )
+    """Introduce the table, and what the notebook does with it."""
+    time, index = profile.time, profile.of("index")
+    label = profile.task == "classification"
+    what = "a label, so this is a classification" if label else "a number: a regression"
+    named = "No column names the rows: there is no index."
+    if index:
+        named = f"Each row is named by {_code(index[0].name)}."
     order = (
-        f"Rows are put into the order of {_code(time.name)}, and the latest ones are held back for the test."
-        if time
-        else "No column says when a row happened, so the rows that are held back for the test are drawn at random."
+        "No column says when a row happened, so the rows that are held back for the test are "
+        "drawn at random."
     )
-    index = profile.of("index")
-    named = (
-        f"Each row is named by {_code(index[0].name)}."
-        if index
-        else "No column names the rows: there is no index."
-    )
-    size = f"{profile.rows:,} rows and {len(profile.columns):,} columns"
-    parts = [
-        (
-            f"The table is {_code(profile.source)}, with {size}. The column to predict is {_code(target.name)}: "
-            f"{what}. {named} {order}"
-        ),
-        (
-            "This notebook was written from what the table holds, and is yours from here on: a file cannot say what a "
-            "column means, so read what was seen, correct what was misunderstood, and write better descriptions. Then "
-            "run `make export`; nothing else has to change."
-        ),
-    ]
-    if (said := _reading(profile)) is not None:
-        parts.append(said)
-    return "\n\n".join(wrapped(part) for part in parts)
-
-
-def _reading(profile: profiles.TableProfile) -> str | None:
-    """Say that the file has a form of its own."""
-    names = sorted(profile.reader.get("names", {}))
-    columns_ = list(profile.reader.get("columns", {}))
-    parts = [
-        f"{_code(name)} is called {_code(profile.reader['names'][name])} on reading"
-        for name in names
-    ]
-    if columns_:
-        shown = ", ".join(map(_code, columns_[:8])) + (" and others" if columns_[8:] else "")
-        parts.append(
-            f"{shown} {'are' if columns_[1:] else 'is'} written in a form of {'their' if columns_[1:] else 'its'} own"
+    if time:
+        order = (
+            f"Rows are put into the order of {_code(time.name)}, and the latest ones are held "
+            "back for the test."
         )
-    if not parts:
-        return None
-    return (
-        f"The file is read as the configurations in `confs` say, under `data.table`: {'; '.join(parts)}. The same "
-        "holds for every file that comes later, so newer rows come as this file came."
+    size = f"{profile.rows:,} rows and {len(profile.columns):,} columns"
+    table = (
+        f"The table is {_code(profile.source)}, with {size}. The column to predict is "
+        f"{_code(profile.target)}: {what}. {named} {order}"
     )
+    return "\n\n".join(map(wrapped, filter(None, [table, _YOURS, _reading(profile)])))
+
+
+# %% ../../nbs/scaffold/declarations.ipynb #42e5a39a
+_IF_KNOWN: Final = (
+    " A model that sees the answer scores perfectly, and is worth nothing where the answer is not "
+    "known yet; declare such a column only if it *is* known by then."
+)
+
+
+def _shown_name(name: str) -> str:
+    """Write the name of a column in prose; one without a name has its number."""
+    plain = name.removeprefix("\0")
+    if name.startswith("\0") and plain.isdigit():
+        return f"The column number {plain}"
+    return _code(plain)
 
 
 def left_out(profile: profiles.TableProfile) -> str:
-    """List what is not declared, with the reasons."""
+    """List the columns that are not declared, with the reasons."""
+    suspects, useless = profile.of("leak"), profile.of("left out")
     lines = [
         f"- **{_code(column.name)} gives the answer away**: {column.notes[-1]}."
-        for column in profile.of("leak")
+        for column in suspects
     ]
-    for column in profile.of("left out"):
-        name = column.name.removeprefix("\0")
-        name = (
-            f"The column number {name}"
-            if column.name.startswith("\0") and name.isdigit()
-            else _code(name)
-        )
-        lines.append(f"- {name}: {_seen(column)}. {' '.join(column.notes)}")
+    for column in useless:
+        reasons = " ".join(column.notes)
+        lines.append(f"- {_shown_name(column.name)}: {_seen(column)}. {reasons}")
     if not lines:
         return ""
     head = (
         f"### Left out\n\nThe table has {len(lines)} more column{'s' * (len(lines) > 1)}. "
         "What is not declared here is dropped on reading."
     )
-    if profile.of("leak"):
-        head += (
-            " A model that sees the answer scores perfectly, and is worth nothing where the answer is not known yet; "
-            "declare such a column only if it *is* known by then."
-        )
-    head = wrapped_parts(head)
+    head = wrapped_parts(head + (_IF_KNOWN if suspects else ""))
     return head + "\n\n" + "\n".join(lines)
 
 
@@ -412,6 +439,7 @@ def build(profile: profiles.TableProfile) -> dict[str, type[columns.Schema]]:
     return {name: space[f"{name}Schema"] for name in ("Inputs", "Targets", "Outputs")}
 
 
+# %% ../../nbs/scaffold/declarations.ipynb #6dfa2010
 def require_accepted(profile: profiles.TableProfile, path: str) -> None:
     """Refuse a table that the project about it would refuse.
 

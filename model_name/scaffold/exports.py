@@ -14,7 +14,6 @@ from typing import Any, Final
 # %% ../../nbs/scaffold/exports.ipynb #e8b00006
 WIDTH: Final = 120
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
-_CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 
 
 def _quoted(literal: re.Match[str]) -> str:
@@ -25,6 +24,7 @@ def _quoted(literal: re.Match[str]) -> str:
     return "'" + body.replace('\\"', '"').replace("'", "\\'") + "'"
 
 
+# %% ../../nbs/scaffold/exports.ipynb #d2890311
 def _brackets(code: str) -> Iterator[tuple[int, str, int]]:
     """Yield each bracket and comma outside of strings: its position, the character, and how deep it is."""
     depth, quote, position = 0, "", 0
@@ -49,35 +49,41 @@ def _brackets(code: str) -> Iterator[tuple[int, str, int]]:
 # %% ../../nbs/scaffold/exports.ipynb #e8b00007
 def _parts(code: str) -> list[str]:
     """Split code at its outermost commas."""
-    cuts = [
-        position
-        for position, character, depth in _brackets(code)
-        if character == "," and depth == 0
-    ]
-    ends = zip([-1, *cuts], [*cuts, len(code)], strict=True)
-    return [part for start, end in ends if (part := code[start + 1 : end].strip())]
+    cuts = [position for position, mark, depth in _brackets(code) if mark == "," and depth == 0]
+    parts = []
+    for start, end in zip([-1, *cuts], [*cuts, len(code)], strict=True):
+        parts.append(code[start + 1 : end].strip())
+    return [part for part in parts if part]
+
+
+def _inside(code: str, indent: int, is_call: bool) -> list[str]:
+    """Break what is between brackets: the arguments of a call stay on one line where they fit."""
+    if is_call and indent + len(code) <= WIDTH:
+        return [" " * indent + code]
+    return [line for part in _parts(code) for line in _fold(part, indent, ",")]
+
+
+# %% ../../nbs/scaffold/exports.ipynb #05856470
+_CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 
 
 def _fold(code: str, indent: int, after: str = "") -> list[str]:
     """Break an expression into lines that fit."""
-    if indent + len(code + after) <= WIDTH:
-        return [" " * indent + code + after]
+    whole = [" " * indent + code + after]
     outer = [
         (position, mark)
         for position, mark, depth in _brackets(code)
         if depth == 0 and mark in "([{"
     ]
-    if not outer or not code.endswith(_CLOSING[outer[-1][1]]):
-        return [" " * indent + code + after]
+    if len(whole[0]) <= WIDTH or not outer or not code.endswith(_CLOSING[outer[-1][1]]):
+        return whole
     opened, bracket = outer[-1]
-    head, inside, tail = code[: opened + 1], code[opened + 1 : -1], code[-1] + after
-    parts = _parts(inside)
-    call = bracket == "(" and code[:opened].rstrip().endswith(("Field", "Series", "Index"))
-    if call and indent + 4 + len(inside) <= WIDTH:
-        body = [" " * (indent + 4) + inside]
-    else:
-        body = [line for part in parts for line in _fold(part, indent + 4, ",")]
-    return [" " * indent + head, *body, " " * indent + tail]
+    is_call = bracket == "(" and code[:opened].rstrip().endswith(("Field", "Series", "Index"))
+    return [
+        " " * indent + code[: opened + 1],
+        *_inside(code[opened + 1 : -1], indent + 4, is_call),
+        " " * indent + code[-1] + after,
+    ]
 
 
 # %% ../../nbs/scaffold/exports.ipynb #e8b00008
@@ -85,17 +91,33 @@ def lay_out(code: str) -> str:
     """Break the declarations of a schema into lines that fit, as ruff does."""
     lines: list[str] = []
     for line in code.splitlines():
+        if not re.match(r" +\w+: (Optional\[)?(Series|Index)\[.*\)$", line):
+            lines.append(line)
+            continue
         indent = len(line) - len(line.lstrip())
-        declared = re.match(r" +\w+: (Optional\[)?(Series|Index)\[.*\)$", line) is not None
-        folded = _fold(_STRING.sub(_quoted, line.strip()), indent) if declared else [line]
-        skipped = (
-            declared and len(folded[0]) > WIDTH
-        )  # a very long name: where to break it is not worth a rule
-        lines += [f"{line}  # fmt: skip"] if skipped else folded
+        folded = _fold(_STRING.sub(_quoted, line.strip()), indent)
+        # Where to break a very long name is not worth a rule.
+        lines += folded if len(folded[0]) <= WIDTH else [f"{line}  # fmt: skip"]
     return "\n".join(lines)
 
 
 # %% ../../nbs/scaffold/exports.ipynb #e8b00011
+def _is_definition(line: str) -> bool:
+    return line.startswith(("class ", "def ", "@"))
+
+
+def _all(cells: list[str]) -> str:
+    """Write the names that the cells make public, in nbdev's order: assignments, then definitions."""
+    assigned = [re.findall(r"(?m)^([A-Za-z]\w*)(?:: [^=\n]+)? = ", cell) for cell in cells]
+    defined = [re.findall(r"(?m)^(?:class|def) ([A-Za-z]\w*)", cell) for cell in cells]
+    public = [name for names in [*assigned, *defined] for name in names]
+    line = f"__all__ = {json.dumps(public)}"
+    if len(line) <= WIDTH:
+        return line
+    return "__all__ = [\n" + "".join(f'    "{name}",\n' for name in public) + "]"
+
+
+# %% ../../nbs/scaffold/exports.ipynb #3a13fe06
 def export_module(notebook: dict[str, Any], path: str) -> str:
     """Write the module of a notebook.
 
@@ -117,20 +139,3 @@ def export_module(notebook: dict[str, Any], path: str) -> str:
         text += ("\n\n" if apart else "\n") + f"# %% {path} #{name}\n{code}\n"
         before = code.splitlines()[-1]
     return text
-
-
-def _is_definition(line: str) -> bool:
-    return line.startswith(("class ", "def ", "@"))
-
-
-def _all(cells: list[str]) -> str:
-    """Write the names that the cells make public: nbdev's order is assignments, then definitions."""
-    names = [re.findall(r"(?m)^([A-Za-z]\w*)(?:: [^=\n]+)? = ", cell) for cell in cells]
-    defined = [re.findall(r"(?m)^(?:class|def) ([A-Za-z]\w*)", cell) for cell in cells]
-    public = [name for found in [*names, *defined] for name in found]
-    line = f"__all__ = {json.dumps(public)}"
-    return (
-        line
-        if len(line) <= WIDTH
-        else "__all__ = [\n" + "".join(f'    "{name}",\n' for name in public) + "]"
-    )

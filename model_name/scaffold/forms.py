@@ -8,11 +8,11 @@ __all__ = [
     "Order",
     "Form",
     "Context",
-    "find_form",
     "is_beyond",
     "without_ends",
-    "settle_order",
     "find_zone",
+    "settle_order",
+    "find_form",
 ]
 
 # %% ../../nbs/scaffold/forms.ipynb #21c6a551
@@ -56,55 +56,20 @@ class Context(NamedTuple):
     today: datetime.date = datetime.date.max
 
 
-def find_form(name: str, texts: pa.ChunkedArray, context: Context) -> Form:
-    """Find out how a column of texts is written.
-
-    Args:
-        name: what the column is called.
-        texts: its values, as they stand in the source.
-        context: what is known about the table.
-    """
-    counted = pc.value_counts(pc.drop_null(pc.utf8_trim_whitespace(texts)))
-    counts = pd.Series(
-        counted.field(1).to_pylist(), index=counted.field(0).to_pylist(), dtype="int64"
-    )
-    usual = list(readings.USUAL_MISSING)
-    if ("NA" in counts.index or _COUNTRY.search(name)) and _are_codes(counts.index):
-        usual.remove("NA")
-    labels = counts[~counts.index.isin(usual)].sort_values(ascending=False, kind="stable")
-    if labels.empty:
-        return Form("nothing")
-    gaps = len(texts) > int(labels.sum())
-    own = {} if len(usual) == len(readings.USUAL_MISSING) else {"missing": usual}
-    form = (
-        _known(name, labels, context, gaps)
-        or _without_words(name, labels, context, usual)
-        or _text(labels, context)
-    )
-    note: tuple[str, ...] = (
-        (
-            "`NA` is a label of it, not a missing value, since the others are codes of two letters as well.",
-        )
-        if own
-        else ()
-    )
-    nothing = [
-        word for word in readings.USUAL_MISSING if word in counts.index and word and word in usual
-    ]
-    if form.kind in ("text", "category") and nothing:
-        note += (
-            f"In it {_listed(nothing)} stands for a missing value ({int(counts[nothing].sum()):,} rows).",
-        )
-    return form._replace(reading=own | form.reading, notes=note + form.notes)
-
-
-_COUNTRY: Final = re.compile("country|nation|land$|pays|paese|iso", re.IGNORECASE)
-
-
-def _are_codes(words: Iterable[str]) -> bool:
-    """Tell whether these are codes of two letters, among which `NA` is Namibia."""
-    others = [word for word in words if word not in readings.USUAL_MISSING]
-    return len(others) >= 3 and all(re.fullmatch("[A-Z]{2}", word) for word in others)
+# %% ../../nbs/scaffold/forms.ipynb #58941b38
+_NOTHING: Final = frozenset(
+    "? - -- --- . .. ... * #nv #n/v #wert! #value! #div/0! #ref! #bezug! #name? #num! #zahl! #null! "
+    "n.a. n.a k.a. k.a na n/a nan null none nil nd n.d. n/d s/d (null) <na> <null> <none> \\n "
+    "unknown unbekannt inconnu desconocido sconosciuto onbekend missing fehlt undefined unspecified "
+    "unavailable blank empty (blank) (empty) tbd tba 0000-00-00 00.00.0000 00/00/0000".split()
+) | {
+    "not available", "not applicable", "no data", "not known", "not recorded", "keine angabe",
+    "0000-00-00 00:00:00",
+}  # fmt: skip
+# A sheet that has one of these errors may have the others later.
+_SHEET: Final = ("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
+# These mean a missing value in a column of texts, too.
+_SIGNS: Final = frozenset("? - -- #NV #N/V #VALUE! #DIV/0! #REF! \\N <NA> (null)".split())
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -113,122 +78,10 @@ def _listed(words: Sequence[str]) -> str:
     return shown + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
-# %% ../../nbs/scaffold/forms.ipynb #58941b38
-_NOTHING: Final = frozenset(
-    [
-        "?",
-        "-",
-        "--",
-        "---",
-        ".",
-        "..",
-        "...",
-        "*",
-        "#nv",
-        "#n/v",
-        "#wert!",
-        "#value!",
-        "#div/0!",
-        "#ref!",
-        "#bezug!",
-        "#name?",
-        "#num!",
-        "#zahl!",
-        "#null!",
-        "n.a.",
-        "n.a",
-        "k.a.",
-        "k.a",
-        "na",
-        "n/a",
-        "nan",
-        "null",
-        "none",
-        "nil",
-        "nd",
-        "n.d.",
-        "n/d",
-        "s/d",
-        "(null)",
-        "<na>",
-        "<null>",
-        "<none>",
-        "\\n",
-        "unknown",
-        "unbekannt",
-        "inconnu",
-        "desconocido",
-        "sconosciuto",
-        "onbekend",
-        "missing",
-        "fehlt",
-        "undefined",
-        "unspecified",
-        "unavailable",
-        "blank",
-        "empty",
-        "(blank)",
-        "(empty)",
-        "tbd",
-        "tba",
-        "0000-00-00",
-        "00.00.0000",
-        "00/00/0000",
-    ]
-) | {
-    "not available",
-    "not applicable",
-    "no data",
-    "not known",
-    "not recorded",
-    "keine angabe",
-    "0000-00-00 00:00:00",
-}
-_SHEET: Final = (
-    "#DIV/0!",
-    "#VALUE!",
-    "#REF!",
-    "#NAME?",
-    "#NUM!",
-    "#NULL!",
-)  # where one is, others come
-_SIGNS: Final = frozenset(
-    ["?", "-", "--", "#NV", "#N/V", "#VALUE!", "#DIV/0!", "#REF!", "\\N", "<NA>", "(null)"]
-)  # nothing even among texts
-
-
-def _known(name: str, labels: pd.Series, context: Context, gaps: bool) -> Form | None:
-    """Try the forms of everything but texts."""
-    words = pa.array(labels.index.to_list(), pa.string())
-    return (
-        _names(labels.index, context, gaps)
-        or _compact_dates(labels, context)
-        or _numbers(words, context)
-        or _booleans(labels, context)
-        or _lists(labels.index)
-        or _dates(name, words, context)
-        or _durations(words)
-    )
-
-
-def _without_words(name: str, labels: pd.Series, context: Context, usual: list[str]) -> Form | None:
-    """Try again without the words that stand for nothing."""
-    known = [word for word in labels.index if word.casefold() in _NOTHING]
-    others = [word for word in labels.index if word not in known and not re.search(r"\d", word)]
-    for aside, most in ((known, 0.5), ([*known, *others] if len(others) <= 3 else [], 0.2)):
-        rest = labels.drop(aside)
-        if not aside or rest.size < 2 or labels[aside].sum() > most * labels.sum():
-            continue
-        form = _known(name, rest, context, gaps=True)
-        if form is not None and form.kind in ("integer", "number", "date"):
-            note = f"In it {_listed(aside)} stands for a missing value ({int(labels[aside].sum()):,} rows)."
-            alike = (
-                [word for word in _SHEET if word not in aside]
-                if any(word[0] == "#" for word in aside)
-                else []
-            )
-            return _with(form, {"missing": [*usual, *aside, *alike]}, note)
-    return None
+def _missing_note(words: Sequence[str], counts: pd.Series) -> str:
+    """Report words that are read as missing values."""
+    rows = int(counts[list(words)].sum())
+    return f"In it {_listed(words)} stands for a missing value ({rows:,} rows)."
 
 
 def _with(form: Form, reading: dict[str, Any], note: str) -> Form:
@@ -239,32 +92,50 @@ def _with(form: Form, reading: dict[str, Any], note: str) -> Form:
     return form._replace(reading=form.reading | reading, notes=(*form.notes, note), orders=orders)
 
 
+# %% ../../nbs/scaffold/forms.ipynb #c359dcee
+def _without_words(
+    name: str, labels: pd.Series, context: Context, missing: list[str]
+) -> Form | None:
+    """Try again without the words that stand for a missing value."""
+    known = [word for word in labels.index if word.casefold() in _NOTHING]
+    others = [word for word in labels.index if word not in known and not re.search(r"\d", word)]
+    for words, most in ((known, 0.5), ([*known, *others] if len(others) <= 3 else [], 0.2)):
+        rest = labels.drop(words)
+        if not words or rest.size < 2 or labels[words].sum() > most * labels.sum():
+            continue
+        form = _known(name, rest, context, gaps=True)
+        if form is not None and form.kind in ("integer", "number", "date"):
+            is_sheet = any(word[0] == "#" for word in words)
+            more = [word for word in _SHEET if word not in words] if is_sheet else []
+            declared = {"missing": [*missing, *words, *more]}
+            return _with(form, declared, _missing_note(words, labels))
+    return None
+
+
+# %% ../../nbs/scaffold/forms.ipynb #140ba728
+_NO_AMOUNTS: Final = "Its numbers begin with zeros, so they are names and stay texts."
+_TOO_LONG: Final = "Its numbers have more digits than a number keeps: names, which stay texts."
+
+
 def _names(words: Iterable[str], context: Context, gaps: bool) -> Form | None:
-    """Take digits that are rather a name: with zeros in front, or too many for a number."""
+    """Recognise digits that are a name: with zeros in front, or too many for a number."""
     words = list(words)
     if not all(re.fullmatch(r"[+-]?\d+", word) for word in words):
         return None
     reading = {"kind": "text"} if context.guess else {}
     if any(re.match(r"0\d", word) for word in words):
-        return Form(
-            "text", reading, ("Its numbers begin with zeros, so they are names and stay texts.",)
-        )
+        return Form("text", reading, (_NO_AMOUNTS,))
     most = max(abs(int(word)) for word in words)
     if most >= 2**63 or (gaps and most > 2**53):
-        return Form(
-            "text",
-            reading,
-            ("Its numbers have more digits than a number keeps: names, which stay texts.",),
-        )
+        return Form("text", reading, (_TOO_LONG,))
     return None
 
 
 def _lists(words: Iterable[str]) -> Form | None:
     """Recognise lists and records that were written as texts."""
     first = list(itertools.islice(words, 1_000))
-    if len(first) < 2 or not all(
-        re.fullmatch(r"[\[{(].*[\]})]", word, re.DOTALL) for word in first
-    ):
+    bracketed = all(re.fullmatch(r"[\[{(].*[\]})]", word, re.DOTALL) for word in first)
+    if len(first) < 2 or not bracketed:
         return None
     if all(re.fullmatch(r"\(\s*\S?[\d.,\s']+\S?\s*\)", word) for word in first):
         return None  # negative amounts
@@ -273,16 +144,16 @@ def _lists(words: Iterable[str]) -> Form | None:
 
 # %% ../../nbs/scaffold/forms.ipynb #09ed5f5c
 _CURRENCIES: Final = {
-    "$": "USD", "US$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "₽": "RUB", "₺": "TRY", "₩": "KRW",
-    "zł": "PLN", "Kč": "CZK", "Ft": "HUF", "Fr.": "CHF", "R$": "BRL", "A$": "AUD", "C$": "CAD", "kr": "kr", "kr.": "kr",
+    "$": "USD", "US$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "₽": "RUB",
+    "₺": "TRY", "₩": "KRW", "zł": "PLN", "Kč": "CZK", "Ft": "HUF", "Fr.": "CHF", "R$": "BRL",
+    "A$": "AUD", "C$": "CAD", "kr": "kr", "kr.": "kr",
 } | {
     code: code
-    for code in [
-        "USD", "EUR", "GBP", "JPY", "INR", "RUB", "TRY", "KRW", "PLN", "CZK", "HUF", "CHF", "BRL", "AUD", "CAD",
-        "NZD", "SEK", "NOK", "DKK", "CNY", "HKD", "SGD", "MXN", "ZAR", "ILS", "THB", "AED", "SAR", "RON", "BGN",
-        "UAH", "IDR", "MYR", "PHP", "VND", "EGP", "ARS", "CLP", "COP", "PEN", "KES", "NGN", "PKR", "BDT", "TWD",
-        "ISK", "RSD", "MAD", "QAR", "KWD",
-    ]
+    for code in (
+        "USD EUR GBP JPY INR RUB TRY KRW PLN CZK HUF CHF BRL AUD CAD NZD SEK NOK DKK CNY HKD SGD "
+        "MXN ZAR ILS THB AED SAR RON BGN UAH IDR MYR PHP VND EGP ARS CLP COP PEN KES NGN PKR BDT "
+        "TWD ISK RSD MAD QAR KWD"
+    ).split()
 }  # fmt: skip
 _PARTS: Final = re.compile(
     r"[(+-]*\s*(?P<before>[^\d\s().,+'’-][^\d\s(),+'’-]*)?\s*[+-]?[\d.,][\d.,\s'’]*(?<=[\d.,\s])"
@@ -290,6 +161,83 @@ _PARTS: Final = re.compile(
 )
 
 
+def _symbols(words: Sequence[str]) -> list[str]:
+    """Return the signs around numbers, if they mean the same everywhere."""
+    pairs: set[tuple[str, str]] = set()
+    for word in words:
+        parts = _PARTS.fullmatch(word)
+        if parts is None:
+            return []
+        pairs.add(((parts["before"] or "").strip(), (parts["behind"] or "").strip()))
+    before = {first for first, _ in pairs} - {""}
+    behind = {last for _, last in pairs} - {""}
+    currencies = {_CURRENCIES.get(sign) for sign in before | behind}
+    if len(currencies) == 1 and None not in currencies:
+        return sorted(sign for sign, currency in _CURRENCIES.items() if currency in currencies)
+    is_unit = len(pairs) == 1 and not before and len(next(iter(behind), "")) <= 8
+    return sorted(behind) if is_unit else []
+
+
+# %% ../../nbs/scaffold/forms.ipynb #6b58e0de
+def _all(answers: pa.Array) -> bool:
+    """Tell whether all of an array of booleans are true."""
+    return bool(pc.all(answers).as_py())
+
+
+def _marks(decimal: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the pairs of decimal and thousands mark, those of the table first."""
+    other = "," if decimal == "." else "."
+    for mark, groups in ((decimal, other), (other, decimal)):
+        for thousands in (None, groups, " ", "'", "’"):
+            yield mark, thousands
+
+
+def _with_groups(words: pa.Array, form: readings.ColumnForm) -> readings.ColumnForm:
+    """Add the other mark for groups of digits to amounts with a fraction below a thousand."""
+    cents = pc.match_substring_regex(words, rf"\d{re.escape(str(form.decimal))}\d\d?(\D|$)")
+    in_brackets = pc.any(pc.starts_with(words, "(")).as_py()
+    amounts = form.symbols or form.decimal == "," or in_brackets
+    written = (pc.any if form.symbols else pc.all)(cents).as_py()
+    if form.thousands is not None or not amounts or not written:
+        return form
+    if pc.any(pc.match_substring_regex(words, r"\d{4}")).as_py():
+        return form  # the column shows how it writes thousands: without a mark
+    return form.model_copy(update={"thousands": "," if form.decimal == "." else "."})
+
+
+# %% ../../nbs/scaffold/forms.ipynb #0c904c3d
+def _is_read_by_default(words: pa.Array, form: readings.ColumnForm, context: Context) -> bool:
+    """Tell whether a reader finds out by itself that these are numbers."""
+    mark = re.escape(str(form.decimal))
+    number = rf"[+-]?(\d+({mark}\d*)?|{mark}\d+)([eE][+-]?\d+)?"
+    usual = pc.match_substring_regex(words, rf"^{number}$|^[+-]?(?i:inf|infinity|nan)$")
+    return form.decimal == context.decimal and form.thousands is None and _all(usual)
+
+
+def _numeric(form: readings.ColumnForm, context: Context) -> dict[str, Any]:
+    """Return the declaration of numbers, without what the reader knows already."""
+    fields = form.model_dump(exclude_defaults=True)
+    known = context.decimal if context.guess else "."
+    return {name: value for name, value in fields.items() if name != "decimal" or value != known}
+
+
+def _number_form(words: pa.Array, form: readings.ColumnForm, context: Context) -> Form:
+    """Describe how numbers are written, if a reader would not find that out by itself."""
+    whole = _all(pc.match_substring_regex(words, r"^[+-]?\d+$"))
+    kind: Kind = "integer" if whole else "number"
+    if _is_read_by_default(words, form, context):
+        infinite = pc.any(pc.match_substring_regex(words, "(?i:inf)")).as_py()
+        note = ("Some of its numbers are not finite: read as missing.",) if infinite else ()
+        reading = {} if context.guess else _numeric(form, context)
+        return Form(kind, reading, note, infinite=infinite)
+    texts = words.to_pylist()
+    example = next((word for word in texts if not re.fullmatch(r"[+-]?\d+", word)), texts[0])
+    number = readings.read(pa.array([example]), "number", readings.Rules(form))[0].as_py()
+    note = (f"Its numbers are written like `{example}`, read as {number:.10g}.",)
+    return Form(kind, _numeric(form, context), note)
+
+
+# %% ../../nbs/scaffold/forms.ipynb #a0b29ac2
 def _numbers(words: pa.Array, context: Context) -> Form | None:
     """Recognise numbers, in any usual form."""
     symbols = _symbols(words.to_pylist())
@@ -298,172 +246,44 @@ def _numbers(words: pa.Array, context: Context) -> Form | None:
             form = readings.ColumnForm(
                 kind="number", decimal=decimal, thousands=thousands, symbols=chosen
             )
-            if (
-                pc.all(readings.fits(words.slice(0, 100), form)).as_py()
-                and pc.all(readings.fits(words, form)).as_py()
-            ):
+            # The first hundred exclude most forms at once.
+            if _all(readings.fits(words.slice(0, 100), form)) and _all(readings.fits(words, form)):
                 return _number_form(words, _with_groups(words, form), context)
     return None
 
 
-def _with_groups(words: pa.Array, form: readings.ColumnForm) -> readings.ColumnForm:
-    """Add the other mark for groups of digits to amounts with a fraction, none of which is above a thousand yet."""
-    cents = rf"\d{re.escape(str(form.decimal))}\d\d?(\D|$)"
-    amounts = form.symbols or form.decimal == "," or pc.any(pc.starts_with(words, "(")).as_py()
-    some = pc.any if form.symbols else pc.all
-    if (
-        form.thousands is not None
-        or not amounts
-        or not some(pc.match_substring_regex(words, cents)).as_py()
-    ):
-        return form
-    if pc.any(pc.match_substring_regex(words, r"\d{4}")).as_py():
-        return form  # which has shown how it writes thousands
-    return form.model_copy(update={"thousands": "," if form.decimal == "." else "."})
-
-
-def _marks(decimal: str) -> Iterator[tuple[str, str | None]]:
-    """Give the pairs of decimal and thousands mark, those of the table first."""
-    for mark, other in (
-        (decimal, "," if decimal == "." else "."),
-        ("," if decimal == "." else ".", decimal),
-    ):
-        yield from ((mark, None), (mark, other), (mark, " "), (mark, "'"), (mark, "’"))
-
-
-def _number_form(words: pa.Array, form: readings.ColumnForm, context: Context) -> Form:
-    """Say how numbers are written, if a reader would not find that out by itself."""
-    mark = re.escape(str(form.decimal))
-    whole = pc.all(pc.match_substring_regex(words, r"^[+-]?\d+$")).as_py()
-    kind: Kind = "integer" if whole else "number"
-    by_itself = rf"^[+-]?(\d+({mark}\d*)?|{mark}\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity|nan)$"
-    plain = form.decimal == context.decimal and form.thousands is None
-    if plain and pc.all(pc.match_substring_regex(words, by_itself)).as_py():
-        endless = pc.any(pc.match_substring_regex(words, "(?i:inf)")).as_py()
-        note = ("Some of its numbers are not finite: read as missing.",) if endless else ()
-        return Form(kind, {} if context.guess else _numeric(form, context), note, infinite=endless)
-    texts = words.to_pylist()
-    example = next((word for word in texts if not re.fullmatch(r"[+-]?\d+", word)), texts[0])
-    number = readings.read(pa.array([example]), "number", readings.Rules(form))[0].as_py()
-    return Form(
-        kind,
-        _numeric(form, context),
-        (f"Its numbers are written like `{example}`, read as {number:.10g}.",),
-    )
-
-
-def _numeric(form: readings.ColumnForm, context: Context) -> dict[str, Any]:
-    """Return the declaration of numbers, without what the reader says already."""
-    said = form.model_dump(exclude_defaults=True)
-    known = context.decimal if context.guess else "."
-    return {name: value for name, value in said.items() if name != "decimal" or value != known}
-
-
-def _symbols(words: Sequence[str]) -> list[str]:
-    """Return the signs around numbers, if they mean the same everywhere."""
-    found: set[tuple[str, str]] = set()
-    for word in words:
-        parts = _PARTS.fullmatch(word)
-        if parts is None:
-            return []
-        found.add(((parts["before"] or "").strip(), (parts["behind"] or "").strip()))
-    before, behind = ({pair[side] for pair in found} - {""} for side in (0, 1))
-    signs = before | behind
-    currencies = {_CURRENCIES.get(sign) for sign in signs}
-    if len(currencies) == 1 and None not in currencies:
-        return sorted(sign for sign, currency in _CURRENCIES.items() if currency in currencies)
-    unit = len(found) == 1 and not before and len(next(iter(behind), "")) <= 8
-    return sorted(behind) if unit else []
-
-
 # %% ../../nbs/scaffold/forms.ipynb #6830cda4
 _TIMES: Final = (
-    "",
-    " %H:%M",
-    " %H:%M:%S",
-    "T%H:%M",
-    "T%H:%M:%S",
-    " %I:%M %p",
-    " %I:%M:%S %p",
-    ", %H:%M",
+    "", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M",
     " %H:%M:%S.%f",
-)
-_ORDERED: Final[dict[Order, tuple[str, ...]]] = {
-    "day-first": ("%d{0}%m{0}%Y", "%d{0}%m{0}%y"), "month-first": ("%m{0}%d{0}%Y", "%m{0}%d{0}%y"),
-}  # fmt: skip
-_UNORDERED: Final = (
-    "%Y/%m/%d", "%Y.%m.%d", "%d %b %Y", "%d %B %Y", "%d. %B %Y", "%d-%b-%Y", "%d-%b-%y", "%d-%B-%Y", "%d/%b/%Y",
-    "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%b %Y", "%B %Y",
-    "%d %b %y", "%Y-%b-%d",
 )  # fmt: skip
-_BIRTH: Final = re.compile("birth|born|dob|geburt|naissance|nacimiento", re.IGNORECASE)
-_ENDS: Final = re.compile("end|due|until|expir|matur|valid|bis|faellig|fällig", re.IGNORECASE)
+_ORDERED: Final[dict[Order, tuple[str, ...]]] = {
+    "day-first": ("%d{0}%m{0}%Y", "%d{0}%m{0}%y"),
+    "month-first": ("%m{0}%d{0}%Y", "%m{0}%d{0}%y"),
+}
+_UNORDERED: Final = (
+    "%Y/%m/%d", "%Y.%m.%d", "%d %b %Y", "%d %B %Y", "%d. %B %Y", "%d-%b-%Y", "%d-%b-%y",
+    "%d-%B-%Y", "%d/%b/%Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%Y-%m", "%Y/%m",
+    "%m/%Y", "%m.%Y", "%b %Y", "%B %Y", "%d %b %y", "%Y-%b-%d",
+)  # fmt: skip
 _ISO: Final = (
     r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)?( ?(Z|[+-]\d{2}(:?\d{2})?))?$"
 )
-
-
-def _dates(name: str, words: pa.Array, context: Context) -> Form | None:
-    """Recognise dates, if every text is one."""
-    if not pc.all(pc.match_substring_regex(words.slice(0, 1_000), r"\d.*\d")).as_py():
-        return None
-    if pc.all(pc.match_substring_regex(words, _ISO)).as_py():
-        return _iso_dates(words, context)
-    if (found := _formats(words, _UNORDERED)) is not None:
-        return _date_form(name, words, found, context)
-    separator = re.match(r"\d{1,2}([./-])\d{1,2}[./-]\d{2}", words[0].as_py())
-    if separator is None:
-        return None
-    orders = {
-        order: _formats(words, [each.format(separator[1]) for each in forms])
-        for order, forms in _ORDERED.items()
-    }
-    read = {
-        order: _date_form(name, words, forms, context)
-        for order, forms in orders.items()
-        if forms is not None
-    }
-    if not read:
-        return None
-    if len(read) == 2 and separator[1] == ".":
-        del read["month-first"]  # which nobody writes with points
-    if len(read) == 1:
-        order, form = next(iter(read.items()))
-        return form._replace(notes=(_ordered_note(order, words), *form.notes), orders={order: form})
-    return _either_way(words, read)
-
-
-def _formats(words: pa.Array, days: Sequence[str]) -> list[str] | None:
-    """Choose the formats of a family that read every text, as few as it takes."""
-    shapes: dict[str, list[str]] = {}
-    for word in words.slice(0, 200).to_pylist():
-        shapes.setdefault(re.sub(r"\d", "9", word), []).append(word)
-    some = [word for alike in shapes.values() for word in alike[:3]][:50]
-    every = (f"{day}{time}" for day in days for time in _TIMES)
-    chosen = [format_ for format_ in every if any(_has_format(word, format_) for word in some)]
-    if not chosen:
-        return None
-    return (
-        chosen
-        if pc.all(readings.fits(words, readings.ColumnForm(kind="date", formats=chosen))).as_py()
-        else None
-    )
-
-
 _DIRECTIVES: Final = {
     "d": r"\d\d?", "m": r"\d\d?", "Y": r"\d{4}", "y": r"\d\d", "H": r"\d\d?", "I": r"\d\d?",
-    "M": r"\d\d?", "S": r"\d\d?", "f": r"\d{1,6}", "p": "[AaPp][Mm]", "b": r"[^\W\d]+", "B": r"[^\W\d]+",
+    "M": r"\d\d?", "S": r"\d\d?", "f": r"\d{1,6}", "p": "[AaPp][Mm]", "b": r"[^\W\d]+",
+    "B": r"[^\W\d]+",
 }  # fmt: skip
 
 
+# %% ../../nbs/scaffold/forms.ipynb #67b73633
 @functools.cache
 def _shape(format_: str) -> "re.Pattern[str]":
     """Return what texts of a format look like."""
-    parts = (
-        _DIRECTIVES[part[1]] if part[0] == "%" else re.escape(part)
-        for part in re.findall("%.|[^%]", format_)
+    parts = re.findall("%.|[^%]", format_)
+    return re.compile(
+        "".join(_DIRECTIVES[part[1]] if part[0] == "%" else re.escape(part) for part in parts)
     )
-    return re.compile("".join(parts))
 
 
 def _has_format(word: str, format_: str) -> bool:
@@ -477,33 +297,21 @@ def _has_format(word: str, format_: str) -> bool:
     return True
 
 
-def _ordered_note(order: Order, words: pa.Array) -> str:
-    """Say in which order day and month are read."""
-    which = "day and then month" if order == "day-first" else "month and then day"
-    return f"Its dates are read as {which} (`{words[0].as_py()}`)."
+def _formats(words: pa.Array, days: Sequence[str]) -> list[str] | None:
+    """Choose the formats of a family that read every text, as few as it takes."""
+    shapes: dict[str, list[str]] = {}
+    for word in words.slice(0, 200).to_pylist():
+        shapes.setdefault(re.sub(r"\d", "9", word), []).append(word)
+    some = [word for alike in shapes.values() for word in alike[:3]][:50]
+    every = (f"{day}{time}" for day in days for time in _TIMES)
+    chosen = [format_ for format_ in every if any(_has_format(word, format_) for word in some)]
+    if not chosen:
+        return None
+    form = readings.ColumnForm(kind="date", formats=chosen)
+    return chosen if _all(readings.fits(words, form)) else None
 
 
 # %% ../../nbs/scaffold/forms.ipynb #6d48dcf6
-def _date_form(name: str, words: pa.Array, formats: list[str], context: Context) -> Form:
-    """Declare dates, with the century of short years and the days that mean no day."""
-    reading: dict[str, Any] = {"kind": "date", "formats": formats}
-    notes: list[str] = (
-        []
-        if "%d" in formats[0] and formats[0][1] in "dm"
-        else [f"Its dates are written like `{words[0].as_py()}`."]
-    )
-    if any("%y" in each for each in formats):
-        ahead = 0 if _BIRTH.search(name) else 60 if _ENDS.search(name) else 20
-        latest = min(context.today.year, 9_999 - ahead) + ahead
-        reading["latest_year"] = latest
-        why = "a birth is not in the future" if not ahead else "no later one is likely"
-        notes.append(f"Its years have two digits and mean {latest - 99} to {latest}, since {why}.")
-    dates = readings.read(words, "date", readings.Rules(readings.ColumnForm(**reading)))
-    beyond = is_beyond(pd.Series(dates.to_pandas().to_numpy()))
-    outside = [word.as_py() for word, outside in zip(words, beyond, strict=True) if outside]
-    return without_ends(Form("date", reading, tuple(notes)), outside)
-
-
 def is_beyond(dates: pd.Series) -> pd.Series:
     """Mark the dates that no 64-bit count of nanoseconds reaches."""
     years = dates.dt.year
@@ -519,139 +327,143 @@ def without_ends(form: Form, outside: list[str]) -> Form:
     return _with(form, {"missing": [*readings.USUAL_MISSING, *outside]}, note)
 
 
+# %% ../../nbs/scaffold/forms.ipynb #9042912c
+_BIRTH: Final = re.compile("birth|born|dob|geburt|naissance|nacimiento", re.IGNORECASE)
+_ENDS: Final = re.compile("end|due|until|expir|matur|valid|bis|faellig|fällig", re.IGNORECASE)
+
+
+def _date_form(name: str, words: pa.Array, formats: list[str], context: Context) -> Form:
+    """Declare dates, with the century of short years and the days that mean no day."""
+    reading: dict[str, Any] = {"kind": "date", "formats": formats}
+    ordered = "%d" in formats[0] and formats[0][1] in "dm"
+    notes = [] if ordered else [f"Its dates are written like `{words[0].as_py()}`."]
+    if any("%y" in format_ for format_ in formats):
+        ahead = 0 if _BIRTH.search(name) else 60 if _ENDS.search(name) else 20
+        latest = min(context.today.year, 9_999 - ahead) + ahead
+        reading["latest_year"] = latest
+        why = "no later one is likely" if ahead else "a birth is not in the future"
+        notes.append(f"Its years have two digits and mean {latest - 99} to {latest}, since {why}.")
+    dates = readings.read(words, "date", readings.Rules(readings.ColumnForm(**reading)))
+    beyond = is_beyond(pd.Series(dates.to_pandas().to_numpy()))
+    ends = [word.as_py() for word, is_end in zip(words, beyond, strict=True) if is_end]
+    return without_ends(Form("date", reading, tuple(notes)), ends)
+
+
 def _compact_dates(labels: pd.Series, context: Context) -> Form | None:
     """Recognise dates that are written without a mark, 20240131, where every number is one."""
     words = labels.index.to_list()
-    if len(words) < 5 or not all(
-        re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", word) for word in words
-    ):
+    day = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+    if len(words) < 5 or not all(map(day.fullmatch, words)):
         return None
-    array = pa.array(words, pa.string())
-    form: dict[str, Any] = {"kind": "date", "formats": ["%Y%m%d"]}
-    if not pc.all(readings.fits(array, readings.ColumnForm(**form))).as_py():
+    reading: dict[str, Any] = {"kind": "date", "formats": ["%Y%m%d"]}
+    if not _all(readings.fits(pa.array(words, pa.string()), readings.ColumnForm(**reading))):
         return None
-    return Form("date", form, (f"Its dates are written like `{words[0]}`.",))
+    return Form("date", reading, (f"Its dates are written like `{words[0]}`.",))
+
+
+# %% ../../nbs/scaffold/forms.ipynb #82bcc4dd
+_IN_WORDS: Final[dict[Order, str]] = {
+    "day-first": "day and then month", "month-first": "month and then day"
+}  # fmt: skip
+
+
+def _ordered_note(order: Order, words: pa.Array) -> str:
+    """Report in which order day and month are read."""
+    return f"Its dates are read as {_IN_WORDS[order]} (`{words[0].as_py()}`)."
+
+
+def _either_order(words: pa.Array, mark: str, name: str, context: Context) -> dict[Order, Form]:
+    """Return the forms of dates such as 3/4/2024, by the order in which they can be read."""
+    read: dict[Order, Form] = {}
+    for order, days in _ORDERED.items():
+        formats = _formats(words, [day.format(mark) for day in days])
+        if formats is not None:
+            read[order] = _date_form(name, words, formats, context)
+    if len(read) == 2 and mark == ".":
+        del read["month-first"]  # nobody writes the month first with points
+    return read
 
 
 def _either_way(words: pa.Array, read: dict[Order, Form]) -> Form:
-    """Look for evidence in dates that can be read either way."""
-    parts = {
-        order: pd.DatetimeIndex(
-            pd.Series(
-                readings.read(
-                    words, "date", readings.Rules(readings.ColumnForm(**form.reading))
-                ).to_pandas()
-            )
-        )
-        for order, form in read.items()
-    }
-    for order, dates in parts.items():
+    """Search for evidence in dates that can be read either way."""
+    for order, form in read.items():
+        rules = readings.Rules(readings.ColumnForm(**form.reading))
+        dates = pd.Series(readings.read(words, "date", rules).to_pandas()).dt
         if dates.day.nunique() == 1 and dates.month.nunique() >= 3:
-            note = f"{_ordered_note(order, words)} Otherwise all would be of one month, on several of its days."
-            return read[order]._replace(
-                notes=(note, *read[order].notes), orders={order: read[order]}
+            note = (
+                f"{_ordered_note(order, words)} Otherwise all would be of one month, "
+                "on several of its days."
             )
+            return form._replace(notes=(note, *form.notes), orders={order: form})
     return Form("date", orders=read)
 
 
-def settle_order(forms: dict[str, Form], asked: Order | None) -> tuple[dict[str, Form], list[str]]:
-    """Decide how ambiguous dates are read: as it was asked for, or like the other dates of the table.
+# %% ../../nbs/scaffold/forms.ipynb #1ba522ae
+_ZONES: Final = (
+    "UTC Europe/Berlin Europe/London Europe/Helsinki Europe/Moscow America/New_York "
+    "America/Chicago America/Denver America/Los_Angeles America/Phoenix America/Anchorage "
+    "America/Halifax America/St_Johns America/Sao_Paulo America/Argentina/Buenos_Aires "
+    "America/Bogota America/Mexico_City America/Santiago Pacific/Honolulu Australia/Sydney "
+    "Australia/Brisbane Australia/Adelaide Australia/Darwin Australia/Perth Pacific/Auckland "
+    "Asia/Tokyo Asia/Shanghai Asia/Kolkata Asia/Karachi Asia/Dhaka Asia/Bangkok Asia/Dubai "
+    "Asia/Tehran Asia/Kathmandu Asia/Jerusalem Africa/Cairo Africa/Johannesburg Africa/Lagos "
+    "Africa/Nairobi Atlantic/Azores"
+).split()
+
+
+@functools.cache
+def _all_zones() -> tuple[str, ...]:
+    return tuple(sorted(zone for zone in zoneinfo.available_timezones() if "/" in zone))
+
+
+def _matching_zone(instants: pd.Series, minutes: pd.Series) -> str | None:
+    """Return the first zone whose offsets at these instants are the ones that are written."""
+    for zone in itertools.chain(_ZONES, _all_zones()):
+        local = instants.dt.tz_convert(zone).dt.tz_localize(None) - instants.dt.tz_localize(None)
+        if (local.dt.total_seconds() / 60 == minutes).all():
+            return zone
+    return None
+
+
+# %% ../../nbs/scaffold/forms.ipynb #a1361edf
+def find_zone(
+    instants: pd.Series, minutes: pd.Series, asked: str | None = None
+) -> tuple[str | None, str]:
+    """Find the zone whose clocks have the offsets of a column.
 
     Args:
-        forms: the forms of the columns, by name.
-        asked: the order that the owner of the table says.
+        instants: the times, aware, in UTC.
+        minutes: their offsets as they are written, in minutes.
+        asked: the zone that the owner of the table named.
 
     Returns:
-        The forms, and the columns that can still be read either way.
+        The zone if there is one, and a sentence about it.
     """
-    known = {
-        order
-        for form in forms.values()
-        if form.orders and len(form.orders) == 1
-        for order in form.orders
-    }
-    order = asked or (next(iter(known)) if len(known) == 1 else None)
-    why = "as you said" if asked else "as in the other dates of the table"
-    settled, open_ = dict(forms), []
-    for name, form in forms.items():
-        if not form.orders or len(form.orders) < 2:
-            continue
-        if order is None:
-            open_.append(name)
-            continue
-        which = "day and then month" if order == "day-first" else "month and then day"
-        chosen = form.orders[order]
-        settled[name] = chosen._replace(
-            notes=(f"Its dates are read as {which}, {why}.", *chosen.notes)
+    if asked is not None:
+        return asked, f"Its times are read as the clocks of {asked} show them, as you said."
+    written = ", ".join(f"{offset / 60:+g} h" for offset in sorted(minutes.unique())[:4])
+    zone = _matching_zone(instants, minutes)
+    if zone is None:
+        return None, (
+            f"Its offsets ({written}) are those of no single zone, "
+            "so its times are taken as they are written."
         )
-    return settled, open_
-
-
-# %% ../../nbs/scaffold/forms.ipynb #1ba522ae
-_ZONES: Final = [
-    "UTC",
-    "Europe/Berlin",
-    "Europe/London",
-    "Europe/Helsinki",
-    "Europe/Moscow",
-    "America/New_York",
-    "America/Chicago",
-    "America/Denver",
-    "America/Los_Angeles",
-    "America/Phoenix",
-    "America/Anchorage",
-    "America/Halifax",
-    "America/St_Johns",
-    "America/Sao_Paulo",
-    "America/Argentina/Buenos_Aires",
-    "America/Bogota",
-    "America/Mexico_City",
-    "America/Santiago",
-    "Pacific/Honolulu",
-    "Australia/Sydney",
-    "Australia/Brisbane",
-    "Australia/Adelaide",
-    "Australia/Darwin",
-    "Australia/Perth",
-    "Pacific/Auckland",
-    "Asia/Tokyo",
-    "Asia/Shanghai",
-    "Asia/Kolkata",
-    "Asia/Karachi",
-    "Asia/Dhaka",
-    "Asia/Bangkok",
-    "Asia/Dubai",
-    "Asia/Tehran",
-    "Asia/Kathmandu",
-    "Asia/Jerusalem",
-    "Africa/Cairo",
-    "Africa/Johannesburg",
-    "Africa/Lagos",
-    "Africa/Nairobi",
-    "Atlantic/Azores",
-]
-
-
-def _iso_dates(words: pa.Array, context: Context) -> Form | None:
-    """Recognise dates in ISO 8601, which schemas read by themselves."""
-    series = words.to_pandas()
-    instants = pd.to_datetime(series, errors="coerce", format="ISO8601", utc=True)
-    if instants.isna().any():
-        return None
-    form = without_ends(Form("date"), series[is_beyond(instants)].to_list())
-    within = ~is_beyond(instants)
-    offsets = series[within].str.extract(r"\d{2}:\d{2}\S*?\s?(Z|[+-]\d{2}:?(?:\d{2})?)$")[0]
-    if offsets.isna().all():
-        return form
-    if offsets.isna().any():
-        return form._replace(
-            notes=(
-                *form.notes,
-                "Some of its times have an offset and others none: all are taken as they are written.",
-            )
+    if zone == "UTC":
+        return None, (
+            "Its times are in UTC; where people live by another clock, say so with `--zone`."
         )
-    zone, note = find_zone(instants[within], offsets.map(_minutes), context.zone)
-    return form._replace(zone=zone, notes=(*form.notes, note))
+    one = ", as far as it shows: another zone can be named with `--zone`"
+    sure = one if minutes.nunique() == 1 else ""
+    return zone, (
+        f"Its offsets ({written}) are those of {zone}{sure}; "
+        "its times are read as the clocks there show them."
+    )
+
+
+# %% ../../nbs/scaffold/forms.ipynb #71a980c2
+_MIXED_OFFSETS: Final = (
+    "Some of its times have an offset and others none: all are taken as they are written."
+)
 
 
 def _minutes(offset: str) -> int:
@@ -662,50 +474,65 @@ def _minutes(offset: str) -> int:
     return (-1 if offset[0] == "-" else 1) * (int(digits[:2]) * 60 + int(digits[2:]))
 
 
-def find_zone(
-    instants: pd.Series, minutes: pd.Series, asked: str | None = None
-) -> tuple[str | None, str]:
-    """Find the zone whose clocks have the offsets of a column.
+def _iso_dates(words: pa.Array, context: Context) -> Form | None:
+    """Recognise dates in ISO 8601, which schemas read by themselves."""
+    series = words.to_pandas()
+    instants = pd.to_datetime(series, errors="coerce", format="ISO8601", utc=True)
+    if instants.isna().any():
+        return None
+    beyond = is_beyond(instants)
+    form = without_ends(Form("date"), series[beyond].to_list())
+    offsets = series[~beyond].str.extract(r"\d{2}:\d{2}\S*?\s?(Z|[+-]\d{2}:?(?:\d{2})?)$")[0]
+    if offsets.isna().all():
+        return form
+    if offsets.isna().any():
+        return form._replace(notes=(*form.notes, _MIXED_OFFSETS))
+    zone, note = find_zone(instants[~beyond], offsets.map(_minutes), context.zone)
+    return form._replace(zone=zone, notes=(*form.notes, note))
+
+
+# %% ../../nbs/scaffold/forms.ipynb #817f0b4c
+def _dates(name: str, words: pa.Array, context: Context) -> Form | None:
+    """Recognise dates, if every text is one."""
+    if not _all(pc.match_substring_regex(words.slice(0, 1_000), r"\d.*\d")):
+        return None
+    if _all(pc.match_substring_regex(words, _ISO)):
+        return _iso_dates(words, context)
+    if (formats := _formats(words, _UNORDERED)) is not None:
+        return _date_form(name, words, formats, context)
+    mark = re.match(r"\d{1,2}([./-])\d{1,2}[./-]\d{2}", words[0].as_py())
+    read = _either_order(words, mark[1], name, context) if mark else {}
+    if len(read) == 1:
+        order, form = next(iter(read.items()))
+        return form._replace(notes=(_ordered_note(order, words), *form.notes), orders={order: form})
+    return _either_way(words, read) if read else None
+
+
+# %% ../../nbs/scaffold/forms.ipynb #b07f20b9
+def settle_order(forms: dict[str, Form], asked: Order | None) -> tuple[dict[str, Form], list[str]]:
+    """Decide how ambiguous dates are read: as the caller says, or like the other dates of the table.
 
     Args:
-        instants: the times, aware, in UTC.
-        minutes: their offsets as they are written, in minutes.
-        asked: the zone that the owner of the table says.
+        forms: the forms of the columns, by name.
+        asked: the order that the owner of the table named.
 
     Returns:
-        The zone if there is one, and a sentence about it.
+        The forms, and the columns that can still be read either way.
     """
-    if asked is not None:
-        return asked, f"Its times are read as the clocks of {asked} show them, as you said."
-    written = ", ".join(f"{each / 60:+g} h" for each in sorted(minutes.unique())[:4])
-    for zone in itertools.chain(_ZONES, _all_zones()):
-        local = instants.dt.tz_convert(zone).dt.tz_localize(None) - instants.dt.tz_localize(None)
-        if (local.dt.total_seconds() / 60 == minutes).all():
-            break
-    else:
-        return (
-            None,
-            f"Its offsets ({written}) are those of no single zone, so its times are taken as they are written.",
-        )
-    if zone == "UTC":
-        return (
-            None,
-            "Its times are in UTC; where people live by another clock, say so with `--zone`.",
-        )
-    only = (
-        ""
-        if minutes.nunique() > 1
-        else ", as far as it shows: another zone can be named with `--zone`"
-    )
-    return (
-        zone,
-        f"Its offsets ({written}) are those of {zone}{only}; its times are read as the clocks there show them.",
-    )
-
-
-@functools.cache
-def _all_zones() -> tuple[str, ...]:
-    return tuple(sorted(zone for zone in zoneinfo.available_timezones() if "/" in zone))
+    unclear = [name for name, form in forms.items() if form.orders and len(form.orders) > 1]
+    known = {
+        next(iter(form.orders)) for form in forms.values() if form.orders and len(form.orders) == 1
+    }
+    order = asked or (known.pop() if len(known) == 1 else None)
+    if order is None:
+        return forms, unclear
+    why = "as you said" if asked else "as in the other dates of the table"
+    note = f"Its dates are read as {_IN_WORDS[order]}, {why}."
+    settled = dict(forms)
+    for name in unclear:
+        chosen = (forms[name].orders or {})[order]
+        settled[name] = chosen._replace(notes=(note, *chosen.notes))
+    return settled, []
 
 
 # %% ../../nbs/scaffold/forms.ipynb #8080e452
@@ -713,75 +540,58 @@ _BOOLEAN_WORDS: Final = ({"yes", "no"}, {"y", "n"}, {"t", "f"})
 
 
 def _booleans(labels: pd.Series, context: Context) -> Form | None:
-    """Recognise true and false, and yes and no unless these words are wanted."""
+    """Recognise true and false; and yes and no, except as a target, whose words are labels."""
     folded = {word.casefold() for word in labels.index[:20]}
-    if labels.size > 20 or not (
-        folded == {"true", "false"} or (folded in _BOOLEAN_WORDS and not context.target)
-    ):
+    in_words = folded in _BOOLEAN_WORDS and not context.target
+    if labels.size > 20 or not (folded == {"true", "false"} or in_words):
         return None
-    note = (
-        f"Written as {_listed(labels.index.to_list())}; upper and lower case mean the same."
-        if labels.size > 2
-        else ""
-    )
-    return Form("boolean", {}, (note,) if note else ())
+    if labels.size == 2:
+        return Form("boolean")
+    words = _listed(labels.index.to_list())
+    return Form("boolean", {}, (f"Written as {words}; upper and lower case mean the same.",))
 
 
 def _durations(words: pa.Array) -> Form | None:
     """Recognise durations and times of day."""
-    if not pc.all(readings.fits(words, readings.ColumnForm(kind="duration"))).as_py():
+    if not _all(readings.fits(words, readings.ColumnForm(kind="duration"))):
         return None
     note = f"Durations or times of day, written like `{words[0].as_py()}`; read as seconds."
     return Form("number", {"kind": "duration"}, (note,))
 
 
-def _text(labels: pd.Series, context: Context) -> Form:
-    """Take texts as they are, but for spellings of one label and signs for nothing."""
-    reading: dict[str, Any] = {}
-    notes: list[str] = []
-    signs = [word for word in labels.index if word in _SIGNS]
-    if signs and labels.size - len(signs) >= 2 and not context.target:
-        reading["missing"] = [*readings.USUAL_MISSING, *signs]
-        notes.append(
-            f"In it {_listed(signs)} stands for a missing value ({int(labels[signs].sum()):,} rows)."
-        )
-        labels = labels.drop(signs)
-    notes += _mixture(labels, context.decimal) or _unread_dates(labels.index)
-    spelt, note = _spellings(labels)
-    if spelt:
-        reading["labels"] = spelt
-        notes.append(note)
-    return Form("text", reading, tuple(notes))
-
-
+# %% ../../nbs/scaffold/forms.ipynb #c10aaab9
 def _spellings(labels: pd.Series) -> tuple[list[str], str]:
-    """Return labels to be spelt one way, because they differ in nothing but case, and a sentence about them."""
+    """Unite labels that differ in nothing but case.
+
+    Args:
+        labels: how often each label occurs, the most frequent one first.
+
+    Returns:
+        The spellings to read, and a sentence about them; nothing where no two labels are alike.
+    """
     if labels.size > 1_000:
         return [], ""
     groups: dict[str, list[str]] = {}
-    for word in labels.index:  # the most frequent one first
+    for word in labels.index:
         groups.setdefault(word.strip().casefold(), []).append(word)
-    several = {key: words for key, words in groups.items() if len(words) > 1}
-    several = {
-        key: words
-        for key, words in several.items()
-        if len(key) > 1 or set(groups) in _BOOLEAN_WORDS
+    # Single letters are left alone: `m` is another unit than `M`.
+    letters = set(groups) in _BOOLEAN_WORDS
+    alike = {
+        key: words for key, words in groups.items() if len(words) > 1 and (len(key) > 1 or letters)
     }
-    if not several:
+    if not alike:
         return [], ""
-    chosen = [
-        words[0]
-        for words in (groups if len(groups) <= 20 else several).values()
-        if len(words[0]) > 1 or several
-    ]
-    example = next(iter(several.values()))
-    return (
-        chosen,
-        f"{_listed(example)} are one label, `{example[0]}`: labels that differ in nothing but case are the same.",
-    )
+    chosen = [words[0] for words in (groups if len(groups) <= 20 else alike).values()]
+    example = next(iter(alike.values()))
+    rule = "labels that differ in nothing but case are the same"
+    return chosen, f"{_listed(example)} are one label, `{example[0]}`: {rule}."
 
 
-_MONTH: Final = r"(jan|ene|gen|feb|f[eé]v|m[aä]r|a[pvb]r|ma[iyj]|jui?n|giu|jui?l|lug|aug|ao[uû]|ago|sep|okt|oct|nov|de[czs]|dic)"
+# %% ../../nbs/scaffold/forms.ipynb #0928a1b9
+_MONTH: Final = (
+    r"(jan|ene|gen|feb|f[eé]v|m[aä]r|a[pvb]r|ma[iyj]|jui?n|giu|jui?l|lug|aug|ao[uû]|ago|sep|okt|"
+    r"oct|nov|de[czs]|dic)"
+)
 _LIKE_A_DATE: Final = re.compile(
     r"\D*(\d{1,2}[./-]\d{1,2}[./-](\d\d|\d{4})|(19|20)\d\d[./-]\d{1,2}[./-]\d{1,2})([ ,T].*)?"
     rf"|(19|20)\d\d[ /-]?[WQKT]\d{{1,2}}|{_MONTH}[^\W\d]{{0,6}}\.?[ /-]'?\d\d"
@@ -791,34 +601,122 @@ _LIKE_A_DATE: Final = re.compile(
 
 
 def _unread_dates(words: Iterable[str]) -> list[str]:
-    """Say so when texts look like dates, in a form that is not read or in several."""
+    """Warn of texts that look like dates, in a form that is not read or in several."""
     words = list(words)
     if len(words) < 2 or not all(map(_LIKE_A_DATE.fullmatch, words)):
         return []
-    said = f"Its texts look like dates ({_listed(words)}), and stay texts, of which a new one says nothing: "
-    return [
-        f"{said}write them in one form such as 2024-02-29, or declare theirs with `formats` in the configurations."
-    ]
+    note = (
+        f"Its texts look like dates ({_listed(words)}), and stay texts, of which a new one says "
+        "nothing: write them in one form such as 2024-02-29, or declare theirs with `formats` in "
+        "the configurations."
+    )
+    return [note]
+
+
+# %% ../../nbs/scaffold/forms.ipynb #25f7b928
+_SEVERAL_CURRENCIES: Final = (
+    "Its amounts are in several currencies, so they stay texts: convert them to one in the data."
+)
 
 
 def _mixture(labels: pd.Series, decimal: str) -> list[str]:
-    """Say so when some values of a column are numbers and others are not."""
-    pattern = rf"[+-]?\d+({re.escape(decimal)}\d+)?"
-    numbers = labels.index.str.fullmatch(pattern)
+    """Warn of a column in which some values are numbers and others are not."""
+    signs = set(re.findall(r"[^\d\s.,]+", " ".join(labels.index[:50])))
+    currencies = {_CURRENCIES.get(sign) for sign in signs}
+    if len(currencies - {None}) > 1 and None not in currencies:
+        return [_SEVERAL_CURRENCIES]
+    numbers = labels.index.str.fullmatch(rf"[+-]?\d+({re.escape(decimal)}\d+)?")
     share = labels[numbers].sum() / labels.sum()
-    signs = {
-        _CURRENCIES.get(sign)
-        for word in labels.index[:50]
-        for sign in re.findall(r"[^\d\s.,]+", word)
-    }
-    if len(signs - {None}) > 1 and None not in signs:
-        return [
-            "Its amounts are in several currencies, so they stay texts: convert them to one in the data."
-        ]
     if not 0.05 <= share < 1:
         return []
-    shown = _listed(labels.index[~numbers].to_list())
-    said = f"It mixes numbers ({share:.0%} of the values) with other texts, such as {shown}. It stays a text: "
-    return [
-        f"{said}if these words mean that nothing is known, declare them with `missing` in the configurations."
-    ]
+    others = _listed(labels.index[~numbers].to_list())
+    note = (
+        f"It mixes numbers ({share:.0%} of the values) with other texts, such as {others}. It "
+        "stays a text: if these words mean that nothing is known, declare them with `missing` in "
+        "the configurations."
+    )
+    return [note]
+
+
+# %% ../../nbs/scaffold/forms.ipynb #002d5862
+def _text(labels: pd.Series, context: Context) -> Form:
+    """Take texts as they are, except spellings of one label and signs for a missing value."""
+    reading: dict[str, Any] = {}
+    notes: list[str] = []
+    signs = [word for word in labels.index if word in _SIGNS]
+    if signs and labels.size - len(signs) >= 2 and not context.target:
+        reading["missing"] = [*readings.USUAL_MISSING, *signs]
+        notes.append(_missing_note(signs, labels))
+        labels = labels.drop(signs)
+    notes += _mixture(labels, context.decimal) or _unread_dates(labels.index)
+    labels_read, note = _spellings(labels)
+    if labels_read:
+        reading["labels"] = labels_read
+        notes.append(note)
+    return Form("text", reading, tuple(notes))
+
+
+# %% ../../nbs/scaffold/forms.ipynb #75f68368
+def _known(name: str, labels: pd.Series, context: Context, gaps: bool) -> Form | None:
+    """Try the forms of everything but texts."""
+    words = pa.array(labels.index.to_list(), pa.string())
+    return (
+        _names(labels.index, context, gaps)
+        or _compact_dates(labels, context)
+        or _numbers(words, context)
+        or _booleans(labels, context)
+        or _lists(labels.index)
+        or _dates(name, words, context)
+        or _durations(words)
+    )
+
+
+# %% ../../nbs/scaffold/forms.ipynb #f9e212c0
+_COUNTRY: Final = re.compile("country|nation|land$|pays|paese|iso", re.IGNORECASE)
+_NA_IS_LABEL: Final = (
+    "`NA` is a label of it, not a missing value, since the others are codes of two letters as well."
+)
+
+
+def _are_codes(words: Iterable[str]) -> bool:
+    """Tell whether these are codes of two letters, among which `NA` is Namibia."""
+    others = [word for word in words if word not in readings.USUAL_MISSING]
+    return len(others) >= 3 and all(re.fullmatch("[A-Z]{2}", word) for word in others)
+
+
+def _count_values(texts: pa.ChunkedArray) -> pd.Series:
+    """Count the values of a column of texts, without blanks around them."""
+    counted = pc.value_counts(pc.drop_null(pc.utf8_trim_whitespace(texts)))
+    words, counts = counted.field(0).to_pylist(), counted.field(1).to_pylist()
+    return pd.Series(counts, index=words, dtype="int64")
+
+
+# %% ../../nbs/scaffold/forms.ipynb #a835bc7f
+def find_form(name: str, texts: pa.ChunkedArray, context: Context) -> Form:
+    """Find out how a column of texts is written.
+
+    Args:
+        name: name of the column.
+        texts: its values, as they are written in the source.
+        context: what is known about the table.
+    """
+    counts = _count_values(texts)
+    missing = list(readings.USUAL_MISSING)
+    na_is_label = ("NA" in counts.index or _COUNTRY.search(name)) and _are_codes(counts.index)
+    if na_is_label:
+        missing.remove("NA")
+    labels = counts[~counts.index.isin(missing)].sort_values(ascending=False, kind="stable")
+    if labels.empty:
+        return Form("nothing")
+    gaps = len(texts) > int(labels.sum())
+    form = (
+        _known(name, labels, context, gaps)
+        or _without_words(name, labels, context, missing)
+        or _text(labels, context)
+    )
+    notes: tuple[str, ...] = (_NA_IS_LABEL,) if na_is_label else ()
+    words = [word for word in missing if word and word in counts.index]
+    if form.kind in ("text", "category") and words:
+        notes += (_missing_note(words, counts),)
+    reading = {"missing": missing} if na_is_label else {}
+    return form._replace(reading=reading | form.reading, notes=notes + form.notes)

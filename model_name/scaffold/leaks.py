@@ -12,7 +12,181 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+# %% ../../nbs/scaffold/leaks.ipynb #d4e94517
+_Array = np.ndarray[Any, Any]
+
+
+def _agree(values: pd.Series, target: pd.Series) -> bool:
+    """Tell whether two columns are equal in every row in which the first one has a value."""
+    same = values.astype("str").to_numpy() == target.astype("str").to_numpy()
+    return bool((same | values.isna().to_numpy()).all())
+
+
+def _equals(values: pd.Series, target: pd.Series) -> str:
+    """Return the evidence that a column equals the target."""
+    # The first rows suffice to exclude most columns.
+    if values.notna().mean() <= 0.5 or not _agree(values.iloc[:200], target.iloc[:200]):
+        return ""
+    return "it equals the target in every row that has it" if _agree(values, target) else ""
+
+
+# %% ../../nbs/scaffold/leaks.ipynb #317f883e
+def _identifies(
+    codes: _Array, labels: _Array, precision: float, recall: float | None = None, support: int = 1
+) -> _Array:
+    """Tell for each label whether the groups of a column identify its rows.
+
+    Args:
+        codes: the group of each row.
+        labels: the label of each row.
+        precision: smallest share of this label in the groups that it leads.
+        recall: smallest share of its rows in these groups; by default the same share.
+        support: smallest number of rows of the label.
+    """
+    table = pd.crosstab(codes, labels).to_numpy()
+    counts, leader = table.sum(axis=0), table.argmax(axis=1)
+    hits = np.bincount(leader, table.max(axis=1), minlength=counts.size)
+    sizes = np.bincount(leader, table.sum(axis=1), minlength=counts.size)
+    complete = hits / counts >= (precision if recall is None else recall)
+    precise = hits / np.maximum(sizes, 1) >= precision
+    identified: _Array = (counts >= support) & (sizes > 0) & complete & precise
+    return identified
+
+
+def _purity(codes: _Array, labels: _Array) -> float:
+    """Return the accuracy of predicting the most frequent label of each group."""
+    table = pd.crosstab(codes, labels).to_numpy()
+    return float(table.max(axis=1).sum() / len(labels))
+
+
+# %% ../../nbs/scaffold/leaks.ipynb #e44e29b0
+def _groups_tell(
+    codes: _Array, labels: _Array, what: str, *, precision: float, support: int
+) -> str:
+    """Return the evidence that the groups of a column determine every label."""
+    groups = np.unique(codes).size
+    if not 2 <= groups <= len(labels) / 5 or np.bincount(labels).min() < support:
+        return ""
+    if not _identifies(codes, labels, precision, support=support).all():
+        return ""
+    share = _purity(codes, labels)
+    often = "always" if share == 1 else f"in {share:.2%} of the rows"
+    return f"{what} comes with one and the same value of the target, {often}"
+
+
+def _gaps_tell(missing: _Array, labels: _Array) -> str:
+    """Return the evidence that missing values identify a label other than the most frequent one."""
+    if np.unique(missing).size < 2 or len(labels) < 10:
+        return ""
+    counts = np.bincount(labels)
+    rare = counts <= 0.5 * len(labels)
+    precise = _identifies(missing, labels, 0.99, support=2) & rare
+    if precise.any() and len(labels) >= 100:
+        fewest = int(counts[precise].min())
+        return (
+            f"its being missing tells one value of the target, in {fewest:,} rows, from all others"
+        )
+    if (_identifies(missing, labels, 0.98, recall=0.5, support=20) & rare).any():
+        return (
+            "whether it is missing tells most rows of one value of the target, "
+            "and hardly any other row"
+        )
+    return ""
+
+
+def _determines(values: pd.Series, labels: _Array) -> str:
+    """Return the evidence that the values of a column, or its gaps, determine the target."""
+    missing = values.isna().to_numpy() * 1
+    codes = pd.factorize(values)[0]
+    return (
+        _groups_tell(missing, labels, "its being missing", precision=0.99, support=2)
+        or _gaps_tell(missing, labels)
+        or _groups_tell(codes, labels, "each of its values", precision=0.999, support=5)
+    )
+
+
 # %% ../../nbs/scaffold/leaks.ipynb #7012e0d7
+def _is_number(values: pd.Series) -> bool:
+    """Tell whether a column holds numbers; booleans are none."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _separates(ranks: _Array, labels: _Array) -> bool:
+    """Tell whether thresholds on a column separate the labels without an error."""
+    kinds = np.unique(labels).size
+    if pd.Series(labels).groupby(ranks).nunique().max() > 1:
+        return False
+    changes = np.diff(labels[np.argsort(ranks, kind="stable")]) != 0
+    return kinds > 1 and int(changes.sum()) == kinds - 1
+
+
+def _correlation(values: _Array, target: _Array) -> float:
+    """Return the absolute correlation of two columns; 0 where it is not defined."""
+    known = np.isfinite(values)
+    if known.sum() < 3 or not values[known].std() or not target[known].std():
+        return 0.0
+    return abs(float(np.corrcoef(values[known], target[known])[0, 1]))
+
+
+def _orders(values: pd.Series, numbers: _Array | None, labels: _Array) -> str:
+    """Return the evidence that sorting by a column sorts by the target.
+
+    Args:
+        values: the column.
+        numbers: the target, if it is a number.
+        labels: the target as codes.
+    """
+    sortable = _is_number(values) or pd.api.types.is_datetime64_any_dtype(values)
+    known = values.notna().to_numpy()
+    if not sortable or len(values) < 50 or known.mean() < 0.5:
+        return ""
+    ranks = values[known].rank().to_numpy()
+    if labels.max() + 1 <= 20:
+        separated = _separates(ranks, labels[known])
+        return "a threshold on it separates the values of the target without an error" * separated
+    if numbers is None:
+        return ""
+    alike = _correlation(ranks, pd.Series(numbers[known]).rank().to_numpy())
+    if alike <= 0.9999:
+        return ""
+    return f"its order is that of the target (rank correlation {alike:.5f})"
+
+
+# %% ../../nbs/scaffold/leaks.ipynb #85ffa401
+_MOST_CANDIDATES: Final = 40
+
+
+def _candidates(numbers: dict[str, pd.Series], target: _Array) -> dict[str, _Array]:
+    """Return the columns that resemble the target most; pairs of all would be too many."""
+    arrays = {}
+    for name, values in numbers.items():
+        array = values.to_numpy("float64", na_value=np.nan)
+        if np.isfinite(array).mean() > 0.5 and np.nanstd(array) > 0:
+            arrays[name] = array
+    ranking = sorted(arrays, key=lambda name: -_correlation(arrays[name], target))
+    return {name: arrays[name] for name in ranking[:_MOST_CANDIDATES]}
+
+
+def _combinations(numbers: dict[str, pd.Series], target: _Array) -> dict[str, str]:
+    """Return the evidence that the target is a sum, a difference or a product of two columns."""
+    arrays = _candidates(numbers, target)
+    tolerance = 1e-6 * (np.abs(target).max() or 1.0)
+    evidence: dict[str, str] = {}
+    for first, second in itertools.permutations(arrays, 2):
+        one, other = arrays[first], arrays[second]
+        results = {"-": one - other}
+        if first < second:  # sums and products are the same the other way round
+            results |= {"+": one + other, "×": one * other}
+        for sign, result in results.items():
+            known = np.isfinite(result)
+            equal = np.allclose(result[known], target[known], rtol=0, atol=tolerance)
+            if known.sum() > 10 and equal:
+                pair = f"the target is `{first}` {sign} `{second}`"
+                evidence |= dict.fromkeys((first, second), pair)
+    return evidence
+
+
+# %% ../../nbs/scaffold/leaks.ipynb #6ff94884
 _SAMPLE: Final = 50_000
 
 
@@ -27,172 +201,23 @@ def find_leaks(data: dict[str, pd.Series], target: pd.Series) -> dict[str, str]:
         The evidence, in a sentence, by the name of the column.
     """
     if len(target) > _SAMPLE:
-        chosen = np.random.default_rng(0).choice(len(target), _SAMPLE, replace=False)
-        data, target = (
-            {name: values.iloc[chosen] for name, values in data.items()},
-            target.iloc[chosen],
-        )
+        rows = np.random.default_rng(0).choice(len(target), _SAMPLE, replace=False)
+        data = {name: values.iloc[rows] for name, values in data.items()}
+        target = target.iloc[rows]
     labels = pd.factorize(target)[0]
-    truth = target.to_numpy("float64") if pd.api.types.is_numeric_dtype(target) else None
-    found = {}
+    is_numeric = pd.api.types.is_numeric_dtype(target)
+    numbers = target.to_numpy("float64") if is_numeric else None
+    leaks = {}
     for name, values in data.items():
         evidence = (
-            _equal(values, target) or _determines(values, labels) or _orders(values, truth, labels)
+            _equals(values, target)
+            or _determines(values, labels)
+            or _orders(values, numbers, labels)
         )
         if evidence:
-            found[name] = evidence
-    if truth is not None:
-        numbers = {
-            name: values
-            for name, values in data.items()
-            if name not in found and _is_number(values)
-        }
-        found |= _combinations(numbers, truth)
-    return found
-
-
-def _is_number(values: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-
-
-def _equal(values: pd.Series, target: pd.Series) -> str:
-    """Compare a column with the target, value by value."""
-    first = (
-        values.isna().to_numpy()[:200]
-        | (values.iloc[:200].astype("str") == target.iloc[:200].astype("str")).to_numpy()
-    )
-    if not first.all():
-        return ""
-    same = values.isna().to_numpy() | (
-        values.astype("str").to_numpy() == target.astype("str").to_numpy()
-    )
-    return (
-        "it equals the target in every row that has it"
-        if same.all() and values.notna().mean() > 0.5
-        else ""
-    )
-
-
-def _determines(values: pd.Series, labels: "np.ndarray[Any, Any]") -> str:
-    """Look whether each value of a column, or its being missing, tells a label that most rows do not have."""
-    codings = {
-        "its being missing": values.isna().to_numpy() * 1,
-        "each of its values": pd.factorize(values)[0],
-    }
-    counts = np.bincount(labels)
-    for what, codes in codings.items():
-        groups = np.unique(codes).size
-        if not 2 <= groups <= len(labels) / 5:
-            continue
-        of_gaps = what == "its being missing"
-        told = _told(codes, labels, counts, *((2, 0.99) if of_gaps else (5, 0.999)))
-        if told.all():
-            share = _purity(codes, labels)
-            often = "always" if share == 1 else f"in {share:.2%} of the rows"
-            return f"{what} comes with one and the same value of the target, {often}"
-        rare = counts <= 0.5 * len(
-            labels
-        )  # the most frequent one is told from the others by anything
-        if of_gaps and (told & rare).any() and len(labels) >= 100:
-            return f"{what} tells one value of the target, in {int(counts[told & rare].min()):,} rows, from all others"
-        if of_gaps and (_told(codes, labels, counts, 20, 0.98, most=0.5) & rare).any():
-            return "whether it is missing tells most rows of one value of the target, and hardly any other row"
-    return ""
-
-
-def _told(
-    codes: "np.ndarray[Any, Any]",
-    labels: "np.ndarray[Any, Any]",
-    counts: "np.ndarray[Any, Any]",
-    fewest: int,
-    certain: float,
-    most: float | None = None,
-) -> "np.ndarray[Any, Any]":
-    """Tell for each label whether it is nearly alone in the groups that it leads, and in no other.
-
-    With `most`, this share of its rows is enough to be there.
-
-    What most rows have is right nearly always by itself, so each label is measured by its own rows.
-    """
-    table = pd.crosstab(codes, labels).to_numpy()
-    own = table.argmax(axis=1)
-    told = np.zeros(counts.size, dtype=bool)
-    for label, count in enumerate(counts):
-        groups = table[own == label]
-        hit, size = groups[:, label].sum(), groups.sum()
-        found = hit / count >= (certain if most is None else most)
-        told[label] = count >= fewest and size > 0 and found and hit / size >= certain
-    return told
-
-
-def _purity(codes: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any]") -> float:
-    """Return the share of rows that one would get right by the most frequent label of each group."""
-    pairs, counts = np.unique(
-        (codes.astype("int64") + 1) * (labels.max() + 1) + labels, return_counts=True
-    )
-    best = pd.Series(counts).groupby(pairs // (labels.max() + 1)).max()
-    return float(best.sum() / len(labels))
-
-
-def _orders(
-    values: pd.Series, truth: "np.ndarray[Any, Any] | None", labels: "np.ndarray[Any, Any]"
-) -> str:
-    """Look whether sorting by a column sorts by the target."""
-    if not (_is_number(values) or pd.api.types.is_datetime64_any_dtype(values)) or len(values) < 50:
-        return ""
-    known = values.notna().to_numpy()
-    if known.mean() < 0.5:
-        return ""
-    place = values[known].rank().to_numpy()
-    if labels.max() + 1 <= 20:
-        order = np.argsort(place, kind="stable")
-        runs, kinds = labels[known][order], np.unique(labels[known]).size
-        tied = pd.Series(labels[known]).groupby(place).nunique().max() > 1
-        apart = not tied and (np.diff(runs) != 0).sum() == kinds - 1 and kinds > 1
-        return (
-            "cut at the right places, it separates the values of the target without an error"
-            if apart
-            else ""
-        )
-    if truth is None:
-        return ""
-    other = pd.Series(truth[known]).rank().to_numpy()
-    alike = abs(float(np.corrcoef(place, other)[0, 1])) if place.std() and other.std() else 0.0
-    return (
-        f"its order is that of the target (rank correlation {alike:.5f})" if alike > 0.9999 else ""
-    )
-
-
-def _combinations(numbers: dict[str, pd.Series], truth: "np.ndarray[Any, Any]") -> dict[str, str]:
-    """Look for two numbers that make the target together, among those that resemble it most."""
-    arrays = {name: values.to_numpy("float64", na_value=np.nan) for name, values in numbers.items()}
-    arrays = {
-        name: values
-        for name, values in arrays.items()
-        if np.isfinite(values).mean() > 0.5 and np.nanstd(values) > 0
-    }
-    near = sorted(arrays, key=lambda name: -_resemblance(arrays[name], truth))[:40]
-    found: dict[str, str] = {}
-    scale = np.abs(truth).max() or 1.0
-    for first, second in itertools.permutations(near, 2):
-        one, other = arrays[first], arrays[second]
-        makes = {"-": one - other} | (
-            {"+": one + other, "×": one * other} if first < second else {}
-        )
-        for sign, made in makes.items():
-            known = np.isfinite(made)
-            if known.sum() > 10 and np.allclose(
-                made[known], truth[known], rtol=0, atol=1e-6 * scale
-            ):
-                found |= dict.fromkeys(
-                    (first, second), f"the target is `{first}` {sign} `{second}`"
-                )
-    return found
-
-
-def _resemblance(values: "np.ndarray[Any, Any]", truth: "np.ndarray[Any, Any]") -> float:
-    """Return how strongly two columns go together, whatever the direction."""
-    known = np.isfinite(values)
-    if known.sum() < 3 or not values[known].std() or not truth[known].std():
-        return 0.0
-    return abs(float(np.corrcoef(values[known], truth[known])[0, 1]))
+            leaks[name] = evidence
+    if numbers is not None:
+        others = {name: data[name] for name in data if name not in leaks}
+        columns = {name: values for name, values in others.items() if _is_number(values)}
+        leaks |= _combinations(columns, numbers)
+    return leaks

@@ -121,12 +121,21 @@ _TAKEN: Final = frozenset(dir(columns.Schema)) | {
 }  # fmt: skip
 
 
-def field_name(name: str, place: int = 1) -> str:
+def _is_plain(name: str) -> bool:
+    """Tell whether a linter accepts a name in a class as it is."""
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) or "__" in f"{name}_":
+        return False
+    mixed = name[:1].islower() and name != name.lower()
+    reserved = keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in _TAKEN
+    return not (mixed or reserved)
+
+
+def field_name(name: str, position: int = 1) -> str:
     """Return the identifier under which a column is declared.
 
     Args:
-        name: what the column is called in the table.
-        place: its number, from 1, for a name without any letter of the Latin alphabet.
+        name: name of the column in the table.
+        position: its number, from 1, for a name without any letter of the Latin alphabet.
     """
     if _is_plain(name):
         return name
@@ -135,33 +144,22 @@ def field_name(name: str, place: int = 1) -> str:
     )
     words = "_".join(re.findall(r"\d+[a-z]*|[A-Z]+(?![a-z])|[A-Z]?[a-z]+", plain)).lower()
     if not re.search("[a-z]", words):
-        words = f"column_{words or place}"
+        words = f"column_{words or position}"
     elif words[0].isdigit():
         words = f"column_{words}"
     return words if _is_plain(words) else f"{words}_"
 
 
-def _is_plain(name: str) -> bool:
-    """Tell whether a name can stand in a class as it is, also under the eyes of a linter."""
-    mixed = name[:1].islower() and name != name.lower()
-    fits = (
-        bool(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name)) and not mixed and "__" not in f"{name}_"
-    )
-    return (
-        fits and not (keyword.iskeyword(name) or keyword.issoftkeyword(name)) and name not in _TAKEN
-    )
-
-
+# %% ../../nbs/scaffold/profiles.ipynb #6e30dd1e
 def _field_names(names: Sequence[str]) -> list[str]:
-    """Return the identifiers of all columns, each once."""
-    fields: dict[str, None] = {}
-    for place, name in enumerate(names, start=1):
-        first = field_name(name, place)
+    """Return a different identifier for each column."""
+    fields: list[str] = []
+    for position, name in enumerate(names, start=1):
+        first = field_name(name, position)
         numbered = (f"{first.rstrip('_')}_{number}" for number in itertools.count(2))
-        fields[
-            next(field for field in itertools.chain([first], numbered) if field not in fields)
-        ] = None
-    return list(fields)
+        candidates = itertools.chain([first], numbered)
+        fields.append(next(field for field in candidates if field not in fields))
+    return fields
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #948efef9
@@ -170,32 +168,6 @@ _MARKS: Final = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-
-
-def _text_reader(path: Path) -> datasets.CsvReader:
-    """Find out how a text file is written."""
-    import fsspec
-
-    with fsspec.open(str(path), "rb", compression="infer") as file:
-        start: bytes = file.read(2**18)
-        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
-        _require_text(path, start, encoding)
-        encoding = encoding or next(
-            name for name in ("utf-8", "cp1252", "latin-1") if _is_text(name, _pieces(file))
-        )
-    text = start.decode(encoding, errors="replace").removeprefix("\ufeff")
-    whole_lines = text if len(start) < 2**18 else text.rpartition("\n")[0]
-    rows = {mark: _rows(whole_lines, mark) for mark in ",;\t|"}
-    separator = max(rows, key=lambda mark: _evenness(rows[mark]))
-    return datasets.CsvReader(
-        path=str(path),
-        separator=separator,
-        encoding=encoding,
-        trim=True,
-        missing=list(readings.USUAL_MISSING),
-    )
-
-
 _NO_TEXT: Final = {
     b"PK\x03\x04": "an Excel workbook or another ZIP archive: save the sheet as CSV, or take the table out of it",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV",
@@ -207,22 +179,24 @@ _NO_TEXT: Final = {
 
 
 def _require_text(path: Path, start: bytes, encoding: str | None) -> None:
-    """Refuse what is no text, by how it starts."""
+    """Refuse a file that is not a text, by how it starts."""
     for mark, what in _NO_TEXT.items():
         if start.startswith(mark):
             raise errors.DataError(f"{path.name} is {what}")
     if re.match(rb'\s*(<[!?a-zA-Z]|\{\s*"|\[\s*[\[{])', start):
         raise errors.DataError(
-            f"{path.name} looks like HTML, XML or JSON, and not like a table: save it as CSV or Parquet"
+            f"{path.name} looks like HTML, XML or JSON, and not like a table: "
+            "save it as CSV or Parquet"
         )
-    if (encoding is None and start.count(b"\0") > len(start) / 4) or start.startswith(
-        b"\xff\xfe\0\0"
-    ):
+    binary = encoding is None and start.count(b"\0") > len(start) / 4
+    if binary or start.startswith(b"\xff\xfe\0\0"):
         raise errors.DataError(
-            f"{path.name} is no text, or text in UTF-16 without a mark or in UTF-32: save it as CSV in UTF-8"
+            f"{path.name} is no text, or text in UTF-16 without a mark or in UTF-32: "
+            "save it as CSV in UTF-8"
         )
 
 
+# %% ../../nbs/scaffold/profiles.ipynb #9200b938
 def _pieces(file: Any) -> Iterator[bytes]:
     """Read a file from its start, in pieces."""
     file.seek(0)
@@ -241,29 +215,101 @@ def _is_text(encoding: str, chunks: Iterator[bytes]) -> bool:
     return True
 
 
+# %% ../../nbs/scaffold/profiles.ipynb #99e3e715
+_START: Final = 2**18
+
+
+def _encoding(path: Path, file: Any) -> str:
+    """Find the encoding of a file: its mark at the start says it, or else the whole file is tried."""
+    start: bytes = file.read(_START)
+    encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    _require_text(path, start, encoding)
+    if encoding is not None:
+        return encoding
+    return next(name for name in ("utf-8", "cp1252", "latin-1") if _is_text(name, _pieces(file)))
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #cdc17006
 def _rows(text: str, separator: str) -> list[list[str]]:
     """Return the first rows of a text under a separator."""
+    lines = csv.reader(text.splitlines(True), delimiter=separator)
     try:
-        return list(
-            itertools.islice(
-                (row for row in csv.reader(text.splitlines(True), delimiter=separator) if row), 50
-            )
-        )
+        return list(itertools.islice(filter(None, lines), 50))
     except csv.Error:
         return []
 
 
 def _evenness(rows: list[list[str]]) -> tuple[float, int]:
-    """Say how well rows keep to the width of the first one; one column is no evidence."""
+    """Return the share of rows that are as wide as the first one, and this width."""
     width = len(rows[0]) if rows else 0
-    return (sum(len(row) == width for row in rows) / len(rows), width) if width > 1 else (0.0, 0)
+    if width < 2:
+        return 0.0, 0  # any text is one column
+    return sum(len(row) == width for row in rows) / len(rows), width
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #2e0a349e
+def _text_reader(path: Path) -> datasets.CsvReader:
+    """Find out how a text file is written."""
+    import fsspec
+
+    with fsspec.open(str(path), "rb", compression="infer") as file:
+        encoding = _encoding(path, file)
+        file.seek(0)
+        start: bytes = file.read(_START)
+    text = start.decode(encoding, errors="replace").removeprefix("\ufeff")
+    whole_lines = text if len(start) < _START else text.rpartition("\n")[0]
+    rows = {mark: _rows(whole_lines, mark) for mark in ",;\t|"}
+    return datasets.CsvReader(
+        path=str(path),
+        separator=max(rows, key=lambda mark: _evenness(rows[mark])),
+        encoding=encoding,
+        trim=True,
+        missing=list(readings.USUAL_MISSING),
+    )
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #c35e8d73
+def _has_decimals(texts: pa.Array, mark: str) -> bool:
+    """Tell whether most of the texts are numbers, some of them with a fraction after this mark."""
+    mark = re.escape(mark)
+    written = pc.match_substring_regex(texts, rf"^[+-]?\d+{mark}\d+$")
+    groups = pc.match_substring_regex(texts, rf"^[+-]?[1-9]\d{{0,2}}{mark}\d{{3}}$")
+    whole = pc.match_substring_regex(texts, r"^[+-]?\d+$")
+    share = pc.mean(pc.cast(pc.or_(written, whole), pa.float64())).as_py() or 0
+    return bool(pc.any(pc.and_not(written, groups)).as_py()) and share > 0.5
+
+
+def _decimal(data: pa.Table, separator: str) -> str:
+    """Find the decimal mark of most columns of numbers; without any, a semicolon goes with a comma."""
+    votes = {",": 0, ".": 0}
+    for column in data.columns:
+        if pa.types.is_string(column.type):
+            texts = pc.drop_null(pc.utf8_trim_whitespace(pc.unique(column.slice(0, 2_000))))
+            for mark in votes:
+                votes[mark] += _has_decimals(texts, mark)
+    if votes[","] == votes["."] == 0:
+        return "," if separator == ";" else "."
+    return max(votes, key=lambda mark: (votes[mark], mark == "."))
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #8162c324
+def _text_habits(data: pa.Table) -> dict[str, Any]:
+    """Find blanks around texts, and words for missing values among them, in a table with types."""
+    habits: dict[str, Any] = {}
+    for column in data.columns:
+        if pa.types.is_string(column.type):
+            words = pc.drop_null(pc.unique(column))
+            plain = pc.utf8_trim_whitespace(words)
+            if pc.any(pc.not_equal(words, plain)).as_py():
+                habits["trim"] = True
+            if pc.any(pc.is_in(plain, pa.array(readings.USUAL_MISSING))).as_py():
+                habits["missing"] = list(readings.USUAL_MISSING)
+    return habits
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #b3e70482
 _Reader = datasets.CsvReader | datasets.ParquetReader
-_OUTPUTS: Final = re.compile(
-    "prediction|probability_.+|model_version"
-)  # columns of the answers of a model
+_OUTPUTS: Final = re.compile("prediction|probability_.+|model_version")
 
 
 class _Source(NamedTuple):
@@ -273,48 +319,70 @@ class _Source(NamedTuple):
     data: pa.Table
 
 
-def _open(path: Path) -> _Source:
-    """Find out what a file is, and look at it."""
-    if path.is_file() and path.stat().st_size:
+def _reader_for(path: Path) -> _Reader:
+    """Choose the reader of a file or folder by its first bytes, or else by its name."""
+    has_content = path.is_file() and path.stat().st_size > 0
+    if has_content:
         with path.open("rb") as file:
             parquet = file.read(4) == b"PAR1"
     else:
         parquet = path.suffix.lower() in (".parquet", ".pq")
-    if not parquet and (not path.is_file() or not path.stat().st_size) and not path.is_dir():
-        datasets.CsvReader(path=str(path), limit=1).read()  # says what is wrong with it
-    reader: _Reader = (
-        datasets.ParquetReader(path=str(path)) if parquet or path.is_dir() else _text_reader(path)
-    )
+    if parquet or path.is_dir():
+        return datasets.ParquetReader(path=str(path))
+    if not has_content:
+        datasets.CsvReader(path=str(path), limit=1).read()  # its error says what is wrong
+    return _text_reader(path)
+
+
+def _open(path: Path) -> _Source:
+    """Choose the reader of a table, and read its raw values."""
+    reader = _reader_for(path)
     tables = list(reader.source())
     if not tables:
-        reader.read()  # says that there is none
+        reader.read()  # its error says that there is none
     data = pa.concat_tables(tables)
     if isinstance(reader, datasets.ParquetReader):
         reader = reader.model_copy(update=_text_habits(data))
         data = data.rename_columns([reader.column_name(name) for name in data.column_names])
     else:
         reader = reader.model_copy(update={"decimal": _decimal(data, reader.separator)})
-    taken = {name: f"observed_{name}" for name in data.column_names if _OUTPUTS.fullmatch(name)}
-    if taken:
-        reader = reader.model_copy(update={"names": taken})
-        data = data.rename_columns([taken.get(name, name) for name in data.column_names])
+    names = {name: f"observed_{name}" for name in data.column_names if _OUTPUTS.fullmatch(name)}
+    if names:
+        reader = reader.model_copy(update={"names": names})
+        data = data.rename_columns([names.get(name, name) for name in data.column_names])
     return _Source(reader, data)
 
 
-def _text_habits(data: pa.Table) -> dict[str, Any]:
-    """Say whether texts of a table with types have blanks around them, or words for nothing among them."""
-    found: dict[str, Any] = {}
-    for column in data.columns:
-        if pa.types.is_string(column.type):
-            words = pc.drop_null(pc.unique(column))
-            plain = pc.utf8_trim_whitespace(words)
-            found |= {"trim": True} if pc.any(pc.not_equal(words, plain)).as_py() else {}
-            nothing = pc.any(pc.is_in(plain, pa.array(readings.USUAL_MISSING))).as_py()
-            found |= {"missing": list(readings.USUAL_MISSING)} if nothing else {}
-    return found
-
-
 # %% ../../nbs/scaffold/profiles.ipynb #5590cebb
+def _not_finite(values: pa.ChunkedArray) -> tuple[str, ...]:
+    """Say so when numbers are not finite."""
+    count = pc.sum(pc.cast(pc.is_inf(values), pa.int64())).as_py()
+    return (f"{count:,} of its numbers are not finite: read as missing.",) if count else ()
+
+
+def _ends_of_time(values: pa.ChunkedArray) -> list[str]:
+    """Return the days that no 64-bit count of nanoseconds reaches, in ISO 8601."""
+    days = pc.unique(values).to_pandas().dropna()
+    outside = days[forms.is_beyond(days)]
+    return [day.tz_localize(None).isoformat() if day.tzinfo else day.isoformat() for day in outside]
+
+
+def _with_zone(form: forms.Form, values: pa.ChunkedArray, context: forms.Context) -> forms.Form:
+    """Name the zone of a column that has one."""
+    own = values.type.tz
+    zone = context.zone or (own if "/" in own and own != "Etc/UTC" else None)
+    if zone is None:
+        note = (
+            f"Its times are those of {own}; where people live by another clock, "
+            "say so with `--zone`."
+        )
+    else:
+        asked = ", as you said" if context.zone else ""
+        note = f"Its times are read as the clocks of {zone} show them{asked}."
+    return form._replace(zone=zone, notes=(*form.notes, note))
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #3092db4c
 def _typed_form(values: pa.ChunkedArray, context: forms.Context) -> forms.Form:
     """Say what a column with a type holds."""
     kind = values.type
@@ -336,52 +404,6 @@ def _typed_form(values: pa.ChunkedArray, context: forms.Context) -> forms.Form:
     return forms.Form("list", {}, (f"Its values are of the type {kind}.",))
 
 
-def _not_finite(values: pa.ChunkedArray) -> tuple[str, ...]:
-    """Say so when numbers are not finite."""
-    count = pc.sum(pc.cast(pc.is_inf(values), pa.int64())).as_py()
-    return (f"{count:,} of its numbers are not finite: read as missing.",) if count else ()
-
-
-def _ends_of_time(values: pa.ChunkedArray) -> list[str]:
-    """Return the days that no 64-bit count of nanoseconds reaches, in ISO 8601."""
-    days = pc.unique(values).to_pandas().dropna()
-    outside = days[forms.is_beyond(days)]
-    return [day.tz_localize(None).isoformat() if day.tzinfo else day.isoformat() for day in outside]
-
-
-def _with_zone(form: forms.Form, values: pa.ChunkedArray, context: forms.Context) -> forms.Form:
-    """Name the zone of a column that has one."""
-    own = values.type.tz
-    zone = context.zone or (own if "/" in own and own != "Etc/UTC" else None)
-    if zone is None:
-        note = f"Its times are those of {own}; where people live by another clock, say so with `--zone`."
-    else:
-        note = f"Its times are read as the clocks of {zone} show them{', as you said' if context.zone else ''}."
-    return form._replace(zone=zone, notes=(*form.notes, note))
-
-
-def _decimal(data: pa.Table, separator: str) -> str:
-    """Find out the decimal mark of most columns of numbers; where none says it, a semicolon goes with a comma."""
-    votes = {",": 0, ".": 0}
-    for column in data.columns:
-        if pa.types.is_string(column.type):
-            texts = pc.drop_null(pc.utf8_trim_whitespace(pc.unique(column.slice(0, 2_000))))
-            for mark in votes:
-                written = pc.match_substring_regex(texts, rf"^[+-]?\d+{re.escape(mark)}\d+$")
-                groups = pc.match_substring_regex(
-                    texts, rf"^[+-]?[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}$"
-                )
-                whole = pc.match_substring_regex(texts, r"^[+-]?\d+$")
-                decimals = pc.any(pc.and_not(written, groups)).as_py()
-                votes[mark] += bool(
-                    decimals
-                    and (pc.mean(pc.cast(pc.or_(written, whole), pa.float64())).as_py() or 0) > 0.5
-                )
-    if votes[","] == votes["."] == 0:
-        return "," if separator == ";" else "."
-    return max(votes, key=lambda mark: (votes[mark], mark == "."))
-
-
 # %% ../../nbs/scaffold/profiles.ipynb #6727c2b2
 class _Values(NamedTuple):
     """A column as a model would use it."""
@@ -393,46 +415,37 @@ class _Values(NamedTuple):
 _TRUE: Final = {"true", "yes", "y", "t", "1"}
 
 
+def _as_numbers(form: forms.Form, read: pd.Series) -> _Values:
+    """Bring numbers into one type: whole ones with gaps, which pandas reads as floats, become whole."""
+    numbers = read if pd.api.types.is_numeric_dtype(read) else pd.to_numeric(read)
+    if pd.api.types.is_integer_dtype(numbers):
+        return _Values("integer", numbers.astype("Int64"))
+    known = numbers.dropna()
+    whole = len(known) and numbers.hasnans and (known % 1 == 0).all() and known.abs().max() < 2**53
+    if whole and form.reading.get("kind") != "duration":
+        return _Values("integer", numbers.astype("Int64"))
+    return _Values("number", numbers.astype("float64"))
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #c52ddfc5
 def _values(form: forms.Form, read: pd.Series) -> _Values:
     """Bring a column, as the reader returned it, into the type that its schema will declare."""
-    if form.kind in ("nothing", "list") or read.isna().all():
-        return _Values(
-            "list" if form.kind == "list" else "nothing", pd.Series(np.nan, index=read.index)
-        )
+    if form.kind == "list":
+        return _Values("list", pd.Series(np.nan, index=read.index))
+    if form.kind == "nothing" or read.isna().all():
+        return _Values("nothing", pd.Series(np.nan, index=read.index))
     if form.kind in ("integer", "number"):
-        numbers = read if pd.api.types.is_numeric_dtype(read) else pd.to_numeric(read)
-        if pd.api.types.is_integer_dtype(numbers):
-            return _Values("integer", numbers.astype("Int64"))
-        there = numbers.dropna()
-        whole = bool(
-            len(there) and numbers.hasnans and (there % 1 == 0).all() and there.abs().max() < 2**53
-        )
-        whole = whole and form.reading.get("kind") != "duration"
-        return (
-            _Values("integer", numbers.astype("Int64"))
-            if whole
-            else _Values("number", numbers.astype("float64"))
-        )
+        return _as_numbers(form, read)
     if form.kind == "boolean":
         known = {value: str(value).strip().lower() in _TRUE for value in read.dropna().unique()}
         return _Values("boolean", read.astype("object").map(known).astype("boolean"))
     if form.kind == "date":
-        return _Values("date", _wall_times(read, form.zone))
+        return _Values("date", conversions.to_date(read, form.zone)[0])
     return _Values("text", read)
-
-
-def _wall_times(read: pd.Series, zone: str | None) -> pd.Series:
-    """Return times as the clocks of a zone show them."""
-    return conversions.to_date(read, zone)[0]
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #fa69bc6a
 _MOST_CATEGORIES: Final = 20
-_MOST_TEXTS: Final = 1_000
-_IDENTIFIER: Final = re.compile(
-    r"(?i:(^|[\W_])(id|key|uuid|guid|index|idx|number|nr|no|code|row|instant)\.?$)|(Id|ID|Nr|Number)$"
-)
-_BIRTH: Final = re.compile("birth|born|dob", re.IGNORECASE)
 _COUNT: Final = re.compile(
     r"(^|[\W_])(n|no_of|nr_of|num|number_of|count|counts|cnt|qty|quantity|age|distance|area|visits?|orders?|rooms?|"
     r"children|items?|calls?|rentals?|purchases?|visitors?|guests?|people|persons?|claims?|clicks?|views?)([\W_]|$)",
@@ -444,135 +457,156 @@ _SHARE: Final = re.compile(
 _PLURAL: Final = re.compile(r"[a-z]{2,}(?<![siu])s$", re.IGNORECASE)
 
 
-def _describe(name: str, field: str, form: forms.Form, found: _Values) -> ColumnProfile:
-    """Describe a column, whatever is to become of it."""
-    values = found.values
-    counts = (
-        values.value_counts() if found.kind not in ("nothing", "list") else pd.Series(dtype="int64")
-    )
-    described: dict[str, Any] = {
-        "missing": float(values.isna().mean()),
-        "distinct": len(counts),
-        "notes": form.notes,
+def _describe_numbers(values: pd.Series, counts: pd.Series, whole: bool) -> dict[str, Any]:
+    """Describe numbers."""
+    least, most = (int(end) if whole else float(end) for end in (values.min(), values.max()))
+    middle = float(values.astype("Float64").median())
+    first = counts.index[:3]
+    few = len(counts) <= _MOST_CATEGORIES
+    return {
+        "least": least,
+        "most": most,
+        "middle": int(middle) if whole and middle % 1 == 0 else middle,
+        "dense": whole
+        and least in (0, 1)
+        and 2 < len(counts) <= 60
+        and len(counts) == most - least + 1,
+        "examples": tuple(str(value) if whole else f"{value:.10g}" for value in first),
+        "categories": tuple(int(value) for value in sorted(counts.index)) if whole and few else (),
     }
-    described |= {
-        "zone": form.zone,
-        "count": bool(_COUNT.search(name)),
-        "share": bool(_SHARE.search(name)),
-    }
-    kind = found.kind
-    counted = described["count"] or _PLURAL.search(name)
-    if kind == "integer" and len(counts) == 2 and set(counts.index) == {0, 1} and not counted:
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #58b30852
+def _describe_texts(counts: pd.Series) -> dict[str, Any]:
+    """Describe texts; few different ones are categories."""
+    examples = tuple(str(value)[:40] for value in counts.index[:3])
+    if len(counts) > _MOST_CATEGORIES:
+        return {"kind": "text", "examples": examples}
+    categories = tuple(sorted(str(value) for value in counts.index))
+    return {"kind": "category", "examples": examples, "categories": categories}
+
+
+def _describe_dates(values: pd.Series) -> dict[str, Any]:
+    """Describe dates."""
+    examples = tuple(str(value) for value in values.dropna().iloc[:3])
+    return {"least": str(values.min()), "most": str(values.max()), "examples": examples}
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #e5749f5b
+def _describe(name: str, field: str, form: forms.Form, column: _Values) -> ColumnProfile:
+    """Describe a column, before it is decided what becomes of it."""
+    kind, values = column
+    counts = values.value_counts() if kind not in ("nothing", "list") else pd.Series(dtype="int64")
+    is_count = bool(_COUNT.search(name))
+    if kind == "integer" and set(counts.index) == {0, 1} and not (is_count or _PLURAL.search(name)):
         kind = "boolean"
+    described: dict[str, Any] = {"kind": kind}
     if kind in ("integer", "number"):
-        described |= _numbers(values, counts, kind == "integer")
+        described |= _describe_numbers(values, counts, kind == "integer")
     elif kind == "date":
-        described |= {"least": str(values.min()), "most": str(values.max())}
-        described["examples"] = tuple(str(value) for value in values.dropna().iloc[:3])
+        described |= _describe_dates(values)
     elif kind == "boolean":
-        described["categories"] = (False, True) if found.kind == "boolean" else (0, 1)
+        described["categories"] = (False, True) if column.kind == "boolean" else (0, 1)
         described["examples"] = (f"{float(values.astype('Float64').mean()):.1%} true",)
     elif kind == "text":
-        described["examples"] = tuple(str(value)[:40] for value in counts.index[:3])
-        if len(counts) <= _MOST_CATEGORIES:
-            kind = "category"
-            described["categories"] = tuple(sorted(str(value) for value in counts.index))
-    return ColumnProfile(name=name, field=field, kind=kind, **described)
-
-
-def _numbers(values: pd.Series, counts: pd.Series, whole: bool) -> dict[str, Any]:
-    """Describe numbers."""
-    ends = [int(end) if whole else float(end) for end in (values.min(), values.max())]
-    middle = float(values.astype("Float64").median())
-    described: dict[str, Any] = {"least": ends[0], "most": ends[1]}
-    described["middle"] = int(middle) if whole and middle % 1 == 0 else middle
-    described["dense"] = (
-        whole
-        and ends[0] in (0, 1)
-        and 2 < len(counts) <= 60
-        and len(counts) == ends[1] - ends[0] + 1
+        described |= _describe_texts(counts)
+    return ColumnProfile(
+        name=name,
+        field=field,
+        missing=float(values.isna().mean()),
+        distinct=len(counts),
+        notes=form.notes,
+        zone=form.zone,
+        count=is_count,
+        share=bool(_SHARE.search(name)),
+        **described,
     )
-    described["examples"] = tuple(
-        str(value) if whole else f"{value:.10g}" for value in counts.index[:3]
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #1a2876b6
+_IDENTIFIER: Final = re.compile(
+    r"(?i:(^|[\W_])(id|key|uuid|guid|index|idx|number|nr|no|code|row|instant)\.?$)|(Id|ID|Nr|Number)$"
+)
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
+
+
+def _are_codes(values: pd.Series) -> bool:
+    """Tell whether texts are codes of a few shapes, such as K0001, or UUIDs."""
+    if all(map(_UUID.fullmatch, values.head(100))):
+        return True
+    shapes = set()
+    for value in values.head(1_000):
+        capitals = re.sub("[A-Z]", "A", re.sub(r"\d+", "9", value))
+        shapes.add(re.sub("[a-z]", "a", capitals))
+    return len(shapes) <= 3 and all(
+        "9" in shape and not re.search(r"\s", shape) for shape in shapes
     )
-    if whole and len(counts) <= _MOST_CATEGORIES:
-        described["categories"] = tuple(int(value) for value in sorted(counts.index))
-    return described
 
 
-# %% ../../nbs/scaffold/profiles.ipynb #6dc5f2a8
 def _names_rows(column: ColumnProfile, values: pd.Series, rows: int) -> str:
-    """Say why a column names the rows; nothing if it does not."""
-    if (
-        column.missing
-        or column.distinct < rows
-        or column.kind not in ("integer", "text", "category")
-    ):
+    """Return why a column names the rows; an empty string if it does not."""
+    if column.missing or column.distinct < rows:
+        return ""
+    if column.kind not in ("integer", "text", "category"):
         return ""
     if _IDENTIFIER.search(column.name):
         return "is called like a number of the row"
-    if column.kind == "integer":
-        least, most = int(column.least or 0), int(column.most or 0)
-        running = most - least + 1 == rows or (
-            most - least < 1.1 * rows and values.is_monotonic_increasing
+    if column.kind != "integer":
+        return "is a code" if _are_codes(values) else ""
+    least, most = int(column.least or 0), int(column.most or 0)
+    nearly = most - least < 1.1 * rows and values.is_monotonic_increasing
+    if most - least + 1 == rows or nearly:
+        return "counts the rows"
+    return "has more digits than an amount" if len(str(least)) == len(str(most)) >= 11 else ""
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #b6d5182b
+def _useless(column: ColumnProfile) -> str:
+    """Return why nothing can be learnt from a column; an empty string if something can."""
+    if column.name.startswith("\0"):
+        return (
+            "It has no name, so nothing can be declared about it: "
+            "give it one in the table if it matters."
         )
-        long = len(str(least)) == len(str(most)) >= 11
-        return "counts the rows" if running else "has more digits than an amount" if long else ""
-    shapes = {
-        re.sub("[a-z]", "a", re.sub("[A-Z]", "A", re.sub(r"\d+", "9", value)))
-        for value in values.head(1_000)
-    }
-    codes = len(shapes) <= 3 and all(
-        "9" in shape and not re.search(r"\s", shape) for shape in shapes
-    )
-    unique_ids = all(
-        re.fullmatch(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}", value)
-        for value in values.head(100)
-    )
-    return "is a code" if codes or unique_ids else ""
+    if column.kind == "nothing":
+        return "There is nothing to learn from it."
+    if column.kind == "list":
+        return "No model here can use such values: spread them over columns of their own."
+    if column.distinct < 2:
+        return "It is the same in every row that has it, so nothing can be learnt from it."
+    return ""
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #cb15ceb9
+_MOST_TEXTS: Final = 1_000
+
+
+def _nominal(column: ColumnProfile, rows: int, names: str) -> str:
+    """Return why a column is a name or prose; an empty string if models can learn from it."""
+    if names:
+        return f"It differs from row to row and {names}: a name, not an amount."
+    unique = column.distinct >= 0.95 * rows * (1 - column.missing) and rows >= 20
+    if unique and column.kind == "integer" and _IDENTIFIER.search(column.name):
+        return (
+            "It differs from row to row and is called like a number of the row: "
+            "a name, not an amount."
+        )
+    if unique and column.kind in ("text", "category"):
+        return "It differs from row to row: a name or prose, from which these models learn nothing."
+    if column.kind == "text" and column.distinct > min(_MOST_TEXTS, max(rows // 5, 50)):
+        return f"It has {column.distinct:,} different texts, too many to learn from each of them."
+    return ""
 
 
 def _decide(column: ColumnProfile, rows: int, names: str) -> ColumnProfile:
-    """Decide what is to become of a column that is neither target nor index."""
-    use, note = "feature", ""
-    unique = column.distinct >= 0.95 * rows * (1 - column.missing) and rows >= 20
-    if column.name.startswith("\0"):
-        use, note = (
-            "left out",
-            "It has no name, so nothing can be declared about it: give it one in the table if it matters.",
-        )
-    elif column.kind == "nothing":
-        use, note = "left out", "There is nothing to learn from it."
-    elif column.kind == "list":
-        use, note = (
-            "left out",
-            "No model here can use such values: spread them over columns of their own.",
-        )
-    elif column.distinct < 2:
-        use, note = (
-            "left out",
-            "It is the same in every row that has it, so nothing can be learnt from it.",
-        )
-    elif names:
-        use, note = "kept", f"It differs from row to row and {names}: a name, not an amount."
-    elif unique and column.kind == "integer" and _IDENTIFIER.search(column.name):
-        use, note = (
-            "kept",
-            "It differs from row to row and is called like a number of the row: a name, not an amount.",
-        )
-    elif unique and column.kind in ("text", "category"):
-        use, note = (
-            "kept",
-            "It differs from row to row: a name or prose, from which these models learn nothing.",
-        )
-    elif column.kind == "text" and column.distinct > min(_MOST_TEXTS, max(rows // 5, 50)):
-        use, note = (
-            "kept",
-            f"It has {column.distinct:,} different texts, too many to learn from each of them.",
-        )
-    return column.model_copy(
-        update={"use": use, "notes": (*column.notes, *([note] if note else []))}
-    )
+    """Decide what becomes of a column that is neither target nor index."""
+    if note := _useless(column):
+        use = "left out"
+    elif note := _nominal(column, rows, names):
+        use = "kept"
+    else:
+        return column
+    return column.model_copy(update={"use": use, "notes": (*column.notes, note)})
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #08324197
@@ -583,192 +617,151 @@ _LEAST_OF_LABEL: Final = 2
 
 
 def _require(name: str, what: str, names: Sequence[str], path: Path) -> None:
-    """Refuse a column that is not there."""
+    """Refuse the name of a column that the table does not have."""
     if name not in names:
-        shown = ", ".join(each for each in names[:30] if not each.startswith("\0")) + (
-            ", ..." if len(names) > 30 else ""
-        )
+        near = errors.nearest(name, names)
+        shown = ", ".join(column for column in names[:30] if not column.startswith("\0"))
+        more = ", ..." if len(names) > 30 else ""
         raise errors.DataError(
-            f"{path.name} has no column {name!r} for {what}{errors.nearest(name, names)} (columns: {shown})"
+            f"{path.name} has no column {name!r} for {what}{near} (columns: {shown}{more})"
         )
 
 
-def _as_target(
-    column: ColumnProfile, values: pd.Series, task: str | None
-) -> tuple[ColumnProfile, Task]:
-    """Check the target and tell what predicting it is."""
-    rows = len(values)
-    described = f"the target {column.name!r}"
+# %% ../../nbs/scaffold/profiles.ipynb #fa54bf9e
+def _require_values(column: ColumnProfile, rows: int, described: str) -> None:
+    """Refuse a target without anything to learn from it."""
     if column.kind == "list":
         raise errors.DataError(
             f"{described} holds lists or records: a target is a number, a text or a boolean"
         )
     if column.missing:
+        words = ", ".join(readings.USUAL_MISSING[1:])
         raise errors.DataError(
-            f"{described} has no value in {round(column.missing * rows):,} of {rows:,} rows: remove these rows from "
-            "the table, or fill them in; there is nothing to learn from a row without an answer. "
-            f"({', '.join(readings.USUAL_MISSING[1:])} mean that there is none: write a label as another word)"
+            f"{described} has no value in {round(column.missing * rows):,} of {rows:,} rows: "
+            "remove these rows from the table, or fill them in; there is nothing to learn from a "
+            f"row without an answer. ({words} mean that there is none: write a label as another word)"
         )
     if column.distinct < 2:
         raise errors.DataError(
-            f"{described} is {column.examples[0]!r} in all of the {rows:,} rows: there is nothing to learn"
+            f"{described} is {column.examples[0]!r} in all of the {rows:,} rows: "
+            "there is nothing to learn"
         )
     if column.kind == "date":
         raise errors.DataError(
             f"{described} is a date: predict a number of days, say, since another one"
         )
-    numeric = column.kind in ("integer", "number")
-    labels = not numeric or (column.kind == "integer" and column.distinct <= _FEW_LABELS)
-    chosen: Task = (
-        "classification" if (labels if task is None else task == "classification") else "regression"
-    )
-    if chosen == "classification":
-        _require_labels(column, values, described)
-    elif not numeric and not (
-        column.kind == "boolean" and column.categories[0] == 0 and column.categories[0] is not False
-    ):
-        shown = ", ".join(column.examples)
-        too_many = column.distinct > _MOST_LABELS
-        way_out = "put the texts into groups" if too_many else "--task classification"
-        raise errors.DataError(
-            f"{described} holds no numbers ({shown}), and only numbers can be regressed: {way_out}"
-        )
-    return column, chosen
 
 
-def _as_labels(found: _Values, asked: str | None) -> _Values:
-    """Take few numbers of a target that are all whole, such as 0.0 and 1.0, for whole numbers."""
-    numbers = found.values
-    few = _MOST_LABELS if asked == "classification" else _FEW_LABELS
-    labels = (
-        found.kind == "number"
-        and asked != "regression"
-        and not numbers.hasnans
-        and numbers.nunique() <= few
-    )
-    if labels and (numbers % 1 == 0).all() and numbers.abs().max() < 2**53:
-        return _Values("integer", numbers.astype("Int64"))
-    return found
+# %% ../../nbs/scaffold/profiles.ipynb #eeef6570
+def _as_labels(target: _Values, asked: str | None) -> _Values:
+    """Turn few numbers of a target that are all whole, such as 0.0 and 1.0, into whole numbers."""
+    kind, numbers = target
+    most = _MOST_LABELS if asked == "classification" else _FEW_LABELS
+    if kind != "number" or asked == "regression" or numbers.hasnans or numbers.nunique() > most:
+        return target
+    if not ((numbers % 1 == 0).all() and numbers.abs().max() < 2**53):
+        return target
+    return _Values("integer", numbers.astype("Int64"))
 
 
 def _require_labels(column: ColumnProfile, values: pd.Series, described: str) -> None:
-    """Refuse what are not labels, or too few of one to learn from it and to be tested."""
+    """Refuse values that are not labels, and labels with too few rows to learn from and to test."""
     numeric = column.kind in ("integer", "number")
     if column.kind == "number" or column.distinct > _MOST_LABELS:
-        way_out = (
-            "--task regression, or put the values into classes"
-            if numeric
-            else "put the texts into groups"
-        )
+        classes = "--task regression, or put the values into classes"
+        way_out = classes if numeric else "put the texts into groups"
         raise errors.DataError(
-            f"{described} has {column.distinct:,} different values, and labels are at most {_MOST_LABELS} whole "
-            f"numbers or texts: {way_out}"
+            f"{described} has {column.distinct:,} different values, and labels are at most "
+            f"{_MOST_LABELS} whole numbers or texts: {way_out}"
         )
     counts = values.value_counts()
     lone = counts.index[counts < _LEAST_OF_LABEL].tolist()
     if lone:
-        shown = ", ".join(map(repr, map(str, lone[:3]))) + (
-            f" and {len(lone) - 3} more" if lone[3:] else ""
-        )
+        shown = ", ".join(repr(str(label)) for label in lone[:3])
+        more = f" and {len(lone) - 3} more" if lone[3:] else ""
         way_out = ", or --task regression if they are amounts" if numeric else ""
         raise errors.DataError(
-            f"{described} has labels that are in a single row: {shown}. A label takes {_LEAST_OF_LABEL} rows at least, "
-            f"some to learn from and others to be tested: join it with another label, or remove the row{way_out}"
+            f"{described} has labels that are in a single row: {shown}{more}. A label takes "
+            f"{_LEAST_OF_LABEL} rows at least, some to learn from and others to be tested: "
+            f"join it with another label, or remove the row{way_out}"
         )
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #04259b40
+def _require_numbers(column: ColumnProfile, described: str) -> None:
+    """Refuse a regression of what is not a number; 0 and 1 are numbers, true and false are not."""
+    zeros_and_ones = column.kind == "boolean" and column.categories == (0, 1)
+    if column.kind in ("integer", "number"):
+        return
+    if zeros_and_ones and column.categories[0] is not False:
+        return
+    too_many = column.distinct > _MOST_LABELS
+    way_out = "put the texts into groups" if too_many else "--task classification"
+    raise errors.DataError(
+        f"{described} holds no numbers ({', '.join(column.examples)}), "
+        f"and only numbers can be regressed: {way_out}"
+    )
+
+
+def _task(column: ColumnProfile, values: pd.Series, asked: str | None) -> Task:
+    """Check the target, and return what predicting it is."""
+    described = f"the target {column.name!r}"
+    _require_values(column, len(values), described)
+    few = column.kind == "integer" and column.distinct <= _FEW_LABELS
+    labels = few or column.kind not in ("integer", "number")
+    if asked == "classification" or (asked is None and labels):
+        _require_labels(column, values, described)
+        return "classification"
+    _require_numbers(column, described)
+    return "regression"
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #c99b87d1
+def _require_index(column: ColumnProfile, rows: int, target: str) -> None:
+    """Refuse an index that does not name the rows."""
+    name = column.name
+    if name == target:
+        raise errors.DataError(f"{name!r} cannot be the index and the target")
+    if column.missing or column.distinct < rows:
+        gaps = ", some missing" if column.missing else ""
+        raise errors.DataError(
+            f"the index {name!r} does not name every row: {column.distinct:,} different values in "
+            f"{rows:,} rows{gaps}; name another column, or leave --index out"
+        )
+    if column.kind not in ("integer", "text", "category"):
+        raise errors.DataError(
+            f"the index {name!r} is a {column.kind}: only whole numbers and texts name rows"
+        )
+
+
+def _index_rank(column: ColumnProfile, rows: int) -> tuple[bool, bool]:
+    """Return the rank of a candidate for the index: one that counts the rows is the last choice."""
+    span = int(column.most or 0) - int(column.least or 0)
+    return column.kind == "integer" and span < rows, not _IDENTIFIER.search(column.name)
 
 
 def _choose_index(
     described: list[ColumnProfile], names: dict[str, str], asked: str | None, rows: int, target: str
 ) -> str | None:
-    """Choose the column that names the rows: the one asked for, or one that shows itself to do so."""
+    """Choose the column that names the rows.
+
+    Args:
+        described: the columns.
+        names: why a column names the rows, by its name.
+        asked: the column that the owner of the table named.
+        rows: number of rows.
+        target: name of the target.
+    """
     if asked is not None:
-        column = next(each for each in described if each.name == asked)
-        if asked == target:
-            raise errors.DataError(f"{asked!r} cannot be the index and the target")
-        if column.missing or column.distinct < rows:
-            raise errors.DataError(
-                f"the index {asked!r} does not name every row: {column.distinct:,} different values in {rows:,} rows"
-                f"{', some missing' if column.missing else ''}; name another column, or leave --index out"
-            )
-        if column.kind not in ("integer", "text", "category"):
-            raise errors.DataError(
-                f"the index {asked!r} is a {column.kind}: only whole numbers and texts name rows"
-            )
+        _require_index(next(column for column in described if column.name == asked), rows, target)
         return asked
-    found = [
+    candidates = [
         column
         for column in described
         if names[column.name] and column.name != target and column.name[0] != "\0"
     ]
-
-    def rank(column: ColumnProfile) -> tuple[bool, bool]:
-        counts = column.kind == "integer" and int(column.most or 0) - int(column.least or 0) < rows
-        return counts, not _IDENTIFIER.search(column.name)
-
-    return min(found, key=rank).name if found else None
-
-
-# %% ../../nbs/scaffold/profiles.ipynb #d42c59ba
-class UnclearDatesError(errors.DataError):
-    """Dates can be read day first and month first, and nothing in the table says which."""
-
-
-def profile(
-    path: Path,
-    target: str,
-    index: str | None = None,
-    task: Task | None = None,
-    date_order: Order | None = None,
-    zone: str | None = None,
-    today: datetime.date | None = None,
-    features: Sequence[str] = (),
-) -> TableProfile:
-    """Read a table and describe it.
-
-    Args:
-        path: a file of separated values, in any of the usual forms, or a Parquet file.
-        target: the column to predict.
-        index: the column that names the rows; by default one is looked for.
-        task: what predicting the target is; by default its values decide.
-        date_order: how dates such as 3/4/2024 are read where nothing in the table says it.
-        zone: the zone whose clocks show the times that have an offset; by default the offsets tell.
-        today: the day on which a birth cannot be later; by default it is today.
-        features: columns that are known when the answer is wanted, whatever their values look like.
-
-    Raises:
-        DataError: the table cannot be read, or no model could be trained on it. The message says what to change.
-        UnclearDatesError: dates can be read in two orders.
-    """
-    source = _open(path)
-    shown = {name: _plain_name(name) for name in source.data.column_names}
-    names = list(shown.values())
-    _require_sound(path, names, source.data.num_rows)
-    target = source.reader.column_name(target)
-    index = index and source.reader.column_name(index)
-    for name, what in ((target, "the target"), *([(index, "the index")] if index else [])):
-        _require(name, what, names, path)
-    today = today or datetime.date.today()
-    found = _find_forms(source, str(target), _zone(zone), today)
-    found, open_ = forms.settle_order(found, date_order)
-    if open_:
-        raise UnclearDatesError(
-            f"{path.name}: the dates of {', '.join(map(repr, open_))} can be read day first and month first, and "
-            "nothing in the table says which: --date-order day-first, or --date-order month-first"
-        )
-    reader = _configured(source.reader, found, list(found))
-    decided, truth, rows, task, rarest = _decided(
-        path, reader, found, shown, str(target), index, task, features
-    )
-    used = [column.name for column in decided if column.use not in ("left out", "leak")]
-    return TableProfile(
-        source=path.name,
-        rows=rows,
-        target=truth,
-        task=task,
-        rarest=rarest,
-        reader=_declared(_configured(source.reader, found, used)),
-        columns=tuple(decided),
-    )
+    first = min(candidates, key=lambda column: _index_rank(column, rows), default=None)
+    return None if first is None else first.name
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #44cc7a89
@@ -802,59 +795,132 @@ def _plain_name(name: str) -> str:
     return f"\0{name}" if unnamed and not name.startswith("\0") else name
 
 
+# %% ../../nbs/scaffold/profiles.ipynb #3549757a
 def _find_forms(
     source: _Source, target: str, zone: str | None, today: datetime.date
 ) -> dict[str, forms.Form]:
-    """Find the form of each column, with a progress bar when there is much to do."""
+    """Find the form of each column, with a progress bar when it takes long."""
     from tqdm import tqdm
 
     is_csv = isinstance(source.reader, datasets.CsvReader)
     decimal = source.reader.decimal if isinstance(source.reader, datasets.CsvReader) else "."
-    found = {}
     columns_ = zip(source.data.column_names, source.data.columns, strict=True)
-    for name, values in tqdm(
-        columns_, "Profiling", source.data.num_columns, unit="column", delay=2, leave=False
-    ):
+    total = source.data.num_columns
+    found = {}
+    for name, values in tqdm(columns_, "Profiling", total, unit="column", delay=2, leave=False):
         context = forms.Context(decimal, is_csv, name == target, zone, today)
-        text = pa.types.is_string(values.type)
-        found[name] = (
-            forms.find_form(name, values, context) if text else _typed_form(values, context)
-        )
+        is_text = pa.types.is_string(values.type)
+        find = forms.find_form(name, values, context) if is_text else _typed_form(values, context)
+        found[name] = find
     return found
 
 
+# %% ../../nbs/scaffold/profiles.ipynb #83ef269e
 def _configured(reader: _Reader, found: dict[str, forms.Form], used: Sequence[str]) -> _Reader:
-    """Declare what was found about the columns that are used."""
-    names = [name for name in found if name in used]
+    """Declare the forms of the columns that are used."""
+    shown = {name: form for name, form in found.items() if name in used}
     declared = {
-        name: readings.ColumnForm(**found[name].reading) for name in names if found[name].reading
+        name: readings.ColumnForm(**form.reading) for name, form in shown.items() if form.reading
     }
     settings: dict[str, Any] = {"columns": declared}
-    if any(found[name].infinite for name in names):
+    if any(form.infinite for form in shown.values()):
         settings["infinite"] = "missing"
     return reader.model_copy(update=settings)
 
 
 def _declared(reader: _Reader) -> dict[str, Any]:
     """Return the fields of a reader that a configuration has to name."""
-    said = reader.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
-    return {"KIND": reader.KIND} | said
+    fields = reader.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
+    return {"KIND": reader.KIND} | fields
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #741918d9
+def _with_leaks(
+    decided: list[ColumnProfile], values: dict[str, _Values], target: str, known: Sequence[str]
+) -> list[ColumnProfile]:
+    """Turn columns that give the target away into leaks, except those that the owner knows."""
+    data = {
+        column.name: values[column.name].values
+        for column in decided
+        if column.use in ("feature", "kept")
+    }
+    answer = values[target].values
+    evidence = leaks.find_leaks(
+        data, answer.astype("int64") if answer.dtype == "boolean" else answer
+    )
+    judged = []
+    for column in decided:
+        update: dict[str, object] = {}
+        if column.name in evidence and column.name not in known:
+            update = {"use": "leak", "notes": (*column.notes, evidence[column.name])}
+        judged.append(column.model_copy(update=update))
+    return judged
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #348c4a3f
+_BIRTH: Final = re.compile("birth|born|dob", re.IGNORECASE)
+
+
+def _marked(decided: list[ColumnProfile]) -> list[ColumnProfile]:
+    """Mark the column of time, and those whose values evaluations report apart."""
+    features = [column for column in decided if column.use == "feature"]
+    dates = [column.name for column in features if column.kind == "date" and not column.missing]
+    time = next((name for name in dates if not _BIRTH.search(name)), None)
+    labels = [column for column in features if column.kind in ("category", "boolean")]
+    sliced = [column.name for column in labels if column.distinct <= 8][:3]
+    return [
+        column.model_copy(update={"time": column.name == time, "sliced": column.name in sliced})
+        for column in decided
+    ]
 
 
 # %% ../../nbs/scaffold/profiles.ipynb #5f3d232e
-def _decided(
+def _why_not(decided: list[ColumnProfile]) -> Iterator[str]:
+    """Explain of each column why it is no feature."""
+    for column in decided:
+        if column.use not in ("target", "index"):
+            name = column.name.removeprefix("\0")
+            yield f"{name!r} is {column.use} ({column.notes[-1] if column.notes else ''})"
+
+
+def _decide_all(
     path: Path,
+    described: list[ColumnProfile],
+    values: dict[str, _Values],
+    target: str,
+    index: str | None,
+    known: Sequence[str],
+) -> list[ColumnProfile]:
+    """Decide what becomes of each column."""
+    rows = len(values[target].values)
+    names = {
+        column.name: _names_rows(column, values[column.name].values, rows) for column in described
+    }
+    chosen = _choose_index(described, names, index, rows, target)
+    decided = []
+    for column in described:
+        if column.name in (target, chosen):
+            use = "target" if column.name == target else "index"
+            decided.append(column.model_copy(update={"use": use}))
+        else:
+            decided.append(_decide(column, rows, names[column.name]))
+    decided = _marked(_with_leaks(decided, values, target, known))
+    if not any(column.use == "feature" for column in decided):
+        reasons = "; ".join(_why_not(decided))
+        raise errors.DataError(f"{path.name}: no column is left to learn from: {reasons}")
+    return decided
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #03f83894
+def _describe_all(
     reader: _Reader,
     found: dict[str, forms.Form],
     shown: dict[str, str],
     target: str,
-    index: str | None,
     asked: Task | None,
-    known: Sequence[str],
-) -> tuple[list[ColumnProfile], str, int, Task, int]:
-    """Read the table and decide about its columns; return them, the target, the rows, the task and the rarest label."""
+) -> tuple[list[ColumnProfile], dict[str, _Values]]:
+    """Read a table and describe its columns."""
     table = reader.read()
-    rows = len(table)
     values = {shown[name]: _values(form, table[name]) for name, form in found.items()}
     values[target] = _as_labels(values[target], asked)
     fields = _field_names(list(values))
@@ -862,80 +928,74 @@ def _decided(
         _describe(shown[name], field, form, values[shown[name]])
         for (name, form), field in zip(found.items(), fields, strict=True)
     ]
-    names = {
-        column.name: _names_rows(column, values[column.name].values, rows) for column in described
-    }
-    chosen = _choose_index(described, names, index, rows, target)
-    truth, task = _as_target(
-        next(each for each in described if each.name == target), values[target].values, asked
-    )
-    decided = [_as_used(each, truth.name, chosen, rows, names[each.name]) for each in described]
-    judged = _without_leaks(decided, values, truth)
-    decided = _marked(
-        [own if own.name in known else each for own, each in zip(decided, judged, strict=True)]
-    )
-    if not any(column.use == "feature" for column in decided):
-        raise errors.DataError(
-            f"{path.name}: no column is left to learn from: " + "; ".join(_why_not(decided))
+    return described, values
+
+
+# %% ../../nbs/scaffold/profiles.ipynb #d42c59ba
+class UnclearDatesError(errors.DataError):
+    """Dates can be read day first and month first, and nothing in the table says which."""
+
+
+def _require_order(path: Path, unclear: Sequence[str]) -> None:
+    """Refuse dates that can be read in two orders."""
+    if unclear:
+        raise UnclearDatesError(
+            f"{path.name}: the dates of {', '.join(map(repr, unclear))} can be read day first and "
+            "month first, and nothing in the table says which: --date-order day-first, or "
+            "--date-order month-first"
         )
-    return decided, truth.name, rows, task, int(values[target].values.value_counts().min())
 
 
-def _as_used(
-    column: ColumnProfile, target: str, index: str | None, rows: int, names: str
-) -> ColumnProfile:
-    """Give a column its use."""
-    if column.name in (target, index):
-        return column.model_copy(update={"use": "target" if column.name == target else "index"})
-    return _decide(column, rows, names)
+# %% ../../nbs/scaffold/profiles.ipynb #6713fcae
+def profile(
+    path: Path,
+    target: str,
+    index: str | None = None,
+    task: Task | None = None,
+    date_order: Order | None = None,
+    zone: str | None = None,
+    today: datetime.date | None = None,
+    features: Sequence[str] = (),
+) -> TableProfile:
+    """Read a table and describe it.
 
+    Args:
+        path: a file of separated values, in any of the usual forms, or a Parquet file.
+        target: the column to predict.
+        index: the column that names the rows; by default one is searched for.
+        task: what predicting the target is; by default its values decide.
+        date_order: how dates such as 3/4/2024 are read where nothing in the table says it.
+        zone: the zone whose clocks show the times that have an offset; by default the offsets tell.
+        today: the latest day on which anybody can have been born; by default today.
+        features: columns that are known when the answer is wanted, whatever their values look like.
 
-def _without_leaks(
-    decided: list[ColumnProfile], values: dict[str, _Values], truth: ColumnProfile
-) -> list[ColumnProfile]:
-    """Turn features that give the target away into leaks."""
-    data = {
-        column.name: values[column.name].values
-        for column in decided
-        if column.use in ("feature", "kept")
-    }
-    target = values[truth.name].values
-    found = leaks.find_leaks(
-        data,
-        target.astype("int64") if truth.kind == "boolean" and target.dtype == "boolean" else target,
+    Raises:
+        DataError: the table cannot be read, or no model could be trained on it. The message says what to change.
+        UnclearDatesError: dates can be read in two orders.
+    """
+    source = _open(path)
+    shown = {name: _plain_name(name) for name in source.data.column_names}
+    names = list(shown.values())
+    _require_sound(path, names, source.data.num_rows)
+    target = source.reader.column_name(target)
+    _require(target, "the target", names, path)
+    if index := index and source.reader.column_name(index):
+        _require(index, "the index", names, path)
+    found = _find_forms(source, target, _zone(zone), today or datetime.date.today())
+    found, unclear = forms.settle_order(found, date_order)
+    _require_order(path, unclear)
+    reader = _configured(source.reader, found, list(found))
+    described, values = _describe_all(reader, found, shown, target, task)
+    answers = values[target].values
+    task = _task(next(column for column in described if column.name == target), answers, task)
+    decided = _decide_all(path, described, values, target, index, features)
+    used = [column.name for column in decided if column.use not in ("left out", "leak")]
+    return TableProfile(
+        source=path.name,
+        rows=len(answers),
+        target=target,
+        task=task,
+        rarest=int(answers.value_counts().min()),
+        reader=_declared(_configured(source.reader, found, used)),
+        columns=tuple(decided),
     )
-    return [
-        column.model_copy(update={"use": "leak", "notes": (*column.notes, found[column.name])})
-        if column.name in found
-        else column
-        for column in decided
-    ]
-
-
-def _marked(decided: list[ColumnProfile]) -> list[ColumnProfile]:
-    """Mark the column of time and those to be looked into."""
-    dates = [
-        each.name
-        for each in decided
-        if each.kind == "date" and each.use == "feature" and not each.missing
-    ]
-    time = next((name for name in dates if not _BIRTH.search(name)), None)
-    few = [
-        each.name
-        for each in decided
-        if each.use == "feature" and each.kind in ("category", "boolean")
-    ]
-    few = [
-        name for name in few if next(each for each in decided if each.name == name).distinct <= 8
-    ][:3]
-    return [
-        each.model_copy(update={"time": each.name == time, "sliced": each.name in few})
-        for each in decided
-    ]
-
-
-def _why_not(decided: list[ColumnProfile]) -> Iterator[str]:
-    """Say of each column why it is no feature."""
-    for column in decided:
-        if column.use not in ("target", "index"):
-            yield f"{column.name.removeprefix(chr(0))!r} is {column.use} ({column.notes[-1] if column.notes else ''})"

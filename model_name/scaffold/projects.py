@@ -11,9 +11,9 @@ __all__ = [
     "readme",
     "digest_table",
     "compose",
-    "create",
     "example_table",
     "require_empty",
+    "create",
     "summary",
     "next_steps",
 ]
@@ -37,40 +37,8 @@ from ..core import errors
 from ..io import configs, datasets, osvariables
 from . import declarations, exports, libraries, profiles
 
-# %% ../../nbs/scaffold/projects.ipynb #664fc91b
-RESERVED: Final = {
-    "nbs", "tests", "tasks", "confs", "wheels", "data", "docs", "outputs", "build", "dist", "package", "workflows",
-    "project_name",
-}  # fmt: skip
-
-
-def check_name(name: str) -> str:
-    """Return the name of a project if it can be one.
-
-    Raises:
-        ConfigError: it cannot be the name of a package, or is taken.
-    """
-    said = f"{name!r} cannot be the name of a project: "
-    fits = "[a-z][a-z0-9_]*[a-z0-9]"
-    if not re.fullmatch(fits, name) or "__" in name or len(name) > 40:
-        near = profiles.field_name(name).lower().strip("_")
-        raise errors.ConfigError(
-            f"{said}it has to be the name of a Python package, 2 to 40 lower-case letters, digits and single "
-            f"underscores that begin with a letter and do not end in an underscore"
-            + (f", e.g. {near}" if near != name and re.fullmatch(fits, near) else "")
-        )
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        raise errors.ConfigError(f"{said}it is a word of Python; try my_{name}")
-    if name in sys.stdlib_module_names:
-        raise errors.ConfigError(f"{said}it is a module of the standard library; try my_{name}")
-    if name in RESERVED or name == osvariables.PACKAGE:
-        raise errors.ConfigError(f"{said}projects use it themselves; try my_{name}")
-    if owner := _owner(name):
-        raise errors.ConfigError(
-            f"{said}the installed package {owner} has it, and imports would find one in the place of the other; try "
-            f"my_{name}"
-        )
-    return name
+# %% ../../nbs/scaffold/projects.ipynb #0b57dc0b
+_NAME: Final = "[a-z][a-z0-9_]*[a-z0-9]"
 
 
 def _owner(name: str) -> str | None:
@@ -86,28 +54,50 @@ def _owner(name: str) -> str | None:
     return name if name in installed else None
 
 
+def _name_fault(name: str) -> str:
+    """Return what is wrong with the name of a project; an empty string if it can be one."""
+    if not re.fullmatch(_NAME, name) or "__" in name or len(name) > 40:
+        near = profiles.field_name(name).lower().strip("_")
+        example = f", e.g. {near}" if near != name and re.fullmatch(_NAME, near) else ""
+        return (
+            "it has to be the name of a Python package, 2 to 40 lower-case letters, digits and "
+            "single underscores that begin with a letter and do not end in an underscore"
+            f"{example}"
+        )
+    other = f"try my_{name}"
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return f"it is a word of Python; {other}"
+    if name in sys.stdlib_module_names:
+        return f"it is a module of the standard library; {other}"
+    if name in RESERVED or name == osvariables.PACKAGE:
+        return f"projects use it themselves; {other}"
+    if owner := _owner(name):
+        return (
+            f"the installed package {owner} has it, and imports would find one in the place of "
+            f"the other; {other}"
+        )
+    return ""
+
+
+# %% ../../nbs/scaffold/projects.ipynb #664fc91b
+RESERVED: Final = {
+    "nbs", "tests", "tasks", "confs", "wheels", "data", "docs", "outputs", "build", "dist", "package", "workflows",
+    "project_name",
+}  # fmt: skip
+
+
+def check_name(name: str) -> str:
+    """Return the name of a project if it can be one.
+
+    Raises:
+        ConfigError: it cannot be the name of a package, or is taken.
+    """
+    if fault := _name_fault(name):
+        raise errors.ConfigError(f"{name!r} cannot be the name of a project: {fault}")
+    return name
+
+
 # %% ../../nbs/scaffold/projects.ipynb #14b7112e
-_PLACES: Final = {"gitignore": ".gitignore", "workflows/": ".github/workflows/"}
-_TEMPORARY: Final = {"__pycache__", ".ipynb_checkpoints", ".ruff_cache"}
-
-
-def _common_files(name: str, profile: profiles.TableProfile) -> dict[str, str]:
-    """Return the files that do not depend on the table, but for its task, by their paths."""
-    root = libraries.resource("project")
-    files: dict[str, str] = {}
-    for source in sorted(
-        path for path in root.rglob("*") if path.is_file() and not _TEMPORARY & set(path.parts)
-    ):
-        path = source.relative_to(root).as_posix()
-        text = source.read_text(encoding="utf-8").replace("project_name", name)
-        if path.endswith(".ipynb"):
-            text = _as_text(_for_task(json.loads(text), profile.task))
-        for before, after in {**_PLACES, "package/": f"{name}/"}.items():
-            path = after + path.removeprefix(before) if path.startswith(before) else path
-        files[path] = text
-    return files
-
-
 def _for_task(notebook: dict[str, Any], task: str) -> dict[str, Any]:
     """Leave out the cells that are for another task."""
     cells = [cell for cell in notebook["cells"] if task in cell["metadata"].get("tags", [task])]
@@ -117,6 +107,28 @@ def _for_task(notebook: dict[str, Any], task: str) -> dict[str, Any]:
 def _as_text(notebook: dict[str, Any]) -> str:
     """Write a notebook as nbdev does."""
     return json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+# %% ../../nbs/scaffold/projects.ipynb #69d25b27
+_PLACES: Final = {"gitignore": ".gitignore", "workflows/": ".github/workflows/"}
+_TEMPORARY: Final = {"__pycache__", ".ipynb_checkpoints", ".ruff_cache"}
+
+
+def _common_files(name: str, profile: profiles.TableProfile) -> dict[str, str]:
+    """Return the files that do not depend on the table, except for its task, by their paths."""
+    root = libraries.resource("project")
+    paths = (path for path in root.rglob("*") if path.is_file())
+    files: dict[str, str] = {}
+    for source in sorted(path for path in paths if not _TEMPORARY & set(path.parts)):
+        path = source.relative_to(root).as_posix()
+        text = source.read_text(encoding="utf-8").replace("project_name", name)
+        if path.endswith(".ipynb"):
+            text = _as_text(_for_task(json.loads(text), profile.task))
+        for before, after in {**_PLACES, "package/": f"{name}/"}.items():
+            if path.startswith(before):
+                path = after + path.removeprefix(before)
+        files[path] = text
+    return files
 
 
 # %% ../../nbs/scaffold/projects.ipynb #32d72f65
@@ -145,31 +157,31 @@ def _imports(code: str) -> str:
     return "\n".join(["#| export", *lines, f"from pandera.typing.pandas import {', '.join(names)}"])
 
 
+# %% ../../nbs/scaffold/projects.ipynb #e342a7bd
+_SCHEMA_TITLE: Final = (
+    "# Schemas\n\n> What the table holds, column by column; every job checks its rows by it."
+)
+
+
 def schema_notebook(profile: profiles.TableProfile) -> dict[str, Any]:
     """Write the schema notebook of a table."""
     tables = {name: exports.lay_out(code) for name, code in declarations.classes(profile).items()}
     target = declarations.paragraph(profile.named(profile.target))
-    rarest = (
-        f" The rarest label has {profile.rarest:,} rows."
-        if profile.task == "classification"
-        else ""
-    )
+    if profile.task == "classification":
+        target += f" The rarest label has {profile.rarest:,} rows."
     columns = [declarations.paragraph(column) for column in profile.of("index", "feature", "kept")]
-    inputs = [declarations.RULES, *columns]
+    inputs = [declarations.wrapped(text) for text in (declarations.RULES, *columns)]
     outputs = "What a model answers. The library checks it, too, and adds to it what it needs."
     cells = [
-        (
-            "markdown",
-            "# Schemas\n\n> What the table holds, column by column; every job checks its rows by it.",
-        ),
+        ("markdown", _SCHEMA_TITLE),
         ("code", "#| default_exp schemas"),
         ("code", _imports("\n".join(tables.values()))),
         ("markdown", declarations.introduction(profile)),
-        ("markdown", "\n\n".join(["## Inputs", *map(declarations.wrapped, inputs)])),
+        ("markdown", "\n\n".join(["## Inputs", *inputs])),
         ("markdown", declarations.left_out(profile)),
         ("code", tables["Inputs"]),
         ("code", "InputsSchema.roles()"),
-        ("markdown", f"## Targets\n\n{declarations.wrapped(target + rarest)}"),
+        ("markdown", f"## Targets\n\n{declarations.wrapped(target)}"),
         ("code", tables["Targets"]),
         ("markdown", f"## Outputs\n\n{outputs}"),
         ("code", tables["Outputs"]),
@@ -191,6 +203,18 @@ _FOLDS: Final = """\
 """
 
 
+def _for_table(body: str, profile: profiles.TableProfile) -> str:
+    """Set how a job splits the rows of a table, and the threshold of a regression."""
+    if profile.time is not None:
+        body = _SHUFFLED.sub(r"\1shuffle: false  # the latest rows are held back\n", body)
+        body = re.sub(r"(?m)^  splitter:\n((?:    .*\n)+)(?=  searcher:)", lambda _: _FOLDS, body)
+    elif profile.task == "classification" and profile.rarest >= 10:
+        body = _SHUFFLED.sub(r"\1shuffle: true\n\1stratify: true\n", body)
+    is_evaluation = "KIND: EvaluationsJob" in body
+    return body + _THRESHOLD if is_evaluation and profile.task == "regression" else body
+
+
+# %% ../../nbs/scaffold/projects.ipynb #59016781
 class _Writer(yaml.SafeDumper):
     """Writes lists on one line."""
 
@@ -201,32 +225,51 @@ _Writer.add_representer(
 
 
 def configure(text: str, reader: dict[str, Any], profile: profiles.TableProfile) -> str:
-    """Bring the configuration of a job to a table.
+    """Adapt the configuration of a job to a table.
 
     Args:
-        text: as it lies among the files of projects.
+        text: the configuration, as all projects have it.
         reader: how the table is read, and where it is.
         profile: what it holds.
     """
     head = re.match(r"(#.*\n)*", text)
-    comments, body = (head[0], text[head.end() :]) if head else ("", text)
-    if profile.time is not None:
-        body = _SHUFFLED.sub(r"\1shuffle: false  # the latest rows are held back\n", body)
-        body = re.sub(r"(?m)^  splitter:\n((?:    .*\n)+)(?=  searcher:)", lambda _: _FOLDS, body)
-    elif profile.task == "classification" and profile.rarest >= 10:
-        body = _SHUFFLED.sub(r"\1shuffle: true\n\1stratify: true\n", body)
-    if "KIND: EvaluationsJob" in body and profile.task == "regression":
-        body += _THRESHOLD
+    comments = head[0] if head else ""
+    body = _for_table(text.removeprefix(comments), profile)
     if "KIND: PromotionJob" in body:
-        return comments + body
-    data = yaml.safe_load(
-        configs.to_yaml({"data": {"table": reader}})
-    )  # with `${` protected from interpolation
-    return (
-        comments
-        + yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120)
-        + body
-    )
+        return comments + body  # it reads no table
+    # configs.to_yaml protects `${` in names and addresses from interpolation.
+    data = yaml.safe_load(configs.to_yaml({"data": {"table": reader}}))
+    table = yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120)
+    return comments + table + body
+
+
+# %% ../../nbs/scaffold/projects.ipynb #d4d944b2
+_EVERYDAY: Final = """\
+{size}. This page, the schema and the descriptions in it were written from what the table holds, and are yours: say here
+what the problem is, and who uses the answers.
+
+```sh
+make run     # sets up .venv, then tunes, trains, evaluates, promotes, infers and explains
+make test    # format, types, the table against its schema, notebooks against modules, a moment of every job
+make lab     # JupyterLab; `make export` after an edit
+{name} run train -s job.model.max_iter=300     # one job, with another value
+```"""
+_FILES: Final = """\
+## Where things are
+
+| | |
+| --- | --- |
+| `nbs/schemas.ipynb` | what each column holds, and which of them a model sees: read this first |
+| `nbs/models.ipynb` | features, models and metrics of your own |
+| `confs/*.yaml` | what each job does, one file for each; editors complete them |
+| `{name}/` | exported from the notebooks: edit those, then `make export` |
+| `data/` | the table, and where it came from |
+| `outputs/` | what runs leave: executed notebooks, predictions, explanations |
+| `tests/` | what `make test` checks about this project |
+
+Jobs, command line, models and metrics are those of the library `{library}`. A job is a notebook:
+`{name} eject train` copies one to `nbs/runs/`, where you can change it. `make upgrade LIBRARY=...` takes a newer
+library and leaves what is yours as it is."""
 
 
 # %% ../../nbs/scaffold/projects.ipynb #0fe9d2d7
@@ -244,33 +287,9 @@ def _front_page(name: str, profile: profiles.TableProfile) -> dict[str, Any]:
     size = f"{profile.rows:,} rows of {source}, {len(profile.of('feature')):,} features"
     task = "a label" if profile.task == "classification" else "a number"
     about = f"# {name}\n\n> Predicts {target}, {task}, from a table of one row for each case."
-    everyday = f"""\
-{size}. This page, the schema and the descriptions in it were written from what the table holds, and are yours: say here
-what the problem is, and who uses the answers.
-
-```sh
-make run     # sets up .venv, then tunes, trains, evaluates, promotes, infers and explains
-make test    # format, types, the table against its schema, notebooks against modules, a moment of every job
-make lab     # JupyterLab; `make export` after an edit
-{name} run train -s job.model.max_iter=300     # one job, with another value
-```"""
-    places = f"""\
-## Where things are
-
-| | |
-| --- | --- |
-| `nbs/schemas.ipynb` | what each column holds, and which of them a model sees: read this first |
-| `nbs/models.ipynb` | features, models and metrics of your own |
-| `confs/*.yaml` | what each job does, one file for each; editors complete them |
-| `{name}/` | exported from the notebooks: edit those, then `make export` |
-| `data/` | the table, and where it came from |
-| `outputs/` | what runs leave: executed notebooks, predictions, explanations |
-| `tests/` | what `make test` checks about this project |
-
-Jobs, command line, models and metrics are those of the library `{osvariables.PACKAGE}`. A job is a notebook:
-`{name} eject train` copies one to `nbs/runs/`, where you can change it. `make upgrade LIBRARY=...` takes a newer
-library and leaves what is yours as it is."""
-    return _notebook([("markdown", about), ("markdown", everyday), ("markdown", places)])
+    everyday = _EVERYDAY.format(size=size, name=name)
+    files = _FILES.format(name=name, library=osvariables.PACKAGE)
+    return _notebook([("markdown", about), ("markdown", everyday), ("markdown", files)])
 
 
 def readme(notebook: dict[str, Any]) -> str:
@@ -279,8 +298,20 @@ def readme(notebook: dict[str, Any]) -> str:
 
 
 # %% ../../nbs/scaffold/projects.ipynb #0fe9d2d8
+def digest_table(path: Path) -> str:
+    """Return the SHA-256 of a table: of its file, or of the files of its folder, in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                while block := opened.read(2**20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+# %% ../../nbs/scaffold/projects.ipynb #c92a2139
 def _data_page(name: str, profile: profiles.TableProfile, path: str, digest: str) -> str:
-    """Say where the table came from, and how newer rows get here."""
+    """Write the page about the table: where it came from, and how newer rows get here."""
     return f"""\
 # The table
 
@@ -300,17 +331,6 @@ Newer rows: put them where the file is, or name them, and hold them to the schem
 """
 
 
-def digest_table(path: Path) -> str:
-    """Return the SHA-256 of a table: of its file, or of the files of its folder, in the order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as opened:
-                while block := opened.read(2**20):
-                    digest.update(block)
-    return digest.hexdigest()
-
-
 # %% ../../nbs/scaffold/projects.ipynb #1596cfa3
 def compose(name: str, profile: profiles.TableProfile, path: str, digest: str) -> dict[str, str]:
     """Compose the files of a project, but for the library and the table.
@@ -326,9 +346,9 @@ def compose(name: str, profile: profiles.TableProfile, path: str, digest: str) -
     """
     files = _common_files(name, profile)
     reader = {**profile.reader, "path": path}
-    for place, text in files.items():
-        if place.startswith("confs/"):
-            files[place] = configure(text, reader, profile)
+    for file, text in files.items():
+        if file.startswith("confs/"):
+            files[file] = configure(text, reader, profile)
     notebooks = {
         "schemas": schema_notebook(profile),
         "models": json.loads(files["nbs/models.ipynb"]),
@@ -342,6 +362,78 @@ def compose(name: str, profile: profiles.TableProfile, path: str, digest: str) -
 
 
 # %% ../../nbs/scaffold/projects.ipynb #daf358ea
+def example_table(folder: Path) -> Path:
+    """Write the table of the worked example into a folder."""
+    path = folder / "rentals.csv"
+    datasets.SimulatedReader().read().to_csv(path, index=False)
+    return path
+
+
+def require_empty(folder: Path) -> None:
+    """Refuse a folder that is not empty."""
+    if folder.is_file():
+        raise errors.ConfigError(
+            f"{folder} is a file: name a folder that does not exist yet, with --into"
+        )
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise errors.ConfigError(
+            f"{folder} is not empty (it has {shown}): name an empty folder, or a new one, with --into"
+        )
+
+
+# %% ../../nbs/scaffold/projects.ipynb #daf358eb
+def _git(folder: Path, *words: str) -> str | None:
+    """Run git in a folder; None if it is not installed or refuses."""
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _commit(folder: Path, name: str) -> None:
+    """Make the first commit, if git is installed and the folder is in no other repository."""
+    if _git(folder, "rev-parse", "--is-inside-work-tree") is not None:
+        return
+    if _git(folder, "init", "--quiet") is None:
+        return
+    author = []
+    if not _git(folder, "config", "user.email"):
+        author = ["-c", f"user.name={name}", "-c", f"user.email={name}@localhost"]
+    _git(folder, "add", "--all")
+    message = f"feat: {name}, as its table suggests it"
+    _git(folder, *author, "commit", "--quiet", "--message", message)
+
+
+# %% ../../nbs/scaffold/projects.ipynb #c6adebec
+def _write(files: dict[str, str], folder: Path) -> None:
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copy = shutil.copytree if source.is_dir() else shutil.copyfile
+    copy(source, target)
+
+
+def _all_files(
+    name: str, profile: profiles.TableProfile, data: Path, library: libraries.Library
+) -> dict[str, str]:
+    """Return the files of a project that are texts."""
+    files = compose(name, profile, f"data/{data.resolve().name}", digest_table(data))
+    if library.public:
+        required = (f"    {osvariables.PACKAGE} ", f"    {library.public} ")
+        files["settings.ini"] = files["settings.ini"].replace(*required)
+    return files | {"requirements.lock": libraries.project_lock(library)}
+
+
+# %% ../../nbs/scaffold/projects.ipynb #5f26da2b
 def create(name: str, profile: profiles.TableProfile, data: Path, into: Path | None = None) -> Path:
     """Make a project.
 
@@ -355,131 +447,37 @@ def create(name: str, profile: profiles.TableProfile, data: Path, into: Path | N
         The folder.
 
     Raises:
-        ConfigError: the name or the folder cannot be meant, or the folder cannot be written.
+        ConfigError: the name is not possible, or the folder has files in it or cannot be written.
     """
     folder = (into or Path(name)).absolute()
     check_name(name)
     require_empty(folder)
     library = libraries.find_library()
-    path = f"data/{data.resolve().name}"
-    files = compose(name, profile, path, digest_table(data))
-    if library.public:
-        files["settings.ini"] = files["settings.ini"].replace(
-            f"    {osvariables.PACKAGE} ", f"    {library.public} "
-        )
-    files["requirements.lock"] = libraries.project_lock(library)
+    files = _all_files(name, profile, data, library)
     existed = folder.is_dir()
     try:
         _write(files, folder)
-        _copy(data, folder / path)
+        _copy(data, folder / "data" / data.resolve().name)
         if not library.public:
             _copy(library.wheel, folder / "wheels" / library.wheel.name)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         if existed:
             folder.mkdir(exist_ok=True)
-        raise errors.ConfigError(
-            f"{folder} cannot be written: {error.strerror or error}"
-        ) from error
+        reason = error.strerror or error
+        raise errors.ConfigError(f"{folder} cannot be written: {reason}") from error
     _commit(folder, name)
     return folder
-
-
-def example_table(folder: Path) -> Path:
-    """Write the table of the worked example into a folder, for a project that is only to be looked at."""
-    path = folder / "rentals.csv"
-    datasets.SimulatedReader().read().to_csv(path, index=False)
-    return path
-
-
-def require_empty(folder: Path) -> None:
-    """Refuse a folder that has something in it."""
-    if folder.is_file():
-        raise errors.ConfigError(
-            f"{folder} is a file: name a folder that does not exist yet, with --into"
-        )
-    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if found:
-        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-        raise errors.ConfigError(
-            f"{folder} is not empty (it has {shown}): name an empty folder, or a new one, with --into"
-        )
-
-
-def _write(files: dict[str, str], folder: Path) -> None:
-    for path, text in files.items():
-        place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _copy(source: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, place)
-    else:
-        shutil.copyfile(source, place)
-
-
-# %% ../../nbs/scaffold/projects.ipynb #daf358eb
-def _git(folder: Path, *words: str) -> str | None:
-    """Run git in a folder; None if it is not here or refuses."""
-    try:
-        done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _commit(folder: Path, name: str) -> None:
-    """Make the first commit, where git is and the folder is not a part of another repository."""
-    if (
-        _git(folder, "rev-parse", "--is-inside-work-tree") is not None
-        or _git(folder, "init", "--quiet") is None
-    ):
-        return
-    who = (
-        []
-        if _git(folder, "config", "user.email")
-        else ["-c", f"user.name={name}", "-c", f"user.email={name}@localhost"]
-    )
-    _git(folder, "add", "--all")
-    _git(folder, *who, "commit", "--quiet", "--message", f"feat: {name}, as its table suggests it")
 
 
 # %% ../../nbs/scaffold/projects.ipynb #dec10008
 _MOST_LINES: Final = 6
 
 
-def summary(name: str, profile: profiles.TableProfile) -> Iterator[str]:
-    """Say what was decided about a table, a line at a time."""
-    uses = {use: profile.of(use) for use in ("feature", "kept", "leak", "left out")}
-    task = "a label is predicted" if profile.task == "classification" else "a number is predicted"
-    yield f"{name}: {profile.task} of {profile.target!r} ({task})"
-    yield f"{profile.rows:,} rows of {profile.source}, {len(uses['feature']):,} features"
-    index = profile.of("index")
-    yield f"rows are named by {index[0].name!r}" if index else "no column names the rows"
-    yield (
-        f"tested on the latest rows by {profile.time.name!r}"
-        if profile.time
-        else "tested on rows drawn at random"
-    )
-    yield from _limited(
-        [f"left out {column.name!r}: {column.notes[-1]}" for column in uses["leak"]]
-    )
-    for use, what in {
-        "kept": "kept, not shown to models",
-        "left out": "of no use, left out",
-    }.items():
-        if uses[use]:
-            yield f"{what}: {_names(uses[use])}"
-
-
 def _limited(lines: Sequence[str]) -> Iterator[str]:
-    """Yield lines, and of many only how many more there are."""
-    yield from (line if len(line) <= 160 else f"{line[:157]}..." for line in lines[:_MOST_LINES])
+    """Yield the first lines, shortened, and how many more there are."""
+    for line in lines[:_MOST_LINES]:
+        yield line if len(line) <= 160 else f"{line[:157]}..."
     if len(lines) > _MOST_LINES:
         yield f"... and {len(lines) - _MOST_LINES} more, which nbs/schemas.ipynb names"
 
@@ -489,9 +487,32 @@ def _names(columns: Sequence[profiles.ColumnProfile]) -> str:
     return ", ".join(names[:8]) + (f", ... ({len(names):,} in all)" if names[8:] else "")
 
 
+def summary(name: str, profile: profiles.TableProfile) -> Iterator[str]:
+    """Yield the decisions about a table, one line for each."""
+    task = "a label is predicted" if profile.task == "classification" else "a number is predicted"
+    yield f"{name}: {profile.task} of {profile.target!r} ({task})"
+    yield f"{profile.rows:,} rows of {profile.source}, {len(profile.of('feature')):,} features"
+    index, time = profile.of("index"), profile.time
+    yield f"rows are named by {index[0].name!r}" if index else "no column names the rows"
+    yield (
+        f"tested on the latest rows by {time.name!r}" if time else "tested on rows drawn at random"
+    )
+    yield from _limited(
+        [f"left out {column.name!r}: {column.notes[-1]}" for column in profile.of("leak")]
+    )
+    if kept := profile.of("kept"):
+        yield f"kept, not shown to models: {_names(kept)}"
+    if useless := profile.of("left out"):
+        yield f"of no use, left out: {_names(useless)}"
+
+
+# %% ../../nbs/scaffold/projects.ipynb #f1393321
 def next_steps(folder: Path) -> Iterator[str]:
-    """Say what to do with a new project."""
+    """Yield the next steps of the owner of a new project."""
     near = os.path.relpath(folder)
-    place = str(folder) if near.startswith("..") else near
-    yield f"read {place}/nbs/schemas.ipynb, which says what each column holds, and correct what was misunderstood"
-    yield f"next: cd {json.dumps(place, ensure_ascii=False) if ' ' in place else place} && make run"
+    path = str(folder) if near.startswith("..") else near
+    yield (
+        f"read {path}/nbs/schemas.ipynb, which says what each column holds, and correct what was "
+        "misunderstood"
+    )
+    yield f"next: cd {json.dumps(path, ensure_ascii=False) if ' ' in path else path} && make run"

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from fastcore.nbio import mk_cell
-
-from tasks import docs, pages, reference, sitechecks
+from tasks.site import docs, pages, reference, sitechecks
 
 ROOT = Path(__file__).parents[2]
 

@@ -32,7 +32,7 @@ VULNERABLE = {
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Serve one answer to every question, as OSV's data base does."""
+    """Serve one answer to every question, as OSV's database does."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -78,7 +78,7 @@ def test_audit_passes_when_nothing_is_known(tmp_path: Path, database: str) -> No
 def test_audit_says_when_it_could_not_ask(tmp_path: Path) -> None:
     code, said = audit(tmp_path, "http://127.0.0.1:1/v1/query")
     assert code == 0
-    assert "not audited: the data base of vulnerabilities cannot be reached" in said
+    assert "not audited: the database of vulnerabilities cannot be reached" in said
 
 
 def test_every_accepted_advisory_has_a_reason() -> None:

@@ -99,10 +99,10 @@ def test_the_doctor_can_look_at_everything_here() -> None:
     assert len(findings) == len(projects.LOOKS)
     assert not [each for each in findings.values() if "could not be examined" in each.found]
     for name in ("Python", "environment", "lock", "kernel", "exports", "notebooks", "README", "data"):
-        assert findings[name].mend == "", findings[name]
+        assert findings[name].fix == "", findings[name]
 
 
-def test_each_fault_is_named_with_what_mends_it(fork: Path) -> None:
+def test_each_fault_is_named_with_its_fix(fork: Path) -> None:
     notebook = nbformat.read(fork / "nbs/core/errors.ipynb", as_version=4)
     next(cell for cell in notebook.cells if cell.cell_type == "code")["execution_count"] = 7
     nbformat.write(notebook, fork / "nbs/core/errors.ipynb")
@@ -116,22 +116,22 @@ def test_each_fault_is_named_with_what_mends_it(fork: Path) -> None:
     elsewhere = {"KAFKA_BOOTSTRAP_SERVERS": "localhost:1", "MLFLOW_TRACKING_URI": "http://localhost:1"}
     said = invoke(fork, "projects.doctor", ok=False, **elsewhere)
     lines = said.splitlines()
-    mends = {line.split()[0]: lines[place + 1].strip() for place, line in enumerate(lines) if "BROKEN" in line}
-    assert mends == {
-        "environment": "mend: rm -f .venv/installed && make install",
-        "lock": "mend: inv installs.lock && make install",
-        "git": "mend: inv installs.git",
-        "exports": "mend: inv formats.modules",
-        "notebooks": "mend: inv formats.outputs",
-        "README": "mend: inv docs.readme",
-        "store": "mend: start the server, or: unset MLFLOW_TRACKING_URI",
-        "broker": "mend: start it, or: unset KAFKA_BOOTSTRAP_SERVERS",
-        "data": "mend: copy it there, or change the path in confs/*.yaml",
+    fixes = {line.split()[0]: lines[place + 1].strip() for place, line in enumerate(lines) if "BROKEN" in line}
+    assert fixes == {
+        "environment": "fix: rm -f .venv/installed && make install",
+        "lock": "fix: inv installs.lock && make install",
+        "git": "fix: inv installs.git",
+        "exports": "fix: inv formats.modules",
+        "notebooks": "fix: inv formats.outputs",
+        "README": "fix: inv docs.readme",
+        "store": "fix: start the server, or: unset MLFLOW_TRACKING_URI",
+        "broker": "fix: start it, or: unset KAFKA_BOOTSTRAP_SERVERS",
+        "data": "fix: copy it there, or change the path in confs/*.yaml",
     }
     assert f"tqdm is {metadata.version('tqdm')}, not 0.0.1" in said
     assert "does not satisfy pandas>=99, tqdm>=4.67 of settings.ini" in said
     assert "data/guests.csv is not there" in said
-    assert "9 to mend" in said
+    assert "9 to fix" in said
 
 
 def test_a_look_that_fails_is_a_finding_too() -> None:
@@ -140,4 +140,4 @@ def test_a_look_that_fails_is_a_finding_too() -> None:
 
     [found] = projects.examine([faint])
     assert "could not be examined: RuntimeError('dizzy')" in found.found
-    assert found.mend == "make install"
+    assert found.fix == "make install"

@@ -1,4 +1,4 @@
-"""A real store: backed up while it is written to, restored elsewhere, moved into the data base of a server."""
+"""A real store: backed up while it is written to, restored elsewhere, moved into the database of a server."""
 
 import contextlib
 import os
@@ -179,10 +179,10 @@ def test_addresses_that_are_no_embedded_store_are_explained(address: str, messag
     assert "secret" not in str(caught.value)
 
 
-# -------------------------------------------------------------------------------------- to the data base of a server
+# -------------------------------------------------------------------------------------- to the database of a server
 @pytest.fixture(scope="module")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a PostgreSQL server of its own; give the address of its data base, but for the name."""
+    """Run a PostgreSQL server of its own; give the address of its database, but for the name."""
     assert POSTGRESQL is not None
     folder = tmp_path_factory.mktemp("postgresql")
     as_user: dict[str, int] = {}
@@ -225,7 +225,7 @@ def _wait_for(port: int) -> None:
 
 @pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL else [])])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the address of a new and empty data base."""
+    """Give the address of a new and empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/target.db"
     server = request.getfixturevalue("postgresql")
@@ -254,7 +254,7 @@ def test_moved_store_says_the_same_and_counts_on(trained: services.MlflowService
     log_a_run(target, 7)
     assert stores.examine(path)[1] == [], "the store itself stays as it was"
 
-    with pytest.raises(stores.StoreError, match="only moved into an empty data base"):
+    with pytest.raises(stores.StoreError, match="only moved into an empty database"):
         stores.migrate(path, target, None)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from tasks import reference
 from tasks.notebooks import ROOT
+from tasks.site import reference
 
 _FENCE = re.compile(r"^(`{3,}|~{3,})\s*(\{?[\w=.-]*\}?)[^\n]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)[^)]*\)")
@@ -130,7 +130,7 @@ def scripted(page: PageText) -> Iterator[str]:
 
 def pictures(page: PageText) -> Iterator[str]:
     """Find figures and diagrams without words for those who cannot see them."""
-    from tasks.pages import words
+    from tasks.site.pages import words
 
     for number, cell in enumerate(page.cells):
         if cell["cell_type"] == "code" and not all(words(cell)):

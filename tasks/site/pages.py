@@ -10,8 +10,8 @@ import yaml
 from fastcore.nbio import mk_cell
 from nbdev.process import Processor
 
-from tasks import reference
 from tasks.notebooks import PARAMETERS, ROOT
+from tasks.site import reference
 
 EXPORTED, SHOWN = {"export", "exporti"}, "exports"
 INJECTED = "injected-parameters"  # papermill's tag for the cell that holds what it was given

@@ -188,7 +188,7 @@ def install_quarto(c: Context) -> str:
 
 @task(help={"jobs": "run the jobs, whose notebooks the site shows with their outputs"})
 def build(c: Context, jobs: bool = True) -> None:
-    """Build the site into _site/. A warning of Quarto's, which ends with 0 even on a broken link, fails this task."""
+    """Build the site into _site/. Fails on a warning of Quarto, whose exit code is 0 even for a broken link."""
     program = quarto() or install_quarto(c)
     stage()
     if jobs:
@@ -222,8 +222,8 @@ def from_elsewhere(site: Path) -> list[str]:
 
 @task
 def check(_c: Context) -> None:
-    """Do the pages of the site hold: links, anchors, images, words for figures, names, commands, configurations?"""
-    from tasks import sitechecks
+    """Are the pages of the site valid: links, anchors, images, alternative texts, names, commands, configurations?"""
+    from tasks.site import sitechecks
 
     first = _texts(stage())
     found = pages()
@@ -234,7 +234,7 @@ def check(_c: Context) -> None:
     faults += [f"{name} is another page when it is made again" for name in first if first[name] != second.get(name)]
     if faults:
         raise Exit("\n".join(faults), 1)
-    print(f"{len(found)} pages hold.")
+    print(f"{len(found)} pages are valid.")
 
 
 def _texts(folder: Path) -> dict[str, bytes]:
@@ -243,7 +243,7 @@ def _texts(folder: Path) -> dict[str, bytes]:
 
 @task(help={"port": "where to serve it"})
 def serve(_c: Context, port: int = 8000) -> None:
-    """Show the built site at http://127.0.0.1:8000, to this machine alone."""
+    """Serve the built site at http://127.0.0.1:8000, for this machine only."""
     if not SITE.exists():
         raise Exit("There is no site yet: run `inv docs.build`.", 1)
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(SITE))
@@ -258,7 +258,7 @@ def serve(_c: Context, port: int = 8000) -> None:
 # -------------------------------------------------------------------------------------------------- the pictures
 @task
 def screenshots(c: Context) -> None:
-    """Take the picture of an executed run that README.md shows: run `train`, and open its notebook in Chromium."""
+    """Take the screenshot of README.md: run `train`, and open its executed notebook in Chromium."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         raise Exit("There is no Chromium to take a picture with: install it, e.g. `apt-get install chromium`.", 1)

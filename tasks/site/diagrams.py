@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import grimp
 from invoke import Context, Exit, task
 
-from tasks import reference
 from tasks.notebooks import ROOT
+from tasks.site import reference
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -86,7 +86,7 @@ def _page(subpackage: str) -> Path:
 
 @task
 def draw(_c: Context) -> None:
-    """Draw the diagrams of the index pages again, from the imports as they are now."""
+    """Draw the diagrams of the index pages from the current imports."""
     import nbformat
 
     for subpackage in SUBPACKAGES:
@@ -98,7 +98,7 @@ def draw(_c: Context) -> None:
 
 @task
 def check(_c: Context) -> None:
-    """Do the diagrams of the index pages show the imports as they are?"""
+    """Do the diagrams of the index pages show the current imports?"""
     names = stale()
     if names:
         raise Exit(f"The diagrams of {', '.join(names)} are not what the code says.\nRun `inv diagrams.draw`.", 1)

@@ -1,0 +1,1 @@
+"""The site that is made from the notebooks: its pages, reference, diagrams and checks."""
