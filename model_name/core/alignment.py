@@ -50,10 +50,10 @@ def align(inputs: pd.DataFrame, targets: _Targets, unique: bool = True) -> _Targ
         return targets
     if not unique:
         raise errors.DataError(_other_positions(inputs.index, targets.index))
-    pairs = {"inputs": (inputs, targets), "targets": (targets, inputs)}
+    labels = {"inputs": (inputs.index, targets.index), "targets": (targets.index, inputs.index)}
     differing = []
-    for side, (own, other) in pairs.items():
-        if len(only := own.index.difference(other.index)):
+    for side, (own, other) in labels.items():
+        if len(only := own.difference(other)):
             differing.append(f"{len(only):,} row(s) only in the {side}, such as {only[0]}")
     if differing:
         raise errors.DataError(

@@ -57,11 +57,7 @@ class TableModel(pa.DataFrameModel):
 
     @classmethod
     def has_unique_labels(cls) -> bool:
-        """Return whether an index label names one row: an index is declared with `unique=True`.
-
-        Then a repeated label is refused, and tables about the same rows are matched by label.
-        Otherwise labels may repeat, and tables about the same rows are matched by position.
-        """
+        """Return whether an index label names one row, so that tables are matched by label."""
         index = cls.to_schema().index
         return index is not None and bool(index.unique)
 
@@ -256,18 +252,16 @@ class Schema(TableModel):
     def check(
         cls: type[_TSchema], data: pd.DataFrame, only: Collection[str] | None = None
     ) -> papd.DataFrame[_TSchema]:
-        """Bring a table into the declared form, or report everything that is wrong with it.
+        """Return a new table with the declared columns, in the declared order and types.
 
         Args:
             data: a table with the declared columns, in any order, among others. The declared index is either its
                 index or one of its columns.
             only: the declared columns that are needed, e.g. those of a model; all of them by default.
 
-        Returns:
-            A new table: the declared columns, in the declared order and types.
-
         Raises:
-            DataError: a column is missing or doubled, or a value is not of the declared type or not allowed.
+            DataError: lists everything that is wrong: a column is missing or doubled, or a value is not of the declared
+                type or not allowed.
         """
         valid, faults = _validate(cls, data, None if only is None else frozenset(only))
         if faults:
@@ -279,10 +273,7 @@ class Schema(TableModel):
     def split_valid(
         cls: type[_TSchema], data: pd.DataFrame
     ) -> tuple[papd.DataFrame[_TSchema], dict[int, str]]:
-        """Separate the rows that `check` accepts from those that it refuses.
-
-        Args:
-            data: a table with the declared columns, as for `check`.
+        """Separate the rows of a table that `check` accepts from those that it refuses.
 
         Returns:
             The checked rows, in their order, and what is wrong with each of the others, by its position.

@@ -257,8 +257,8 @@ def to_date(values: pd.Series, zone: str | None = None) -> Converted:
         )
     dates = dates.where(dates.dt.year.between(1, 9999))
     in_reach = (dates > pd.Timestamp.min) & (dates < pd.Timestamp.max)  # of nanoseconds
-    unit = "ns" if (in_reach | dates.isna()).all() else "us"
-    return dates.astype(f"datetime64[{unit}]"), _unconverted(values, dates)
+    fine = (in_reach | dates.isna()).all()
+    return dates.astype("datetime64[ns]" if fine else "datetime64[us]"), _unconverted(values, dates)
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a10016

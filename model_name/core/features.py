@@ -145,7 +145,7 @@ def check_declarations(features: Sequence[Feature]) -> None:
     Raises:
         ConfigError: names the feature that does not fit, and why.
     """
-    taken = {}
+    taken: dict[str, str] = {}
     for table in (schemas.InputsSchema, schemas.TargetsSchema, schemas.OutputsSchema):
         names = [*table.column_names(), table.index_name()]
         taken |= {name: table.__name__ for name in names if name}
