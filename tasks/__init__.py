@@ -21,7 +21,6 @@ from tasks import (
 from tasks.site import diagrams, docs
 
 namespace = Collection(checks, cleans, commits, containers, diagrams, docs, formats, installs, packages, projects)
-namespace.collections["checks"].add_task(cells.cells)
 # invoke puts this folder on the path, where a file named mlflow.py would hide the library
 namespace.add_collection(Collection.from_module(tracking, name="mlflow"))
 # Tools come from the environment that runs the tasks, and none of them asks for input.

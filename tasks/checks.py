@@ -11,6 +11,7 @@ from pathlib import Path
 from invoke import Context, Exit, UnexpectedExit, task
 
 from tasks import containers, examples, exports
+from tasks.cells import cells
 from tasks.notebooks import ROOT, clean, notebooks
 from tasks.site import diagrams, docs
 
@@ -207,6 +208,7 @@ STEPS = [
     security,
     types,
     imports,
+    cells,
     modules,
     outputs,
     readme,

@@ -248,7 +248,8 @@ def search_slices(
             canvas.say_empty(figure, "no trial is complete")
             return figure
         values = complete[metric]
-        row = int(values.idxmax() if greater_is_better else values.idxmin())
+        position = values.argmax() if greater_is_better else values.argmin()
+        row = int(complete.index.to_numpy()[position])
         best = trials.loc[row]
         notes: list[str] = []
         for axes, name in zip(panels, parameters, strict=False):
