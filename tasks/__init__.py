@@ -7,7 +7,6 @@ from pathlib import Path
 from invoke import Collection
 
 from tasks import (
-    cells,
     checks,
     cleans,
     commits,

@@ -250,7 +250,7 @@ def search_slices(
         values = complete[metric]
         position = values.argmax() if greater_is_better else values.argmin()
         row = int(complete.index.to_numpy()[position])
-        best = trials.loc[row]
+        best: Any = trials.loc[row]
         notes: list[str] = []
         for axes, name in zip(panels, parameters, strict=False):
             points, marks = _slice(axes, trials, metric, name, name in logarithmic, row)
