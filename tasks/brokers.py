@@ -76,13 +76,27 @@ class Broker:
     def __init__(self, *java: str, settings: str = "") -> None:
         """Format its storage in a temporary folder; `java` are options of its machine, `settings` win over ours."""
         self.folder = tempfile.TemporaryDirectory(prefix="kafka-", ignore_cleanup_errors=True)
-        self.java = ["java", "-Xmx512m", "-XX:+UseSerialGC", *java, "-cp", f"{libraries()}{os.sep}*"]
+        self.java = [
+            "java",
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            *java,
+            "-cp",
+            f"{libraries()}{os.sep}*",
+        ]
         self.port, controller = _free_ports(2)
-        self.settings, self.log = Path(self.folder.name, "server.properties"), Path(self.folder.name, "log")
+        self.settings, self.log = (
+            Path(self.folder.name, "server.properties"),
+            Path(self.folder.name, "log"),
+        )
         data = Path(self.folder.name, "data").as_posix()
-        self.settings.write_text(SETTINGS.format(port=self.port, controller=controller, data=data) + settings)
+        self.settings.write_text(
+            SETTINGS.format(port=self.port, controller=controller, data=data) + settings
+        )
         tool = ["kafka.tools.StorageTool", "format", "--standalone", "-t", "AAAAAAAAQACAAAAAAAAAAQ"]
-        subprocess.run([*self.java, *tool, "-c", str(self.settings)], check=True, capture_output=True)
+        subprocess.run(
+            [*self.java, *tool, "-c", str(self.settings)], check=True, capture_output=True
+        )
         self.start()
 
     @property
@@ -92,19 +106,32 @@ class Broker:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [sys.executable, "-I", "-c", WATCHDOG, str(self.log), *self.java, "kafka.Kafka", str(self.settings)]
+        command = [
+            sys.executable,
+            "-I",
+            "-c",
+            WATCHDOG,
+            str(self.log),
+            *self.java,
+            "kafka.Kafka",
+            str(self.settings),
+        ]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        client = AdminClient({"bootstrap.servers": self.address, "log_level": 0, "reconnect.backoff.max.ms": 200})
+        client = AdminClient(
+            {"bootstrap.servers": self.address, "log_level": 0, "reconnect.backoff.max.ms": 200}
+        )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(KafkaException):
                 client.list_topics(timeout=1)
                 return
         self.stop()
-        raise RuntimeError(f"the broker did not start:\n{self.log.read_text(errors='replace')[-2_000:]}")
+        raise RuntimeError(
+            f"the broker did not start:\n{self.log.read_text(errors='replace')[-2_000:]}"
+        )
 
     def stop(self) -> None:
         """End it in order; its data stay."""

@@ -87,8 +87,14 @@ def _defined(tree: ast.Module) -> Iterator[str]:
 def exporting() -> list[Path]:
     """Return the notebooks that export a module."""
     paths = sorted((ROOT / "nbs").rglob("*.ipynb"))
-    hidden = [path for path in paths if any(part[0] in "_." for part in path.relative_to(ROOT / "nbs").parts)]
-    return [path for path in paths if path not in hidden and "#| default_exp" in path.read_text("utf-8")]
+    hidden = [
+        path
+        for path in paths
+        if any(part[0] in "_." for part in path.relative_to(ROOT / "nbs").parts)
+    ]
+    return [
+        path for path in paths if path not in hidden and "#| default_exp" in path.read_text("utf-8")
+    ]
 
 
 @task(help={"words": "also print which public names no example follows"})
@@ -102,18 +108,35 @@ def cells(_c: Context, words: bool = False) -> None:
         print(f"{path.relative_to(ROOT / 'nbs').as_posix():<32} {figures.row()}")
     print(f"{'all':<32} {total.row()}\n{_package()}")
     if words:
-        print("No example follows:", ", ".join(name for name, shown in total.shown.items() if not shown))
-    if long := [f"{name} ({lines} lines)" for name, lines in total.lines.items() if lines > MOST_LINES]:
+        print(
+            "No example follows:",
+            ", ".join(name for name, shown in total.shown.items() if not shown),
+        )
+    if long := [
+        f"{name} ({lines} lines)" for name, lines in total.lines.items() if lines > MOST_LINES
+    ]:
         raise Exit(
-            "\n".join([f"Longer than {MOST_LINES} lines:", *long, "Take functions out, or pass collaborators in."])
+            "\n".join(
+                [
+                    f"Longer than {MOST_LINES} lines:",
+                    *long,
+                    "Take functions out, or pass collaborators in.",
+                ]
+            )
         )
 
 
 def _package() -> str:
     """Return figures of the exported package: comprehensions, comments and long lines, in 1,000 lines of it."""
-    texts = [path.read_text("utf-8") for path in (ROOT / "model_name").rglob("*.py") if path.name != "_modidx.py"]
+    texts = [
+        path.read_text("utf-8")
+        for path in (ROOT / "model_name").rglob("*.py")
+        if path.name != "_modidx.py"
+    ]
     lines = [line for text in texts for line in text.splitlines() if not line.startswith("# %% ")]
-    inner = sum(isinstance(node, _COMPREHENSIONS) for text in texts for node in ast.walk(ast.parse(text)))
+    inner = sum(
+        isinstance(node, _COMPREHENSIONS) for text in texts for node in ast.walk(ast.parse(text))
+    )
     comments = sum(line.lstrip().startswith("# ") for line in lines)
     long = sum(len(line) > 100 for line in lines)
     share = 1000 / len(lines)

@@ -38,7 +38,9 @@ def security(c: Context) -> None:
     # `lint` has these rules too; here they are alone, with the exceptions that pyproject.toml gives reasons for
     c.run("ruff check --select S --ignore S404,S603,S607 model_name setup.py")
     c.run("check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml")
-    c.run("zizmor --offline --quiet --persona pedantic --config .github/zizmor.yml .github/workflows")
+    c.run(
+        "zizmor --offline --quiet --persona pedantic --config .github/zizmor.yml .github/workflows"
+    )
 
 
 # Advisories that do not concern this project, each with the reason: "GHSA-...": "only on Windows, for ..."
@@ -48,7 +50,12 @@ UNREACHABLE = re.compile(
 )
 
 
-@task(help={"lock": "the requirements to ask about", "database": "another address of the OSV database"})
+@task(
+    help={
+        "lock": "the requirements to ask about",
+        "database": "another address of the OSV database",
+    }
+)
 def audit(c: Context, lock: str = "requirements.lock", database: str = "") -> str:
     """Does the OSV database know a vulnerability of a locked package? Reports when it cannot be reached."""
     command = f"pip-audit --requirement {shlex.quote(lock)} --disable-pip --no-deps --progress-spinner off -s osv"
@@ -62,7 +69,9 @@ def audit(c: Context, lock: str = "requirements.lock", database: str = "") -> st
         return "no known vulnerability"
     if "Found " not in said and UNREACHABLE.search(said):
         message = "not audited: the database of vulnerabilities cannot be reached"
-        print(f"{message}. Nothing is known about new ones; ask again with a network: inv checks.audit")
+        print(
+            f"{message}. Nothing is known about new ones; ask again with a network: inv checks.audit"
+        )
         return message
     raise Exit(
         f"{said}\nUpgrade what is named (inv installs.lock --package NAME), or add the id to ACCEPTED with a reason."
@@ -103,15 +112,24 @@ def _compare(exported: dict[str, str], committed: dict[str, str]) -> None:
     missing = [f"{name} is missing" for name in exported.keys() - committed.keys()]
     orphans = [f"{name} has no notebook" for name in committed.keys() - exported.keys()]
     both = exported.keys() & committed.keys()
-    different = [f"{name} is not what its notebook exports" for name in both if exported[name] != committed[name]]
-    _refuse_any(missing + orphans + different, "Run `inv formats.modules`; delete a module whose notebook is gone.")
+    different = [
+        f"{name} is not what its notebook exports"
+        for name in both
+        if exported[name] != committed[name]
+    ]
+    _refuse_any(
+        missing + orphans + different,
+        "Run `inv formats.modules`; delete a module whose notebook is gone.",
+    )
 
 
 @task
 def outputs(_c: Context) -> None:
     """Are notebooks free of counters, logs and the outputs of runs?"""
     texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in notebooks()}
-    noisy = [f"{name} is not in its clean form" for name, text in texts.items() if clean(text) != text]
+    noisy = [
+        f"{name} is not in its clean form" for name, text in texts.items() if clean(text) != text
+    ]
     _refuse_any(noisy, "Run `inv formats.outputs`.")
 
 
@@ -119,7 +137,9 @@ def outputs(_c: Context) -> None:
 def readme(_c: Context) -> None:
     """Is README.md the same as nbs/index.ipynb?"""
     if docs.README.read_text(encoding="utf-8") != exports.readme(ROOT):
-        raise Exit("README.md differs from nbs/index.ipynb.\nEdit the notebook, then run `inv docs.readme`.")
+        raise Exit(
+            "README.md differs from nbs/index.ipynb.\nEdit the notebook, then run `inv docs.readme`."
+        )
 
 
 @task
@@ -131,7 +151,10 @@ def site(c: Context) -> None:
 
 @task(
     name="notebooks",
-    help={"only": "a regular expression of names", "update": "write the outputs that differ into the notebooks"},
+    help={
+        "only": "a regular expression of names",
+        "update": "write the outputs that differ into the notebooks",
+    },
 )
 def run_notebooks(c: Context, only: str = "", update: bool = False) -> None:
     """Does every notebook run from top to bottom, write no files, and have the committed outputs?"""

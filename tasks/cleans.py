@@ -7,7 +7,15 @@ from typing import Any
 
 from invoke import Context, Exit, task
 
-CACHES = [".mypy_cache", ".pytest_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", ".coverage*", "htmlcov"]
+CACHES = [
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".import_linter_cache",
+    ".hypothesis",
+    ".coverage*",
+    "htmlcov",
+]
 BUILDS = ["build", "dist", "*.egg-info", "_site", "_proc"]
 OUTPUTS = ["outputs"]
 STORES = ["mlflow.db*", "mlruns", "mlartifacts"]
@@ -44,13 +52,19 @@ def outputs(_c: Context) -> None:
     _remove_matching(OUTPUTS)
 
 
-@task(help={"yes": "do it: every run and every model in it are gone, and only a backup brings them back"})
+@task(
+    help={
+        "yes": "do it: every run and every model in it are gone, and only a backup brings them back"
+    }
+)
 def stores(_c: Context, yes: bool = False) -> None:
     """Remove the embedded MLflow store with its artifacts (inv mlflow.backup keeps a copy, in backups/)."""
     found = [path for pattern in STORES for path in Path().glob(pattern)]
     if found and not yes:
         names = ", ".join(sorted(path.name for path in found))
-        raise Exit(f"This removes every run and model: {names}. If that is meant: inv cleans.stores --yes")
+        raise Exit(
+            f"This removes every run and model: {names}. If that is meant: inv cleans.stores --yes"
+        )
     _remove(found)
 
 
@@ -76,15 +90,22 @@ def data(_c: Context, table: str, to: str = "", rows: int = 20) -> None:
 def report(table: str, to: str, rows: int) -> int:
     """Show what the schema refuses, and write the copy; give the number of rows that have to go."""
     import pandas as pd
+
     from model_name.core import columns, schemas
 
     read = _reader(table).read()
     parts = [schemas.InputsSchema]
     if schemas.target_name() in read.columns:  # rows whose target is not known yet have none
         parts.append(schemas.TargetsSchema)
-    found = pd.concat([columns.offending(schema, read) for schema in parts]).drop_duplicates().sort_values("row")
+    found = (
+        pd.concat([columns.offending(schema, read) for schema in parts])
+        .drop_duplicates()
+        .sort_values("row")
+    )
     places = found["row"].unique()
-    print(f"{table}: {len(read):,} rows, {len(places):,} of them with {len(found):,} value(s) that the schema refuses")
+    print(
+        f"{table}: {len(read):,} rows, {len(places):,} of them with {len(found):,} value(s) that the schema refuses"
+    )
     for (column, fault), group in found.groupby(["column", "fault"], sort=False):
         print(f"  {column} {fault}: {len(group):,}")
     if len(found):
@@ -93,13 +114,17 @@ def report(table: str, to: str, rows: int) -> int:
     if to:
         kept = read.drop(index=read.index[places])
         if kept.empty:
-            raise Exit("No row is left: nothing was written. Is it the right table, and the right schema?")
+            raise Exit(
+                "No row is left: nothing was written. Is it the right table, and the right schema?"
+            )
         clean = pd.concat([schema.check(kept) for schema in parts], axis="columns")
         _writer(to).write(clean)
         print(f"{to}: {len(clean):,} rows, in the columns and types that the schema declares")
         if len(found):
             faults = Path(to).with_name(f"{Path(to).stem}-refused.csv")
-            found.assign(row=found["row"] + 1, value=found["value"].astype(str)).to_csv(faults, index=False)
+            found.assign(row=found["row"] + 1, value=found["value"].astype(str)).to_csv(
+                faults, index=False
+            )
             print(f"{faults}: every refused value, by its row")
     return len(places)
 

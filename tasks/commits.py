@@ -17,7 +17,11 @@ SETTINGS = ROOT / "settings.ini"
 CHANGELOG = ROOT / "CHANGELOG.md"
 VERSION = re.compile(r"^(version = )(\d+)\.(\d+)\.(\d+)$", re.MULTILINE)
 SUBJECT = re.compile(r"(?P<type>[a-z]+)(?:\((?P<scope>[^()]*)\))?(?P<breaking>!)?: (?P<text>.+)")
-SECTIONS = {"feat": "Added", "perf": "Changed", "fix": "Fixed"}  # the rest is nothing that a user meets
+SECTIONS = {
+    "feat": "Added",
+    "perf": "Changed",
+    "fix": "Fixed",
+}  # the rest is nothing that a user meets
 PARTS = ("major", "minor", "patch")
 
 
@@ -48,7 +52,11 @@ def new(c: Context) -> None:
     c.run("cz commit", pty=True, in_stream=None)
 
 
-@task(help={"commits": "a range such as main..HEAD, or one commit; by default, what the main branch does not have"})
+@task(
+    help={
+        "commits": "a range such as main..HEAD, or one commit; by default, what the main branch does not have"
+    }
+)
 def check(c: Context, commits: str = "") -> None:
     """Are the messages of these commits Conventional Commits?"""
     given = commits or f"{_main_branch(c)}..HEAD"
@@ -59,26 +67,37 @@ def check(c: Context, commits: str = "") -> None:
         return
     if not c.run(f"cz check --rev-range {shlex.quote(between)}", warn=True, hide=True):
         wrong = [line for line in subjects if not _conventional(c, line.partition(" ")[2])]
-        raise Exit("\n".join([*wrong, "Write `type: what it does`. To change the messages: git rebase -i"]))
+        raise Exit(
+            "\n".join([*wrong, "Write `type: what it does`. To change the messages: git rebase -i"])
+        )
     print(f"{len(subjects)} commit message(s) are as they should be.")
 
 
 def _conventional(c: Context, subject: str) -> bool:
-    return bool(c.run(f"cz check --message {shlex.quote(subject)}", warn=True, hide=True, echo=False))
+    return bool(
+        c.run(f"cz check --message {shlex.quote(subject)}", warn=True, hide=True, echo=False)
+    )
 
 
 def _main_branch(c: Context) -> str:
     """Name the branch that work goes into, as the remote has it where there is one."""
     names = _git(
-        c, "for-each-ref --format='%(refname:short)' refs/remotes/origin/HEAD refs/heads/main refs/heads/master"
+        c,
+        "for-each-ref --format='%(refname:short)' refs/remotes/origin/HEAD refs/heads/main refs/heads/master",
     )
     if not names:
-        raise Exit("There is no branch main or master to compare with: give a range, as in `--commits A..B`.")
+        raise Exit(
+            "There is no branch main or master to compare with: give a range, as in `--commits A..B`."
+        )
     return names.splitlines()[0]
 
 
 # -------------------------------------------------------------------------------------------- version and changelog
-@task(help={"write": "add the entries to the section Unreleased of CHANGELOG.md, instead of showing them"})
+@task(
+    help={
+        "write": "add the entries to the section Unreleased of CHANGELOG.md, instead of showing them"
+    }
+)
 def changelog(c: Context, write: bool = False) -> None:
     """Print the commits since the last version as a draft of the changelog; you write the sentences."""
     text = CHANGELOG.read_text(encoding="utf-8")
@@ -106,20 +125,31 @@ def bump(c: Context, part: str = "", dry: bool = False) -> None:
     before = version()
     after = raised(before, part or called_for(changes, before))
     if after == before:
-        raise Exit(f"Nothing since {before} concerns users (feat, fix, perf): name a --part to make a version anyway.")
+        raise Exit(
+            f"Nothing since {before} concerns users (feat, fix, perf): name a --part to make a version anyway."
+        )
     text = released(CHANGELOG.read_text(encoding="utf-8"), after, changes)
     print(f"{before} -> {after}\n\n{section(text, after)}")
     if dry:
         return
     if _git(c, "status --porcelain --untracked-files=no"):
-        raise Exit("There are changes that are not committed: commit them, or put them away with git stash.")
+        raise Exit(
+            "There are changes that are not committed: commit them, or put them away with git stash."
+        )
     if _git(c, f"tag --list v{after}"):
         raise Exit(f"There is a tag v{after} already.")
-    SETTINGS.write_text(VERSION.sub(rf"\g<1>{after}", SETTINGS.read_text(encoding="utf-8"), count=1), encoding="utf-8")
+    SETTINGS.write_text(
+        VERSION.sub(rf"\g<1>{after}", SETTINGS.read_text(encoding="utf-8"), count=1),
+        encoding="utf-8",
+    )
     CHANGELOG.write_text(text, encoding="utf-8")
-    c.run(f"git commit --quiet --message 'bump: version {before} → {after}' -- settings.ini CHANGELOG.md")
+    c.run(
+        f"git commit --quiet --message 'bump: version {before} → {after}' -- settings.ini CHANGELOG.md"
+    )
     c.run(f"git tag --annotate v{after} --message {after}")
-    print(f"To publish: git push --follow-tags. To take it back instead: git tag -d v{after} && git reset --hard HEAD^")
+    print(
+        f"To publish: git push --follow-tags. To take it back instead: git tag -d v{after} && git reset --hard HEAD^"
+    )
 
 
 @task(help={"of": "a version; by default the one in settings.ini"})
@@ -142,7 +172,11 @@ def version() -> str:
 def history(c: Context) -> list[Change]:
     """Read the changes since the last version: its tag, or where there is none, the commit that wrote it."""
     tag = f"v{version()}"
-    since = tag if _git(c, f"tag --list {tag}") else _git(c, "log -1 --format=%H -G'^version = ' -- settings.ini")
+    since = (
+        tag
+        if _git(c, f"tag --list {tag}")
+        else _git(c, "log -1 --format=%H -G'^version = ' -- settings.ini")
+    )
     messages = _git(c, f"log --reverse --no-merges --format=%B%x00 {since}..HEAD").split("\0")
     return [change for message in messages if (change := parsed(message.strip()))]
 
@@ -152,7 +186,9 @@ def parsed(message: str) -> Change | None:
     found = SUBJECT.match(message)
     if not found:
         return None
-    breaking = bool(found["breaking"]) or bool(re.search(r"^BREAKING[ -]CHANGE: ", message, re.MULTILINE))
+    breaking = bool(found["breaking"]) or bool(
+        re.search(r"^BREAKING[ -]CHANGE: ", message, re.MULTILINE)
+    )
     return Change(found["type"], found["scope"], found["text"].strip(), breaking)
 
 
@@ -170,12 +206,16 @@ def raised(before: str, part: str | None) -> str:
     if part is None:
         return before
     place = PARTS.index(part)
-    return ".".join(str(number) for number in [*numbers[:place], numbers[place] + 1, *[0] * (2 - place)])
+    return ".".join(
+        str(number) for number in [*numbers[:place], numbers[place] + 1, *[0] * (2 - place)]
+    )
 
 
 def section(text: str, name: str) -> str:
     """Give what the changelog says about a version, without its heading."""
-    found = re.search(rf"^## \[{re.escape(name)}\][^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^## \[{re.escape(name)}\][^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
+    )
     return found[1].strip() if found else ""
 
 
@@ -206,7 +246,9 @@ def _with_section(text: str, new: str) -> str:
     """Put a text in the place of the section Unreleased."""
     start = text.find("## [Unreleased]")
     if start < 0:
-        raise Exit("CHANGELOG.md has no section `## [Unreleased]`: add it above the newest version.")
+        raise Exit(
+            "CHANGELOG.md has no section `## [Unreleased]`: add it above the newest version."
+        )
     following = text.find("\n## ", start)
     rest = text[following + 1 :] if following >= 0 else ""
     return f"{text[:start]}{new}\n\n{rest}".rstrip() + "\n"

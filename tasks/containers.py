@@ -31,7 +31,10 @@ def lint(c: Context) -> None:
     else:
         print("hadolint is not made for this system: Containerfile is linted elsewhere.")
     c.run("check-jsonschema --builtin-schema vendor.compose-spec compose.yaml")
-    problems = [*unpinned(CONTAINERFILE.read_text(encoding="utf-8")), *unhealthy(COMPOSE.read_text(encoding="utf-8"))]
+    problems = [
+        *unpinned(CONTAINERFILE.read_text(encoding="utf-8")),
+        *unhealthy(COMPOSE.read_text(encoding="utf-8")),
+    ]
     if problems:
         raise Exit("\n".join(problems))
 
@@ -82,7 +85,11 @@ def unhealthy(compose: str) -> Iterator[str]:
         image = service["image"]
         if not re.search(r":\d+\.\d+(\.\d+)?", image) and "build" not in service:
             yield f"compose.yaml: service {name} has image {image!r}, which names no exact version"
-        if "profiles" not in service and "healthcheck" not in service and "depends_on" not in service:
+        if (
+            "profiles" not in service
+            and "healthcheck" not in service
+            and "depends_on" not in service
+        ):
             yield f"compose.yaml: service {name} has no healthcheck"
         for port in service.get("ports", []):
             if not str(port).startswith("127.0.0.1:"):
@@ -99,7 +106,9 @@ class Step(NamedTuple):
 
 def steps(text: str) -> Iterator[Step]:
     """Read the instructions of a Containerfile."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = [
+        line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
     for line in re.sub(r"\\\n", " ", "\n".join(lines)).splitlines():
         name, _, arguments = line.partition(" ")
         yield Step(name.upper(), arguments.strip())
@@ -107,9 +116,15 @@ def steps(text: str) -> Iterator[Step]:
 
 def context(copied: str, ignore: str) -> list[Path]:
     """Find what a COPY takes from the project, less what .dockerignore keeps back."""
-    lines = [line.strip() for line in ignore.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line.strip() for line in ignore.splitlines() if line.strip() and not line.startswith("#")
+    ]
     source = ROOT / copied
-    found = [path for path in ([source] if source.is_file() else sorted(source.rglob("*"))) if path.is_file()]
+    found = [
+        path
+        for path in ([source] if source.is_file() else sorted(source.rglob("*")))
+        if path.is_file()
+    ]
     return [path for path in found if _reaches_builder(path.relative_to(ROOT).as_posix(), lines)]
 
 
@@ -120,8 +135,14 @@ def _reaches_builder(name: str, patterns: list[str]) -> bool:
     for pattern in patterns:
         plain = pattern.removeprefix("!")
         anywhere = plain.removeprefix("**/")
-        fits = any(fnmatch.fnmatchcase(each, plain) and each.count("/") == plain.count("/") for each in parents)
-        if fits or (plain != anywhere and any(fnmatch.fnmatchcase(Path(each).name, anywhere) for each in parents)):
+        fits = any(
+            fnmatch.fnmatchcase(each, plain) and each.count("/") == plain.count("/")
+            for each in parents
+        )
+        if fits or (
+            plain != anywhere
+            and any(fnmatch.fnmatchcase(Path(each).name, anywhere) for each in parents)
+        ):
             kept = pattern.startswith("!")
     return kept
 
@@ -138,7 +159,9 @@ class Rehearsal:
         self.place = folder
         self.variables = {"PATH": f"{folder}/python/bin:/usr/bin:/bin", "HOME": f"{folder}/home"}
         self.variables |= {
-            name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_", "SSL_"))
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("UV_", "PIP_", "SSL_"))
         }
         self.entrypoint: list[str] = []
         self.skipped: list[str] = []
@@ -152,7 +175,9 @@ class Rehearsal:
 
     def call(self, *command: str) -> None:
         """Run a program as the image would, and show what it says when it fails."""
-        done = subprocess.run(command, cwd=self.place, env=self.variables, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.place, env=self.variables, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise Exit(f"{shlex.join(command)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
 
@@ -202,14 +227,20 @@ def rehearse(_c: Context, arguments: str = "run train --in-process") -> None:
         for step in steps(CONTAINERFILE.read_text(encoding="utf-8")):
             start = time.monotonic()
             rehearsal.run(step)
-            print(f"{time.monotonic() - start:6.1f} s  {step.name} {step.arguments[:100]}", flush=True)
+            print(
+                f"{time.monotonic() - start:6.1f} s  {step.name} {step.arguments[:100]}", flush=True
+            )
         shutil.rmtree(rehearsal.folder / "src")  # the build stage does not travel
         print(f"not rehearsed, because it needs an image: {'; '.join(rehearsal.skipped)}, USER")
         command = [*rehearsal.entrypoint, *shlex.split(arguments)]
         print(f"        {shlex.join(command)}", flush=True)
         rehearsal.call(*command)
-        size = sum(path.lstat().st_size for path in Path(folder, "opt").rglob("*") if path.is_file())
-        print(f"done: {size / 2**20:,.0f} MiB above the base image; left in /runs: {_listed(rehearsal.place)}")
+        size = sum(
+            path.lstat().st_size for path in Path(folder, "opt").rglob("*") if path.is_file()
+        )
+        print(
+            f"done: {size / 2**20:,.0f} MiB above the base image; left in /runs: {_listed(rehearsal.place)}"
+        )
 
 
 def _listed(folder: Path) -> str:

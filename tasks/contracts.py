@@ -31,10 +31,14 @@ class PackageMap(Contract):
             allowed = [*self.everyone, *(pattern for patterns in own for pattern in patterns)]
             for imported in sorted(graph.find_modules_directly_imported_by(module)):
                 target = imported.removeprefix(root).removeprefix(".")
-                if imported in graph.modules and not any(fnmatchcase(target, pattern) for pattern in allowed):
+                if imported in graph.modules and not any(
+                    fnmatchcase(target, pattern) for pattern in allowed
+                ):
                     details = graph.get_import_details(importer=module, imported=imported)
                     lines = ", ".join(str(detail["line_number"]) for detail in details)
-                    problems.append(f"{module} imports {imported} (line {lines}), which its row does not allow")
+                    problems.append(
+                        f"{module} imports {imported} (line {lines}), which its row does not allow"
+                    )
         return ContractCheck(kept=not problems, metadata={"problems": problems})
 
     def render_broken_contract(self, check: ContractCheck) -> None:

@@ -33,7 +33,9 @@ AS_IN_A_KERNEL = "import pandas\n\npandas.set_option('display.max_columns', 20)\
 def _like_a_kernel(folder: Path) -> dict[str, str]:
     """Let nbdev's shell show tables as Jupyter does; return the variables of the environment that it takes."""
     settings = folder / "pyproject.toml"
-    settings.write_text(settings.read_text("utf-8").replace("exec_profile = false", "exec_profile = true"), "utf-8")
+    settings.write_text(
+        settings.read_text("utf-8").replace("exec_profile = false", "exec_profile = true"), "utf-8"
+    )
     startup = folder / ".ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     (startup / "tables.py").write_text(AS_IN_A_KERNEL, encoding="utf-8")
@@ -59,7 +61,12 @@ def run(c: Context, folder: Path, env: dict[str, str], only: str = "") -> dict[s
         c.run(f"{COMMAND} --file-re {shlex.quote(only or '.')}", env=env)
     if written := sorted(_files(folder) - before):
         raise Exit(
-            "\n".join([*(f"{name} was written" for name in written), "Examples write to temporary folders only."])
+            "\n".join(
+                [
+                    *(f"{name} was written" for name in written),
+                    "Examples write to temporary folders only.",
+                ]
+            )
         )
     changed = {}
     for path in sorted((folder / "nbs").rglob("*.ipynb")):
@@ -73,7 +80,9 @@ def run(c: Context, folder: Path, env: dict[str, str], only: str = "") -> dict[s
 def _files(folder: Path) -> set[str]:
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {
-        path.as_posix() for path in paths if not {"__pycache__", ".ipynb_checkpoints", ".ipython"} & set(path.parts)
+        path.as_posix()
+        for path in paths
+        if not {"__pycache__", ".ipynb_checkpoints", ".ipython"} & set(path.parts)
     }
 
 
@@ -88,10 +97,16 @@ def shown(text: str) -> Iterator[str]:
 
 
 def _contents(output: dict[str, Any]) -> dict[str, Any]:
-    return output["data"] if "data" in output else {"text/stream": output.get("text", output.get("traceback", ""))}
+    return (
+        output["data"]
+        if "data" in output
+        else {"text/stream": output.get("text", output.get("traceback", ""))}
+    )
 
 
 def differences(name: str, now: str) -> Iterator[str]:
     """Yield the lines of a notebook's outputs that are not the committed ones."""
     committed = (ROOT / name).read_text(encoding="utf-8")
-    yield from difflib.unified_diff(list(shown(committed)), list(shown(now)), name, "now", n=1, lineterm="")
+    yield from difflib.unified_diff(
+        list(shown(committed)), list(shown(now)), name, "now", n=1, lineterm=""
+    )

@@ -27,7 +27,14 @@ def _tasks(module: str) -> dict[str, Any]:
 
 
 def _git(*arguments: str, text: str | None = None) -> str:
-    done = subprocess.run(["git", *arguments], input=text, capture_output=True, text=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        ["git", *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
     return done.stdout
 
 
@@ -68,13 +75,17 @@ def merge_notebook(base: str, ours: str, theirs: str, path: str) -> int:
 def marked(notebook: str) -> list[int]:
     """Give the numbers, from 1, of the cells in which a merge left its marks."""
     cells = json.loads(notebook)["cells"]
-    return [number for number, cell in enumerate(cells, 1) if MARKER.search("".join(cell["source"]))]
+    return [
+        number for number, cell in enumerate(cells, 1) if MARKER.search("".join(cell["source"]))
+    ]
 
 
 def merge_generated(base: str, ours: str, theirs: str, path: str) -> int:
     """Merge a generated file into the file `ours`: by lines where they fit, and otherwise leave it to the export."""
     label = ["-L", "ours", "-L", "base", "-L", "theirs"]
-    done = subprocess.run(["git", "merge-file", "-p", *label, ours, base, theirs], capture_output=True, check=False)
+    done = subprocess.run(
+        ["git", "merge-file", "-p", *label, ours, base, theirs], capture_output=True, check=False
+    )
     text = Path(ours).read_text(encoding="utf-8")
     hand_written = path.endswith(".py") and not _tasks("exports")["generated"](text)
     if done.returncode == 0 or hand_written:
@@ -103,7 +114,9 @@ def export_staged(merging: bool = False) -> int:
     exports = _tasks("exports")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            wanted = _exported_from_index(exports, Path(folder), front_page=exports["INDEX"] in there)
+            wanted = _exported_from_index(
+                exports, Path(folder), front_page=exports["INDEX"] in there
+            )
     except exports["ExportError"] as error:
         print(
             f"What is staged cannot be exported ({', '.join(there)}): {error}\n"
@@ -131,10 +144,14 @@ def amend_merge() -> int:
         first_parent = note.read_text(encoding="utf-8")
         note.unlink()
         parents = _git("log", "-1", "--format=%P").split()
-        if parents[:1] == [first_parent.strip()]:  # plumbing, because `git commit --amend` refuses inside a merge
+        if parents[:1] == [
+            first_parent.strip()
+        ]:  # plumbing, because `git commit --amend` refuses inside a merge
             above = [word for parent in parents for word in ("-p", parent)]
             tree = _git("write-tree").strip()
-            commit = _git("commit-tree", tree, *above, text=_git("log", "-1", "--format=%B")).strip()
+            commit = _git(
+                "commit-tree", tree, *above, text=_git("log", "-1", "--format=%B")
+            ).strip()
             _git("update-ref", "-m", "merge: exported notebooks", "HEAD", commit)
     return 0
 
@@ -142,8 +159,14 @@ def amend_merge() -> int:
 def _exported_from_index(exports: dict[str, Any], copy: Path, front_page: bool) -> dict[str, str]:
     """Give the generated files that belong to the notebooks in the index, whatever the working tree looks like."""
     package = exports["PACKAGE"]
-    listed = _names("ls-files", "-z", "--", "nbs", "pyproject.toml", f"{package}/**/__init__.py", package)
-    wanted = [name for name in listed if not name.startswith(f"{package}/") or name.endswith("/__init__.py")]
+    listed = _names(
+        "ls-files", "-z", "--", "nbs", "pyproject.toml", f"{package}/**/__init__.py", package
+    )
+    wanted = [
+        name
+        for name in listed
+        if not name.startswith(f"{package}/") or name.endswith("/__init__.py")
+    ]
     _git("checkout-index", "-z", "--stdin", f"--prefix={copy.as_posix()}/", text="\0".join(wanted))
     for path in copy.glob(f"{package}/**/__init__.py"):
         if path not in exports["by_hand"](copy):
@@ -211,7 +234,9 @@ def after_rebase(command: str) -> int:
         return 0
     exports = _tasks("exports")
     with tempfile.TemporaryDirectory() as folder:
-        wanted = _exported_from_index(exports, Path(folder), front_page=(ROOT / exports["INDEX"]).exists())
+        wanted = _exported_from_index(
+            exports, Path(folder), front_page=(ROOT / exports["INDEX"]).exists()
+        )
     changed = _stage(exports, wanted)
     if changed:
         print(

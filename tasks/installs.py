@@ -86,7 +86,9 @@ def git(c: Context) -> None:
 def _configure_jupyter(path: Path) -> None:
     """Let the JupyterLab of .venv tell git of notebooks that it saves, unless a person configured it."""
     if path.exists() and not path.read_text(encoding="utf-8").startswith(JUPYTER_MARK):
-        print(f"{path} is your own and stays as it is: after saving notebooks, inv formats.status tells git of them.")
+        print(
+            f"{path} is your own and stays as it is: after saving notebooks, inv formats.status tells git of them."
+        )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     text = JUPYTER_CONFIG.format(mark=JUPYTER_MARK, file=str(Path("tasks/notebooks.py").resolve()))
@@ -102,8 +104,14 @@ def commit_hooks(c: Context, remove: bool = False) -> None:
     if not Path(".git").exists():
         print("Not a git checkout: no hooks to install.")
         return
-    result = c.run("git rev-parse --git-path hooks && git rev-parse --git-common-dir", hide=True, echo=False)
-    folder, own = (Path(line).resolve() for line in result.stdout.splitlines()) if result else (Path(), Path())
+    result = c.run(
+        "git rev-parse --git-path hooks && git rev-parse --git-common-dir", hide=True, echo=False
+    )
+    folder, own = (
+        (Path(line).resolve() for line in result.stdout.splitlines())
+        if result
+        else (Path(), Path())
+    )
     if own not in folder.parents:
         print(f"Your hooks are in {folder}, which is not of this clone: nothing was changed there.")
         return
@@ -115,7 +123,9 @@ def _install_hook(path: Path, content: str, *, remove: bool) -> None:
     """Write or remove one hook, unless a person wrote what is there."""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     if before and MARK not in before:
-        print(f"{path} is your own and stays as it is. What it would do: {content.splitlines()[-1]}")
+        print(
+            f"{path} is your own and stays as it is. What it would do: {content.splitlines()[-1]}"
+        )
     elif remove:
         path.unlink(missing_ok=True)
     elif before != content:
@@ -127,7 +137,9 @@ def _install_hook(path: Path, content: str, *, remove: bool) -> None:
 @task
 def kernel(c: Context) -> None:
     """Register this environment as a Jupyter kernel of this user, with the project's name."""
-    c.run(f"python -m ipykernel install --user --name {PACKAGE} --display-name {shlex.quote(f'Python ({PACKAGE})')}")
+    c.run(
+        f"python -m ipykernel install --user --name {PACKAGE} --display-name {shlex.quote(f'Python ({PACKAGE})')}"
+    )
 
 
 @task
@@ -158,11 +170,15 @@ def kafka(c: Context) -> None:
         return
     absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
     if absent:
-        raise Exit(f"Apache Kafka needs {' and '.join(absent)}: apt-get install default-jre-headless maven")
+        raise Exit(
+            f"Apache Kafka needs {' and '.join(absent)}: apt-get install default-jre-headless maven"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         Path(folder, "pom.xml").write_text(POM.format(version=brokers.VERSION), encoding="utf-8")
         with c.cd(folder):
-            c.run("mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=libraries")
+            c.run(
+                "mvn -q -B dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=libraries"
+            )
         Path(folder, "libraries").rename(place)
     print(f"Apache Kafka {brokers.VERSION} is now at {place}")

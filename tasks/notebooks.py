@@ -49,7 +49,11 @@ def clean(text: str) -> str:
 
 def notebooks() -> Iterator[Path]:
     """Find every notebook of the project."""
-    return (path for path in sorted((ROOT / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts)
+    return (
+        path
+        for path in sorted((ROOT / "nbs").rglob("*.ipynb"))
+        if ".ipynb_checkpoints" not in path.parts
+    )
 
 
 def _lasting(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -84,9 +88,13 @@ def refresh(root: Path, names: list[str]) -> list[str]:
     """Let git note the size of notebooks that are, once cleaned, what it has already; return those that differ."""
     different = []
     for name in names:
-        same = subprocess.run(["git", "diff", "--quiet", "--", name], cwd=root, capture_output=True, check=False)
+        same = subprocess.run(
+            ["git", "diff", "--quiet", "--", name], cwd=root, capture_output=True, check=False
+        )
         if same.returncode == 0:  # --update leaves a file alone that git does not know
-            subprocess.run(["git", "add", "--update", "--", name], cwd=root, capture_output=True, check=False)
+            subprocess.run(
+                ["git", "add", "--update", "--", name], cwd=root, capture_output=True, check=False
+            )
         else:
             different.append(name)
     return different
@@ -122,7 +130,9 @@ def serve(source: IO[bytes], target: IO[bytes]) -> None:
     while _receive(source):  # what to do, with which file
         result = stored(b"".join(_receive(source)))
         _send(target, b"status=success\n")
-        _send(target, *(result[start : start + _LARGEST] for start in range(0, len(result), _LARGEST)))
+        _send(
+            target, *(result[start : start + _LARGEST] for start in range(0, len(result), _LARGEST))
+        )
         _send(target)  # and the status stands
 
 

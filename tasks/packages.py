@@ -32,8 +32,13 @@ BIN, SUFFIX = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
 @task(help={"into": "the folder for the archives"})
 def build(c: Context, into: str = "dist") -> None:
     """Build the sdist, and from it the wheel. The same commit has the same archives, byte for byte."""
-    Path(f"{PACKAGE}.egg-info", "SOURCES.txt").unlink(missing_ok=True)  # setuptools would pack what an older one lists
-    c.run(f"uv build --no-build-isolation --out-dir {shlex.quote(into)}", env={"SOURCE_DATE_EPOCH": _date(c)})
+    Path(f"{PACKAGE}.egg-info", "SOURCES.txt").unlink(
+        missing_ok=True
+    )  # setuptools would pack what an older one lists
+    c.run(
+        f"uv build --no-build-isolation --out-dir {shlex.quote(into)}",
+        env={"SOURCE_DATE_EPOCH": _date(c)},
+    )
     for path in Path(into).glob("*.tar.gz"):
         _normalise(path, int(_date(c)))
 
@@ -41,7 +46,11 @@ def build(c: Context, into: str = "dist") -> None:
 def _normalise(path: Path, date: int) -> None:
     """Write an sdist again without what differs from build to build: dates, owners and the order of its members."""
     with tarfile.open(path) as archive:
-        members = [(member, archive.extractfile(member)) for member in archive.getmembers() if member.isfile()]
+        members = [
+            (member, archive.extractfile(member))
+            for member in archive.getmembers()
+            if member.isfile()
+        ]
         contents = {member.name: (member.mode, file.read()) for member, file in members if file}
     with (
         path.open("wb") as raw,
@@ -51,7 +60,11 @@ def _normalise(path: Path, date: int) -> None:
         for name in sorted(contents):
             mode, data = contents[name]
             member = tarfile.TarInfo(name)
-            member.size, member.mtime, member.mode = len(data), date, 0o755 if mode & 0o100 else 0o644
+            member.size, member.mtime, member.mode = (
+                len(data),
+                date,
+                0o755 if mode & 0o100 else 0o644,
+            )
             archive.addfile(member, io.BytesIO(data))
 
 
@@ -61,7 +74,9 @@ def _date(c: Context) -> str:
     if given:
         return given
     result = c.run("git log -1 --format=%ct", hide=True, warn=True, echo=False)
-    return result.stdout.strip() if result and result.ok else "315619200"  # 1980-01-02: archives know no earlier day
+    return (
+        result.stdout.strip() if result and result.ok else "315619200"
+    )  # 1980-01-02: archives know no earlier day
 
 
 @task
@@ -71,25 +86,40 @@ def content(_c: Context) -> None:
     if problems:
         raise Exit("\n".join(problems))
     for path in _archives():
-        print(f"{path.name}: {len(list(_names(path)))} files, {path.stat().st_size / 2**10:,.0f} KiB")
+        print(
+            f"{path.name}: {len(list(_names(path)))} files, {path.stat().st_size / 2**10:,.0f} KiB"
+        )
 
 
 def misplaced(path: Path) -> Iterator[str]:
     """Find what an archive should have and has not, and what it has and should not."""
     names = set(_names(path))
-    modules = {file.relative_to(ROOT).as_posix() for file in ROOT.glob(f"{PACKAGE}/**/*.py")} | {f"{PACKAGE}/py.typed"}
+    modules = {file.relative_to(ROOT).as_posix() for file in ROOT.glob(f"{PACKAGE}/**/*.py")} | {
+        f"{PACKAGE}/py.typed"
+    }
     confs = {f"confs/{file.name}" for file in ROOT.glob("confs/*.yaml")}
     runs = {f"runs/{file.name}" for file in ROOT.glob("nbs/runs/*.ipynb")}
     if path.suffix == ".whl":
         wanted = modules | {f"{PACKAGE}/_resources/{name}" for name in confs | runs}
         yield from (
-            f"{path.name}: {name} is not of the package" for name in names - wanted if ".dist-info/" not in name
+            f"{path.name}: {name} is not of the package"
+            for name in names - wanted
+            if ".dist-info/" not in name
         )
     else:
         wanted = modules | confs | {f"nbs/{name}" for name in runs}
-        wanted |= {"settings.ini", "setup.py", "pyproject.toml", "requirements.lock", "README.md", "LICENSE"}
+        wanted |= {
+            "settings.ini",
+            "setup.py",
+            "pyproject.toml",
+            "requirements.lock",
+            "README.md",
+            "LICENSE",
+        }
     yield from (f"{path.name}: {name} is missing" for name in wanted - names)
-    yield from (f"{path.name}: {name} does not belong in it" for name in names if UNWANTED.search(name))
+    yield from (
+        f"{path.name}: {name} does not belong in it" for name in names if UNWANTED.search(name)
+    )
 
 
 def _names(path: Path) -> Iterator[str]:
@@ -98,7 +128,9 @@ def _names(path: Path) -> Iterator[str]:
             yield from archive.namelist()
     else:
         with tarfile.open(path) as archive:
-            yield from (member.name.partition("/")[2] for member in archive.getmembers() if member.isfile())
+            yield from (
+                member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()
+            )
 
 
 def _archives() -> list[Path]:
@@ -123,7 +155,11 @@ def reproduce(c: Context) -> None:
             command = f"inv packages.build --into {shlex.quote(str(second / 'dist'))}"
             c.run(command, env={"SOURCE_DATE_EPOCH": date})
         names = sorted(path.name for path in first.iterdir() if path.suffix in {".whl", ".gz"})
-        different = [name for name in names if not filecmp.cmp(first / name, second / "dist" / name, shallow=False)]
+        different = [
+            name
+            for name in names
+            if not filecmp.cmp(first / name, second / "dist" / name, shallow=False)
+        ]
         if different or len(names) != 2:
             raise Exit(f"Two builds differ: {', '.join(different) or names}")
         print(f"the same, byte for byte: {', '.join(names)}")
@@ -157,7 +193,9 @@ def _try(c: Context, wheel: Path, python: Path, folder: Path, *, quick: bool) ->
     work.mkdir()
     lock = shlex.quote(str(ROOT / "requirements.lock"))
     c.run(f"uv venv --quiet --python {shlex.quote(str(python))} {place}")
-    c.run(f"uv pip install --quiet --python {place} --constraints {lock} --verify-hashes {shlex.quote(str(wheel))}")
+    c.run(
+        f"uv pip install --quiet --python {place} --constraints {lock} --verify-hashes {shlex.quote(str(wheel))}"
+    )
     program = place / BIN / f"{PACKAGE}{SUFFIX}"
     private = ("PYTHON", "MLFLOW_", "JUPYTER", "IPYTHON", "VIRTUAL_ENV", PACKAGE.upper())
     clean = {name: value for name, value in os.environ.items() if not name.startswith(private)}
@@ -165,9 +203,13 @@ def _try(c: Context, wheel: Path, python: Path, folder: Path, *, quick: bool) ->
     calls += [] if quick else [["run", "train"]]
     for arguments in calls:
         print(f"$ {PACKAGE} {arguments[0]} ...", flush=True)
-        done = subprocess.run([program, *arguments], cwd=work, env=clean, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [program, *arguments], cwd=work, env=clean, capture_output=True, text=True, check=False
+        )
         if done.returncode:
-            raise Exit(f"{program.name} {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+            raise Exit(
+                f"{program.name} {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+            )
 
 
 def interpreters() -> dict[str, Path]:

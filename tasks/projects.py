@@ -38,7 +38,9 @@ def _settings() -> configparser.ConfigParser:
 def _ask(*command: str) -> str:
     """Run a program; give what it says, or nothing."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -57,7 +59,11 @@ def _pins() -> dict[str, str]:
 
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     pins = [Requirement(line.removesuffix("\\")) for line in lines if re.match("[a-z0-9]", line)]
-    return {pin.name: str(pin.specifier).removeprefix("==") for pin in pins if not pin.marker or pin.marker.evaluate()}
+    return {
+        pin.name: str(pin.specifier).removeprefix("==")
+        for pin in pins
+        if not pin.marker or pin.marker.evaluate()
+    }
 
 
 def _environment() -> Finding:
@@ -68,7 +74,11 @@ def _environment() -> Finding:
             return "absent"
 
     pins = _pins()
-    wrong = [f"{name} is {version(name)}, not {pin}" for name, pin in pins.items() if version(name) != pin]
+    wrong = [
+        f"{name} is {version(name)}, not {pin}"
+        for name, pin in pins.items()
+        if version(name) != pin
+    ]
     name = _settings()["metadata"]["name"]
     if version(name) == "absent":
         wrong.insert(0, f"{name} itself is not installed")
@@ -84,12 +94,26 @@ def _lock() -> Finding:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    settings, pins = _settings(), {canonicalize_name(name): version for name, version in _pins().items()}
-    lines = [*settings["requirements"]["runtime"].splitlines(), *settings["extras"]["dev"].splitlines()]
+    settings, pins = (
+        _settings(),
+        {canonicalize_name(name): version for name, version in _pins().items()},
+    )
+    lines = [
+        *settings["requirements"]["runtime"].splitlines(),
+        *settings["extras"]["dev"].splitlines(),
+    ]
     wanted = [Requirement(line) for line in lines if line.strip()]
     wanted = [each for each in wanted if not each.marker or each.marker.evaluate()]
-    missing = [str(each) for each in wanted if not each.specifier.contains(pins.get(canonicalize_name(each.name), "0"))]
-    found = f"does not satisfy {', '.join(missing)} of settings.ini" if missing else "satisfies settings.ini"
+    missing = [
+        str(each)
+        for each in wanted
+        if not each.specifier.contains(pins.get(canonicalize_name(each.name), "0"))
+    ]
+    found = (
+        f"does not satisfy {', '.join(missing)} of settings.ini"
+        if missing
+        else "satisfies settings.ini"
+    )
     return Finding("lock", found, "inv installs.lock && make install" if missing else "")
 
 
@@ -103,14 +127,22 @@ def _kernel() -> Finding:
         return Finding("kernel", "there is no kernel python3, which notebooks run on", fix)
     there = shutil.which(program) is not None
     return Finding(
-        "kernel", f"python3 is {program}" + ("" if there else ", which does not exist"), "" if there else fix
+        "kernel",
+        f"python3 is {program}" + ("" if there else ", which does not exist"),
+        "" if there else fix,
     )
 
 
 def _git() -> Finding:
     if not _ask("git", "rev-parse", "--git-dir"):
-        return Finding("git", "not a repository: nothing can be committed", "git init && inv installs.git")
-    missing = [key for key in ("filter.nbclean.clean", "merge.nbmerge.driver") if not _ask("git", "config", key)]
+        return Finding(
+            "git", "not a repository: nothing can be committed", "git init && inv installs.git"
+        )
+    missing = [
+        key
+        for key in ("filter.nbclean.clean", "merge.nbmerge.driver")
+        if not _ask("git", "config", key)
+    ]
     found = f"{' and '.join(missing)} not set" if missing else "cleans and merges notebooks"
     return Finding("git", found, "inv installs.git" if missing else "")
 
@@ -118,7 +150,11 @@ def _git() -> Finding:
 def _hooks() -> Finding:
     folder = _ask("git", "rev-parse", "--git-path", "hooks")
     there = bool(folder) and (ROOT / folder / "pre-commit").exists()
-    found = "run before each commit" if there else "none before a commit: only the checks will notice a stale module"
+    found = (
+        "run before each commit"
+        if there
+        else "none before a commit: only the checks will notice a stale module"
+    )
     return Finding("hooks", found, "" if there else "inv installs.hooks", needed=False)
 
 
@@ -135,7 +171,11 @@ def _exports() -> Finding:
 
 def _outputs() -> Finding:
     noisy = [path for path in notebooks() if clean(text := path.read_text("utf-8")) != text]
-    found = f"{noisy[0].relative_to(ROOT)} and {len(noisy) - 1} more are not clean" if noisy else "clean"
+    found = (
+        f"{noisy[0].relative_to(ROOT)} and {len(noisy) - 1} more are not clean"
+        if noisy
+        else "clean"
+    )
     return Finding("notebooks", found, "inv formats.outputs" if noisy else "")
 
 
@@ -152,7 +192,9 @@ def _quarto() -> Finding:
     program = docs.quarto()
     version = _ask(program, "--version") if program else ""
     fix = "" if version else "inv docs.build   # installs it in this environment"
-    return Finding("Quarto", version or "not here; only the documentation needs it", fix, needed=False)
+    return Finding(
+        "Quarto", version or "not here; only the documentation needs it", fix, needed=False
+    )
 
 
 def _store() -> Finding:
@@ -166,7 +208,10 @@ def _store() -> Finding:
     address = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not address and not (ROOT / "mlflow.db").exists():
         return Finding("store", "MLflow on SQLite, which the first run will make")
-    environment = os.environ | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    environment = os.environ | {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    }
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -208,11 +253,17 @@ def _data() -> Finding:
 
     missing = set()
     for path in sorted((ROOT / "confs").glob("*.yaml")):
-        table = ((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data") or {}).get("table") or {}
+        table = ((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data") or {}).get(
+            "table"
+        ) or {}
         place = str(table.get("path", ""))
         if place and "://" not in place and not (ROOT / place).exists():
             missing.add(place)
-    found = f"{', '.join(sorted(missing))} is not there" if missing else "every configured table is there"
+    found = (
+        f"{', '.join(sorted(missing))} is not there"
+        if missing
+        else "every configured table is there"
+    )
     fix = "copy it there, or change the path in confs/*.yaml" if missing else ""
     return Finding("data", found, fix)
 
@@ -228,7 +279,9 @@ def examine(looks: list[Callable[[], Finding]] | None = None) -> Iterator[Findin
         try:
             yield look()
         except Exception as error:  # noqa: BLE001 - a doctor who faints helps nobody
-            yield Finding(look.__name__.strip("_"), f"could not be examined: {error!r}"[:160], "make install")
+            yield Finding(
+                look.__name__.strip("_"), f"could not be examined: {error!r}"[:160], "make install"
+            )
 
 
 @task
@@ -259,16 +312,23 @@ def renamed(text: str, name: str) -> str:
     return _DASHED.sub(name.replace("_", "-"), text)
 
 
-@task(help={"name": "the new name of the package: lower-case letters, digits and underscores"}, positional=["name"])
+@task(
+    help={"name": "the new name of the package: lower-case letters, digits and underscores"},
+    positional=["name"],
+)
 def rename(c: Context, name: str) -> None:
     """Rename a fork of this repository: the package, its folder, its command, its settings.
 
     For those who want to own the machinery. Who wants a project about a table needs no fork: `model_name new`.
     """
     if not re.fullmatch("[a-z][a-z0-9_]*[a-z0-9]", name) or name in sys.stdlib_module_names:
-        raise Exit(f"{name!r} cannot be the name of a package: lower-case letters, digits and underscores can be")
+        raise Exit(
+            f"{name!r} cannot be the name of a package: lower-case letters, digits and underscores can be"
+        )
     if _ask("git", "status", "--porcelain", "--untracked-files=no"):
-        raise Exit("there are changes that are not committed: commit them first, so that this can be undone")
+        raise Exit(
+            "there are changes that are not committed: commit them first, so that this can be undone"
+        )
     for path in _ask("git", "ls-files").splitlines():
         place = ROOT / path
         if place.is_symlink() or not place.is_file():
@@ -280,7 +340,9 @@ def rename(c: Context, name: str) -> None:
         if (after := renamed(before, name)) != before:
             place.write_bytes(after.encode())
     c.run(f"git mv {PACKAGE} {name}")
-    c.run(f"ruff check --fix --exit-zero --quiet --exclude {name} .")  # imports are in another order now
+    c.run(
+        f"ruff check --fix --exit-zero --quiet --exclude {name} ."
+    )  # imports are in another order now
     c.run(f"ruff format --quiet . && nbdev-export && ruff format --quiet {name}")
     print(
         f"Now it is {name}: rm -rf .venv && make install && .venv/bin/inv formats.all, then make test, and commit it."

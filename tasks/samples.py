@@ -18,7 +18,14 @@ def tables(folder: Path) -> dict[str, list[str]]:
     patients().to_csv(folder / "patients.csv", index=False)
     return {
         "shop_sales": ["--data", str(folder / "sales.csv"), "--target", "Umsatz"],
-        "visits": ["--data", str(folder / "patients.csv"), "--target", "returns", "--index", "patient_id"],
+        "visits": [
+            "--data",
+            str(folder / "patients.csv"),
+            "--target",
+            "returns",
+            "--index",
+            "patient_id",
+        ],
     }
 
 
@@ -43,11 +50,17 @@ def _try(name: str, options: list[str], folder: Path) -> tuple[str, bool]:
     project, log = folder / name, folder / f"{name}.log"
     new = [sys.executable, "-m", "model_name", "new", name, *options, "--into", str(project)]
     spent = []
-    for what, command in {"new": new, "make run": ["make", "run"], "make test": ["make", "test"]}.items():
+    for what, command in {
+        "new": new,
+        "make run": ["make", "run"],
+        "make test": ["make", "test"],
+    }.items():
         start = time.monotonic()
         with log.open("ab") as file:
             place = folder if what == "new" else project
-            done = subprocess.run(command, cwd=place, env=_environment(), stdout=file, stderr=file, check=False)
+            done = subprocess.run(
+                command, cwd=place, env=_environment(), stdout=file, stderr=file, check=False
+            )
         if done.returncode:
             print(f"\n{log.read_text(encoding='utf-8', errors='replace')}", flush=True)
             return f"{what} of {name} ended with {done.returncode}", False
@@ -59,9 +72,20 @@ def _try(name: str, options: list[str], folder: Path) -> tuple[str, bool]:
 
 def _environment() -> dict[str, str]:
     """Give this environment without what it says about this project: a new one needs nothing of the old one."""
-    private = ("MAKE", "MFLAGS", "MLFLOW_", "MODEL_NAME_", "VIRTUAL_ENV", "PYTHONPATH", "COV", "GIT_")
+    private = (
+        "MAKE",
+        "MFLAGS",
+        "MLFLOW_",
+        "MODEL_NAME_",
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "COV",
+        "GIT_",
+    )
     # two projects on as many cores: OpenMP's threads would wait for one another
-    return {key: value for key, value in os.environ.items() if not key.startswith(private)} | {"OMP_NUM_THREADS": "1"}
+    return {key: value for key, value in os.environ.items() if not key.startswith(private)} | {
+        "OMP_NUM_THREADS": "1"
+    }
 
 
 def sales(rows: int = 1_200) -> pd.DataFrame:
@@ -72,7 +96,12 @@ def sales(rows: int = 1_200) -> pd.DataFrame:
     table = pd.DataFrame({"Tag": days.strftime("%d.%m.%Y"), "Wärme (°C)": warmth.round(1)})
     table["Filiale"] = random.choice(["Nord", "Süd"], rows)
     table["Besucher"] = random.integers(50, 400, rows)
-    rule = 4 * table["Besucher"] + 6 * warmth + 300 * (table["Filiale"] == "Süd") + 250 * (days.day_of_week == 5)
+    rule = (
+        4 * table["Besucher"]
+        + 6 * warmth
+        + 300 * (table["Filiale"] == "Süd")
+        + 250 * (days.day_of_week == 5)
+    )
     table["Umsatz"] = (rule + random.normal(0, 40, rows)).round(2)
     return table.assign(**{"Umsatz brutto": (table["Umsatz"] * 1.19).round(2)})
 
@@ -86,7 +115,12 @@ def patients(rows: int = 1_500) -> pd.DataFrame:
     table["2nd visit"] = random.choice([True, False], rows)
     table["insured"] = random.choice(["yes", "no"], rows)
     table["weight"] = random.normal(75, 12, rows).round(1)
-    chance = 1 / (1 + np.exp(-(table["age (years)"] - 55) / 7 - 2 * table["2nd visit"] + (table["class"] == "first")))
+    chance = 1 / (
+        1
+        + np.exp(
+            -(table["age (years)"] - 55) / 7 - 2 * table["2nd visit"] + (table["class"] == "first")
+        )
+    )
     table["returns"] = np.where(random.random(rows) < chance, "returns", "stays away")
     for name in ("class", "weight"):
         table[name] = table[name].where(random.random(rows) > 0.1)

@@ -69,14 +69,18 @@ def examine(path: Path) -> tuple[dict[str, object], list[str]]:
     with reading(path) as database:
         check = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if check != "ok":
-            return {}, [f"the database is damaged ({check}): restore a backup with inv mlflow.restore"]
+            return {}, [
+                f"the database is damaged ({check}): restore a backup with inv mlflow.restore"
+            ]
         counts: dict[str, object] = {
             name: database.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
             for name in ("experiments", "runs", "registered_models", "model_versions")
         }
         problems = [*_left_running(database), *_without_artifacts(database)]
     inside = list(files(path.parent / ARTIFACTS))
-    counts["artifacts"] = f"{len(inside):,} files, {sum(file.stat().st_size for file in inside) / 2**20:,.0f} MiB"
+    counts["artifacts"] = (
+        f"{len(inside):,} files, {sum(file.stat().st_size for file in inside) / 2**20:,.0f} MiB"
+    )
     counts["database"] = f"{path.stat().st_size / 2**20:,.1f} MiB"
     return counts, problems
 
@@ -93,9 +97,8 @@ def _left_running(database: sqlite3.Connection) -> Iterator[str]:
 
 def _without_artifacts(database: sqlite3.Connection) -> Iterator[str]:
     models = dict(database.execute("SELECT model_id, artifact_location FROM logged_models"))
-    query = (
-        "SELECT name, version, source, storage_location FROM model_versions WHERE current_stage != 'Deleted_Internal'"
-    )
+    query = "SELECT name, version, source, storage_location FROM model_versions"
+    query += " WHERE current_stage != 'Deleted_Internal'"
     for name, version, source, storage in database.execute(query):
         address = storage or models.get(str(source).removeprefix("models:/"), source) or ""
         place = local_path(address)
@@ -138,7 +141,9 @@ def backup(path: Path, target: Path) -> int:
             hashes[DATABASE] = _pack(file, copy, DATABASE)
             for artifact in files(path.parent / ARTIFACTS):
                 name = artifact.relative_to(path.parent).as_posix()
-                with contextlib.suppress(FileNotFoundError):  # a run that was deleted in this very moment
+                with contextlib.suppress(
+                    FileNotFoundError
+                ):  # a run that was deleted in this very moment
                     hashes[name] = _pack(file, artifact, name)
             manifest = {"root": path.parent.as_posix(), "made": _now(), "sha256": hashes}
             file.writestr(MANIFEST, json.dumps(manifest, indent=1))
@@ -168,7 +173,9 @@ def restore(archive: Path, path: Path, replace: bool) -> int:
     What was there before is renamed, never deleted.
     """
     if path.exists() and not replace:
-        raise StoreError(f"There is a store at {path}: --replace renames it and puts the backup in its place.")
+        raise StoreError(
+            f"There is a store at {path}: --replace renames it and puts the backup in its place."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=path.parent) as folder:
         manifest = _unpack(archive, Path(folder))
@@ -178,7 +185,10 @@ def restore(archive: Path, path: Path, replace: bool) -> int:
         Path(folder, ARTIFACTS).mkdir(exist_ok=True)
         stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d-%H%M%S")
         places = [path, path.parent / ARTIFACTS]
-        for old in (*places, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))):
+        for old in (
+            *places,
+            *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")),
+        ):
             if old.exists():
                 old.rename(old.with_name(f"{old.name}.before-{stamp}"))
         Path(folder, ARTIFACTS).rename(places[1])
@@ -192,13 +202,19 @@ def _unpack(archive: Path, folder: Path) -> dict[str, Any]:
         with zipfile.ZipFile(archive) as file:
             manifest: dict[str, Any] = json.loads(file.read(MANIFEST))
             if set(file.namelist()) != {*manifest["sha256"], MANIFEST}:
-                raise StoreError(f"{archive} does not hold the files that it lists: take another backup")
+                raise StoreError(
+                    f"{archive} does not hold the files that it lists: take another backup"
+                )
             for name, expected in manifest["sha256"].items():
                 place = Path(file.extract(name, folder))
                 if _sha256(place) != expected:
-                    raise StoreError(f"{archive}: {name} is not what was backed up: take another backup")
+                    raise StoreError(
+                        f"{archive}: {name} is not what was backed up: take another backup"
+                    )
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise StoreError(f"{archive} is not a whole backup of a store ({error}): take another one") from error
+        raise StoreError(
+            f"{archive} is not a whole backup of a store ({error}): take another one"
+        ) from error
     return manifest
 
 
@@ -217,12 +233,18 @@ def relocate(database: Path, old: Path, new_uri: str, new_path: str) -> None:
                 ).fetchall()
                 for (address,) in rows:
                     moved = relocated(address, old, new_uri, new_path)
-                    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", [moved, address])
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? WHERE {column} = ?", [moved, address]
+                    )
 
 
 def relocated(address: str, old: Path, new_uri: str, new_path: str) -> str:
     """Give an address with the old folder at its beginning changed to the new one; any other as it is."""
-    for before, after in ((old.as_uri(), new_uri), (f"file://{old.as_posix()}", new_uri), (old.as_posix(), new_path)):
+    for before, after in (
+        (old.as_uri(), new_uri),
+        (f"file://{old.as_posix()}", new_uri),
+        (old.as_posix(), new_path),
+    ):
         if address == before or address.startswith(before + "/"):
             return after + (address.removeprefix(before) or "/" * after.endswith(":"))
     return address
@@ -249,7 +271,9 @@ def migrate(path: Path, address: str, artifacts: Path | None) -> dict[str, int]:
     shown = engine.url.render_as_string(hide_password=True)
     try:
         engine.connect().close()  # a server that is not there is told at once: MLflow would ask for over a minute
-        MlflowClient(tracking_uri=address, registry_uri=address).search_experiments(max_results=1)  # makes the tables
+        MlflowClient(tracking_uri=address, registry_uri=address).search_experiments(
+            max_results=1
+        )  # makes the tables
         with tempfile.TemporaryDirectory() as folder, engine.begin() as target:
             copy = Path(folder, DATABASE)
             with reading(path) as source, contextlib.closing(sqlite3.connect(copy)) as snapshot:
@@ -291,7 +315,9 @@ def _copy_tables(source: sqlite3.Connection, target: Any, shown: str) -> dict[st
     tables = [table for table in metadata.sorted_tables if table.name != "alembic_version"]
     _refuse_used(target, metadata, shown)
     for table in reversed(tables):
-        target.execute(table.delete())  # the experiment and the workspace that MLflow makes in an empty store
+        target.execute(
+            table.delete()
+        )  # the experiment and the workspace that MLflow makes in an empty store
     copied = {}
     for table in tables:
         rows = list(_rows(source, table))
@@ -300,7 +326,9 @@ def _copy_tables(source: sqlite3.Connection, target: Any, shown: str) -> dict[st
         copied[table.name] = len(rows)
         count = target.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         if count != len(rows):
-            raise StoreError(f"{shown}: table {table.name} took {count:,} of {len(rows):,} rows; nothing was kept")
+            raise StoreError(
+                f"{shown}: table {table.name} took {count:,} of {len(rows):,} rows; nothing was kept"
+            )
     _raise_sequences(target, tables)
     return {name: count for name, count in copied.items() if count}
 
@@ -309,7 +337,10 @@ def _refuse_used(target: Any, metadata: Any, shown: str) -> None:
     import sqlalchemy as sa
 
     for name in ("runs", "registered_models", "traces", "trace_info"):
-        if name in metadata.tables and target.execute(sa.select(metadata.tables[name]).limit(1)).first():
+        if (
+            name in metadata.tables
+            and target.execute(sa.select(metadata.tables[name]).limit(1)).first()
+        ):
             raise StoreError(
                 f"{shown} has {name.replace('_', ' ')} already: a store is only moved into an empty database"
             )
@@ -320,7 +351,9 @@ def _rows(source: sqlite3.Connection, table: Any) -> Iterator[dict[str, Any]]:
     import sqlalchemy as sa
 
     there = {row[1] for row in source.execute(f'PRAGMA table_info("{table.name}")')}
-    columns = [column for column in table.columns if column.name in there and column.computed is None]
+    columns = [
+        column for column in table.columns if column.name in there and column.computed is None
+    ]
     names = ", ".join(f'"{column.name}"' for column in columns)
     convert: dict[str, Any] = {}
     for column in columns:
@@ -347,7 +380,9 @@ def _raise_sequences(target: Any, tables: Iterable[Any]) -> None:
     for table in tables:
         for column in table.primary_key.columns:
             name = f'"{table.name}"'
-            sequence = target.execute(sa.select(sa.func.pg_get_serial_sequence(name, column.name))).scalar()
+            sequence = target.execute(
+                sa.select(sa.func.pg_get_serial_sequence(name, column.name))
+            ).scalar()
             if sequence:
                 greatest = target.execute(sa.select(sa.func.max(column))).scalar()
                 target.execute(sa.select(sa.func.setval(sequence, (greatest or 0) + 1, False)))

@@ -28,6 +28,7 @@ def _address() -> str:
 def doctor(_c: Context) -> None:
     """Is MLflow's store complete? Prints its content, and how to fix faults."""
     import mlflow
+
     from model_name.core import errors
     from model_name.io import services, stores
 
@@ -53,7 +54,10 @@ def doctor(_c: Context) -> None:
 @task(help={"port": "where the interface answers on this machine"})
 def ui(c: Context, port: int = 5000) -> None:
     """Show runs and models in a browser, for this machine only."""
-    c.run(f"mlflow ui --backend-store-uri {shlex.quote(_address())} --host 127.0.0.1 --port {port}", hide=False)
+    c.run(
+        f"mlflow ui --backend-store-uri {shlex.quote(_address())} --host 127.0.0.1 --port {port}",
+        hide=False,
+    )
 
 
 @task(
@@ -76,7 +80,9 @@ def server(
     """Serve the store of MLFLOW_TRACKING_URI; clients set MLFLOW_TRACKING_URI to http://HOST:PORT."""
     address = _address()
     if address.startswith(("http:", "https:")):
-        raise Exit("MLFLOW_TRACKING_URI names a server already: to start one, let it name the database behind it.")
+        raise Exit(
+            "MLFLOW_TRACKING_URI names a server already: to start one, let it name the database behind it."
+        )
     command = f"mlflow server --host {shlex.quote(host)} --port {port} --workers {workers}"
     command += f" --artifacts-destination {shlex.quote(artifacts)}"
     command += f" --allowed-hosts {shlex.quote(allowed)}" if allowed else ""
@@ -90,7 +96,9 @@ def backup(_c: Context, to: str = "") -> None:
     target = Path(to) if to else stores.default_backup()
     with _explained():
         count = stores.backup(stores.sqlite_path(_address()), target)
-    print(f"{target}: the database and {count:,} artifact files, {target.stat().st_size / 2**20:,.1f} MiB")
+    print(
+        f"{target}: the database and {count:,} artifact files, {target.stat().st_size / 2**20:,.1f} MiB"
+    )
 
 
 @task(
@@ -125,6 +133,11 @@ def migrate(_c: Context, variable: str, artifacts: str = "") -> None:
         address = stores.address_in(variable)
         path = stores.sqlite_path(_address())
         copied = stores.migrate(path, address, Path(artifacts).absolute() if artifacts else None)
-    print(f"{sum(copied.values()):,} rows of {len(copied)} tables are copied: " + ", ".join(sorted(copied)))
+    print(
+        f"{sum(copied.values()):,} rows of {len(copied)} tables are copied: "
+        + ", ".join(sorted(copied))
+    )
     if artifacts:
-        print(f"To serve it: MLFLOW_TRACKING_URI=${variable} inv mlflow.server --artifacts {artifacts}")
+        print(
+            f"To serve it: MLFLOW_TRACKING_URI=${variable} inv mlflow.server --artifacts {artifacts}"
+        )

@@ -17,11 +17,11 @@ import psutil
 import pytest
 import pytest_timeout
 import tqdm
+
 from model_name.core import models
 from model_name.io import datasets, services
 from model_name.jobs import training
 from model_name.utils import splitters
-
 from tasks import brokers
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +62,11 @@ def _end_hanging(item: pytest.Item, seconds: float) -> None:
         capture.suspend_global_capture(item)
         printed = capture.read_global_capture()
     print(
-        f"\n+++ {item.nodeid} hangs: not done after {seconds:g} s +++", *printed, sep="\n", file=sys.stderr, flush=True
+        f"\n+++ {item.nodeid} hangs: not done after {seconds:g} s +++",
+        *printed,
+        sep="\n",
+        file=sys.stderr,
+        flush=True,
     )
     faulthandler.dump_traceback(file=2, all_threads=True)
     for child in psutil.Process().children(recursive=True):
@@ -77,14 +81,18 @@ def bike_table() -> Path:
     given = os.environ.get("BIKE_SHARING_CSV")
     path = Path(given) if given else ROOT.parent / "shared" / "data" / "bike_sharing_hour.csv"
     if not path.is_file():
-        pytest.skip(f"the real bike table is not at {path}: set BIKE_SHARING_CSV to the path of hour.csv")
+        pytest.skip(
+            f"the real bike table is not at {path}: set BIKE_SHARING_CSV to the path of hour.csv"
+        )
     return path
 
 
 @pytest.fixture
 def no_progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep progress bars out of what is compared: one appears after two seconds, so on a busy machine any can."""
-    monkeypatch.setattr(tqdm.tqdm, "__init__", functools.partialmethod(tqdm.tqdm.__init__, disable=True))
+    monkeypatch.setattr(
+        tqdm.tqdm, "__init__", functools.partialmethod(tqdm.tqdm.__init__, disable=True)
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -144,7 +152,9 @@ def hours() -> datasets.SimulatedReader:
 
 
 @pytest.fixture(scope="session")
-def trained_once(empty_store: Path, tmp_path_factory: pytest.TempPathFactory, hours: datasets.SimulatedReader) -> Path:
+def trained_once(
+    empty_store: Path, tmp_path_factory: pytest.TempPathFactory, hours: datasets.SimulatedReader
+) -> Path:
     """A folder with a store in which version 1 was trained on the first 60 of the 70 days."""
     folder = tmp_path_factory.mktemp("trained")
     with training.TrainingJob(
@@ -178,7 +188,8 @@ def copy_store(source: Path, target: Path) -> services.MlflowService:
         ):
             table, column = place.split(".")
             database.execute(
-                f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (source.as_posix(), target.as_posix())
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                (source.as_posix(), target.as_posix()),
             )
     return services.MlflowService(tracking_uri=f"sqlite:///{target.as_posix()}/mlflow.db")
 

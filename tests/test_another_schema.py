@@ -109,12 +109,16 @@ def tickets(rows: int = 600) -> pd.DataFrame:
             "paying": random.choice(["True", "False"], rows),
             "urgency": random.choice(["low", "high"], rows),
             "channel": random.choice(["mail", "phone", "007"], rows),
-            "opened": pd.date_range("2024-01-01", periods=rows, freq="7h").strftime("%Y-%m-%dT%H:%M"),
+            "opened": pd.date_range("2024-01-01", periods=rows, freq="7h").strftime(
+                "%Y-%m-%dT%H:%M"
+            ),
             "ticket": [f"{row:05d}" for row in range(rows)],
         }
     )
     billing = (table["channel"] == "phone") & (table["paying"] == "True")
-    table["team"] = np.select([billing, table["words"] > 120], ["billing", "second line"], "first line")
+    table["team"] = np.select(
+        [billing, table["words"] > 120], ["billing", "second line"], "first line"
+    )
     for name in ("words", "consented", "urgency", "channel", "opened", "agent"):
         table[name] = table[name].where(random.random(rows) > 0.05)
     return table
@@ -125,14 +129,17 @@ def sales(rows: int = 800) -> pd.DataFrame:
     random = np.random.default_rng(6)
     table = pd.DataFrame(
         {
-            "sold": pd.Timestamp("2020-01-01") + pd.to_timedelta(random.integers(0, 1_500, rows), unit="D"),
+            "sold": pd.Timestamp("2020-01-01")
+            + pd.to_timedelta(random.integers(0, 1_500, rows), unit="D"),
             "district": random.choice(["north", "south", "centre"], rows),
             "area": random.uniform(20, 150, rows),
             "floor": pd.array(random.integers(0, 9, rows), dtype="Int64"),
         }
     )
     days = (table["sold"] - pd.Timestamp("2020-01-01")).dt.days
-    table["gap"] = table["area"] * (table["district"] == "centre") - days / 20 + random.normal(0, 5, rows)
+    table["gap"] = (
+        table["area"] * (table["district"] == "centre") - days / 20 + random.normal(0, 5, rows)
+    )
     table.loc[::17, "floor"] = None
     table.loc[::23, "district"] = None
     return table
@@ -147,13 +154,19 @@ class Project:
 
     def run(self, *command: str) -> str:
         """Run a program in the project; return what it printed."""
-        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
     def python(self, code: str) -> Any:
         """Evaluate an expression in the project."""
-        return json.loads(self.run(sys.executable, "-c", f"import json; from model_name.core import schemas; {code}"))
+        return json.loads(
+            self.run(
+                sys.executable, "-c", f"import json; from model_name.core import schemas; {code}"
+            )
+        )
 
 
 HEAD = """
@@ -177,9 +190,13 @@ def declare(place: Path, tables: dict[str, str]) -> Project:
         shutil.copy(ROOT / "confs" / f"{verb}.yaml", place / "confs")
     (place / "mine/__init__.py").write_text("", encoding="utf-8")
     (place / "mine/schemas.py").write_text(HEAD + "\n".join(tables.values()), encoding="utf-8")
-    (place / "pyproject.toml").write_text('[tool.model_name]\nschemas = "mine.schemas"\n', encoding="utf-8")
+    (place / "pyproject.toml").write_text(
+        '[tool.model_name]\nschemas = "mine.schemas"\n', encoding="utf-8"
+    )
     private = ("MLFLOW_", "MODEL_NAME_", "PYTHONDONTWRITEBYTECODE")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(private)}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(private)
+    }
     return Project(place, environment | {"PYTHONPATH": str(ROOT)})
 
 
@@ -204,7 +221,9 @@ def executed(project: Project) -> dict[str, dict[str, Any]]:
 def figures(notebook: dict[str, Any]) -> int:
     """Count the figures that a notebook shows."""
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
-    return sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs)
+    return sum(
+        any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs
+    )
 
 
 QUICK = """
@@ -240,7 +259,9 @@ def test_labels_in_a_csv_file(tmp_path: Path) -> None:
         predictions = predictions.set_index("ticket")
     assert predictions.index.tolist() == table["ticket"].tolist(), "zeros in front are kept"
     teams = ["billing", "first line", "second line"]
-    assert sorted(predictions) == sorted(["prediction", "model_version", *(f"probability_{team}" for team in teams)])
+    assert sorted(predictions) == sorted(
+        ["prediction", "model_version", *(f"probability_{team}" for team in teams)]
+    )
     assert (predictions["prediction"].to_numpy() == table["team"].to_numpy()).mean() > 0.9
     np.testing.assert_allclose(predictions.filter(like="probability_").sum(axis=1), 1)
     assert set(predictions["model_version"]) == {1}

@@ -36,23 +36,42 @@ def suite(tmp_path: Path) -> Path:
 
 
 def pytest_in(suite: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(suite), str(suite)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "--rootdir",
+        str(suite),
+        str(suite),
+    ]
     settings = ["-p", "no:cacheprovider", "-o", f"pythonpath={ROOT}", "-o", "timeout=3"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [*command, *settings, *options], cwd=suite, env=environment, capture_output=True, text=True, check=False
+        [*command, *settings, *options],
+        cwd=suite,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_test_that_hangs_fails_with_all_stacks_and_leaves_no_child(suite: Path, workers: str) -> None:
+def test_a_test_that_hangs_fails_with_all_stacks_and_leaves_no_child(
+    suite: Path, workers: str
+) -> None:
     ended = pytest_in(suite, "-n", workers)
     assert ended.returncode == 1
     shown = ended.stdout + ended.stderr
     assert "test_that_hangs hangs: not done after 3 s" in shown
     assert shown.count("in wait_forever") == 2, "the main thread and the other one"
     number = next(line.split()[1] for line in shown.splitlines() if line.startswith("child "))
-    assert not psutil.pid_exists(int(number)) or psutil.Process(int(number)).status() == psutil.STATUS_ZOMBIE
+    assert (
+        not psutil.pid_exists(int(number))
+        or psutil.Process(int(number)).status() == psutil.STATUS_ZOMBIE
+    )
     if workers == "1":
         assert "1 failed, 1 passed" in ended.stdout, "another worker goes on with the rest"
 

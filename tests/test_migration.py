@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from model_name import steps
 from model_name.core import errors, schemas
 from model_name.io import datasets, osvariables
@@ -119,7 +120,9 @@ def place(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     osvariables.env.cache_clear()
     Path("mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
     with contextlib.closing(sqlite3.connect("mlflow.db")) as database, database:
-        database.execute("DELETE FROM experiments WHERE name = 'model_name'")  # its files would be elsewhere
+        database.execute(
+            "DELETE FROM experiments WHERE name = 'model_name'"
+        )  # its files would be elsewhere
     table = datasets.SimulatedReader(rows=24 * 35).read()
     target = schemas.target_name()
     Path("data").mkdir()
@@ -145,10 +148,17 @@ def test_every_job_runs_from_such_a_file(place: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_file_with_other_names_is_merged_into_the_job_of_a_verb(place: Path) -> None:
-    [step] = steps.load_steps(["explain", "confs/explanations.yaml"], ["explain.inputs_samples.limit=7"])
-    assert (step.job.shap_values.path, step.job.inputs.limit) == ("outputs/samples_explanations.parquet", 7)
+    [step] = steps.load_steps(
+        ["explain", "confs/explanations.yaml"], ["explain.inputs_samples.limit=7"]
+    )
+    assert (step.job.shap_values.path, step.job.inputs.limit) == (
+        "outputs/samples_explanations.parquet",
+        7,
+    )
     assert step.job.feature_importances.path == "outputs/models_explanations.parquet"
-    assert step.job.targets is None, "such a file names no targets, and simulated ones are not those of its rows"
+    assert step.job.targets is None, (
+        "such a file names no targets, and simulated ones are not those of its rows"
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,6 +178,7 @@ def test_hints_point_to_the_right_key(place: Path, written: str, told: str) -> N
 
 def test_another_kind_of_model_than_the_schema_says_is_refused(place: Path) -> None:
     with pytest.raises(
-        errors.ConfigError, match="evaluate.model_type: .classifier.: the target 'cnt' makes this a regression"
+        errors.ConfigError,
+        match="evaluate.model_type: .classifier.: the target 'cnt' makes this a regression",
     ):
         steps.load_steps(["evaluate"], ["evaluate.model_type=classifier"])

@@ -8,10 +8,22 @@ import subprocess
 import sys
 from types import ModuleType
 
-import model_name
 import pytest
 
-HEAVY = ("pandas", "numpy", "pandera", "sklearn", "scipy", "mlflow", "matplotlib", "papermill", "pyarrow", "sqlalchemy")
+import model_name
+
+HEAVY = (
+    "pandas",
+    "numpy",
+    "pandera",
+    "sklearn",
+    "scipy",
+    "mlflow",
+    "matplotlib",
+    "papermill",
+    "pyarrow",
+    "sqlalchemy",
+)
 NAMES = sorted(
     found.name
     for found in pkgutil.walk_packages(model_name.__path__, "model_name.")
@@ -33,18 +45,29 @@ def test_every_public_name_is_there_once(module: ModuleType) -> None:
 
 
 def test_every_public_thing_says_what_it_is(module: ModuleType) -> None:
-    silent = [] if module.__doc__ or not hasattr(module, "__all__") else [module.__name__]  # no words for nothing
+    silent = (
+        [] if module.__doc__ or not hasattr(module, "__all__") else [module.__name__]
+    )  # no words for nothing
     for name in getattr(module, "__all__", ()):
         thing = getattr(module, name)
-        if not (inspect.isclass(thing) or inspect.isfunction(thing)) or thing.__module__ != module.__name__:
+        if (
+            not (inspect.isclass(thing) or inspect.isfunction(thing))
+            or thing.__module__ != module.__name__
+        ):
             continue
         silent += [] if (thing.__doc__ or "").strip() else [f"{module.__name__}.{name}"]
         members = vars(thing).items() if inspect.isclass(thing) else ()
         for member, value in members:
             value = getattr(value, "__func__", value)
-            if member.startswith("_") or not (inspect.isfunction(value) or isinstance(value, property)):
+            if member.startswith("_") or not (
+                inspect.isfunction(value) or isinstance(value, property)
+            ):
                 continue
-            silent += [] if inspect.getdoc(getattr(thing, member)) else [f"{module.__name__}.{name}.{member}"]
+            silent += (
+                []
+                if inspect.getdoc(getattr(thing, member))
+                else [f"{module.__name__}.{name}.{member}"]
+            )
     assert silent == []
 
 
@@ -63,7 +86,9 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 def imported_by(program: str) -> set[str]:
     """Return the top-level modules that a program imports."""
-    ended = subprocess.run([sys.executable, "-X", "importtime", "-c", program], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", program], capture_output=True, text=True
+    )
     assert ended.returncode == 0, ended.stderr
     lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
@@ -85,7 +110,9 @@ def test_help_answers_at_once(program: str) -> None:
 
 def test_importing_the_package_imports_nothing_else_of_it() -> None:
     program = "import sys, model_name; print(sorted(name for name in sys.modules if name.startswith('model_name')))"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert ended.stdout == "['model_name']\n"
 
 

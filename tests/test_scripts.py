@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pandas as pd
 import pytest
+
 from model_name import scripts, steps
 from model_name.core import errors
 from model_name.execution import executors
@@ -22,7 +23,14 @@ from model_name.scripts import main
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["-s", "train.model.max_iter=5", "-s", "train.splitter.test_size=240"]
-LENIENT = ["-s", "evaluate.resamples=5", "-s", "evaluate.thresholds={}", "-s", "evaluate.beat_naive=false"]
+LENIENT = [
+    "-s",
+    "evaluate.resamples=5",
+    "-s",
+    "evaluate.thresholds={}",
+    "-s",
+    "evaluate.beat_naive=false",
+]
 QUIET = ["-s", "job.logger_service.level=ERROR"]
 
 
@@ -44,7 +52,9 @@ def stocked(here: Path, empty_store: Path) -> Path:
     """The working directory, with an MLflow store that has its tables: making them takes seconds."""
     (here / "mlflow.db").write_bytes((empty_store / "mlflow.db").read_bytes())
     with contextlib.closing(sqlite3.connect("mlflow.db")) as database, database:
-        database.execute("DELETE FROM experiments WHERE name = 'model_name'")  # its files would be elsewhere
+        database.execute(
+            "DELETE FROM experiments WHERE name = 'model_name'"
+        )  # its files would be elsewhere
     return here
 
 
@@ -69,7 +79,9 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str], no_progress_bars: None) -> Callable[..., tuple[int, str, str]]:
+def tell(
+    capsys: pytest.CaptureFixture[str], no_progress_bars: None
+) -> Callable[..., tuple[int, str, str]]:
     """Run the command line; return its exit code and what it wrote to both streams."""
 
     def tell(*arguments: str) -> tuple[int, str, str]:
@@ -95,18 +107,36 @@ before_anything_runs = pytest.mark.usefixtures("nothing_runs")
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["trian"], ["there is no job 'trian'; did you mean 'train'?", "jobs: tune, train, evaluate, promote, infer"]),
+        (
+            ["trian"],
+            [
+                "there is no job 'trian'; did you mean 'train'?",
+                "jobs: tune, train, evaluate, promote, infer",
+            ],
+        ),
         (["mine.yaml"], ["mine.yaml: no such file"]),
-        (["train", "-s", "job.model.max_dept=3"], ["-s job.model.max_dept=3", "did you mean 'max_depth'"]),
-        (["train", "-s", "train.modle=3"], ["-s train.modle=3: train.modle: unknown key; did you mean 'model'"]),
+        (
+            ["train", "-s", "job.model.max_dept=3"],
+            ["-s job.model.max_dept=3", "did you mean 'max_depth'"],
+        ),
+        (
+            ["train", "-s", "train.modle=3"],
+            ["-s train.modle=3: train.modle: unknown key; did you mean 'model'"],
+        ),
         (
             ["train", "-s", "job.model.max_iter=many"],
             ["-s job.model.max_iter=many: job.model.max_iter: 'many' is not an integer"],
         ),
         (["train", "-s", "job"], ["-s job: expected key=value"]),
         (["train", "-s", "infer.batch_size=5"], ["-s infer...: the job 'infer' is not run here"]),
-        (["train", "-s", "job.model.KIND=Forest"], ["unknown KIND 'Forest'", "BaselineSklearnModel"]),
-        (["train", "--data", "table.xls"], ["--data table.xls: cannot tell how to read it", ".csv, .parquet, .pq"]),
+        (
+            ["train", "-s", "job.model.KIND=Forest"],
+            ["unknown KIND 'Forest'", "BaselineSklearnModel"],
+        ),
+        (
+            ["train", "--data", "table.xls"],
+            ["--data table.xls: cannot tell how to read it", ".csv, .parquet, .pq"],
+        ),
         (["train", "--dta", "x.csv"], ["No such option", "--data"]),
         ([], ["Missing argument 'JOB|FILE...'"]),
         (["train", "-s", "job.logger_service.level=LOUD"], ["no level 'LOUD'"]),
@@ -134,12 +164,24 @@ def test_a_command_that_does_not_exist(tell: Any) -> None:
 @before_anything_runs
 def test_everything_that_is_wrong_is_told_at_once(tell: Any) -> None:
     first = write(
-        "first.yaml", "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_itr: 7\n"
+        "first.yaml",
+        "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_itr: 7\n",
     )
-    second = write("second.yaml", "job:\n  KIND: EvaluationsJob\n  resamples: some\n  slcies: [hr]\n")
+    second = write(
+        "second.yaml", "job:\n  KIND: EvaluationsJob\n  resamples: some\n  slcies: [hr]\n"
+    )
     broken = write("broken.yaml", "job: [\n")
     code, _, err = tell(
-        "run", first, second, broken, "promot", "absent.yaml", "infer", "-s", "infer.batch_size=0", "--in-process"
+        "run",
+        first,
+        second,
+        broken,
+        "promot",
+        "absent.yaml",
+        "infer",
+        "-s",
+        "infer.batch_size=0",
+        "--in-process",
     )
     assert code == 2
     for part in (
@@ -167,7 +209,12 @@ def test_a_fault_in_a_file_for_all_jobs_is_told_once(tell: Any) -> None:
 def test_a_file_without_a_job_alone(tell: Any) -> None:
     shared = write("shared.yaml", "data:\n  table:\n    KIND: CsvReader\n    path: bikes.csv\n")
     code, _, err = tell("run", shared)
-    assert (code, err.startswith("error: no job was named: name one of tune, train, evaluate, promote, infer")) == (
+    assert (
+        code,
+        err.startswith(
+            "error: no job was named: name one of tune, train, evaluate, promote, infer"
+        ),
+    ) == (
         2,
         True,
     )
@@ -179,22 +226,41 @@ def planned(*words: str, overrides: tuple[str, ...] = ()) -> list[tuple[str, Any
 
 
 def test_steps_are_those_of_the_words_in_their_order() -> None:
-    mine = write("mine.yaml", "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_iter: 7\n")
+    mine = write(
+        "mine.yaml",
+        "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_iter: 7\n",
+    )
     shared = write("shared.yaml", "data:\n  table:\n    KIND: CsvReader\n    path: bikes.csv\n")
-    assert [verb for verb, _ in planned("infer", "train", "promote")] == ["infer", "train", "promote"]
+    assert [verb for verb, _ in planned("infer", "train", "promote")] == [
+        "infer",
+        "train",
+        "promote",
+    ]
     [(verb, job)] = planned(mine)
-    assert (verb, job.model.max_iter, job.splitter.test_size) == ("train", 7, 1440), "the file alone, without confs"
+    assert (verb, job.model.max_iter, job.splitter.test_size) == ("train", 7, 1440), (
+        "the file alone, without confs"
+    )
     [(verb, job)] = planned("train", mine)
-    assert (verb, job.model.max_iter, job.inputs.KIND) == ("train", 7, "SimulatedReader"), "merged, not run twice"
+    assert (verb, job.model.max_iter, job.inputs.KIND) == ("train", 7, "SimulatedReader"), (
+        "merged, not run twice"
+    )
     found = planned("train", "evaluate", shared, mine)
     assert [verb for verb, _ in found] == ["train", "evaluate"]
     assert all(job.inputs.path == "bikes.csv" for _, job in found)
 
 
 def test_overrides_win_for_all_jobs_or_for_one() -> None:
-    mine = write("mine.yaml", "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_iter: 7\n")
+    mine = write(
+        "mine.yaml",
+        "job:\n  KIND: TrainingJob\n  model:\n    KIND: GradientBoostingModel\n    max_iter: 7\n",
+    )
     found = dict(
-        planned("train", "infer", mine, overrides=("job.mlflow_service.registry_name=bikes", "train.model.max_iter=9"))
+        planned(
+            "train",
+            "infer",
+            mine,
+            overrides=("job.mlflow_service.registry_name=bikes", "train.model.max_iter=9"),
+        )
     )
     assert (found["train"].model.max_iter, found["infer"].batch_size) == (9, 50_000)
     assert {job.mlflow_service.registry_name for job in found.values()} == {"bikes"}
@@ -202,10 +268,16 @@ def test_overrides_win_for_all_jobs_or_for_one() -> None:
 
 @pytest.mark.parametrize(
     ("address", "kind"),
-    [("bikes.csv", "CsvReader"), ("my bikes.PARQUET", "ParquetReader"), ("s3://bucket/a: b, {c}.pq", "ParquetReader")],
+    [
+        ("bikes.csv", "CsvReader"),
+        ("my bikes.PARQUET", "ParquetReader"),
+        ("s3://bucket/a: b, {c}.pq", "ParquetReader"),
+    ],
 )
 def test_the_data_option_names_a_table_for_all(address: str, kind: str) -> None:
-    for _, job in planned("train", "evaluate", "infer", overrides=tuple(steps.data_overrides(address))):
+    for _, job in planned(
+        "train", "evaluate", "infer", overrides=tuple(steps.data_overrides(address))
+    ):
         assert (job.inputs.KIND, job.inputs.path) == (kind, address)
 
 
@@ -229,7 +301,17 @@ def test_the_schema_is_json(tell: Any) -> None:
 # ------------------------------------------------------------------------------------------------------- in process
 def test_the_whole_path_in_process(stocked: Path, table: Path, tell: Any) -> None:
     code, out, err = tell(
-        "run", "train", "evaluate", "promote", "infer", "--in-process", "--data", str(table), *SMALL, *LENIENT, *QUIET
+        "run",
+        "train",
+        "evaluate",
+        "promote",
+        "infer",
+        "--in-process",
+        "--data",
+        str(table),
+        *SMALL,
+        *LENIENT,
+        *QUIET,
     )
     assert (code, err) == (0, "")
     for part in (
@@ -249,7 +331,9 @@ def test_how_to_see_a_store_can_be_pasted_into_a_shell() -> None:
     assert "mlflow ui --backend-store-uri 'sqlite:////tmp/what%3F #1/mlflow.db'" in said
 
 
-def test_a_gate_that_refuses_ends_with_3_and_the_rest_is_not_run(stocked: Path, table: Path, tell: Any) -> None:
+def test_a_gate_that_refuses_ends_with_3_and_the_rest_is_not_run(
+    stocked: Path, table: Path, tell: Any
+) -> None:
     code, out, err = tell(
         "run", "train", "evaluate", "promote", "infer", "--in-process", "--data", str(table), *SMALL, *QUIET,
         "-s", "evaluate.resamples=5", "-s", "evaluate.thresholds.r2_score.threshold=0.99",
@@ -275,11 +359,20 @@ def test_a_gate_that_refuses_ends_with_3_and_the_rest_is_not_run(stocked: Path, 
 def test_a_job_that_fails_ends_with_1(debug: bool, stocked: Path, tell: Any) -> None:
     Path("words.csv").write_text("a,b\n1,2\n")
     code, out, err = tell(
-        "run", "train", "infer", "--in-process", "--data", "words.csv", *QUIET, *(["--debug"] if debug else [])
+        "run",
+        "train",
+        "infer",
+        "--in-process",
+        "--data",
+        "words.csv",
+        *QUIET,
+        *(["--debug"] if debug else []),
     )
     assert code == 1
     assert "failed: " in out
-    assert [line.split() for line in out.splitlines() if "not run" in line] == [["infer", "not", "run"]]
+    assert [line.split() for line in out.splitlines() if "not run" in line] == [
+        ["infer", "not", "run"]
+    ]
     assert (err.count("error: "), "Traceback" in err) == (1, debug)
     assert ("training.py" in err) == debug
 
@@ -295,7 +388,9 @@ def test_an_unreachable_server_ends_with_1(tell: Any, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_what_nobody_expected_is_a_sentence(debug: bool, tell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_expected_is_a_sentence(
+    debug: bool, tell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("by zero")
 
@@ -303,7 +398,9 @@ def test_what_nobody_expected_is_a_sentence(debug: bool, tell: Any, monkeypatch:
     code, out, err = tell("run", "train", "infer", "--in-process", *(["--debug"] if debug else []))
     assert code == 1
     assert "failed: ZeroDivisionError: by zero" in out
-    assert [line.split() for line in out.splitlines() if "not run" in line] == [["infer", "not", "run"]]
+    assert [line.split() for line in out.splitlines() if "not run" in line] == [
+        ["infer", "not", "run"]
+    ]
     assert "error: ZeroDivisionError: by zero\nThis was not expected: --debug shows where.\n" in err
     assert ("Traceback" in err) == debug
 
@@ -315,10 +412,14 @@ def test_an_interruption_ends_with_130_and_says_what_was_done(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluations.EvaluationsJob, "run", interrupt)
-    code, out, err = tell("run", "train", "evaluate", "--in-process", "--data", str(table), *SMALL, *QUIET)
+    code, out, err = tell(
+        "run", "train", "evaluate", "--in-process", "--data", str(table), *SMALL, *QUIET
+    )
     assert (code, err.strip()) == (130, "interrupted")
     assert "version 1 of 'model_name'" in out
-    assert [line.split()[0] for line in out.splitlines() if line.endswith("interrupted")] == ["evaluate"]
+    assert [line.split()[0] for line in out.splitlines() if line.endswith("interrupted")] == [
+        "evaluate"
+    ]
 
 
 def test_the_real_table(bike_table: Path, stocked: Path, tell: Any) -> None:
@@ -355,14 +456,23 @@ def test_jobs_in_notebooks_up_to_a_gate_that_refuses(stocked: Path, table: Path,
     assert code == 3, err
     assert "below the threshold 0.99 by 0." in err
     assert "Traceback" not in err
-    assert [line.split() for line in out.splitlines() if "not run" in line] == [["promote", "not", "run"]]
+    assert [line.split() for line in out.splitlines() if "not run" in line] == [
+        ["promote", "not", "run"]
+    ]
     kept = [Path(line.split()[-1]) for line in out.splitlines() if "notebook    " in line]
-    assert sorted(kept) == sorted(path.relative_to(stocked) for path in stocked.glob("kept/*.ipynb"))
+    assert sorted(kept) == sorted(
+        path.relative_to(stocked) for path in stocked.glob("kept/*.ipynb")
+    )
     client = services.MlflowService().client()
     experiment = client.get_experiment_by_name("model_name")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     for path, verb, name, figures, ends in zip(
-        kept, ("train", "evaluate"), ("Training", "Evaluations"), (3, 4), ([], ["GateError"]), strict=True
+        kept,
+        ("train", "evaluate"),
+        ("Training", "Evaluations"),
+        (3, 4),
+        ([], ["GateError"]),
+        strict=True,
     ):
         assert path.stem.endswith(f"-{verb}")
         cells = json.loads(path.read_text())["cells"]
@@ -370,7 +480,10 @@ def test_jobs_in_notebooks_up_to_a_gate_that_refuses(stocked: Path, table: Path,
         assert sum("image/png" in each.get("data", {}) for each in outputs) == figures
         assert [each["ename"] for each in outputs if each["output_type"] == "error"] == ends
         run = runs[name]
-        assert (run.info.status, run.data.tags["mlflow.source.name"]) == ("FINISHED", str(path.absolute()))
+        assert (run.info.status, run.data.tags["mlflow.source.name"]) == (
+            "FINISHED",
+            str(path.absolute()),
+        )
         assert f"MLflow run  {run.info.run_id}" in out
         attached = [file.path for file in client.list_artifacts(run.info.run_id, "notebook")]
         assert attached == [f"notebook/{path.stem}.html", f"notebook/{path.name}"]
@@ -390,7 +503,9 @@ def test_open_job_by_hand_reads_the_file_in_confs(monkeypatch: pytest.MonkeyPatc
 
 # ------------------------------------------------------------------------------------------------ the program itself
 def program(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, env={**os.environ, **variables})
+    return subprocess.run(
+        arguments, capture_output=True, text=True, env={**os.environ, **variables}
+    )
 
 
 def test_the_module_is_the_program() -> None:
@@ -398,9 +513,15 @@ def test_the_module_is_the_program() -> None:
     for arguments in (["--version"], ["--help"], ["run", "trian"]):
         module = program(sys.executable, "-m", "model_name", *arguments)
         script = program(str(installed), *arguments)
-        assert (module.returncode, module.stdout, module.stderr) == (script.returncode, script.stdout, script.stderr)
+        assert (module.returncode, module.stdout, module.stderr) == (
+            script.returncode,
+            script.stdout,
+            script.stderr,
+        )
         assert module.returncode == (2 if "trian" in arguments else 0)
-    assert program(sys.executable, "-m", "model_name", "--version").stdout.startswith("model_name 0.")
+    assert program(sys.executable, "-m", "model_name", "--version").stdout.startswith(
+        "model_name 0."
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from model_name.io import osvariables
 
 CANARY = "cAnArY"  # in every secret, and in nothing else: whatever form one takes, this part stays as it is
@@ -90,7 +91,9 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *arguments: str) -> tuple[int, str]:
     """Run the command; return its exit code and everything that it said."""
     unwanted = ("MLFLOW_", "MODEL_NAME_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(unwanted)
+    }
     command = [sys.executable, "-m", osvariables.PACKAGE, "run", *arguments]
     done = subprocess.run(
         command,
@@ -126,12 +129,20 @@ OVERRIDE = ("-s", "job.inputs.api_key=cAnArY-override/%41")
     [
         (False, (), 0),
         (True, ("--debug",), 1),
-        (True, ("--in-process", "--debug", "-s", "job.logger_service.sink=logs/job.log", *OVERRIDE), 1),
+        (
+            True,
+            ("--in-process", "--debug", "-s", "job.logger_service.sink=logs/job.log", *OVERRIDE),
+            1,
+        ),
     ],
     ids=["a run", "a failing run", "a failing run in process, with its log in a file"],
 )
-def test_no_secret_in_anything_that_a_run_wrote(fails: bool, options: tuple[str, ...], code: int, folder: Path) -> None:
-    ended, said = run(folder, "train", "train.yaml", "-s", f"job.inputs.fails={str(fails).lower()}", *options)
+def test_no_secret_in_anything_that_a_run_wrote(
+    fails: bool, options: tuple[str, ...], code: int, folder: Path
+) -> None:
+    ended, said = run(
+        folder, "train", "train.yaml", "-s", f"job.inputs.fails={str(fails).lower()}", *options
+    )
     assert ended == code, said
     assert CANARY not in said
     assert "73915504" not in said

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pydantic as pdt
 import pytest
+
 from model_name import jobs, settings
 from model_name.io import datasets
 
@@ -41,7 +42,9 @@ def test_inputs_and_targets_apart() -> None:
     assert (made.inputs.KIND, made.targets.KIND) == ("CsvReader", "ParquetReader")
     only: Any = validate(data={"inputs": CSV}, job={"KIND": "TrainingJob"}).job
     assert (only.inputs.KIND, only.targets.KIND) == ("CsvReader", "SimulatedReader")
-    assert validate(data={"inputs": CSV}, job={"KIND": "InferenceJob"}).job.inputs.KIND == "CsvReader"
+    assert (
+        validate(data={"inputs": CSV}, job={"KIND": "InferenceJob"}).job.inputs.KIND == "CsvReader"
+    )
 
 
 def test_what_a_job_says_itself_wins() -> None:
@@ -54,7 +57,9 @@ def test_a_job_that_reads_nothing_takes_no_harm() -> None:
 
 
 def test_the_same_data_from_python_objects() -> None:
-    made = settings.MainSettings.model_validate({"data": {"table": CSV}, "job": {"KIND": "TrainingJob"}})
+    made = settings.MainSettings.model_validate(
+        {"data": {"table": CSV}, "job": {"KIND": "TrainingJob"}}
+    )
     assert made == validate(data={"table": CSV}, job={"KIND": "TrainingJob"})
     again = settings.MainSettings.model_validate_json(made.model_dump_json())
     assert again == made, "what the executor hands over is what was checked"
@@ -111,7 +116,9 @@ def test_nothing_is_guessed(wrong: dict[str, Any]) -> None:
     assert len(faults(job=wrong)) >= 1
 
 
-def models(kind: type[pdt.BaseModel], met: set[type[pdt.BaseModel]]) -> Iterator[type[pdt.BaseModel]]:
+def models(
+    kind: type[pdt.BaseModel], met: set[type[pdt.BaseModel]]
+) -> Iterator[type[pdt.BaseModel]]:
     """Walk through a configuration class and those of its fields."""
     if kind in met:
         return
@@ -134,7 +141,9 @@ def test_every_part_is_frozen_and_forbids_what_it_does_not_know() -> None:
     assert len(met) > 20
     for kind in met:
         assert kind.model_config.get("extra") == "forbid", kind
-        is_model = kind.__module__.endswith("core.models")  # models are fitted, so they are not frozen
+        is_model = kind.__module__.endswith(
+            "core.models"
+        )  # models are fitted, so they are not frozen
         assert kind.model_config.get("frozen", False) is not is_model, kind
         assert kind.model_config.get("strict") is True, kind
 
@@ -173,14 +182,20 @@ def test_verbs_and_kinds_name_the_same_jobs() -> None:
 # ------------------------------------------------------------------------------------------- what can be known before
 DAY, WEEK = ({"KIND": "TrainTestSplitter", "test_size": size} for size in (24, 168))
 SEARCH: dict[str, Any] = {"KIND": "TuningJob", "model": {"KIND": "GradientBoostingModel"}}
-TRAIN: dict[str, Any] = {"KIND": "TrainingJob", "model": {"KIND": "GradientBoostingModel"}, "tuned": "latest"}
+TRAIN: dict[str, Any] = {
+    "KIND": "TrainingJob",
+    "model": {"KIND": "GradientBoostingModel"},
+    "tuned": "latest",
+}
 EVALUATE: dict[str, Any] = {"KIND": "EvaluationsJob"}
 INFER: dict[str, Any] = {"KIND": "InferenceJob"}
 SIMULATED = {"KIND": "SimulatedReader", "rows": 1_000}
 
 
 def foreseen(*given: dict[str, Any]) -> list[str]:
-    made = [settings.MainSettings.model_validate_json(json.dumps({"job": job})).job for job in given]
+    made = [
+        settings.MainSettings.model_validate_json(json.dumps({"job": job})).job for job in given
+    ]
     return settings.known_faults([(job.VERB, job) for job in made])
 
 
@@ -198,12 +213,18 @@ def foreseen(*given: dict[str, Any]) -> list[str]:
         (WEEK | {"shuffle": True}, WEEK | {"shuffle": True}, 0),
     ],
 )
-def test_a_search_that_would_look_at_the_test_is_refused_before(holdout: Any, splitter: Any, seen: int) -> None:
+def test_a_search_that_would_look_at_the_test_is_refused_before(
+    holdout: Any, splitter: Any, seen: int
+) -> None:
     tables = {"inputs": SIMULATED, "targets": SIMULATED}
-    found = foreseen(SEARCH | tables | {"holdout": holdout}, TRAIN | tables | {"splitter": splitter})
+    found = foreseen(
+        SEARCH | tables | {"holdout": holdout}, TRAIN | tables | {"splitter": splitter}
+    )
     if seen:
         [fault] = found
-        assert fault.startswith(f"the search would choose parameters by {seen} of the test rows of train")
+        assert fault.startswith(
+            f"the search would choose parameters by {seen} of the test rows of train"
+        )
         assert fault.endswith("make tune.holdout the same as train.splitter")
     else:
         assert found == []
@@ -223,22 +244,50 @@ def test_a_share_of_a_file_is_judged_by_its_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([SEARCH, TRAIN | {"model": {"KIND": "BaselineSklearnModel"}}], "tune the model that is trained"),
-        ([SEARCH | {"mlflow_service": {"experiment_name": "mine"}}, TRAIN], "records in the experiment 'mine'"),
+        (
+            [SEARCH, TRAIN | {"model": {"KIND": "BaselineSklearnModel"}}],
+            "tune the model that is trained",
+        ),
+        (
+            [SEARCH | {"mlflow_service": {"experiment_name": "mine"}}, TRAIN],
+            "records in the experiment 'mine'",
+        ),
         ([EVALUATE | {"rows": "all"}, {"KIND": "PromotionJob"}], "leave evaluate.rows at unseen"),
         (
             [TRAIN | {"metrics": [{"KIND": "SklearnMetric", "name": "accuracy_score"}]}],
             "train.metrics: the metric 'accuracy_score' cannot be computed here",
         ),
-        ([SEARCH | {"metric": {"KIND": "SklearnMetric", "name": "f1_score"}}], "tune.metric: the metric 'f1_score'"),
-        ([TRAIN | {"saver": {"KIND": "BuiltinSaver", "flavor": "sklern"}}], "train.saver.flavor: MLflow has no flavor"),
-        ([TRAIN | {"inputs": {"KIND": "CsvReader", "path": "no.csv"}}], "train.targets: comes from the simulator"),
         (
-            [EVALUATE | {"metrics": [{"KIND": "SklearnMetric", "name": "r2_score", "greater_is_better": False}]}],
+            [SEARCH | {"metric": {"KIND": "SklearnMetric", "name": "f1_score"}}],
+            "tune.metric: the metric 'f1_score'",
+        ),
+        (
+            [TRAIN | {"saver": {"KIND": "BuiltinSaver", "flavor": "sklern"}}],
+            "train.saver.flavor: MLflow has no flavor",
+        ),
+        (
+            [TRAIN | {"inputs": {"KIND": "CsvReader", "path": "no.csv"}}],
+            "train.targets: comes from the simulator",
+        ),
+        (
+            [
+                EVALUATE
+                | {
+                    "metrics": [
+                        {"KIND": "SklearnMetric", "name": "r2_score", "greater_is_better": False}
+                    ]
+                }
+            ],
             "evaluate.thresholds.r2_score: greater_is_better is True",
         ),
-        ([INFER | {"outputs": {"KIND": "ParquetWriter", "path": "."}}], "is a folder; name a file in it"),
-        ([INFER | {"outputs": {"KIND": "CsvWriter", "path": __file__ + "/x.csv"}}], f"{__file__} is a file"),
+        (
+            [INFER | {"outputs": {"KIND": "ParquetWriter", "path": "."}}],
+            "is a folder; name a file in it",
+        ),
+        (
+            [INFER | {"outputs": {"KIND": "CsvWriter", "path": __file__ + "/x.csv"}}],
+            f"{__file__} is a file",
+        ),
         (
             [{"KIND": "ExplanationsJob", "report": "outputs/shap_values.parquet"}],
             "explain.report: .*shap_values.parquet is what shap_values names, too",
@@ -251,8 +300,12 @@ def test_what_fails_later_is_known_before(given: list[dict[str, Any]], told: str
 
 def test_files_have_to_be_there_unless_an_earlier_job_writes_them(tmp_path: Path) -> None:
     file = str(tmp_path / "made.parquet")
-    later = EVALUATE | {side: {"KIND": "ParquetReader", "path": file} for side in ("inputs", "targets")}
-    assert foreseen(later) == [f"evaluate.inputs, evaluate.targets: {file}: no such file (files in its folder: none)"]
+    later = EVALUATE | {
+        side: {"KIND": "ParquetReader", "path": file} for side in ("inputs", "targets")
+    }
+    assert foreseen(later) == [
+        f"evaluate.inputs, evaluate.targets: {file}: no such file (files in its folder: none)"
+    ]
     assert foreseen(INFER | {"outputs": {"KIND": "ParquetWriter", "path": file}}, later) == []
 
 

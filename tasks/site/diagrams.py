@@ -22,13 +22,28 @@ def drawn(subpackage: str) -> str:
     """Draw who imports whom within a subpackage, and what the subpackage takes from others, as mermaid and a table."""
     graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
     own = sorted(graph.find_descendants(f"{PACKAGE}.{subpackage}"))
-    imports = [(who, what) for who in own for what in sorted(graph.find_modules_directly_imported_by(who))]
-    imports = [(who, what) for who, what in imports if not what.endswith(".errors")]  # every module may raise them
+    imports = [
+        (who, what) for who in own for what in sorted(graph.find_modules_directly_imported_by(who))
+    ]
+    imports = [
+        (who, what) for who, what in imports if not what.endswith(".errors")
+    ]  # every module may raise them
     inner = [(who, what) for who, what in imports if what in own]
-    outer = sorted({(who, _layer(what)) for who, what in imports} - {(who, _layer(what)) for who, what in inner})
+    outer = sorted(
+        {(who, _layer(what)) for who, what in imports}
+        - {(who, _layer(what)) for who, what in inner}
+    )
     words = f"Modules of {subpackage}, and which of them imports which."
-    lines = [f'%%| fig-alt: "{words}"', "flowchart LR", f'  subgraph {subpackage}_modules ["{subpackage}"]']
-    lines += [f'    {_node(module)}["{_short(module)}"]' for module in own if not module.endswith(".errors")]
+    lines = [
+        f'%%| fig-alt: "{words}"',
+        "flowchart LR",
+        f'  subgraph {subpackage}_modules ["{subpackage}"]',
+    ]
+    lines += [
+        f'    {_node(module)}["{_short(module)}"]'
+        for module in own
+        if not module.endswith(".errors")
+    ]
     lines += ["  end"]
     lines += [f"  {_node(who)} --> {_node(what)}" for who, what in inner]
     lines += [f"  {_node(who)} -.-> {layer}([{layer}])" for who, layer in outer]
@@ -80,7 +95,9 @@ def _redrawn(subpackage: str) -> "NotebookNode | None":
 
 
 def _page(subpackage: str) -> Path:
-    name = "jobs" if subpackage == "jobs" else "index"  # the page of the jobs is that of their package
+    name = (
+        "jobs" if subpackage == "jobs" else "index"
+    )  # the page of the jobs is that of their package
     return ROOT / "nbs" / subpackage / f"{name}.ipynb"
 
 
@@ -101,4 +118,7 @@ def check(_c: Context) -> None:
     """Do the diagrams of the index pages show the current imports?"""
     names = stale()
     if names:
-        raise Exit(f"The diagrams of {', '.join(names)} are not what the code says.\nRun `inv diagrams.draw`.", 1)
+        raise Exit(
+            f"The diagrams of {', '.join(names)} are not what the code says.\nRun `inv diagrams.draw`.",
+            1,
+        )

@@ -39,7 +39,9 @@ toc: false
 Perhaps it has moved: the search at the top of the page knows all pages, and [the front page](index.ipynb) leads to
 the guides and to the reference.
 """
-_WARNING = re.compile(r"^\s*(\[?WARN(ING)?\b|\[?ERROR\b|Unable to resolve|.*\bunresolved\b)", re.IGNORECASE)
+_WARNING = re.compile(
+    r"^\s*(\[?WARN(ING)?\b|\[?ERROR\b|Unable to resolve|.*\bunresolved\b)", re.IGNORECASE
+)
 _ELSEWHERE = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?:)?//[^"']+"""
     r"""|<link\b(?=[^>]*\brel=["'](?:stylesheet|preload|icon|preconnect))[^>]*\bhref=["'](?:https?:)?//[^"']+"""
@@ -67,20 +69,30 @@ def stage() -> Path:
     config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
     _complete(config["website"]["sidebar"]["contents"], set(pages()))
     _point_to(repository(), config["website"])
-    (PAGES / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (PAGES / "_quarto.yml").write_text(
+        yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
     return PAGES
 
 
 def pages() -> list[str]:
     """List the pages that are to be rendered, as paths below the folder of pages."""
-    found = (path.relative_to(PAGES).as_posix() for ending in ("ipynb", "qmd") for path in PAGES.rglob(f"*.{ending}"))
+    found = (
+        path.relative_to(PAGES).as_posix()
+        for ending in ("ipynb", "qmd")
+        for path in PAGES.rglob(f"*.{ending}")
+    )
     return sorted(page for page in found if not page.startswith(("_", ".")))
 
 
 def _changelog() -> str:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     body = text.partition("\n")[2].strip().replace("## [", "## \\[")  # a version is no link
-    front = {"title": "Changelog", "description": "What changed, version by version.", "repo-actions": False}
+    front = {
+        "title": "Changelog",
+        "description": "What changed, version by version.",
+        "repo-actions": False,
+    }
     return f"---\n{yaml.safe_dump(front)}---\n\n{body}\n"
 
 
@@ -99,7 +111,11 @@ def _complete(contents: list[Any], existing: set[str]) -> None:
     for page in sorted(existing - set(listed(contents))):
         folder = page.rpartition("/")[0]
         sections = [item for item in contents if isinstance(item, dict)]
-        homes = [section for section in sections if any(_is_in(place, folder) for place in section["contents"])]
+        homes = [
+            section
+            for section in sections
+            if any(_is_in(place, folder) for place in section["contents"])
+        ]
         (homes[0]["contents"] if homes else contents).append(page)
 
 
@@ -118,9 +134,13 @@ def repository() -> str:
         return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{os.environ['GITHUB_REPOSITORY']}"
     git = ["git", "-C", str(ROOT), "config", "--get", "remote.origin.url"]
     origin = (
-        subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() if shutil.which("git") else ""
+        subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+        if shutil.which("git")
+        else ""
     )
-    match = re.fullmatch(r"(?:https?://(?:[^@/]+@)?|(?:ssh://)?git@)([\w.-]+)[:/](.+?)(?:\.git)?/?", origin)
+    match = re.fullmatch(
+        r"(?:https?://(?:[^@/]+@)?|(?:ssh://)?git@)([\w.-]+)[:/](.+?)(?:\.git)?/?", origin
+    )
     return f"https://{match[1]}/{match[2]}" if match else ""
 
 
@@ -137,7 +157,11 @@ def _point_to(address: str, website: dict[str, Any]) -> None:
 def verbs(folder: Path = ROOT / "nbs" / "runs") -> list[str]:
     """List the jobs in the order in which the sidebar names them, then those that it does not name."""
     config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
-    order = [Path(page).stem for page in listed(config["website"]["sidebar"]["contents"]) if page.startswith("runs/")]
+    order = [
+        Path(page).stem
+        for page in listed(config["website"]["sidebar"]["contents"])
+        if page.startswith("runs/")
+    ]
     found = {path.stem for path in folder.glob("*.ipynb")}
     return [verb for verb in order if verb in found] + sorted(found - set(order))
 
@@ -148,12 +172,19 @@ def run_jobs(c: Context, folder: Path, names: list[str] | None = None) -> list[P
     In nbs/runs they stand without outputs, because outputs belong to a run. This is the run that the site shows.
     """
     clean = {name: "" for name in os.environ if name.startswith("MLFLOW_")}
-    command = f'"{sys.executable}" -m model_name run {" ".join(names or verbs())} --notebooks notebooks'
+    command = (
+        f'"{sys.executable}" -m model_name run {" ".join(names or verbs())} --notebooks notebooks'
+    )
     with c.cd(str(folder)):
         if not c.run(command, env=clean, warn=True).ok:
-            raise Exit("The jobs whose notebooks the site shows did not run through; what failed stands above.", 1)
+            raise Exit(
+                "The jobs whose notebooks the site shows did not run through; what failed stands above.",
+                1,
+            )
     executed = sorted((folder / "notebooks").glob("*.ipynb"))
-    return [path.rename(path.with_name(f"{path.stem.rpartition('-')[2]}.ipynb")) for path in executed]
+    return [
+        path.rename(path.with_name(f"{path.stem.rpartition('-')[2]}.ipynb")) for path in executed
+    ]
 
 
 def show_jobs(c: Context) -> None:
@@ -171,7 +202,11 @@ def show_jobs(c: Context) -> None:
 # ------------------------------------------------------------------------------------------------------ the site
 def quarto() -> str | None:
     """Find Quarto: the one that QUARTO_PATH names, the one in this environment, or the one on the path."""
-    return os.environ.get("QUARTO_PATH") or shutil.which("quarto", path=exports.BIN) or shutil.which("quarto")
+    return (
+        os.environ.get("QUARTO_PATH")
+        or shutil.which("quarto", path=exports.BIN)
+        or shutil.which("quarto")
+    )
 
 
 def install_quarto(c: Context) -> str:
@@ -181,7 +216,10 @@ def install_quarto(c: Context) -> str:
     """
     c.run(f'uv pip install --quiet --python "{sys.executable}" quarto-cli=={QUARTO}', warn=True)
     found = quarto()
-    if found is None or subprocess.run([found, "--version"], capture_output=True, check=False).returncode:
+    if (
+        found is None
+        or subprocess.run([found, "--version"], capture_output=True, check=False).returncode
+    ):
         raise Exit(NO_QUARTO, 1)
     return found
 
@@ -231,14 +269,22 @@ def check(_c: Context) -> None:
     named = list(listed(config["website"]["sidebar"]["contents"]))
     faults = sitechecks.all_faults(sitechecks.read(PAGES, found), PAGES, config, named)
     second = _texts(stage())
-    faults += [f"{name} is another page when it is made again" for name in first if first[name] != second.get(name)]
+    faults += [
+        f"{name} is another page when it is made again"
+        for name in first
+        if first[name] != second.get(name)
+    ]
     if faults:
         raise Exit("\n".join(faults), 1)
     print(f"{len(found)} pages are valid.")
 
 
 def _texts(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @task(help={"port": "where to serve it"})
@@ -259,9 +305,14 @@ def serve(_c: Context, port: int = 8000) -> None:
 @task
 def screenshots(c: Context) -> None:
     """Take the screenshot of README.md: run `train`, and open its executed notebook in Chromium."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    browser = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if browser is None:
-        raise Exit("There is no Chromium to take a picture with: install it, e.g. `apt-get install chromium`.", 1)
+        raise Exit(
+            "There is no Chromium to take a picture with: install it, e.g. `apt-get install chromium`.",
+            1,
+        )
     with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
         train = next(path for path in run_jobs(c, Path(folder), ["train"]) if path.stem == "train")
         page, picture = Path(folder, "run.html"), Path(folder, "run.png")
@@ -277,11 +328,17 @@ def _printed(notebook: Path) -> str:
     from nbconvert import HTMLExporter
 
     content = nbformat.read(notebook, as_version=4)
-    first = next(number for number, cell in enumerate(content.cells) if "## Training" in cell.source)
+    first = next(
+        number for number, cell in enumerate(content.cells) if "## Training" in cell.source
+    )
     content.cells = [content.cells[0], *content.cells[first:]]
     for cell in content.cells:
-        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
-    exporter = HTMLExporter(template_name="lab", mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="")
+        cell["outputs"] = [
+            output for output in cell.get("outputs", []) if output.get("name") != "stderr"
+        ]
+    exporter = HTMLExporter(
+        template_name="lab", mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
+    )
     return exporter.from_notebook_node(content)[0]
 
 

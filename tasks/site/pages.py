@@ -31,10 +31,16 @@ class Page(Processor):
         self.name = _name(getattr(self.nb, "path_", None))
         self.module = reference.module_of(self.name)
         self.nb.cells = [made for cell in self.nb.cells for made in self._made(cell)]
-        self.nb.cells[:0] = [mk_cell(f"---\n{yaml.safe_dump(self._front(), allow_unicode=True)}---\n", "raw")]
+        self.nb.cells[:0] = [
+            mk_cell(f"---\n{yaml.safe_dump(self._front(), allow_unicode=True)}---\n", "raw")
+        ]
         for number, cell in enumerate(self.nb.cells):
-            cell["id"] = f"cell-{number}"  # new cells get one by chance; pages are the same each time
-        self.nb.metadata.pop("widgets", None)  # the state of progress bars; it would load scripts from elsewhere
+            cell["id"] = (
+                f"cell-{number}"  # new cells get one by chance; pages are the same each time
+            )
+        self.nb.metadata.pop(
+            "widgets", None
+        )  # the state of progress bars; it would load scripts from elsewhere
         self.nb.metadata.pop("papermill", None)
 
     def _front(self) -> dict[str, Any]:
@@ -47,7 +53,9 @@ class Page(Processor):
         summary = " ".join(line.lstrip("> ").strip() for line in match[2].splitlines())
         front = {"title": match[1], "description": summary}
         if self.module:
-            head = f"[`{self.module}`]{{.api-module}}\n\n" if self.module != reference.PACKAGE else ""
+            head = (
+                f"[`{self.module}`]{{.api-module}}\n\n" if self.module != reference.PACKAGE else ""
+            )
             first.source = head + first.source
         return front
 
@@ -70,7 +78,9 @@ class Page(Processor):
             if PARAMETERS in tags:
                 cell.metadata.pop("tags")
             # The log of a run is for who runs it, with times and the remains of progress bars.
-            cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+            cell["outputs"] = [
+                output for output in cell.get("outputs", []) if output.get("name") != "stderr"
+            ]
             _give_words(cell)
             tables = _without_html(cell)
             yield cell
@@ -78,7 +88,11 @@ class Page(Processor):
 
     def _reference(self, cell: Any, folded: bool) -> Iterator[Any]:
         """Document what a cell defines; the source of what it is meant to show follows, folded."""
-        names = [name for name in _defined(cell.source) if not name.startswith("_") or name == "__getattr__"]
+        names = [
+            name
+            for name in _defined(cell.source)
+            if not name.startswith("_") or name == "__getattr__"
+        ]
         for name in names:
             if self.module:
                 yield mk_cell(reference.describe(self.module, name, self.name), "markdown")
@@ -108,9 +122,19 @@ def _without_html(cell: Any) -> list[Any]:
     found = [output for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
     cell["outputs"] = [output for output in cell.get("outputs", []) if output not in found]
     texts = ["".join(output["data"]["text/html"]) for output in found]
-    texts = [re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL | re.IGNORECASE).strip() for text in texts]
-    texts = [text.replace('border="1" class="dataframe"', 'class="dataframe table table-sm"') for text in texts]
-    return [mk_cell(_RAW_HTML.format(text=text, fence="`" * _fence(text)), "markdown") for text in texts if text]
+    texts = [
+        re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL | re.IGNORECASE).strip()
+        for text in texts
+    ]
+    texts = [
+        text.replace('border="1" class="dataframe"', 'class="dataframe table table-sm"')
+        for text in texts
+    ]
+    return [
+        mk_cell(_RAW_HTML.format(text=text, fence="`" * _fence(text)), "markdown")
+        for text in texts
+        if text
+    ]
 
 
 _RAW_HTML = """::: {{.cell-output .cell-output-display}}

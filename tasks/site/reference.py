@@ -33,14 +33,18 @@ def pages() -> dict[str, str]:
         match = re.search(r'"#\|\s*default_exp\s+([\w.]+)', path.read_text(encoding="utf-8"))
         if match and not any(part.startswith(("_", ".")) for part in path.relative_to(ROOT).parts):
             module = match[1].removesuffix("__init__").rstrip(".")
-            found[f"{PACKAGE}.{module}".rstrip(".")] = path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
+            found[f"{PACKAGE}.{module}".rstrip(".")] = (
+                path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
+            )
     return found
 
 
 @functools.cache
 def package() -> griffe.Object:
     """Read the package's source."""
-    logging.getLogger("griffe").setLevel(logging.ERROR)  # ruff already holds docstrings to their form
+    logging.getLogger("griffe").setLevel(
+        logging.ERROR
+    )  # ruff already holds docstrings to their form
     return griffe.load(PACKAGE, search_paths=[ROOT])  # type: ignore[return-value]
 
 
@@ -57,7 +61,11 @@ class Links:
                 self._add(f"{module}.{name}", f"{page}#{anchor(module, name)}")
         for module in pages():  # names that a module passes on
             for name, member in _object(module).members.items():
-                if member.is_alias and member.target_path in self.places and not name.startswith("_"):
+                if (
+                    member.is_alias
+                    and member.target_path in self.places
+                    and not name.startswith("_")
+                ):
                     self._add(f"{module}.{name}", self.places[member.target_path])
 
     def _add(self, full: str, place: str) -> None:
@@ -92,7 +100,9 @@ class Links:
             fence = line.lstrip().startswith(("```", "~~~"))
             fenced = fenced != fence
             plain = not (fenced or fence or line.startswith(("#", "    ")))
-            lines.append(_CODE.sub(lambda match: self._linked(match, page, module), line) if plain else line)
+            lines.append(
+                _CODE.sub(lambda match: self._linked(match, page, module), line) if plain else line
+            )
         return "\n".join(lines)
 
     def _linked(self, match: re.Match[str], page: str, module: str | None) -> str:
@@ -190,7 +200,9 @@ def describe(module: str, name: str, page: str) -> str:
     if symbol.is_attribute:
         return writer.of_type(symbol)
     return "\n\n".join(
-        part for part in (writer.of_class(symbol) if symbol.is_class else writer.of_function(symbol)) if part
+        part
+        for part in (writer.of_class(symbol) if symbol.is_class else writer.of_function(symbol))
+        if part
     )
 
 
@@ -204,7 +216,9 @@ class _Writer:
         name = f"{owner}.{function.name}" if owner else function.name
         yield f"{'####' if owner else '###'} {function.name} {{#{anchor(self.module, name)} .api-name}}"
         if "property" in function.labels:
-            yield self._signature(f"{function.name}: {function.annotation or function.returns or 'Any'}")
+            yield self._signature(
+                f"{function.name}: {function.annotation or function.returns or 'Any'}"
+            )
         else:
             yield self._signature(_call(function, drop_first=bool(owner)))
         yield self._docstring(function)
@@ -225,7 +239,9 @@ class _Writer:
         for method in methods:
             if method.has_docstring:
                 yield from self.of_function(method, symbol.name)
-        yield self._overridden(symbol, [method.name for method in methods if not method.has_docstring])
+        yield self._overridden(
+            symbol, [method.name for method in methods if not method.has_docstring]
+        )
 
     def _signature(self, text: str) -> str:
         code = links().link_code(text, self.page, self.module)
@@ -234,7 +250,11 @@ class _Writer:
     def _docstring(self, symbol: Any, without: str = "") -> str:
         if not symbol.docstring:
             return ""
-        parts = [self._part(part) for part in symbol.docstring.parse("google") if part.kind.value != without]
+        parts = [
+            self._part(part)
+            for part in symbol.docstring.parse("google")
+            if part.kind.value != without
+        ]
         return "\n\n".join(part for part in parts if part)
 
     def _part(self, part: Any) -> str:
@@ -245,9 +265,17 @@ class _Writer:
         if kind == "admonition":
             return f"**{part.title}**\n\n{self._prose(part.value.description)}"
         if kind == "examples":
-            blocks = [text if block.value == "text" else f"```python\n{text}\n```" for block, text in part.value]
+            blocks = [
+                text if block.value == "text" else f"```python\n{text}\n```"
+                for block, text in part.value
+            ]
             return "**Examples**\n\n" + "\n\n".join(blocks)
-        titles = {"parameters": "Arguments", "returns": "Returns", "yields": "Yields", "raises": "Raises"}
+        titles = {
+            "parameters": "Arguments",
+            "returns": "Returns",
+            "yields": "Yields",
+            "raises": "Raises",
+        }
         rows = [self._entry(kind, item) for item in part.value]
         return f"**{titles.get(kind, kind.title())}**\n\n" + "\n".join(rows)
 
@@ -264,7 +292,12 @@ class _Writer:
         if not rows:
             return ""
         cells = [
-            (f"`{name}`", self._code(annotation), self._code(default) if default else "required", self._prose(text))
+            (
+                f"`{name}`",
+                self._code(annotation),
+                self._code(default) if default else "required",
+                self._prose(text),
+            )
             for name, annotation, default, text in rows
         ]
         has_defaults = any(default for _, _, default, _ in rows) or _is_model(symbol)
@@ -284,7 +317,12 @@ class _Writer:
 
     def _code(self, text: str) -> str:
         """Give a piece of code whose names are links; as HTML, since Markdown has no links within code."""
-        code = links().link_code(text, self.page, self.module).replace("|", "&#124;").replace("`", "&#96;")
+        code = (
+            links()
+            .link_code(text, self.page, self.module)
+            .replace("|", "&#124;")
+            .replace("`", "&#96;")
+        )
         return f"`<code>{code}</code>`{{=html}}"
 
     def _prose(self, text: str) -> str:
@@ -292,7 +330,11 @@ class _Writer:
 
 
 def _is_method(name: str, part: Any) -> bool:
-    return not part.is_alias and not name.startswith("_") and (part.is_function or "property" in part.labels)
+    return (
+        not part.is_alias
+        and not name.startswith("_")
+        and (part.is_function or "property" in part.labels)
+    )
 
 
 def _section(symbol: Any, kind: str) -> list[Any]:
@@ -331,7 +373,10 @@ def _annotation(text: str) -> str:
     tree = ast.parse(text, mode="eval").body
     if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
         return _annotation(tree.value)
-    if isinstance(tree, ast.Subscript) and ast.unparse(tree.value).rpartition(".")[2] == "Annotated":
+    if (
+        isinstance(tree, ast.Subscript)
+        and ast.unparse(tree.value).rpartition(".")[2] == "Annotated"
+    ):
         assert isinstance(tree.slice, ast.Tuple)
         return _annotation(ast.unparse(tree.slice.elts[0]))
     return ast.unparse(tree)
@@ -342,14 +387,21 @@ def _default(value: Any) -> tuple[str, str]:
     if value is None:
         return "", ""
     tree = ast.parse(str(value), mode="eval").body
-    if not (isinstance(tree, ast.Call) and ast.unparse(tree.func).rpartition(".")[2] in {"Field", "field"}):
+    if not (
+        isinstance(tree, ast.Call)
+        and ast.unparse(tree.func).rpartition(".")[2] in {"Field", "field"}
+    ):
         return ast.unparse(tree), ""
     given = {keyword.arg: keyword.value for keyword in tree.keywords}
     default = tree.args[0] if tree.args else given.get("default")
     factory = given.get("default_factory")
     text = ast.unparse(default) if default is not None else ""
     if factory is not None:
-        text = ast.unparse(factory.body) if isinstance(factory, ast.Lambda) else f"{ast.unparse(factory)}()"
+        text = (
+            ast.unparse(factory.body)
+            if isinstance(factory, ast.Lambda)
+            else f"{ast.unparse(factory)}()"
+        )
     described = given.get("description")
     return ("" if text in {"...", "Ellipsis"} else text), _evaluated(described)
 
@@ -386,7 +438,11 @@ def _parameters(parameters: Iterable[Any]) -> Iterator[str]:
         if parameter.annotation is not None:
             text += f": {_annotation(str(parameter.annotation))}"
         if parameter.default is not None and not prefix:
-            text += f" = {parameter.default}" if parameter.annotation is not None else f"={parameter.default}"
+            text += (
+                f" = {parameter.default}"
+                if parameter.annotation is not None
+                else f"={parameter.default}"
+            )
         yield text
 
 

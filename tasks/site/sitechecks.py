@@ -14,7 +14,9 @@ import yaml
 from tasks.notebooks import ROOT
 from tasks.site import reference
 
-_FENCE = re.compile(r"^(`{3,}|~{3,})\s*(\{?[\w=.-]*\}?)[^\n]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(`{3,}|~{3,})\s*(\{?[\w=.-]*\}?)[^\n]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL
+)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)[^)]*\)")
 _HREF = re.compile(r'<a href="([^"]+)"')
 _DOTTED = re.compile(r"(?<!`)`([A-Za-z_]\w*(?:\.\w+)+)(?:\(\))?`(?!`)")
@@ -40,9 +42,13 @@ class PageText:
         """List the places that a link can lead to, each as often as the page has it."""
         prose = _FENCE.sub("", self.prose)
         heads = re.findall(r"(?m)^#{1,6}[ \t]+([^\n]+?)[ \t]*$", prose)
-        plain = [head for head in heads if not re.search(r"\{#[^}]*\}$", head)]  # Pandoc names the others as they say
+        plain = [
+            head for head in heads if not re.search(r"\{#[^}]*\}$", head)
+        ]  # Pandoc names the others as they say
         slugs = [_slug(re.sub(r"\s*\{[^}]*\}$", "", head)) for head in plain]
-        numbered = [f"{slug}-{slugs[:place].count(slug)}" for place, slug in enumerate(slugs)]  # as Pandoc does
+        numbered = [
+            f"{slug}-{slugs[:place].count(slug)}" for place, slug in enumerate(slugs)
+        ]  # as Pandoc does
         return re.findall(r"\{#([\w.:-]+)", prose) + [name.removesuffix("-0") for name in numbered]
 
 
@@ -63,22 +69,37 @@ def _read(folder: Path, name: str) -> PageText:
     cells = json.loads(path.read_text("utf-8"))["cells"] if path.suffix == ".ipynb" else []
     for cell in cells:
         cell["source"] = "".join(cell["source"])
-    parts = [cell["source"] for cell in cells if cell["cell_type"] != "code"] or [path.read_text("utf-8")]
+    parts = [cell["source"] for cell in cells if cell["cell_type"] != "code"] or [
+        path.read_text("utf-8")
+    ]
     match = re.match(r"---\n(.*?)\n---\s*\n?(.*)", "\n\n".join(parts), re.DOTALL)
     front, prose = (yaml.safe_load(match[1]) or {}, match[2]) if match else ({}, "\n\n".join(parts))
     return PageText(name.rpartition(".")[0], front, prose, cells)
 
 
-def all_faults(pages: list[PageText], folder: Path, config: dict[str, Any], listed: list[str]) -> list[str]:
+def all_faults(
+    pages: list[PageText], folder: Path, config: dict[str, Any], listed: list[str]
+) -> list[str]:
     """List everything that is wrong with the pages."""
     anchors = {page.name: page.anchors() for page in pages}
     faults = [
-        f"_quarto.yml names {name}, which is no page" for name in listed if name.rpartition(".")[0] not in anchors
+        f"_quarto.yml names {name}, which is no page"
+        for name in listed
+        if name.rpartition(".")[0] not in anchors
     ]
-    faults += [f"_quarto.yml names {name} twice" for name in {name for name in listed if listed.count(name) > 1}]
+    faults += [
+        f"_quarto.yml names {name} twice"
+        for name in {name for name in listed if listed.count(name) > 1}
+    ]
     faults += [] if config["project"]["type"] == "website" else ["_quarto.yml: this is no website"]
     for page in pages:
-        found = [*titles(page), *links(page, folder, anchors), *pictures(page), *identifiers(page), *blocks(page)]
+        found = [
+            *titles(page),
+            *links(page, folder, anchors),
+            *pictures(page),
+            *identifiers(page),
+            *blocks(page),
+        ]
         found += [*doubles(page), *scripted(page)]
         faults += [f"{page.name}: {fault}" for fault in found]
     return faults
@@ -102,13 +123,23 @@ def links(page: PageText, folder: Path, anchors: dict[str, list[str]]) -> Iterat
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        place = posixpath.normpath(posixpath.join(posixpath.dirname(page.name), path)) if path else page.name
+        place = (
+            posixpath.normpath(posixpath.join(posixpath.dirname(page.name), path))
+            if path
+            else page.name
+        )
         name = re.sub(r"\.(html|ipynb|qmd)$", "", place)
         if image:
             yield from [] if (folder / place).is_file() else [f"the image {target} is not there"]
-            yield from [] if text.strip() else [f"the image {target} has no words for those who cannot see it"]
+            yield from (
+                []
+                if text.strip()
+                else [f"the image {target} has no words for those who cannot see it"]
+            )
         elif name not in anchors:
-            yield from [] if path and (folder / place).is_file() else [f"the link {target} leads nowhere"]
+            yield from (
+                [] if path and (folder / place).is_file() else [f"the link {target} leads nowhere"]
+            )
         elif anchor and anchor not in anchors[name]:
             yield f"the link {target} leads to no place of that page"
     yield from (f"the cross-reference {text} leads nowhere" for text in _CROSS.findall(markdown))
@@ -134,10 +165,16 @@ def pictures(page: PageText) -> Iterator[str]:
 
     for number, cell in enumerate(page.cells):
         if cell["cell_type"] == "code" and not all(words(cell)):
-            line = next((line for line in cell["source"].splitlines() if not line.startswith("#|")), "")
+            line = next(
+                (line for line in cell["source"].splitlines() if not line.startswith("#|")), ""
+            )
             yield f"cell {number} ({line[:40]}) shows a figure without words: add `#| fig-alt: ...` to it"
     for _, language, body in _FENCE.findall(page.prose):
-        if language in {"mermaid", "{mermaid}"} and not {"fig-alt:", "accTitle:", "accDescr:"} <= set(body.split()):
+        if language in {"mermaid", "{mermaid}"} and not {
+            "fig-alt:",
+            "accTitle:",
+            "accDescr:",
+        } <= set(body.split()):
             yield f"the diagram {body.strip()[:30]!r} has no words: begin it with `%%| fig-alt: ...`"
 
 
@@ -145,9 +182,16 @@ def identifiers(page: PageText) -> Iterator[str]:
     """Find names in back-quotes that stand for something of this project which does not exist."""
     for name in sorted(set(_DOTTED.findall(page.text))):
         first, _, rest = name.removeprefix(f"{reference.PACKAGE}.").partition(".")
-        ours = name.startswith(f"{reference.PACKAGE}.") or f"{reference.PACKAGE}.{first}" in reference.pages()
+        ours = (
+            name.startswith(f"{reference.PACKAGE}.")
+            or f"{reference.PACKAGE}.{first}" in reference.pages()
+        )
         ours = ours or f"{reference.PACKAGE}.{first}.{rest.partition('.')[0]}" in reference.pages()
-        if ours and not _FILE.search(name) and not _exists(name.removeprefix(f"{reference.PACKAGE}.")):
+        if (
+            ours
+            and not _FILE.search(name)
+            and not _exists(name.removeprefix(f"{reference.PACKAGE}."))
+        ):
             yield f"`{name}` does not exist"
 
 
@@ -188,15 +232,26 @@ def _command(line: str) -> Iterator[str]:
     words = shlex.split(line, comments=True)
     program = words[0].rpartition("/")[2] if words else ""
     if program == "make":
-        files = (ROOT / "Makefile", ROOT / "nbs/scaffold/_project/Makefile")  # this project's, and that of a new one
-        targets = {target for path in files for target in re.findall(r"(?m)^([a-z]+):", path.read_text("utf-8"))}
+        files = (
+            ROOT / "Makefile",
+            ROOT / "nbs/scaffold/_project/Makefile",
+        )  # this project's, and that of a new one
+        targets = {
+            target
+            for path in files
+            for target in re.findall(r"(?m)^([a-z]+):", path.read_text("utf-8"))
+        }
         yield from (
-            f"`{line}`: make has no target {word}" for word in words[1:] if "=" not in word and word not in targets
+            f"`{line}`: make has no target {word}"
+            for word in words[1:]
+            if "=" not in word and word not in targets
         )
     elif program == "inv" and not words[1].startswith("-"):
         from tasks import namespace
 
-        yield from [] if words[1] in namespace.task_names else [f"`{line}`: there is no task {words[1]}"]
+        yield from (
+            [] if words[1] in namespace.task_names else [f"`{line}`: there is no task {words[1]}"]
+        )
     elif program == reference.PACKAGE:
         from model_name import scripts
 
@@ -226,6 +281,7 @@ def _steps(line: str, given: dict[str, Any]) -> Iterator[str]:
 
 def _configuration(body: str) -> Iterator[str]:
     import pydantic as pdt
+
     from model_name import settings
 
     try:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_name.core import attributions, errors
 from sklearn.ensemble import (
     ExtraTreesRegressor,
     HistGradientBoostingClassifier,
@@ -18,6 +17,8 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import LinearRegression
+
+from model_name.core import attributions, errors
 
 PLAYERS = [0, 0, 1, 2]  # the first two columns are one feature
 FEATURES = ["pair", "number", "label"]
@@ -35,7 +36,11 @@ def rows(count: int, seed: int, missing: float = 0.1) -> np.ndarray[Any, Any]:
 def outcome(encoded: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return what depends on every column, and on two of them together."""
     known = np.nan_to_num(encoded, nan=0.5)
-    return known[:, 0] * known[:, 1] + 2 * known[:, 2] + np.array([0, 3, -2, 1, 5])[known[:, 3].astype(int)]
+    return (
+        known[:, 0] * known[:, 1]
+        + 2 * known[:, 2]
+        + np.array([0, 3, -2, 1, 5])[known[:, 3].astype(int)]
+    )
 
 
 def by_definition(
@@ -61,13 +66,23 @@ def by_definition(
     return np.array(values)
 
 
-def explained(estimator: Any, samples: Any, background: Any, threads: int = 1) -> attributions.Attributions:
+def explained(
+    estimator: Any, samples: Any, background: Any, threads: int = 1
+) -> attributions.Attributions:
     return attributions.explain(estimator, FEATURES, PLAYERS, samples, background, threads)
 
 
 FORMS: dict[str, tuple[Any, Callable[[Any], Answer], bool]] = {
-    "forest": (RandomForestRegressor(5, max_depth=4, random_state=1), lambda model: model.predict, False),
-    "extra trees": (ExtraTreesRegressor(5, max_depth=4, random_state=1), lambda model: model.predict, False),
+    "forest": (
+        RandomForestRegressor(5, max_depth=4, random_state=1),
+        lambda model: model.predict,
+        False,
+    ),
+    "extra trees": (
+        ExtraTreesRegressor(5, max_depth=4, random_state=1),
+        lambda model: model.predict,
+        False,
+    ),
     "forest, two labels": (
         RandomForestClassifier(5, max_depth=4, random_state=1),
         lambda model: lambda mixed: model.predict_proba(mixed)[:, 1],
@@ -79,7 +94,9 @@ FORMS: dict[str, tuple[Any, Callable[[Any], Answer], bool]] = {
         False,
     ),
     "boosting of counts": (
-        HistGradientBoostingRegressor(loss="poisson", max_iter=8, categorical_features=[3], min_samples_leaf=5),
+        HistGradientBoostingRegressor(
+            loss="poisson", max_iter=8, categorical_features=[3], min_samples_leaf=5
+        ),
         lambda model: lambda mixed: np.log(model.predict(mixed)),
         False,
     ),
@@ -109,8 +126,12 @@ def test_values_are_those_of_the_definition(form: str) -> None:
     samples, background = rows(6, seed=3), rows(7, seed=4)
     found = explained(estimator, samples, background)
     for place, sample in enumerate(samples):
-        np.testing.assert_allclose(found.values[place], by_definition(answer, sample, background), atol=1e-10)
-    np.testing.assert_allclose(found.base, np.reshape(answer(background), (7, -1)).mean(axis=0), atol=1e-10)
+        np.testing.assert_allclose(
+            found.values[place], by_definition(answer, sample, background), atol=1e-10
+        )
+    np.testing.assert_allclose(
+        found.base, np.reshape(answer(background), (7, -1)).mean(axis=0), atol=1e-10
+    )
     assert found.residuals.max() <= found.tolerance
     assert found.features == tuple(FEATURES)
 
@@ -120,24 +141,39 @@ def test_of_several_labels_each_is_explained(form: str) -> None:
     estimator, _ = fitted(form, labels=3)
     samples, background = rows(4, seed=5), rows(5, seed=6)
     found = explained(estimator, samples, background)
-    answer: Answer = estimator.predict_proba if form.startswith("forest") else estimator.decision_function
+    answer: Answer = (
+        estimator.predict_proba if form.startswith("forest") else estimator.decision_function
+    )
     assert found.labels == ("0", "1", "2")
     assert found.endings == ("_0", "_1", "_2")
     for place, sample in enumerate(samples):
-        np.testing.assert_allclose(found.values[place], by_definition(answer, sample, background), atol=1e-10)
+        np.testing.assert_allclose(
+            found.values[place], by_definition(answer, sample, background), atol=1e-10
+        )
 
 
 MODELS = {form: fitted(form) for form in ("forest", "boosting")}
 
 
 @pytest.mark.parametrize("form", MODELS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 10_000), count=st.integers(1, 40), compared=st.integers(1, 20), missing=st.floats(0, 1))
-def test_values_always_add_up(form: str, seed: int, count: int, compared: int, missing: float) -> None:
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 40),
+    compared=st.integers(1, 20),
+    missing=st.floats(0, 1),
+)
+def test_values_always_add_up(
+    form: str, seed: int, count: int, compared: int, missing: float
+) -> None:
     estimator, answer = MODELS[form]
     samples, background = rows(count, seed, missing), rows(compared, seed + 1, missing)
     found = explained(estimator, samples, background)
-    np.testing.assert_allclose(found.values.sum(axis=(1, 2)) + found.base[0], answer(samples), atol=1e-9)
+    np.testing.assert_allclose(
+        found.values.sum(axis=(1, 2)) + found.base[0], answer(samples), atol=1e-9
+    )
     again = explained(estimator, samples[::-1], background, threads=2)
     np.testing.assert_allclose(again.values[::-1], found.values, atol=1e-12)
 
@@ -154,14 +190,18 @@ def test_more_samples_than_a_piece_of_work_holds(monkeypatch: pytest.MonkeyPatch
     whole = explained(estimator, samples, background)
     monkeypatch.setattr(attributions, "_CHUNK", 10)
     monkeypatch.setattr(attributions, "_TREES", 3)
-    np.testing.assert_allclose(explained(estimator, samples, background, threads=2).values, whole.values, atol=1e-12)
+    np.testing.assert_allclose(
+        explained(estimator, samples, background, threads=2).values, whole.values, atol=1e-12
+    )
 
 
 def test_values_that_do_not_add_up_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     estimator, _ = MODELS["forest"]
     right = attributions.shapley_values
     monkeypatch.setattr(attributions, "shapley_values", lambda *given: right(*given) + 1e-3)
-    with pytest.raises(errors.ModelError, match="does not add up to the model's answers: a row is off by 0.003"):
+    with pytest.raises(
+        errors.ModelError, match="does not add up to the model's answers: a row is off by 0.003"
+    ):
         explained(estimator, rows(3, seed=1), rows(3, seed=2))
 
 

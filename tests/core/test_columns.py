@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loguru import logger
-from model_name.core import columns, errors, rules
 from pandera.typing.pandas import Index, Series
+
+from model_name.core import columns, errors, rules
 
 PATIENT = settings(deadline=None, max_examples=50)
 
@@ -151,7 +152,11 @@ CONVERTED = [
     ("price", [1, None], [1.0, None]),
     ("price", [pd.NaT, pd.NaT], [None, None]),
     ("price", [decimal.Decimal("0.1"), None], [0.1, None]),
-    ("price", pd.array([decimal.Decimal("1.5"), None], dtype=pd.ArrowDtype(pyarrow.decimal128(5, 2))), [1.5, None]),
+    (
+        "price",
+        pd.array([decimal.Decimal("1.5"), None], dtype=pd.ArrowDtype(pyarrow.decimal128(5, 2))),
+        [1.5, None],
+    ),
     ("fragile", ["yes", "No"], [True, False]),
     ("fragile", ["True", "False"], [True, False]),
     ("fragile", [" t ", "F"], [True, False]),
@@ -229,7 +234,12 @@ REFUSED = [
     ("since", ["01/02/2024", "2024-02-29"], "'01/02/2024'", 1),
     ("since", ["29.02.2024", None], "'29.02.2024'", 1),
     ("since", ["2023-02-29", None], "'2023-02-29'", 1),
-    ("since", np.array(["10000-01-01", "2024-02-29"], dtype="datetime64[s]"), "Timestamp('10000-01-01 00:00:00')", 1),
+    (
+        "since",
+        np.array(["10000-01-01", "2024-02-29"], dtype="datetime64[s]"),
+        "Timestamp('10000-01-01 00:00:00')",
+        1,
+    ),
     ("since", ["10000-01-01", "2024-02-29"], "'10000-01-01'", 1),
     ("since", ["0000-01-01", "2024-02-29"], "'0000-01-01'", 1),
     ("since", pd.to_timedelta([1, 2], unit="D"), "Timedelta('1 days 00:00:00')", 1),
@@ -250,8 +260,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("column", "values", "shown", "row"), REFUSED)
-def test_what_would_lose_its_value_is_refused(column: str, values: Any, shown: str, row: int) -> None:
-    [line] = [line for line in refusal(Stock, stock(**{column: values})).splitlines()[1:] if "missing" not in line]
+def test_what_would_lose_its_value_is_refused(
+    column: str, values: Any, shown: str, row: int
+) -> None:
+    [line] = [
+        line
+        for line in refusal(Stock, stock(**{column: values})).splitlines()[1:]
+        if "missing" not in line
+    ]
     assert line.startswith(f"- {column}: {shown}")
     assert f" is not {NOUNS[column]}" in line
     assert f": row {row} (code {'ab'[row - 1]})" in line
@@ -316,9 +332,17 @@ def check(schema: type[columns.Schema], values: list[Any]) -> list[Any]:
 
 
 @PATIENT
-@given(numbers=st.lists(st.integers(-(2**63), 2**63 - 1) | st.none(), min_size=1), as_text=st.booleans())
+@given(
+    numbers=st.lists(st.integers(-(2**63), 2**63 - 1) | st.none(), min_size=1),
+    as_text=st.booleans(),
+)
 def test_every_whole_number_of_64_bits_survives(numbers: list[int | None], as_text: bool) -> None:
-    assert check(Whole, [number if number is None or not as_text else str(number) for number in numbers]) == numbers
+    assert (
+        check(
+            Whole, [number if number is None or not as_text else str(number) for number in numbers]
+        )
+        == numbers
+    )
 
 
 @PATIENT
@@ -329,7 +353,11 @@ def test_every_finite_number_survives_as_a_text(numbers: list[float]) -> None:
 
 
 @PATIENT
-@given(moments=st.lists(st.datetimes(datetime.datetime(1678, 1, 1), datetime.datetime(2261, 12, 31)), min_size=1))
+@given(
+    moments=st.lists(
+        st.datetimes(datetime.datetime(1678, 1, 1), datetime.datetime(2261, 12, 31)), min_size=1
+    )
+)
 def test_every_date_survives_as_a_text(moments: list[datetime.datetime]) -> None:
     assert check(Moments, [moment.isoformat() for moment in moments]) == moments
     assert check(Moments, moments) == moments
@@ -357,7 +385,9 @@ ODD = st.one_of(
     st.integers(),
     st.floats(),
     st.text(max_size=5),
-    st.sampled_from(["yes", "no", "1", "1.0", "2024-02-29", "S", "3", "nan", "inf", "today", "-", "1e999"]),
+    st.sampled_from(
+        ["yes", "no", "1", "1.0", "2024-02-29", "S", "3", "nan", "inf", "today", "-", "1e999"]
+    ),
     st.dates(),
     st.datetimes(timezones=st.none() | st.timezones()),
     st.timedeltas(),
@@ -369,7 +399,17 @@ ODD = st.one_of(
     st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=1), st.integers(), max_size=1),
     st.frozensets(st.integers(), max_size=2),
-    st.sampled_from([pd.NA, pd.NaT, np.nan, np.float32(1), np.int8(3), np.bool_(True), np.datetime64("2024-02-29")]),
+    st.sampled_from(
+        [
+            pd.NA,
+            pd.NaT,
+            np.nan,
+            np.float32(1),
+            np.int8(3),
+            np.bool_(True),
+            np.datetime64("2024-02-29"),
+        ]
+    ),
 )
 
 
@@ -378,13 +418,19 @@ def odd_tables(draw: st.DrawFn) -> pd.DataFrame:
     """Draw a table with some of the declared columns, in any order, with values of any kind, and other columns."""
     rows = draw(st.integers(0, 4))
     names = draw(st.lists(st.sampled_from(["more", *GOOD]), unique=True))
-    names += [name for name in GOOD if name not in names and draw(st.integers(0, 9))]  # most are there
+    names += [
+        name for name in GOOD if name not in names and draw(st.integers(0, 9))
+    ]  # most are there
     table = {}
     for name in names:
         kind = draw(st.sampled_from(["good", "good", "good", "odd", "alike"]))
-        good = st.sampled_from([*GOOD.get(name, [1]), draw(ODD)] if kind == "alike" else GOOD.get(name, [1]))
+        good = st.sampled_from(
+            [*GOOD.get(name, [1]), draw(ODD)] if kind == "alike" else GOOD.get(name, [1])
+        )
         values = draw(st.lists(ODD if kind == "odd" else good, min_size=rows, max_size=rows))
-        table[name] = pd.Series(values, dtype=draw(st.sampled_from(["object", None])) if rows else "object")
+        table[name] = pd.Series(
+            values, dtype=draw(st.sampled_from(["object", None])) if rows else "object"
+        )
     labels = draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows))
     return pd.DataFrame(table, index=range(rows)).set_axis(labels)
 
@@ -442,7 +488,13 @@ def test_the_short_way_gives_the_same_table_and_refuses_nothing_else(table: pd.D
 
 def test_a_good_table_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "_convert", lambda *_: pytest.fail("this is the long way"))
-    table = {"code": [1, 2], "pieces": [1, 99], "price": [0.5, None], "fragile": [True, False], "grade": [1, None]}
+    table = {
+        "code": [1, 2],
+        "pieces": [1, 99],
+        "price": [0.5, None],
+        "fragile": [True, False],
+        "grade": [1, None],
+    }
     assert len(Plain.check(pd.DataFrame(table | {"since": ["2024-02-29", None]}))) == 2
 
 
@@ -516,7 +568,12 @@ class Hours(columns.Schema):
 
 def test_values_outside_their_range_are_shown_with_the_range() -> None:
     table = pd.DataFrame(
-        {"hour": [0, 1, 2], "bikes": [-1, 5, 1000], "share": [0, 1.5, None], "town": ["FR", "x", "DE"]}
+        {
+            "hour": [0, 1, 2],
+            "bikes": [-1, 5, 1000],
+            "share": [0, 1.5, None],
+            "town": ["FR", "x", "DE"],
+        }
     )
     lines = refusal(Hours, table).splitlines()
     assert lines[1:-1] == [
@@ -530,7 +587,10 @@ def test_values_outside_their_range_are_shown_with_the_range() -> None:
 
 
 def test_a_fault_of_the_type_does_not_hide_one_of_the_range() -> None:
-    message = refusal(Hours, pd.DataFrame({"hour": [0, 1], "bikes": [1, -1], "share": ["x", 1], "town": ["FR", "DE"]}))
+    message = refusal(
+        Hours,
+        pd.DataFrame({"hour": [0, 1], "bikes": [1, -1], "share": ["x", 1], "town": ["FR", "DE"]}),
+    )
     assert "- share: 'x' is not a finite number: row 1 (hour 0)" in message
     assert "- bikes: -1 is below the least allowed value, 0: row 2 (hour 1)" in message
 
@@ -558,7 +618,9 @@ def test_labels_of_the_index_are_checked_like_values(labels: list[Any], fault: s
     assert message == f"Hours refuses the table:\n- hour: {fault}"
 
 
-@pytest.mark.parametrize("labels", [["3", "7"], [3.0, 7.0], pd.Index([3, 7], dtype="uint8"), pd.Index([3, 7])])
+@pytest.mark.parametrize(
+    "labels", [["3", "7"], [3.0, 7.0], pd.Index([3, 7], dtype="uint8"), pd.Index([3, 7])]
+)
 def test_an_index_is_taken_from_the_index_or_from_a_column(labels: Any) -> None:
     rest = {"bikes": [1, 2], "share": [1, 1], "town": ["FR", "DE"]}
     by_column = Hours.check(pd.DataFrame({"hour": list(labels)} | rest))
@@ -588,12 +650,16 @@ def test_a_second_index_is_refused() -> None:
         day: Index[pa.DateTime]
         town: Index[str]
 
-    with pytest.raises(errors.ConfigError, match=r"Both declares more than one index \(day, town\)"):
+    with pytest.raises(
+        errors.ConfigError, match=r"Both declares more than one index \(day, town\)"
+    ):
         Both.check(pd.DataFrame({"day": ["2024-01-01"], "town": ["FR"]}))
 
 
 def test_a_missing_index_is_named_with_what_it_may_have_been_called() -> None:
-    message = refusal(Hours, pd.DataFrame({"Hour": [1], "bikes": [1], "share": [1], "town": ["FR"]}))
+    message = refusal(
+        Hours, pd.DataFrame({"Hour": [1], "bikes": [1], "share": [1], "town": ["FR"]})
+    )
     assert message == (
         "Hours: the index 'hour' is missing: it is neither a column nor the name of the index; did you mean 'Hour'?"
     )
@@ -608,7 +674,9 @@ def test_all_missing_columns_are_named_with_their_nearest() -> None:
 
 
 def test_a_wide_table_is_not_listed_whole() -> None:
-    message = refusal(Hours, pd.DataFrame({"hour": [1]} | {f"x{number}": [1] for number in range(99)}))
+    message = refusal(
+        Hours, pd.DataFrame({"hour": [1]} | {f"x{number}": [1] for number in range(99)})
+    )
     assert "x29, ...)" in message
     assert "x30" not in message
 
@@ -616,10 +684,18 @@ def test_a_wide_table_is_not_listed_whole() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (pd.DataFrame([[1, 2, 3]], columns=["hour", "bikes", "bikes"]), "there is more than one column named 'bikes'"),
-        (pd.DataFrame([[1, 2, 3]], columns=["hour", "x", "x"]), "there is more than one column named 'x'"),
         (
-            pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("hour", "a"), ("bikes", "b")])),
+            pd.DataFrame([[1, 2, 3]], columns=["hour", "bikes", "bikes"]),
+            "there is more than one column named 'bikes'",
+        ),
+        (
+            pd.DataFrame([[1, 2, 3]], columns=["hour", "x", "x"]),
+            "there is more than one column named 'x'",
+        ),
+        (
+            pd.DataFrame(
+                [[1, 2]], columns=pd.MultiIndex.from_tuples([("hour", "a"), ("bikes", "b")])
+            ),
             "the columns have 2 levels of names",
         ),
         (pd.DataFrame(), "the index 'hour' is missing"),
@@ -636,7 +712,9 @@ def test_a_table_without_rows_has_the_declared_types() -> None:
 
 
 def test_a_long_value_is_cut() -> None:
-    message = refusal(Hours, pd.DataFrame({"hour": [1], "bikes": ["x" * 5_000], "share": [1], "town": ["FR"]}))
+    message = refusal(
+        Hours, pd.DataFrame({"hour": [1], "bikes": ["x" * 5_000], "share": [1], "town": ["FR"]})
+    )
     assert f"'{'x' * 76}... is not a whole number" in message
     assert len(message) < 200
 
@@ -672,7 +750,15 @@ class Effects(columns.Schema):
 
 
 def test_a_pattern_takes_every_column_that_it_matches_whole() -> None:
-    table = pd.DataFrame({"share_b": ["0.25"], "answer": ["a"], "share_a": [0.75], "a_share_": ["x"], "share_": ["x"]})
+    table = pd.DataFrame(
+        {
+            "share_b": ["0.25"],
+            "answer": ["a"],
+            "share_a": [0.75],
+            "a_share_": ["x"],
+            "share_": ["x"],
+        }
+    )
     checked = Shares.check(table)
     assert list(checked) == ["answer", "share_b", "share_a"]
     assert checked["share_b"].tolist() == [0.25]
@@ -716,7 +802,9 @@ def test_undeclared_columns_are_dropped_and_said_once(said: list[str]) -> None:
 
 
 def test_columns_of_another_schema_are_dropped_without_a_word(said: list[str]) -> None:
-    Stock.check(stock(bikes=1, town="FR"))  # Hours declares these: a table that holds both is nothing to remark
+    Stock.check(
+        stock(bikes=1, town="FR")
+    )  # Hours declares these: a table that holds both is nothing to remark
     assert said == []
 
 
@@ -727,9 +815,14 @@ def test_declarations_without_a_usable_type_are_refused() -> None:
     class Spans(columns.Schema):
         span: Series[pa.Timedelta]
 
-    with pytest.raises(errors.ConfigError, match="column 'anything' is declared without a type: give it one"):
+    with pytest.raises(
+        errors.ConfigError, match="column 'anything' is declared without a type: give it one"
+    ):
         Untyped.roles()
-    with pytest.raises(errors.ConfigError, match=r"column 'span' has type timedelta64\[ns\]: no model here can use it"):
+    with pytest.raises(
+        errors.ConfigError,
+        match=r"column 'span' has type timedelta64\[ns\]: no model here can use it",
+    ):
         Spans.check(pd.DataFrame({"span": ["1 day"]}))
 
 
@@ -740,5 +833,9 @@ def test_marks_and_features_follow_the_declaration() -> None:
         height: Series[np.float32]
 
     assert Marked.features() == ["town", "height"]
-    assert (Marked.marked("time"), Marked.marked("slice"), Marked.marked("season")) == (["day"], ["town"], [])
+    assert (Marked.marked("time"), Marked.marked("slice"), Marked.marked("season")) == (
+        ["day"],
+        ["town"],
+        [],
+    )
     assert Marked.index_name() is None

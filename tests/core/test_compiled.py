@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+
 from model_name.core import compiled
 
 WITHOUT_A_FOLDER = """
@@ -37,7 +38,12 @@ def test_code_is_compiled_where_it_cannot_be_kept() -> None:
 
 def test_bits_of_categories_and_missing_values_decide_a_prediction() -> None:
     nodes = np.zeros(
-        3, [*((n, "i4") for n in ("left", "right", "column", "labels")), ("threshold", "f8"), ("missing_left", "?")]
+        3,
+        [
+            *((n, "i4") for n in ("left", "right", "column", "labels")),
+            ("threshold", "f8"),
+            ("missing_left", "?"),
+        ],
     )
     nodes["left"], nodes["right"], nodes["column"] = [1, 0, 0], [2, 0, 0], [0, -1, -1]
     bits = np.zeros((1, 8), np.uint32)

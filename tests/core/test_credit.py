@@ -10,19 +10,28 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pytest
-from model_name.core import attributions, errors, models, schemas
 from pandera.typing.pandas import Index, Series
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, OneHotEncoder, OrdinalEncoder, TargetEncoder
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    TargetEncoder,
+)
+
+from model_name.core import attributions, errors, models, schemas
 
 ROWS = 160
 
 
 # ------------------------------------------------------------------------------------------------- tables of any mix
 def day(random: np.random.Generator, rows: int) -> Any:
-    return pd.Timestamp("2019-06-01") + pd.to_timedelta(random.integers(0, 24 * 2_000, rows), unit="h")
+    return pd.Timestamp("2019-06-01") + pd.to_timedelta(
+        random.integers(0, 24 * 2_000, rows), unit="h"
+    )
 
 
 def gaps(values: Any, random: np.random.Generator) -> Any:
@@ -35,36 +44,56 @@ def common_and_rare(random: np.random.Generator, rows: int) -> Any:
     return np.where(random.random(rows) < 0.7, random.choice(["a", "b", "c"], rows), rare)
 
 
-COLUMNS: dict[str, tuple[Any, dict[str, Any], Any]] = {  # by the first letter of a column: type, declaration, values
+COLUMNS: dict[
+    str, tuple[Any, dict[str, Any], Any]
+] = {  # by the first letter of a column: type, declaration, values
     "d": (pa.DateTime, {}, day),
     "e": (pa.DateTime, {"nullable": True}, lambda random, rows: gaps(day(random, rows), random)),
     "c": (pd.CategoricalDtype, {}, common_and_rare),
     "b": (bool, {}, lambda random, rows: random.random(rows) < 0.4),
-    "m": (pd.BooleanDtype, {"nullable": True}, lambda random, rows: gaps(random.random(rows) < 0.4, random)),
+    "m": (
+        pd.BooleanDtype,
+        {"nullable": True},
+        lambda random, rows: gaps(random.random(rows) < 0.4, random),
+    ),
     "z": (
         pa.DateTime,
         {"metadata": {"zone": "Asia/Kolkata"}},
         lambda random, rows: day(random, rows).tz_localize("UTC"),
     ),
     "r": (str, {}, common_and_rare),
-    "t": (str, {"nullable": True}, lambda random, rows: gaps(random.choice(["x", "y", "z", "1.0"], rows), random)),
+    "t": (
+        str,
+        {"nullable": True},
+        lambda random, rows: gaps(random.choice(["x", "y", "z", "1.0"], rows), random),
+    ),
     "n": (float, {"nullable": True}, lambda random, rows: gaps(random.normal(size=rows), random)),
     "o": (pa.DateTime, {}, day),
     "i": (int, {}, lambda random, rows: random.integers(0, 50, rows)),
 }
 
 
-def declare(monkeypatch: pytest.MonkeyPatch, names: Sequence[str], labels: int, seed: int = 1) -> tuple[Any, Any]:
+def declare(
+    monkeypatch: pytest.MonkeyPatch, names: Sequence[str], labels: int, seed: int = 1
+) -> tuple[Any, Any]:
     """Make such columns the features, and a number or one of some labels the target; return checked tables."""
     random = np.random.default_rng(seed)
-    raw = pd.DataFrame({name: COLUMNS[name[0]][2](random, ROWS) for name in names}).rename_axis("row")
+    raw = pd.DataFrame({name: COLUMNS[name[0]][2](random, ROWS) for name in names}).rename_axis(
+        "row"
+    )
     fields = {name: pa.Field(**COLUMNS[name[0]][1]) for name in names}
     fields |= {name: pa.Field(isin=sorted(raw[name].unique())) for name in names if name[0] == "c"}
     types = {"row": Index[int]} | {name: Series[COLUMNS[name[0]][0]] for name in names}
     row = pa.Field(unique=True, check_name=True)
-    inputs = type("InputsSchema", (schemas.Schema,), {"__annotations__": types, "row": row} | fields)
+    inputs = type(
+        "InputsSchema", (schemas.Schema,), {"__annotations__": types, "row": row} | fields
+    )
     kind, meta = (int, {"metadata": {"task": "classification"}}) if labels else (float, {})
-    target = {"__annotations__": {"row": Index[int], "y": Series[kind]}, "row": row, "y": pa.Field(**meta)}
+    target = {
+        "__annotations__": {"row": Index[int], "y": Series[kind]},
+        "row": row,
+        "y": pa.Field(**meta),
+    }
 
     class AnswersSchema(schemas.Schema):
         row: Index[int] = pa.Field(unique=True, check_name=True)
@@ -96,21 +125,29 @@ def outcome(inputs: Any, used: Sequence[str], labels: int, random: np.random.Gen
 
 
 # ------------------------------------------------------------------------------------------------- the definition
-def by_definition(model: Any, samples: pd.DataFrame, background: pd.DataFrame) -> np.ndarray[Any, Any]:
+def by_definition(
+    model: Any, samples: pd.DataFrame, background: pd.DataFrame
+) -> np.ndarray[Any, Any]:
     """Return Shapley values, samples x features x outputs: features are exchanged in the inputs, before encoding."""
     features, rows = list(samples), len(background)
     groups = np.array(list(itertools.product([False, True], repeat=len(features))))
     found = []
     for sample in range(len(samples)):
         both = pd.concat([background, samples.iloc[[sample]]])
-        sources = np.where(groups[:, None, :], rows, np.arange(rows)[None, :, None]).reshape(-1, len(features))
-        mixed = pd.DataFrame({name: both[name].array.take(sources[:, at]) for at, name in enumerate(features)})
+        sources = np.where(groups[:, None, :], rows, np.arange(rows)[None, :, None]).reshape(
+            -1, len(features)
+        )
+        mixed = pd.DataFrame(
+            {name: both[name].array.take(sources[:, at]) for at, name in enumerate(features)}
+        )
         worth = on_scale(model, mixed).reshape(len(groups), rows, -1).mean(axis=1)
         found.append([share(worth, groups, at) for at in range(len(features))])
     return np.array(found)
 
 
-def share(worth: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], player: int) -> np.ndarray[Any, Any]:
+def share(
+    worth: np.ndarray[Any, Any], groups: np.ndarray[Any, Any], player: int
+) -> np.ndarray[Any, Any]:
     """Return the Shapley value of a player, one an output, from what each group (a row of truths) is worth."""
     count, value = groups.shape[1], np.zeros(worth.shape[1])
     step = 2 ** (count - 1 - player)  # groups are counted like binary numbers
@@ -136,9 +173,13 @@ def on_scale(model: Any, inputs: pd.DataFrame) -> np.ndarray[Any, Any]:
 
 
 FOREST = models.BaselineSklearnModel(n_estimators=6, max_depth=6, n_jobs=1)
-BOOSTING = models.GradientBoostingModel(max_iter=12, learning_rate=0.3, min_samples_leaf=5, n_jobs=1)
+BOOSTING = models.GradientBoostingModel(
+    max_iter=12, learning_rate=0.3, min_samples_leaf=5, n_jobs=1
+)
 each_model = pytest.mark.parametrize("model", [FOREST, BOOSTING], ids=["forest", "boosting"])
-each_task = pytest.mark.parametrize("labels", [0, 2, 3], ids=["regression", "two labels", "three labels"])
+each_task = pytest.mark.parametrize(
+    "labels", [0, 2, 3], ids=["regression", "two labels", "three labels"]
+)
 MIXES = [
     ["n1", "i1"],
     ["d1", "n1", "c1"],
@@ -166,7 +207,9 @@ def test_values_are_those_of_the_definition_over_whole_features(
     samples = inputs.iloc[[0, 77, 120]]
     found = fitted.explain(samples)
     assert found.features == tuple(names)
-    np.testing.assert_allclose(found.values, by_definition(fitted, samples, background), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        found.values, by_definition(fitted, samples, background), rtol=0, atol=1e-10
+    )
 
 
 @each_model
@@ -183,7 +226,11 @@ def test_values_are_those_of_the_definition_over_whole_features(
     ids=lambda names: "-".join(names),
 )
 def test_a_feature_that_is_never_used_gets_exactly_nothing(
-    monkeypatch: pytest.MonkeyPatch, model: models.SklearnModel, labels: int, names: list[str], used: list[str]
+    monkeypatch: pytest.MonkeyPatch,
+    model: models.SklearnModel,
+    labels: int,
+    names: list[str],
+    used: list[str],
 ) -> None:
     """While fitting, the other features never change; afterwards they do, in samples and background."""
     inputs, random = declare(monkeypatch, names, labels)
@@ -200,7 +247,9 @@ def test_a_feature_that_is_never_used_gets_exactly_nothing(
     ranked = fitted.explain_model().set_index("feature")["importance"]
     assert set(ranked.index[ranked > 0]) == set(used)
     values = fitted.explain_samples(inputs.head(40))
-    credited = {name for name in names if (values.filter(regex=f"^{name}(_|$)") != 0).any(axis=None)}
+    credited = {
+        name for name in names if (values.filter(regex=f"^{name}(_|$)") != 0).any(axis=None)
+    }
     assert credited == set(used)
 
 
@@ -238,7 +287,9 @@ ENCODERS = {
     "one-hot, rare labels together": OneHotEncoder(
         sparse_output=False, handle_unknown="infrequent_if_exist", min_frequency=4
     ),
-    "one-hot, at most four": OneHotEncoder(sparse_output=False, handle_unknown="infrequent_if_exist", max_categories=4),
+    "one-hot, at most four": OneHotEncoder(
+        sparse_output=False, handle_unknown="infrequent_if_exist", max_categories=4
+    ),
     "one-hot without the first": OneHotEncoder(sparse_output=False, drop="first", min_frequency=3),
     "one-hot, one of two": OneHotEncoder(sparse_output=False, drop="if_binary"),
     "ordinal, then bins": make_pipeline(
@@ -279,16 +330,24 @@ def test_one_hot_columns_that_are_native_categories_are_in_another_order(
     )
     encoded = np.asarray(encode.fit_transform(inputs), dtype="float64")
     assert models.column_owners(encode) == [*["d1"] * 5, *["e1"] * 5, "d1", "e1", "n1", "b1", "c1"]
-    native = {} if kind is RandomForestRegressor else {"categorical_features": [14, 13], "min_samples_leaf": 5}
+    native = (
+        {}
+        if kind is RandomForestRegressor
+        else {"categorical_features": [14, 13], "min_samples_leaf": 5}
+    )
     size = {"n_estimators": 5} if kind is RandomForestRegressor else {"max_iter": 8}
     estimator = kind(random_state=1, **native, **size)
     estimator.fit(encoded, outcome(inputs, names, 0, random)["y"])
     model = models.of_pipeline(Pipeline([("encode", encode), ("estimate", estimator)]))
     background, samples = inputs.iloc[[3, 60, 110]], inputs.iloc[[0, 31, 90]]
-    model.get_internal_model().background_ = np.asarray(encode.transform(background), dtype="float64")
+    model.get_internal_model().background_ = np.asarray(
+        encode.transform(background), dtype="float64"
+    )
     found = model.explain(samples)
     assert found.features == tuple(names)
-    np.testing.assert_allclose(found.values, by_definition(model, samples, background), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        found.values, by_definition(model, samples, background), rtol=0, atol=1e-10
+    )
 
 
 def test_names_that_look_like_parts_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,15 +357,25 @@ def test_names_that_look_like_parts_of_each_other(monkeypatch: pytest.MonkeyPatc
     moved = encoded_once_more(encode, inputs)
     owners = models.column_owners(encode)
     assert all(movers <= {owner} for owner, movers in zip(owners, moved, strict=True))
-    assert [owners.count(name) for name in ("due", "due_year", "due_days", "n", "n_1")] == [6, 6, 6, 1, 1]
+    assert [owners.count(name) for name in ("due", "due_year", "due_days", "n", "n_1")] == [
+        6,
+        6,
+        6,
+        1,
+        1,
+    ]
 
 
-def test_a_feature_that_became_no_column_has_a_value_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feature_that_became_no_column_has_a_value_of_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     inputs, random = declare(monkeypatch, ["n1", "t1", "c1"], 0)
     inputs["c1"], inputs["t1"] = inputs["c1"].iloc[[0] * ROWS].array, "x"
     encode = models.encoder(OneHotEncoder(sparse_output=False, drop="first"))
     encoded = encode.fit_transform(inputs)
-    forest = RandomForestRegressor(5, random_state=1).fit(encoded, outcome(inputs, ["n1"], 0, random)["y"])
+    forest = RandomForestRegressor(5, random_state=1).fit(
+        encoded, outcome(inputs, ["n1"], 0, random)["y"]
+    )
     model = models.of_pipeline(Pipeline([("encode", encode), ("estimate", forest)]))
     model.get_internal_model().background_ = encoded[:20]
     found = model.explain(inputs.head(10))
@@ -317,13 +386,21 @@ def test_a_feature_that_became_no_column_has_a_value_of_nothing(monkeypatch: pyt
 
 def test_an_encoder_that_does_not_tell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, _ = declare(monkeypatch, ["n1", "n2"], 0)
-    silent = ColumnTransformer([("sums", FunctionTransformer(lambda table: table.fillna(0) * 2), ["n1", "n2"])])
-    with pytest.raises(errors.ModelError, match="a FunctionTransformer does not tell which feature its columns come"):
+    silent = ColumnTransformer(
+        [("sums", FunctionTransformer(lambda table: table.fillna(0) * 2), ["n1", "n2"])]
+    )
+    with pytest.raises(
+        errors.ModelError,
+        match="a FunctionTransformer does not tell which feature its columns come",
+    ):
         models.column_owners(silent.fit(inputs))
     wrong = FunctionTransformer(
-        lambda table: np.column_stack([table, table]), feature_names_out=lambda _, names: list(names)
+        lambda table: np.column_stack([table, table]),
+        feature_names_out=lambda _, names: list(names),
     )
-    with pytest.raises(errors.ModelError, match="made 4 columns of n1, n2 .doubled. and tells the feature of 2"):
+    with pytest.raises(
+        errors.ModelError, match="made 4 columns of n1, n2 .doubled. and tells the feature of 2"
+    ):
         models.column_owners(ColumnTransformer([("doubled", wrong, ["n1", "n2"])]).fit(inputs))
 
 
@@ -340,9 +417,13 @@ def test_columns_of_features_and_labels_that_would_have_one_name() -> None:
         ("size", "size_1"), ("1_2", "2", "3"), "", "", values, np.zeros(3), values.sum(axis=1)
     )
     table = models.to_table(found, pd.RangeIndex(1))
-    assert list(table) == [f"'{name}'_{label}" for label in ("1_2", "2", "3") for name in ("size", "size_1")]
+    assert list(table) == [
+        f"'{name}'_{label}" for label in ("1_2", "2", "3") for name in ("size", "size_1")
+    ]
     assert table["'size_1'_2"].item() == values[0, 1, 1]
-    assert list(models.to_table(dataclasses.replace(found, labels=("a", "b", "c")), pd.RangeIndex(1)))[:2] == [
+    assert list(
+        models.to_table(dataclasses.replace(found, labels=("a", "b", "c")), pd.RangeIndex(1))
+    )[:2] == [
         "size_a",
         "size_1_a",
     ]

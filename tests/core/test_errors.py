@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
+
 from model_name.core import errors
 
 FAMILY = {
@@ -21,7 +22,9 @@ WORDS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=5, max_size=15)
 
 
 @pytest.mark.parametrize("kind", FAMILY)
-def test_each_is_also_the_built_in_error_that_callers_expect(kind: type[errors.ProjectError]) -> None:
+def test_each_is_also_the_built_in_error_that_callers_expect(
+    kind: type[errors.ProjectError],
+) -> None:
     built_in, exit_code = FAMILY[kind]
     assert kind.exit_code == exit_code
     with pytest.raises(built_in, match=r"^what went wrong$") as caught:
@@ -39,9 +42,13 @@ def test_an_error_travels_between_processes(kind: type[errors.ProjectError]) -> 
     assert (type(copy), str(copy)) == (kind, "row 3 is wrong")
 
 
-def test_a_notebook_shows_the_message_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_notebook_shows_the_message_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     shell = InteractiveShell()
-    shell.run_cell("from model_name.core import errors\nraise errors.DataError('column price is missing')")
+    shell.run_cell(
+        "from model_name.core import errors\nraise errors.DataError('column price is missing')"
+    )
     shown = capsys.readouterr().out
     assert "DataError: column price is missing" in shown
     assert "Traceback" not in shown

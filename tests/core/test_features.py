@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from model_name.core import errors, features, models, schemas, workspaces
 from model_name.core.features import feature
 from model_name.io import datasets
@@ -87,7 +88,9 @@ def named(name: str, function: Any, **arguments: Any) -> features.Feature:
 
 @pytest.mark.parametrize("name", ["temp", "dteday", "cnt", "instant", "prediction"])
 def test_a_name_that_a_table_has_is_refused(name: str) -> None:
-    with pytest.raises(errors.ConfigError, match=f"the feature '{name}' has the name of another column"):
+    with pytest.raises(
+        errors.ConfigError, match=f"the feature '{name}' has the name of another column"
+    ):
         features.check_declarations([named(name, lambda inputs: inputs["temp"])])
 
 
@@ -140,11 +143,14 @@ def test_only_the_past_matters(inputs: Any, targets: Any) -> None:
     row, day = 300, inputs["dteday"].iloc[300]
     later = (inputs["dteday"] >= day).to_numpy()
     other = features.look_back(
-        inputs.assign(temp=inputs["temp"].where(~later, 0.0)), targets.assign(cnt=targets["cnt"].where(~later, 0))
+        inputs.assign(temp=inputs["temp"].where(~later, 0.0)),
+        targets.assign(cnt=targets["cnt"].where(~later, 0)),
     )
     for name in ("mean_of_last_week", "warmest"):
         assert before[name].iloc[row] == other[name].iloc[row]
-    known = (inputs["dteday"] <= day - pd.Timedelta("1D")) & (inputs["dteday"] >= day - pd.Timedelta("7D"))
+    known = (inputs["dteday"] <= day - pd.Timedelta("1D")) & (
+        inputs["dteday"] >= day - pd.Timedelta("7D")
+    )
     assert before["mean_of_last_week"].iloc[row] == targets["cnt"][known].mean()
     same_hour = (inputs["hr"] == inputs["hr"].iloc[row]) & ~later
     assert before["warmest"].iloc[row] == inputs["temp"][same_hour].max()
@@ -158,7 +164,9 @@ def test_the_size_of_batches_changes_nothing(table: pd.DataFrame, inputs: Any, s
     past = features.Past(history)
     parts = [past.add_to(rows.iloc[start : start + size]) for start in range(0, len(rows), size)]
     pd.testing.assert_frame_equal(pd.concat(parts), together)
-    whole = features.look_back(rows, history=table.assign(cnt=table["cnt"].where(table.index < 240)))
+    whole = features.look_back(
+        rows, history=table.assign(cnt=table["cnt"].where(table.index < 240))
+    )
     pd.testing.assert_frame_equal(whole, together)  # rows that the history has, too, count once
 
 
@@ -170,8 +178,12 @@ def test_batches_out_of_order_are_refused(inputs: Any) -> None:
         past.add_to(inputs.iloc[:240])
 
 
-def test_a_missing_past_is_missing_or_an_error(monkeypatch: pytest.MonkeyPatch, inputs: Any, targets: Any) -> None:
-    strict = named("strict", lambda history: history["temp"].max(), looks_back="1D", missing="error")
+def test_a_missing_past_is_missing_or_an_error(
+    monkeypatch: pytest.MonkeyPatch, inputs: Any, targets: Any
+) -> None:
+    strict = named(
+        "strict", lambda history: history["temp"].max(), looks_back="1D", missing="error"
+    )
     monkeypatch.setitem(workspaces.declared().__dict__, "features", [strict])
     features._declared.cache_clear()
     try:
@@ -194,7 +206,11 @@ def test_a_split_that_shows_targets_of_the_test_is_refused() -> None:
 # ---------------------------------------------------------------------------------------------------------- the model
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(
-    "kind", [models.GradientBoostingModel(max_iter=10), models.BaselineSklearnModel(n_estimators=5, n_jobs=1)]
+    "kind",
+    [
+        models.GradientBoostingModel(max_iter=10),
+        models.BaselineSklearnModel(n_estimators=5, n_jobs=1),
+    ],
 )
 def test_features_are_part_of_a_model(inputs: Any, targets: Any, kind: models.Model) -> None:
     seen = features.look_back(inputs, targets, fitting=True)
@@ -203,15 +219,23 @@ def test_features_are_part_of_a_model(inputs: Any, targets: Any, kind: models.Mo
     assert sorted(found) == sorted([*schemas.InputsSchema.features(), *(each.name for each in OWN)])
     assert set(model.explain_model()["feature"]) == set(found)
     together, quick = model.predict(seen), model.predictor()
-    one_by_one = [quick(seen.iloc[row : row + 1])["prediction"].iloc[0] for row in range(0, 480, 60)]
+    one_by_one = [
+        quick(seen.iloc[row : row + 1])["prediction"].iloc[0] for row in range(0, 480, 60)
+    ]
     assert one_by_one == together["prediction"].iloc[::60].tolist()
 
 
 @pytest.mark.usefixtures("own")
-def test_a_signature_asks_for_what_functions_read_and_offers_the_past(inputs: Any, targets: Any) -> None:
-    assert features.needed_columns()[0] == "dteday", "month_of_the_day reads it, although it is no feature"
+def test_a_signature_asks_for_what_functions_read_and_offers_the_past(
+    inputs: Any, targets: Any
+) -> None:
+    assert features.needed_columns()[0] == "dteday", (
+        "month_of_the_day reads it, although it is no feature"
+    )
     seen = features.look_back(inputs, targets)
-    signature = signers.InferSigner().sign(features.sent_columns(seen), targets.rename(columns={"cnt": "prediction"}))
+    signature = signers.InferSigner().sign(
+        features.sent_columns(seen), targets.rename(columns={"cnt": "prediction"})
+    )
     optional = {column.name for column in signature.inputs if not column.required}
     assert {"mean_of_last_week", "warmest"} <= optional
     assert "dteday" not in optional
@@ -220,4 +244,6 @@ def test_a_signature_asks_for_what_functions_read_and_offers_the_past(inputs: An
 @pytest.mark.usefixtures("own")
 def test_a_record_without_its_past_is_told_why() -> None:
     reason = features.explain_missing("the field 'warmest' is missing")
-    assert reason.endswith("warmest looks back, and a stream has no history; send its value in the record")
+    assert reason.endswith(
+        "warmest looks back, and a stream has no history; send its value in the record"
+    )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic as pdt
 import pytest
+
 from model_name.core import kinds
 
 
@@ -34,13 +35,17 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
 
     def write(name: str, text: str) -> None:
-        Path(f"{name}.py").write_text(f"from {__name__} import Shape\nfrom typing import Literal\n\n{text}")
+        Path(f"{name}.py").write_text(
+            f"from {__name__} import Shape\nfrom typing import Literal\n\n{text}"
+        )
 
     monkeypatch.setitem(sys.modules, __name__, types.SimpleNamespace(Shape=Shape))
     return write
 
 
-def test_a_class_in_the_working_directory_is_found_and_survives_a_round_trip(own_module: Any) -> None:
+def test_a_class_in_the_working_directory_is_found_and_survives_a_round_trip(
+    own_module: Any,
+) -> None:
     own_module(
         "own_square",
         'class Square(Shape):\n    KIND: Literal["own_square:Square"] = "own_square:Square"\n'
@@ -55,7 +60,9 @@ def test_a_class_in_the_working_directory_is_found_and_survives_a_round_trip(own
 
 
 def test_the_kinds_of_the_project_are_as_before() -> None:
-    assert Drawing.model_validate({"shape": {"KIND": "Circle", "radius": 2.0}}).shape == Circle(radius=2.0)
+    assert Drawing.model_validate({"shape": {"KIND": "Circle", "radius": 2.0}}).shape == Circle(
+        radius=2.0
+    )
     with pytest.raises(pdt.ValidationError, match="union_tag_invalid"):
         Drawing.model_validate({"shape": {"KIND": "Circel"}})
     with pytest.raises(pdt.ValidationError, match="union_tag_not_found"):
@@ -68,8 +75,14 @@ def test_the_kinds_of_the_project_are_as_before() -> None:
         ("no_such_module_here:Shape", "there is no module 'no_such_module_here'"),
         ("fractions:Fractoin", "has no 'Fractoin'; did you mean 'Fraction'"),
         ("fractions:Fraction", "fractions:Fraction is not a Shape: derive it from"),
-        ("own_broken:Shape", r"own_broken:Shape: the module fails when it is imported: ZeroDivisionError"),
-        ("own_silent:Square", "own_silent:Square does not say so: write in the class KIND: Literal"),
+        (
+            "own_broken:Shape",
+            r"own_broken:Shape: the module fails when it is imported: ZeroDivisionError",
+        ),
+        (
+            "own_silent:Square",
+            "own_silent:Square does not say so: write in the class KIND: Literal",
+        ),
         ("own_other:Square", "own_other:Square does not say so"),
     ],
 )

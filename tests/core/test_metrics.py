@@ -12,8 +12,9 @@ import pytest
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
-from model_name.core import errors, metrics, models, schemas
 from pandera.typing.pandas import Index, Series
+
+from model_name.core import errors, metrics, models, schemas
 
 ROWS = 60
 
@@ -49,7 +50,9 @@ LABELS: dict[str, tuple[list[Any], Any, dict[str, Any]]] = {
 
 
 @pytest.fixture(params=LABELS)
-def labelled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, list[Any]]:
+def labelled(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, Any, list[Any]]:
     """Return targets, outputs and labels in order, for each kind of label."""
     labels, dtype, field = LABELS[request.param]
     monkeypatch.setattr(schemas, "TargetsSchema", targets_schema(dtype, **field))
@@ -65,8 +68,12 @@ def classified(labels: list[Any]) -> tuple[Any, Any]:
     index = pd.RangeIndex(ROWS, name="key")
     targets = pd.DataFrame({"answer": [labels[code] for code in truth]}, index=index)
     columns = {"prediction": [labels[code] for code in probabilities.argmax(axis=1)]}
-    columns |= {f"probability_{label}": probabilities[:, place] for place, label in enumerate(labels)}
-    return schemas.TargetsSchema.check(targets), schemas.OutputsSchema.check(pd.DataFrame(columns, index=index))
+    columns |= {
+        f"probability_{label}": probabilities[:, place] for place, label in enumerate(labels)
+    }
+    return schemas.TargetsSchema.check(targets), schemas.OutputsSchema.check(
+        pd.DataFrame(columns, index=index)
+    )
 
 
 def metric(name: str, **params: Any) -> metrics.SklearnMetric:
@@ -75,7 +82,9 @@ def metric(name: str, **params: Any) -> metrics.SklearnMetric:
 
 def regressed(truth: Any, answers: Any) -> tuple[Any, Any]:
     index = pd.RangeIndex(len(truth), name="instant")
-    return pd.DataFrame({"cnt": truth}, index=index), pd.DataFrame({"prediction": answers}, index=index)
+    return pd.DataFrame({"cnt": truth}, index=index), pd.DataFrame(
+        {"prediction": answers}, index=index
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- regression
@@ -115,13 +124,17 @@ def test_a_regression_metric_is_what_scikit_learn_computes(name: str) -> None:
     pairs=st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), min_size=2),
     dtype=st.sampled_from(["uint8", "uint16", "uint32", "int64", "float32", "Int64"]),
 )
-def test_small_unsigned_targets_do_not_wrap_around(pairs: list[tuple[int, int]], dtype: str) -> None:
+def test_small_unsigned_targets_do_not_wrap_around(
+    pairs: list[tuple[int, int]], dtype: str
+) -> None:
     truth, answers = [list(side) for side in zip(*pairs, strict=True)]
     tables = regressed(pd.array(truth, dtype=dtype), np.array(answers, dtype="uint8"))
     differences = [abs(one - other) for one, other in pairs]
     assert metric("max_error").value(*tables) == max(differences)
     assert metric("mean_absolute_error").value(*tables) == pytest.approx(np.mean(differences))
-    assert metric("mean_squared_error").value(*tables) == pytest.approx(np.mean(np.square(differences)))
+    assert metric("mean_squared_error").value(*tables) == pytest.approx(
+        np.mean(np.square(differences))
+    )
 
 
 def test_the_sign_makes_higher_better() -> None:
@@ -135,7 +148,9 @@ def test_the_sign_makes_higher_better() -> None:
 
 def test_params_reach_the_function() -> None:
     tables = regressed([1, 2, 3], [0.0, 2.0, 5.0])
-    assert metric("mean_pinball_loss", alpha=0.9).value(*tables) == pytest.approx((0.9 * 1 + 0.1 * 2) / 3)
+    assert metric("mean_pinball_loss", alpha=0.9).value(*tables) == pytest.approx(
+        (0.9 * 1 + 0.1 * 2) / 3
+    )
 
 
 def test_a_scorer_scores_what_a_model_predicts() -> None:
@@ -155,15 +170,25 @@ def test_a_scorer_scores_what_a_model_predicts() -> None:
 
 def test_metrics_that_do_not_suit_a_regression_are_refused_before_it_all_at_once() -> None:
     targets, _ = regressed([0, 1, 2, 6], [0, 0, 0, 0])
-    suitable = [metrics.SklearnMetric(name=name) for name in ("mean_poisson_deviance", "mean_squared_log_error")]
+    suitable = [
+        metrics.SklearnMetric(name=name)
+        for name in ("mean_poisson_deviance", "mean_squared_log_error")
+    ]
     metrics.try_out(suitable, targets)
-    with pytest.raises(errors.ModelError, match=r"(?s)'roc_auc_score'.*'f1_score'.*makes this a regression"):
-        metrics.try_out([*suitable, *(metrics.SklearnMetric(name=n) for n in ("roc_auc_score", "f1_score"))], targets)
+    with pytest.raises(
+        errors.ModelError, match=r"(?s)'roc_auc_score'.*'f1_score'.*makes this a regression"
+    ):
+        metrics.try_out(
+            [*suitable, *(metrics.SklearnMetric(name=n) for n in ("roc_auc_score", "f1_score"))],
+            targets,
+        )
 
 
 # --------------------------------------------------------------------------------------------------- classification
 
-LABEL_METRICS: dict[str, dict[str, Any]] = {  # what scikit-learn has to be told when there are more than two labels
+LABEL_METRICS: dict[
+    str, dict[str, Any]
+] = {  # what scikit-learn has to be told when there are more than two labels
     "accuracy_score": {},
     "balanced_accuracy_score": {},
     "cohen_kappa_score": {},
@@ -187,9 +212,14 @@ PROBABILITY_METRICS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", LABEL_METRICS)
-def test_a_metric_of_labels_is_what_scikit_learn_computes(name: str, labelled: tuple[Any, Any, list[Any]]) -> None:
+def test_a_metric_of_labels_is_what_scikit_learn_computes(
+    name: str, labelled: tuple[Any, Any, list[Any]]
+) -> None:
     targets, outputs, labels = labelled
-    codes = [[labels.index(label) for label in side] for side in (targets["answer"], outputs["prediction"])]
+    codes = [
+        [labels.index(label) for label in side]
+        for side in (targets["answer"], outputs["prediction"])
+    ]
     arguments = LABEL_METRICS[name] if len(labels) > 2 else {}
     expected = getattr(sklearn.metrics, name)(*codes, **arguments)
     assert metric(name).value(targets, outputs) == pytest.approx(expected, rel=1e-12)
@@ -205,7 +235,9 @@ def test_a_metric_of_probabilities_is_what_scikit_learn_computes(
     probabilities = outputs[[f"probability_{label}" for label in labels]].to_numpy()
     many = len(labels) > 2
     expected = getattr(sklearn.metrics, name)(
-        truth, probabilities if many else probabilities[:, 1], **(PROBABILITY_METRICS[name] if many else {})
+        truth,
+        probabilities if many else probabilities[:, 1],
+        **(PROBABILITY_METRICS[name] if many else {}),
     )
     assert metric(name).value(targets, outputs) == pytest.approx(expected, rel=1e-9)
     backwards = outputs[outputs.columns[::-1]]
@@ -215,28 +247,40 @@ def test_a_metric_of_probabilities_is_what_scikit_learn_computes(
 @pytest.mark.filterwarnings("ignore:Note that pos_label")
 def test_params_win_over_what_is_chosen(labelled: tuple[Any, Any, list[Any]]) -> None:
     targets, outputs, labels = labelled
-    codes = [[labels.index(label) for label in side] for side in (targets["answer"], outputs["prediction"])]
+    codes = [
+        [labels.index(label) for label in side]
+        for side in (targets["answer"], outputs["prediction"])
+    ]
     expected = sklearn.metrics.f1_score(*codes, average="weighted")
     assert metric("f1_score", average="weighted").value(targets, outputs) == pytest.approx(expected)
-    assert metric("fbeta_score", beta=2.0, average="micro").value(targets, outputs) == pytest.approx(
-        sklearn.metrics.fbeta_score(*codes, beta=2, average="micro")
-    )
+    assert metric("fbeta_score", beta=2.0, average="micro").value(
+        targets, outputs
+    ) == pytest.approx(sklearn.metrics.fbeta_score(*codes, beta=2, average="micro"))
 
 
 def test_a_label_that_never_occurs_is_no_error(labelled: tuple[Any, Any, list[Any]]) -> None:
     targets, outputs, labels = labelled
     only = (targets["answer"].astype("str") == str(labels[0])).to_numpy()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # scikit-learn remarks that a label is not there
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # scikit-learn remarks that a label is not there
         for name in ("f1_score", "log_loss", "accuracy_score", "precision_score"):
             assert np.isfinite(metric(name).value(targets[only], outputs[only]))
     if len(labels) == 2:
-        assert metric("recall_score").value(targets[only], outputs[only]) == 0, "the positive label is the last one"
+        assert metric("recall_score").value(targets[only], outputs[only]) == 0, (
+            "the positive label is the last one"
+        )
 
 
-def test_probabilities_that_are_not_there_are_asked_for(labelled: tuple[Any, Any, list[Any]]) -> None:
+def test_probabilities_that_are_not_there_are_asked_for(
+    labelled: tuple[Any, Any, list[Any]],
+) -> None:
     targets, outputs, _ = labelled
-    with pytest.raises(errors.ModelError, match=r"'log_loss' cannot be .*: it needs the columns probability_<label>"):
+    with pytest.raises(
+        errors.ModelError,
+        match=r"'log_loss' cannot be .*: it needs the columns probability_<label>",
+    ):
         metric("log_loss").value(targets, outputs[["prediction"]])
     assert 0 < metric("accuracy_score").value(targets, outputs[["prediction"]]) < 1
 
@@ -249,12 +293,20 @@ def test_what_is_taken_for_a_metric_at_a_glance_is_one() -> None:
     glance = {name for name in sklearn.metrics.__all__ if metrics._is_surely_a_metric(name)}
     assert set(functions) - glance == {"fbeta_score"}
     assert glance <= set(functions)
-    assert not any(map(metrics._is_surely_a_metric, ["", "score", "r2_scor", "sklearn_score", "_score", "r2_score "]))
+    assert not any(
+        map(
+            metrics._is_surely_a_metric,
+            ["", "score", "r2_scor", "sklearn_score", "_score", "r2_score "],
+        )
+    )
 
 
 def test_every_metric_that_is_accepted_is_usable_for_some_task() -> None:
     of_ranks = {"coverage_error", "label_ranking_average_precision_score", "label_ranking_loss"}
-    of_ranks |= {"ndcg_score", "dcg_score"}  # of several right answers a row, which no table here has
+    of_ranks |= {
+        "ndcg_score",
+        "dcg_score",
+    }  # of several right answers a row, which no table here has
     usable = {*REGRESSION, *LABEL_METRICS, *PROBABILITY_METRICS, "fbeta_score", "hinge_loss"}
     assert set(metrics._metric_functions()) - of_ranks == usable
 
@@ -285,12 +337,15 @@ def test_a_name_that_is_no_metric_is_refused_when_it_is_configured(name: str, me
 
 def test_a_parameter_that_the_function_does_not_have_is_refused() -> None:
     with pytest.raises(
-        pdt.ValidationError, match=r"sklearn.metrics.r2_score has no argument 'squared', 'x'; it has y_"
+        pdt.ValidationError,
+        match=r"sklearn.metrics.r2_score has no argument 'squared', 'x'; it has y_",
     ):
         metric("r2_score", squared=False, x=1)
 
 
-@pytest.mark.parametrize("fields", [{"name": 3}, {"greater_is_better": "yes"}, {"kind": "x"}, {"params": [1]}])
+@pytest.mark.parametrize(
+    "fields", [{"name": 3}, {"greater_is_better": "yes"}, {"kind": "x"}, {"params": [1]}]
+)
 def test_fields_are_strict(fields: dict[str, Any]) -> None:
     with pytest.raises(pdt.ValidationError):
         metrics.SklearnMetric(**fields)
@@ -307,8 +362,12 @@ def test_fields_are_strict(fields: dict[str, Any]) -> None:
         ("ndcg_score", [1, 2], [1.0, 2.0]),
     ],
 )
-def test_what_cannot_be_computed_is_a_model_error_in_one_line(name: str, truth: Any, answers: Any) -> None:
-    with pytest.raises(errors.ModelError, match=f"^the metric {name!r} cannot be computed here: ") as caught:
+def test_what_cannot_be_computed_is_a_model_error_in_one_line(
+    name: str, truth: Any, answers: Any
+) -> None:
+    with pytest.raises(
+        errors.ModelError, match=f"^the metric {name!r} cannot be computed here: "
+    ) as caught:
         metric(name).value(*regressed(truth, answers))
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, ValueError | TypeError)
@@ -324,7 +383,9 @@ def test_metrics_that_do_not_suit_a_classification_are_refused_before_it(
             metrics.try_out([metrics.SklearnMetric()], targets)
 
 
-def test_a_regression_metric_of_texts_is_a_model_error(labelled: tuple[Any, Any, list[Any]]) -> None:
+def test_a_regression_metric_of_texts_is_a_model_error(
+    labelled: tuple[Any, Any, list[Any]],
+) -> None:
     targets, outputs, labels = labelled
     if isinstance(labels[0], str):
         with pytest.raises(errors.ModelError, match="'r2_score' cannot be computed here"):
@@ -335,7 +396,9 @@ def test_a_regression_metric_of_texts_is_a_model_error(labelled: tuple[Any, Any,
 
 
 @given(threshold=st.floats(-1e6, 1e6), value=st.floats(-1e6, 1e6), greater=st.booleans())
-def test_a_threshold_is_missed_by_the_distance_to_it(threshold: float, value: float, greater: bool) -> None:
+def test_a_threshold_is_missed_by_the_distance_to_it(
+    threshold: float, value: float, greater: bool
+) -> None:
     missed = metrics.Threshold(threshold=threshold, greater_is_better=greater).missed_by(value)
     good = value >= threshold if greater else value <= threshold
     assert missed == (0 if good else abs(value - threshold))
@@ -363,8 +426,13 @@ def test_defaults_can_be_computed_for_each_task(labelled: tuple[Any, Any, list[A
 
 
 def test_defaults_of_a_regression() -> None:
-    values = {each.name: each.value(*regressed([1, 2, 3], [1, 2, 6])) for each in metrics.default_metrics()}
-    assert values == pytest.approx({"r2_score": -3.5, "root_mean_squared_error": 3**0.5, "mean_absolute_error": 1.0})
+    values = {
+        each.name: each.value(*regressed([1, 2, 3], [1, 2, 6]))
+        for each in metrics.default_metrics()
+    }
+    assert values == pytest.approx(
+        {"r2_score": -3.5, "root_mean_squared_error": 3**0.5, "mean_absolute_error": 1.0}
+    )
     assert metrics.default_thresholds()["r2_score"].greater_is_better
 
 
@@ -381,15 +449,26 @@ def test_mlflow_takes_metrics_and_thresholds() -> None:
         predictions="answers",
         extra_metrics=[metric(name).to_mlflow() for name in names],
     )
-    assert evaluated.metrics == pytest.approx({name: metric(name).value(targets, outputs) for name in names})
-    assert evaluated.metrics["max_error"] == 250
-    reached, missed = [metrics.Threshold(threshold=limit, greater_is_better=False).to_mlflow() for limit in (250, 249)]
-    mlflow.validate_evaluation_results(
-        validation_thresholds={"max_error": reached}, candidate_result=evaluated, baseline_result=None
+    assert evaluated.metrics == pytest.approx(
+        {name: metric(name).value(targets, outputs) for name in names}
     )
-    with pytest.raises(mlflow.exceptions.MlflowException, match="max_error value threshold check failed"):
+    assert evaluated.metrics["max_error"] == 250
+    reached, missed = [
+        metrics.Threshold(threshold=limit, greater_is_better=False).to_mlflow()
+        for limit in (250, 249)
+    ]
+    mlflow.validate_evaluation_results(
+        validation_thresholds={"max_error": reached},
+        candidate_result=evaluated,
+        baseline_result=None,
+    )
+    with pytest.raises(
+        mlflow.exceptions.MlflowException, match="max_error value threshold check failed"
+    ):
         mlflow.validate_evaluation_results(
-            validation_thresholds={"max_error": missed}, candidate_result=evaluated, baseline_result=None
+            validation_thresholds={"max_error": missed},
+            candidate_result=evaluated,
+            baseline_result=None,
         )
 
 
@@ -401,14 +480,20 @@ def test_mlflow_knows_the_name_and_the_good_side_of_a_metric() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ too good to be true
-def scored(monkeypatch: pytest.MonkeyPatch, truth: Any, answers: Any, chances: Any = None) -> pd.DataFrame:
+def scored(
+    monkeypatch: pytest.MonkeyPatch, truth: Any, answers: Any, chances: Any = None
+) -> pd.DataFrame:
     """Make a target of numbers, or of labels with the chances of the second, the one to predict; return both."""
     kind = float if chances is None else int
     meta = {} if chances is None else {"metadata": {"task": "classification"}}
     target = {"__annotations__": {"row": Index[int], "y": Series[kind]}, "y": pa.Field(**meta)}
     monkeypatch.setattr(schemas, "TargetsSchema", type("TargetsSchema", (schemas.Schema,), target))
     table = pd.DataFrame({"y": truth, "prediction": answers}).rename_axis("row")
-    return table if chances is None else table.assign(probability_0=1 - np.asarray(chances), probability_1=chances)
+    return (
+        table
+        if chances is None
+        else table.assign(probability_0=1 - np.asarray(chances), probability_1=chances)
+    )
 
 
 SPREAD = np.random.default_rng(1).lognormal(sigma=2, size=400)
@@ -420,7 +505,11 @@ NOISE = np.random.default_rng(2).normal(size=400)
     [
         (SPREAD, SPREAD, "r2_score"),
         (SPREAD, SPREAD + 0.02 * SPREAD.std() * NOISE, "r2_score"),
-        (SPREAD, np.minimum(SPREAD, 60), "r2 of the ranks"),  # trees never answer more than they have seen
+        (
+            SPREAD,
+            np.minimum(SPREAD, 60),
+            "r2 of the ranks",
+        ),  # trees never answer more than they have seen
         (SPREAD, SPREAD + 0.05 * SPREAD.std() * NOISE, None),
         (NOISE, NOISE[::-1], None),
         (NOISE, np.zeros(400), None),
@@ -456,7 +545,12 @@ def labels(rows: int, positives: int, missed: int = 0, false: int = 0) -> tuple[
     ],
 )
 def test_labels_that_are_nearly_perfect_whatever_the_base_rate(
-    monkeypatch: pytest.MonkeyPatch, rows: int, positives: int, missed: int, false: int, suspected: bool
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    positives: int,
+    missed: int,
+    false: int,
+    suspected: bool,
 ) -> None:
     truth, answers = labels(rows, positives, missed, false)
     found = metrics.nearly_perfect(scored(monkeypatch, truth, answers, answers.astype(float)))
@@ -465,16 +559,22 @@ def test_labels_that_are_nearly_perfect_whatever_the_base_rate(
 
 def test_labels_that_are_told_apart_beside_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, _ = labels(400, 8)
-    found = metrics.nearly_perfect(scored(monkeypatch, truth, np.zeros(400, int), 0.1 + 0.2 * truth))
+    found = metrics.nearly_perfect(
+        scored(monkeypatch, truth, np.zeros(400, int), 0.1 + 0.2 * truth)
+    )
     assert found == ("2 * AUC - 1", 1.0)
 
 
 @pytest.mark.parametrize("copies", [1, 2])
-def test_the_feature_that_carries_the_score_is_named(monkeypatch: pytest.MonkeyPatch, copies: int) -> None:
+def test_the_feature_that_carries_the_score_is_named(
+    monkeypatch: pytest.MonkeyPatch, copies: int
+) -> None:
     names = ["age", *["paid_back", "closed"][:copies], "self"]
     annotations = {"row": Index[int]} | dict.fromkeys(names, Series[float])
     monkeypatch.setattr(
-        schemas, "InputsSchema", type("InputsSchema", (schemas.Schema,), {"__annotations__": annotations})
+        schemas,
+        "InputsSchema",
+        type("InputsSchema", (schemas.Schema,), {"__annotations__": annotations}),
     )
     inputs: Any = pd.DataFrame(dict.fromkeys(names, NOISE[::-1])).rename_axis("row")
     inputs[names[1 : 1 + copies]] = np.tile(NOISE[:, None], copies)
@@ -486,7 +586,11 @@ def test_the_feature_that_carries_the_score_is_named(monkeypatch: pytest.MonkeyP
     said = metrics.too_good(predict, inputs, table[["y"]], table)
     assert said.startswith("nearly perfect: r2_score is 1 on 400 rows (1 is perfect); ")
     assert [f"'{name}'" in said for name in ("paid_back", "closed")] == [True, copies == 2]
-    assert copies == 2 or "it is carried by 'paid_back' (1 while all others are shuffled): what is not known" in said
+    assert (
+        copies == 2
+        or "it is carried by 'paid_back' (1 while all others are shuffled): what is not known"
+        in said
+    )
     assert metrics.too_good(predict, inputs, table[["y"]], table.assign(prediction=0.0)) == ""
 
 
@@ -494,16 +598,24 @@ def test_a_rule_of_several_features_is_not_blamed_on_one(monkeypatch: pytest.Mon
     names = [f"part{number}" for number in range(5)]
     annotations = {"row": Index[int]} | dict.fromkeys(names, Series[float])
     monkeypatch.setattr(
-        schemas, "InputsSchema", type("InputsSchema", (schemas.Schema,), {"__annotations__": annotations})
+        schemas,
+        "InputsSchema",
+        type("InputsSchema", (schemas.Schema,), {"__annotations__": annotations}),
     )
-    inputs: Any = pd.DataFrame(np.random.default_rng(3).normal(size=(300, 5)), columns=names).rename_axis("row")
+    inputs: Any = pd.DataFrame(
+        np.random.default_rng(3).normal(size=(300, 5)), columns=names
+    ).rename_axis("row")
     total = inputs.sum(axis=1)
     table = scored(monkeypatch, total, total)
-    said = metrics.too_good(lambda given: given.sum(axis=1).to_frame("prediction"), inputs, table[["y"]], table)
+    said = metrics.too_good(
+        lambda given: given.sum(axis=1).to_frame("prediction"), inputs, table[["y"]], table
+    )
     assert "; no feature carries it alone, the most 'part" in said
 
 
-def test_labels_that_the_model_has_never_seen_have_no_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_that_the_model_has_never_seen_have_no_probability(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Targets(schemas.Schema):
         kind: Series[str] = pa.Field(isin=["a", "b", "late"])
 
@@ -514,4 +626,6 @@ def test_labels_that_the_model_has_never_seen_have_no_probability(monkeypatch: p
     values = {each.name: each.value(targets, outputs) for each in metrics.default_metrics()}
     assert values["balanced_accuracy_score"] == pytest.approx(2 / 3)
     assert values["f1_score"] == pytest.approx((1 + 0.5 + 0) / 3)
-    assert 10 < values["log_loss"] < 40, "a certain answer that is wrong costs a lot, and not infinitely much"
+    assert 10 < values["log_loss"] < 40, (
+        "a certain answer that is wrong costs a lot, and not infinitely much"
+    )

@@ -13,13 +13,14 @@ import pydantic as pdt
 import pytest
 import threadpoolctl
 from loguru import logger
-from model_name.core import errors, models, schemas
-from model_name.io import datasets, simulators
 from pandera.typing.pandas import Index, Series
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
+
+from model_name.core import errors, models, schemas
+from model_name.io import datasets, simulators
 
 ROWS = 400
 
@@ -78,7 +79,8 @@ def visits(rows: int = ROWS, seed: int = 1) -> pd.DataFrame:
             "insured": random.random(rows) < 0.8,
             "ward": random.choice(["east", "west", "north"], rows),
             "grade": random.integers(1, 4, rows),
-            "admitted": pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 20_000, rows), unit="h"),
+            "admitted": pd.Timestamp("2024-01-01")
+            + pd.to_timedelta(random.integers(0, 20_000, rows), unit="h"),
             "doctor": random.choice(["A", "B"], rows),
         }
     )
@@ -89,15 +91,26 @@ def visits(rows: int = ROWS, seed: int = 1) -> pd.DataFrame:
 
 def need(table: pd.DataFrame) -> pd.Series:
     """Return what the outcomes depend on."""
-    return table["age"] / 30 + table["smoker"] + 2 * (table["ward"] == "east") + pd.to_numeric(table["grade"]).fillna(2)
+    return (
+        table["age"] / 30
+        + table["smoker"]
+        + 2 * (table["ward"] == "east")
+        + pd.to_numeric(table["grade"]).fillna(2)
+    )
 
 
 LEVELS = {"low": "aside", "middle": "home", "high": "stay"}
-OUTCOMES: dict[str, tuple[Any, dict[str, Any], Any]] = {  # what the outcome is called, its type, its values
+OUTCOMES: dict[
+    str, tuple[Any, dict[str, Any], Any]
+] = {  # what the outcome is called, its type, its values
     "number": (float, {}, lambda level: level * 1.0),
     "negative": (int, {}, lambda level: (level - 5).round()),
     "count": (int, {"ge": 0}, lambda level: level.round()),
-    "label": (str, {}, lambda level: pd.cut(level, [-9, 3, 4.5, 99], labels=list(LEVELS.values())).astype("str")),
+    "label": (
+        str,
+        {},
+        lambda level: pd.cut(level, [-9, 3, 4.5, 99], labels=list(LEVELS.values())).astype("str"),
+    ),
     "category": (
         pd.CategoricalDtype,
         {"isin": ["home", "stay", "aside"]},
@@ -150,7 +163,9 @@ def fitted(model: models.Model, inputs: Any, targets: Any) -> models.Model:
 
 
 @each_model
-def test_every_kind_of_target_is_learnt_from_every_kind_of_column(model: models.Model, outcome: str) -> None:
+def test_every_kind_of_target_is_learnt_from_every_kind_of_column(
+    model: models.Model, outcome: str
+) -> None:
     inputs, targets = tables(outcome)
     outputs = fitted(model, inputs.head(300), targets.head(300)).predict(inputs.tail(100))
     truth = targets["outcome"].tail(100)
@@ -180,9 +195,13 @@ def test_the_same_seed_gives_the_same_model_bit_by_bit(
     first, second = fitted(model, inputs, targets), fitted(model, inputs, targets)
     pd.testing.assert_frame_equal(first.predict(inputs), second.predict(inputs), check_exact=True)
     more_threads = fitted(model.model_copy(update={"n_jobs": 2}), inputs, targets)
-    pd.testing.assert_frame_equal(first.predict(inputs), more_threads.predict(inputs), check_exact=True)
+    pd.testing.assert_frame_equal(
+        first.predict(inputs), more_threads.predict(inputs), check_exact=True
+    )
     reseeded = fitted(model.model_copy(update={"random_state": 7}), inputs, targets).predict(inputs)
-    assert isinstance(model, models.GradientBoostingModel) or not reseeded.equals(first.predict(inputs))
+    assert isinstance(model, models.GradientBoostingModel) or not reseeded.equals(
+        first.predict(inputs)
+    )
 
 
 @each_model
@@ -194,12 +213,16 @@ def test_batches_single_rows_and_other_orders_have_the_same_answers(
     inputs, targets = tables(outcome)
     model = fitted(model, inputs, targets)
     once = model.predict(inputs)
-    batches = [model.predict(inputs.iloc[start : start + 50]) for start in range(0, len(inputs), 50)]
+    batches = [
+        model.predict(inputs.iloc[start : start + 50]) for start in range(0, len(inputs), 50)
+    ]
     pd.testing.assert_frame_equal(pd.concat(batches), once, check_exact=True)
     backwards = model.predict(inputs.iloc[::-1])
     pd.testing.assert_frame_equal(backwards.iloc[::-1], once, check_exact=True)
     for row in (0, 5, len(inputs) - 1):
-        pd.testing.assert_frame_equal(model.predict(inputs.iloc[[row]]), once.iloc[[row]], check_exact=True)
+        pd.testing.assert_frame_equal(
+            model.predict(inputs.iloc[[row]]), once.iloc[[row]], check_exact=True
+        )
 
 
 @each_model
@@ -210,16 +233,22 @@ def test_a_model_that_saw_no_gaps_takes_them_and_new_labels(
     inputs, targets = tables("number")
     whole = inputs.dropna()
     model = fitted(model, whole, targets.loc[whole.index])
-    gaps = [name for name in VisitsSchema.features() if VisitsSchema.to_schema().columns[name].nullable]
+    gaps = [
+        name for name in VisitsSchema.features() if VisitsSchema.to_schema().columns[name].nullable
+    ]
     raw = visits(20, seed=2).astype("object")
     raw[gaps] = None
     assert np.isfinite(model.predict(schemas.InputsSchema.check(raw))["prediction"]).all()
-    strange = schemas.InputsSchema.check(visits(20, seed=2).assign(ward="the moon", admitted="2200-01-01"))
+    strange = schemas.InputsSchema.check(
+        visits(20, seed=2).assign(ward="the moon", admitted="2200-01-01")
+    )
     assert np.isfinite(model.predict(strange)["prediction"]).all()
 
 
 @each_model
-def test_a_saved_copy_answers_like_the_model(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saved_copy_answers_like_the_model(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     declare(monkeypatch, "label")
     inputs, targets = tables("label")
     model = fitted(model, inputs, targets)
@@ -236,12 +265,18 @@ def test_columns_that_are_no_feature_and_the_order_of_columns_do_not_matter(
     inputs, targets = tables("number")
     other = fitted(model, inputs.assign(doctor="Z")[list(inputs)[::-1]], targets)
     answers = fitted(model, inputs, targets).predict(inputs)
-    pd.testing.assert_frame_equal(other.predict(inputs[inputs.columns[::-1]]), answers, check_exact=True)
-    pd.testing.assert_frame_equal(other.predict(inputs[VisitsSchema.features()]), answers, check_exact=True)
+    pd.testing.assert_frame_equal(
+        other.predict(inputs[inputs.columns[::-1]]), answers, check_exact=True
+    )
+    pd.testing.assert_frame_equal(
+        other.predict(inputs[VisitsSchema.features()]), answers, check_exact=True
+    )
 
 
 @each_model
-def test_a_thousand_towns_are_not_a_thousand_columns(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_towns_are_not_a_thousand_columns(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     declare(monkeypatch, "number")
     raw = visits(3_000).assign(ward=[f"town {row % 1_000}" for row in range(3_000)])
     raw["outcome"] = need(raw)
@@ -253,17 +288,25 @@ def test_a_thousand_towns_are_not_a_thousand_columns(model: models.Model, monkey
 
 
 @each_model
-def test_a_table_may_have_columns_of_one_kind_only(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_may_have_columns_of_one_kind_only(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     declare(monkeypatch, "number")
     for kind, values in {
         str: ["a", "b"], float: [0.5, 1.5], bool: [True, False], pa.DateTime: ["2024-01-01", "2025-01-01"]
     }.items():  # fmt: skip
         single = type(
-            "SingleSchema", (schemas.Schema,), {"__annotations__": {"visit": Index[str], "only": Series[kind]}}
+            "SingleSchema",
+            (schemas.Schema,),
+            {"__annotations__": {"visit": Index[str], "only": Series[kind]}},
         )
         monkeypatch.setattr(schemas, "InputsSchema", single)
         table = pd.DataFrame(
-            {"visit": [f"v{row}" for row in range(100)], "only": values * 50, "outcome": [1.0, 2.0] * 50}
+            {
+                "visit": [f"v{row}" for row in range(100)],
+                "only": values * 50,
+                "outcome": [1.0, 2.0] * 50,
+            }
         )
         inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
         answers = fitted(model, inputs, targets).predict(inputs)["prediction"]
@@ -272,7 +315,9 @@ def test_a_table_may_have_columns_of_one_kind_only(model: models.Model, monkeypa
 
 
 @each_model
-def test_a_table_without_features_is_refused(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_without_features_is_refused(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class NothingSchema(schemas.Schema):
         visit: Index[str]
         doctor: Series[str] = pa.Field(metadata={"feature": False})
@@ -294,7 +339,9 @@ def test_an_unfitted_model_says_so(model: models.Model) -> None:
 
 
 @each_model
-def test_parameters_are_read_set_and_cloned(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_are_read_set_and_cloned(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     declare(monkeypatch, "number")
     inputs, targets = tables("number")
     model = fitted(model, inputs, targets)
@@ -309,7 +356,10 @@ def test_parameters_are_read_set_and_cloned(model: models.Model, monkeypatch: py
 
 @each_model
 def test_a_misspelt_parameter_is_refused_with_the_nearest(model: models.Model) -> None:
-    with pytest.raises(errors.ConfigError, match=f"{model.KIND} has no parameter 'max_deph'; did you mean 'max_depth'"):
+    with pytest.raises(
+        errors.ConfigError,
+        match=f"{model.KIND} has no parameter 'max_deph'; did you mean 'max_depth'",
+    ):
         model.model_copy().set_params(max_deph=3)
 
 
@@ -326,13 +376,17 @@ def test_a_misspelt_parameter_is_refused_with_the_nearest(model: models.Model) -
         (models.GradientBoostingModel, {"l2_regularization": -1.0}),
     ],
 )
-def test_parameters_that_mean_nothing_are_refused(kind: type[models.Model], fields: dict[str, Any]) -> None:
+def test_parameters_that_mean_nothing_are_refused(
+    kind: type[models.Model], fields: dict[str, Any]
+) -> None:
     with pytest.raises(pdt.ValidationError):
         kind(**fields)
 
 
 @each_model
-def test_scikit_learn_knows_what_kind_of_estimator_it_is(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scikit_learn_knows_what_kind_of_estimator_it_is(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert (is_regressor(model), is_classifier(model)) == (True, False)
     declare(monkeypatch, "label")
     assert (is_regressor(model), is_classifier(model)) == (False, True)
@@ -346,16 +400,24 @@ def test_what_a_model_cannot_do_it_says() -> None:
             return self
 
         def predict(self, inputs: Any) -> Any:
-            return schemas.OutputsSchema.check(pd.DataFrame({"prediction": 1.0}, index=inputs.index))
+            return schemas.OutputsSchema.check(
+                pd.DataFrame({"prediction": 1.0}, index=inputs.index)
+            )
 
     model = Constant()
-    for ask in (model.explain_model, lambda: model.explain_samples(pd.DataFrame()), model.get_internal_model):
+    for ask in (
+        model.explain_model,
+        lambda: model.explain_samples(pd.DataFrame()),
+        model.get_internal_model,
+    ):
         with pytest.raises(NotImplementedError, match="Constant"):
             ask()
 
 
 @pytest.mark.parametrize("trees", [1, 7, 25])
-@pytest.mark.parametrize(("outcome", "kind"), [("number", RandomForestRegressor), ("label", RandomForestClassifier)])
+@pytest.mark.parametrize(
+    ("outcome", "kind"), [("number", RandomForestRegressor), ("label", RandomForestClassifier)]
+)
 def test_a_forest_grown_in_steps_is_the_forest_of_scikit_learn(
     trees: int, outcome: str, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,7 +425,9 @@ def test_a_forest_grown_in_steps_is_the_forest_of_scikit_learn(
     inputs, targets = tables(outcome)
     model = models.BaselineSklearnModel(n_estimators=trees, max_depth=6).fit(inputs, targets)
     encoded = model.get_internal_model()["encode"].transform(inputs)
-    forest = kind(n_estimators=trees, max_depth=6, random_state=42).fit(encoded, targets["outcome"].to_numpy())
+    forest = kind(n_estimators=trees, max_depth=6, random_state=42).fit(
+        encoded, targets["outcome"].to_numpy()
+    )
     assert len(model.get_internal_model()["estimate"].estimators_) == trees
     assert model.predict(inputs)["prediction"].tolist() == forest.predict(encoded).tolist()
 
@@ -377,7 +441,11 @@ def year() -> Iterator[tuple[Any, Any, pd.Series]]:
     logger.disable("model_name")
     raw = pd.concat(simulators.simulate(24 * 500))
     inputs = schemas.InputsSchema.check(raw)
-    yield inputs, schemas.TargetsSchema.check(raw), simulators.expected_demand(raw).set_axis(inputs.index)
+    yield (
+        inputs,
+        schemas.TargetsSchema.check(raw),
+        simulators.expected_demand(raw).set_axis(inputs.index),
+    )
     logger.enable("model_name")
 
 
@@ -396,7 +464,9 @@ def learnt(request: pytest.FixtureRequest, year: tuple[Any, Any, pd.Series]) -> 
     return fitted(request.param, inputs[seen], targets[seen])
 
 
-def test_a_model_comes_close_to_what_can_be_known(learnt: models.Model, year: tuple[Any, Any, pd.Series]) -> None:
+def test_a_model_comes_close_to_what_can_be_known(
+    learnt: models.Model, year: tuple[Any, Any, pd.Series]
+) -> None:
     inputs, targets, expected = year
     new = inputs.index % 5 == 0
     ceiling = r2_score(targets["cnt"][new], expected[new])
@@ -409,18 +479,30 @@ def test_a_model_comes_close_to_what_can_be_known(learnt: models.Model, year: tu
 def test_a_model_finds_the_shape_of_the_day(
     learnt: models.Model, year: tuple[Any, Any, pd.Series], workingday: bool
 ) -> None:
-    clear = year[0].query("workingday == @workingday and weathersit == 1 and mnth in (5, 6, 9)").head(60)
-    hours = [float(learnt.predict(clear.assign(hr=hour))["prediction"].mean()) for hour in range(24)]
+    clear = (
+        year[0]
+        .query("workingday == @workingday and weathersit == 1 and mnth in (5, 6, 9)")
+        .head(60)
+    )
+    hours = [
+        float(learnt.predict(clear.assign(hr=hour))["prediction"].mean()) for hour in range(24)
+    ]
     effect = simulators.hour_effect(range(24), [workingday] * 24)
     assert np.corrcoef(hours, effect)[0, 1] > 0.97
     assert effect[np.argmax(hours)] > 0.9 * effect.max(), "the busiest hour is one of the busiest"
     assert max(hours[2:5]) < 0.25 * max(hours)
 
 
-def test_a_model_finds_that_rain_keeps_people_away(learnt: models.Model, year: tuple[Any, Any, pd.Series]) -> None:
+def test_a_model_finds_that_rain_keeps_people_away(
+    learnt: models.Model, year: tuple[Any, Any, pd.Series]
+) -> None:
     rides = year[0].query("8 <= hr <= 20").head(2_000)
     demand = [
-        float(learnt.predict(schemas.InputsSchema.check(rides.assign(weathersit=code)))["prediction"].mean())
+        float(
+            learnt.predict(schemas.InputsSchema.check(rides.assign(weathersit=code)))[
+                "prediction"
+            ].mean()
+        )
         for code in (1, 2, 3)
     ]
     factors = simulators.WEATHER_FACTORS[:3]
@@ -436,7 +518,9 @@ def test_counts_are_never_predicted_below_zero(year: tuple[Any, Any, pd.Series])
 
 
 @pytest.mark.parametrize(("n_jobs", "threads"), [(1, 1), (2, 2)])
-def test_gradient_boosting_keeps_to_its_threads(monkeypatch: pytest.MonkeyPatch, n_jobs: int, threads: int) -> None:
+def test_gradient_boosting_keeps_to_its_threads(
+    monkeypatch: pytest.MonkeyPatch, n_jobs: int, threads: int
+) -> None:
     """The limit holds while the estimator is fitted, and no longer."""
     seen = []
 
@@ -445,12 +529,18 @@ def test_gradient_boosting_keeps_to_its_threads(monkeypatch: pytest.MonkeyPatch,
             seen.append(openmp())
 
     def openmp() -> int:
-        return max(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp")
+        return max(
+            pool["num_threads"]
+            for pool in threadpoolctl.threadpool_info()
+            if pool["user_api"] == "openmp"
+        )
 
     import sklearn.ensemble  # noqa: F401 (loads the OpenMP library that is limited)
 
     with threadpoolctl.threadpool_limits(2, user_api="openmp"):
-        models.GradientBoostingModel(n_jobs=n_jobs).fit_estimator(Estimator(), np.zeros((1, 1)), np.zeros(1))
+        models.GradientBoostingModel(n_jobs=n_jobs).fit_estimator(
+            Estimator(), np.zeros((1, 1)), np.zeros(1)
+        )
         assert (seen, openmp()) == ([threads], 2)
 
 
@@ -463,16 +553,26 @@ def by_definition(model: models.Model, sample: Any, background: Any) -> Any:
     mixtures = []
     for group in groups:
         known = [feature for feature, there in zip(features, group, strict=True) if there]
-        mixtures.append(background.assign(**{feature: sample[feature].iloc[0] for feature in known}))
+        mixtures.append(
+            background.assign(**{feature: sample[feature].iloc[0] for feature in known})
+        )
     mixed = pd.concat([mixture.astype(sample.dtypes) for mixture in mixtures])
-    answers = on_scale(estimator, encode.transform(mixed)).reshape(len(groups), len(background), -1).mean(axis=1)
+    answers = (
+        on_scale(estimator, encode.transform(mixed))
+        .reshape(len(groups), len(background), -1)
+        .mean(axis=1)
+    )
     worth = dict(zip(groups, answers, strict=True))
     values = np.zeros((len(features), answers.shape[1]))
     for group in groups:
         size = sum(group)
         for place in range(len(features)):
             if not group[place]:
-                weight = math.factorial(size) * math.factorial(len(features) - size - 1) / math.factorial(len(features))
+                weight = (
+                    math.factorial(size)
+                    * math.factorial(len(features) - size - 1)
+                    / math.factorial(len(features))
+                )
                 joined = tuple(there or at == place for at, there in enumerate(group))
                 values[place] += weight * (worth[joined] - worth[group])
     return values
@@ -489,7 +589,9 @@ def on_scale(estimator: Any, encoded: Any) -> Any:
 
 
 @each_model
-def test_explanations_are_the_values_that_the_definition_gives(model: models.Model, outcome: str) -> None:
+def test_explanations_are_the_values_that_the_definition_gives(
+    model: models.Model, outcome: str
+) -> None:
     inputs, targets = tables(outcome)
     model = fitted(model, inputs, targets)
     pipeline = model.get_internal_model()
@@ -500,9 +602,12 @@ def test_explanations_are_the_values_that_the_definition_gives(model: models.Mod
     for sample in (features[gaps].iloc[[0]], features[~gaps].iloc[[0]]):
         found = model.explain(sample)
         assert found.features == tuple(features)
-        np.testing.assert_allclose(found.values[0], by_definition(model, sample, background), rtol=0, atol=1e-10)
         np.testing.assert_allclose(
-            found.base, on_scale(pipeline["estimate"], pipeline.background_).reshape(3, -1).mean(axis=0)
+            found.values[0], by_definition(model, sample, background), rtol=0, atol=1e-10
+        )
+        np.testing.assert_allclose(
+            found.base,
+            on_scale(pipeline["estimate"], pipeline.background_).reshape(3, -1).mean(axis=0),
         )
 
 
@@ -547,7 +652,9 @@ def test_explanations_are_tables_with_the_index_of_the_samples(
     importances = model.explain_model()
     assert sorted(importances["feature"]) == sorted(schemas.InputsSchema.features())
     assert importances["importance"].is_monotonic_decreasing
-    assert set(importances["feature"].head(3)) == {"ward", "grade", "age"}, "which move the outcome most"
+    assert set(importances["feature"].head(3)) == {"ward", "grade", "age"}, (
+        "which move the outcome most"
+    )
     declare(monkeypatch, "label")
     inputs, targets = tables("label")
     of_labels = fitted(model, inputs, targets).explain_samples(inputs.tail(7))
@@ -566,21 +673,27 @@ def test_what_never_changed_or_was_never_seen_is_explained_too(
     constant = inputs.assign(weight=70.0)
     model = fitted(model, constant, targets)
     elsewhere = constant.tail(4).assign(ward="south", weight=[None, 70.0, 1e9, -1e9], insured=pd.NA)
-    values = model.explain_samples(schemas.InputsSchema.check(elsewhere.reset_index().assign(doctor="A")))
+    values = model.explain_samples(
+        schemas.InputsSchema.check(elsewhere.reset_index().assign(doctor="A"))
+    )
     assert (values["weight"] == 0).all()
     assert values.notna().all(axis=None)
     assert (values["ward"] < 0).all()  # not the east, which is what costs
 
 
 @each_model
-def test_explanations_do_not_depend_on_threads_or_company(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explanations_do_not_depend_on_threads_or_company(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     declare(monkeypatch, "number")
     inputs, targets = tables("number")
     model = fitted(model, inputs, targets)
     once = model.explain_samples(inputs)
     model.n_jobs = 2
     pd.testing.assert_frame_equal(model.explain_samples(inputs), once, check_exact=True)
-    np.testing.assert_allclose(model.explain_samples(inputs.iloc[[5]]), once.iloc[[5]], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        model.explain_samples(inputs.iloc[[5]]), once.iloc[[5]], rtol=0, atol=1e-12
+    )
 
 
 def test_explaining_nothing_or_without_a_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -594,20 +707,29 @@ def test_explaining_nothing_or_without_a_fit_says_so(monkeypatch: pytest.MonkeyP
     with pytest.raises(errors.DataError, match="no sample to explain: the inputs have 0 rows"):
         model.explain_samples(inputs.head(0))
     del model.get_internal_model().background_
-    with pytest.raises(errors.ModelError, match="without rows to compare with, which explanations need: fit it again"):
+    with pytest.raises(
+        errors.ModelError,
+        match="without rows to compare with, which explanations need: fit it again",
+    ):
         model.explain_samples(inputs)
 
 
 @each_model
-def test_a_bare_pipeline_becomes_the_model_that_it_was(model: models.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_pipeline_becomes_the_model_that_it_was(
+    model: models.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     declare(monkeypatch, "number")
     inputs, targets = tables("number")
     model = fitted(model, inputs, targets)
     again = models.of_pipeline(pickle.loads(pickle.dumps(model.get_internal_model())))
     assert type(again) is type(model)
     assert again.get_params() | {"n_jobs": 1} == model.get_params()
-    pd.testing.assert_frame_equal(again.explain_samples(inputs), model.explain_samples(inputs), check_exact=True)
-    with pytest.raises(errors.ModelError, match="a LinearRegression from elsewhere does not explain itself"):
+    pd.testing.assert_frame_equal(
+        again.explain_samples(inputs), model.explain_samples(inputs), check_exact=True
+    )
+    with pytest.raises(
+        errors.ModelError, match="a LinearRegression from elsewhere does not explain itself"
+    ):
         models.of_pipeline(LinearRegression())
 
 
@@ -626,5 +748,7 @@ def test_what_answers_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
     table = datasets.SimulatedReader(rows=500).read()
     inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
     model = models.GradientBoostingModel(max_iter=5).fit(inputs, targets)
-    monkeypatch.setattr(models._QuickBoosting, "predict", lambda self, encoded: np.zeros(len(encoded)))
+    monkeypatch.setattr(
+        models._QuickBoosting, "predict", lambda self, encoded: np.zeros(len(encoded))
+    )
     assert model.predictor() == model.predict

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pytest
+from pandera.typing.pandas import Index, Series
+
 from model_name.core import errors, schemas
 from model_name.io import simulators
-from pandera.typing.pandas import Index, Series
 
 
 def declare(monkeypatch: pytest.MonkeyPatch, dtype: Any, **field: Any) -> None:
@@ -59,7 +60,9 @@ def test_the_target_tells_the_task(
 
 def test_a_task_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     declare(monkeypatch, int, metadata={"task": "clasification"})
-    with pytest.raises(errors.ConfigError, match="'answer' .*'clasification'.*did you mean 'classification'"):
+    with pytest.raises(
+        errors.ConfigError, match="'answer' .*'clasification'.*did you mean 'classification'"
+    ):
         schemas.task()
 
 
@@ -80,7 +83,10 @@ def test_there_is_exactly_one_target(monkeypatch: pytest.MonkeyPatch) -> None:
     for schema, names in ((Two, r"\['first', 'second'\]"), (Nobody, r"\[\]")):
         monkeypatch.setattr(schemas, "TargetsSchema", schema)
         for ask in (schemas.target_name, schemas.task, schemas.is_count):
-            with pytest.raises(errors.ConfigError, match=f"must declare one column, the target; it declares {names}"):
+            with pytest.raises(
+                errors.ConfigError,
+                match=f"must declare one column, the target; it declares {names}",
+            ):
                 ask()
 
 
@@ -97,9 +103,17 @@ def test_the_answer_is_not_among_the_features(hours: pd.DataFrame) -> None:
 
 
 def test_types_are_64_bits_wide_whatever_the_file_has(hours: pd.DataFrame) -> None:
-    narrow = hours.astype(dict.fromkeys(("season", "yr", "mnth", "hr", "weekday"), "uint8") | {"cnt": "uint16"})
+    narrow = hours.astype(
+        dict.fromkeys(("season", "yr", "mnth", "hr", "weekday"), "uint8") | {"cnt": "uint16"}
+    )
     inputs, targets = schemas.InputsSchema.check(narrow), schemas.TargetsSchema.check(narrow)
-    assert {str(dtype) for dtype in inputs.dtypes} == {"int64", "float64", "bool", "category", "datetime64[ns]"}
+    assert {str(dtype) for dtype in inputs.dtypes} == {
+        "int64",
+        "float64",
+        "bool",
+        "category",
+        "datetime64[ns]",
+    }
     assert str(targets["cnt"].dtype) == "int64"
     pd.testing.assert_frame_equal(inputs, schemas.InputsSchema.check(hours))
 
@@ -107,7 +121,13 @@ def test_types_are_64_bits_wide_whatever_the_file_has(hours: pd.DataFrame) -> No
 @pytest.mark.parametrize("missing", ["weathersit", "temp", "atemp", "hum", "windspeed"])
 def test_instruments_may_fail_and_the_calendar_may_not(hours: pd.DataFrame, missing: str) -> None:
     assert schemas.InputsSchema.check(hours.assign(**{missing: None}))[missing].isna().all()
-    for name in set(schemas.InputsSchema.column_names()) - {"weathersit", "temp", "atemp", "hum", "windspeed"}:
+    for name in set(schemas.InputsSchema.column_names()) - {
+        "weathersit",
+        "temp",
+        "atemp",
+        "hum",
+        "windspeed",
+    }:
         with pytest.raises(errors.DataError, match=f"- {name}: a value is missing"):
             schemas.InputsSchema.check(hours.assign(**{name: None}))
 
@@ -124,7 +144,9 @@ def test_instruments_may_fail_and_the_calendar_may_not(hours: pd.DataFrame, miss
         ("dteday", "03/04/2011", "'03/04/2011' is not a date"),
     ],
 )
-def test_what_no_hour_can_have_is_refused(hours: pd.DataFrame, column: str, value: Any, fault: str) -> None:
+def test_what_no_hour_can_have_is_refused(
+    hours: pd.DataFrame, column: str, value: Any, fault: str
+) -> None:
     table = hours.astype({column: "object"})
     table.iloc[4, table.columns.get_loc(column)] = value
     with pytest.raises(errors.DataError, match=f"- {column}: {fault}.*: row 5 "):

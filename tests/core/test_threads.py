@@ -11,6 +11,7 @@ import psutil
 import pytest
 import sklearn.ensemble  # noqa: F401 (takes the number of cores from joblib when it is imported)
 import threadpoolctl
+
 from model_name.core import models, schemas, threads
 from model_name.io import datasets
 
@@ -19,7 +20,9 @@ from model_name.io import datasets
 def cores(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Pretend that there are cores, each busy for a share of the time, and how many of them may be used."""
 
-    def pretend(busy: list[float], allowed: set[int] | None = None, quota: int | None = None) -> None:
+    def pretend(
+        busy: list[float], allowed: set[int] | None = None, quota: int | None = None
+    ) -> None:
         monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: busy)
         usable = allowed or set(range(len(busy)))
         monkeypatch.setattr(os, "sched_getaffinity", lambda process: usable, raising=False)
@@ -48,7 +51,9 @@ def test_free_cores_are_idle_allowed_and_within_the_quota(
     assert threads.free_cores() == free
 
 
-def test_a_machine_that_does_not_tell_is_taken_to_be_idle(cores: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_does_not_tell_is_taken_to_be_idle(
+    cores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cores([0] * 8)
 
     def silent(interval: float, percpu: bool) -> list[float]:
@@ -59,9 +64,12 @@ def test_a_machine_that_does_not_tell_is_taken_to_be_idle(cores: Any, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("worth", "busy", "count"), [(0.5, 0, 1), (1.9, 0, 1), (3.7, 0, 3), (99, 0, 8), (99, 100, 1), (99, 75, 2)]
+    ("worth", "busy", "count"),
+    [(0.5, 0, 1), (1.9, 0, 1), (3.7, 0, 3), (99, 0, 8), (99, 100, 1), (99, 75, 2)],
 )
-def test_the_number_follows_the_work_and_what_is_free(cores: Any, worth: float, busy: float, count: int) -> None:
+def test_the_number_follows_the_work_and_what_is_free(
+    cores: Any, worth: float, busy: float, count: int
+) -> None:
     cores([busy] * 8)
     assert threads.count(None, worth) == count
 
@@ -80,7 +88,9 @@ def test_small_work_does_not_look_at_the_cores(monkeypatch: pytest.MonkeyPatch) 
 
 
 def openmp() -> int:
-    found: int = max(p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "openmp")
+    found: int = max(
+        p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "openmp"
+    )
     return found
 
 
@@ -155,11 +165,15 @@ def test_large_work_takes_the_free_cores(
 def test_two_threads_and_one_give_the_same_trees_on_a_table_of_many_rows() -> None:
     raw = datasets.SimulatedReader(rows=24 * 400).read()
     inputs, targets = schemas.InputsSchema.check(raw), schemas.TargetsSchema.check(raw)
-    one, two = (models.GradientBoostingModel(max_iter=15, n_jobs=n).fit(inputs, targets) for n in (1, 2))
+    one, two = (
+        models.GradientBoostingModel(max_iter=15, n_jobs=n).fit(inputs, targets) for n in (1, 2)
+    )
     assert one.predict(inputs).equals(two.predict(inputs))
 
 
-def test_openmp_is_limited_in_a_process_that_only_loads_a_model(tmp_path: Any, table: tuple[Any, Any]) -> None:
+def test_openmp_is_limited_in_a_process_that_only_loads_a_model(
+    tmp_path: Any, table: tuple[Any, Any]
+) -> None:
     """The library is found even where scikit-learn is imported after the first question."""
     code = (
         "from model_name.core import threads\n"
@@ -168,5 +182,7 @@ def test_openmp_is_limited_in_a_process_that_only_loads_a_model(tmp_path: Any, t
         "    print({p['num_threads'] for p in threadpoolctl.threadpool_info() if p['user_api'] == 'openmp'})\n"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "4"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
     assert done.stdout.strip() == "{1}"

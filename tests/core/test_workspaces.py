@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from model_name.core import errors, workspaces
 from tests.conftest import copy_store
 
@@ -99,9 +100,15 @@ def declare(
 def python(code: str, cwd: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run a program with nothing but the library installed."""
     cwd.mkdir(parents=True, exist_ok=True)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_NAME_", "PYTHON"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MODEL_NAME_", "PYTHON"))
+    }
     environment = kept | {"PYTHONPATH": str(ROOT)} | variables
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True
+    )
 
 
 def ask(code: str, cwd: Path, **variables: str) -> Any:
@@ -203,7 +210,11 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize(("files", "variables", "message"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_with_a_project_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], variables: dict[str, str], message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str],
+    variables: dict[str, str],
+    message: str,
 ) -> None:
     folder = declare(tmp_path / "one", **files)
     monkeypatch.chdir(folder)
@@ -219,7 +230,10 @@ def test_what_is_wrong_with_a_project_is_said(
 
 def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
     folder = declare(tmp_path / "one", schemas="x = 1\ny = x / 0\n")
-    done = python("import sys; from model_name.scripts import main; sys.exit(main(['check', 'train']))", folder)
+    done = python(
+        "import sys; from model_name.scripts import main; sys.exit(main(['check', 'train']))",
+        folder,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: the module 'churn.schemas' of this project fails")
     assert "Traceback" not in done.stderr
@@ -303,11 +317,17 @@ print(json.dumps([look(sys.argv[1], *each.split("=")) for each in sys.argv[2:]])
 """
 
 
-MODELS_OF = ["own-custom", "library-custom", "library-builtin"]  # whose class it is, and in which format it is saved
+MODELS_OF = [
+    "own-custom",
+    "library-custom",
+    "library-builtin",
+]  # whose class it is, and in which format it is saved
 
 
 @pytest.fixture(scope="module")
-def trained_churn(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def trained_churn(
+    empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
     """A folder with a store, a table, answers, and models whose project is gone; and the addresses of the models."""
     folder = tmp_path_factory.mktemp("churn")
     copy_store(empty_store, folder)
@@ -330,16 +350,24 @@ def loaded_churn(
 def run(code: str, cwd: Path, *arguments: str, store: Path, **variables: str) -> Any:
     """Run a program with arguments and a store of MLflow's."""
     address = f"sqlite:///{store / 'mlflow.db'}"
-    variables = {"MLFLOW_TRACKING_URI": address, "MLFLOW_REGISTRY_URI": address, "OMP_NUM_THREADS": "1"} | variables
+    variables = {
+        "MLFLOW_TRACKING_URI": address,
+        "MLFLOW_REGISTRY_URI": address,
+        "OMP_NUM_THREADS": "1",
+    } | variables
     return ask(f"import sys; sys.argv[1:] = {list(arguments)!r}\n{code}", cwd, **variables)
 
 
 @pytest.mark.parametrize("model", MODELS_OF)
-def test_a_model_loads_where_its_project_is_not(loaded_churn: dict[str, list[Any]], model: str) -> None:
+def test_a_model_loads_where_its_project_is_not(
+    loaded_churn: dict[str, list[Any]], model: str
+) -> None:
     same, credit, name, note, target, imported = loaded_churn[model]
     assert same == [True, True, True]
     assert credit == ["Age", "Balance", "Country", "balance_per_year", "weekday_joined"]
-    assert (name, note) == (("Own", "first") if model.startswith("own") else ("GradientBoostingModel", None))
+    assert (name, note) == (
+        ("Own", "first") if model.startswith("own") else ("GradientBoostingModel", None)
+    )
     assert target == "cnt", "the process itself still works for the example"
     assert imported == []
 
@@ -356,7 +384,9 @@ def test_an_older_version_keeps_its_code_beside_the_project_of_today(
     assert imported == ["churn", "churn.schemas"], "only the tables of today"
 
 
-def test_two_models_of_two_projects_in_two_threads(tmp_path: Path, trained_churn: tuple[Path, dict[str, str]]) -> None:
+def test_two_models_of_two_projects_in_two_threads(
+    tmp_path: Path, trained_churn: tuple[Path, dict[str, str]]
+) -> None:
     store, uris = trained_churn
     second = declare(tmp_path / "two", constants='ONE = 500\nNOTE = "x"\n')
     others = run(TRAIN, second, str(tmp_path), "own-custom", store=store)
@@ -392,7 +422,9 @@ def test_a_job_names_the_columns_that_mean_something_else(
     uri = uris["library-custom"]
     changed = CHURN.replace("Age: Series[int]", "Age: Series[float]")
     changed = changed.replace("    Country: Series[str] = pa.Field()\n", "")
-    other = declare(tmp_path / "two", schemas=changed, toml='[tool.model_name]\nschemas = "churn.schemas"\n')
+    other = declare(
+        tmp_path / "two", schemas=changed, toml='[tool.model_name]\nschemas = "churn.schemas"\n'
+    )
     code = f"""
 import json
 from model_name.core import errors
@@ -404,7 +436,10 @@ except errors.ModelError as error:
     print(json.dumps(str(error).splitlines()))
 """
     lines = run(code, other, store=store)
-    assert lines[1] == "- InputsSchema: 'Age' is numeric (int64) to the model and numeric (float64) here"
+    assert (
+        lines[1]
+        == "- InputsSchema: 'Age' is numeric (int64) to the model and numeric (float64) here"
+    )
     assert lines[2].startswith("- InputsSchema: 'Country' is categorical (")
     assert lines[2].endswith(") to the model and not declared here")
     assert len(lines) == 4

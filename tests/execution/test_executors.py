@@ -21,6 +21,7 @@ import loguru
 import pytest
 from hypothesis import given, settings
 from mlflow.entities import Run
+
 from model_name.core import errors
 from model_name.execution import executors, kernels, terminals
 from model_name.io import redaction, services, stores
@@ -33,7 +34,9 @@ QUIET = executors.PapermillExecutor(show_log=False, show_progress=False)
 def service(tmp_path_factory: pytest.TempPathFactory) -> services.MlflowService:
     """A store with one experiment."""
     store = tmp_path_factory.mktemp("store") / "mlflow.db"
-    service = services.MlflowService(tracking_uri=f"sqlite:///{store.as_posix()}", experiment_name="tests")
+    service = services.MlflowService(
+        tracking_uri=f"sqlite:///{store.as_posix()}", experiment_name="tests"
+    )
     service.start()
     return service
 
@@ -48,7 +51,9 @@ def elsewhere(tmp_path: Path) -> services.MlflowService:
 def warned() -> Iterator[list[str]]:
     """What the executor warns of."""
     messages: list[str] = []
-    handler = loguru.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
+    handler = loguru.logger.add(
+        lambda message: messages.append(message.record["message"]), level="WARNING"
+    )
     yield messages
     loguru.logger.remove(handler)
 
@@ -69,7 +74,10 @@ def write(path: Path, *cells: str, parameters: str | None = "config = None") -> 
         }
         for number, (metadata, source) in enumerate([*tagged, *(({}, cell) for cell in cells)])
     ]
-    path.write_text(json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
+    path.write_text(
+        json.dumps({"cells": body, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -96,12 +104,17 @@ def all_runs(service: services.MlflowService) -> list[Run]:
     client = service.client()
     experiment = client.get_experiment_by_name("tests")
     assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
+    return list(
+        client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- it works
 def test_a_notebook_with_a_run(
-    service: services.MlflowService, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    service: services.MlflowService,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
@@ -126,7 +139,11 @@ def test_a_notebook_with_a_run(
     execution = executor.execute(source, {"config": configuration}, destination, service)
 
     assert (execution.error, execution.notebook) == (None, destination)
-    assert execution.result == {"summary": "last", "config": configuration, "notebook": str(destination)}
+    assert execution.result == {
+        "summary": "last",
+        "config": configuration,
+        "notebook": str(destination),
+    }
     lines = text(destination).splitlines()
     assert lines[0] == f"{tmp_path}|{sys.executable}"
     assert [lines[-1]] == list(execution.run_ids)
@@ -140,11 +157,18 @@ def test_a_notebook_with_a_run(
     run = client.get_run(execution.run_ids[0])
     assert run.info.status == "FINISHED"
     attached = client.list_artifacts(run.info.run_id, "notebook")
-    assert [artifact.path for artifact in attached] == ["notebook/train {1}.html", "notebook/train {1}.ipynb"]
+    assert [artifact.path for artifact in attached] == [
+        "notebook/train {1}.html",
+        "notebook/train {1}.ipynb",
+    ]
     (tmp_path / "down").mkdir()
-    downloaded = Path(client.download_artifacts(run.info.run_id, attached[1].path, str(tmp_path / "down")))
+    downloaded = Path(
+        client.download_artifacts(run.info.run_id, attached[1].path, str(tmp_path / "down"))
+    )
     assert downloaded.read_bytes() == destination.read_bytes()
-    assert json.loads(destination.read_text())["metadata"]["papermill"]["output_path"] == str(destination)
+    assert json.loads(destination.read_text())["metadata"]["papermill"]["output_path"] == str(
+        destination
+    )
     assert execution.page == destination.with_suffix(".html")
     assert sorted(destination.parent.iterdir()) == [execution.page, destination]  # no draft
     assert (source.read_bytes(), dict(os.environ)) == (before, environment)
@@ -162,7 +186,9 @@ def test_a_text_goes_in_as_it_is(value: str) -> None:
 
 
 def test_importing_papermill_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "rfc3987_syntax", raising=False)  # which tasks/ hides from the process for good
+    monkeypatch.delitem(
+        sys.modules, "rfc3987_syntax", raising=False
+    )  # which tasks/ hides from the process for good
     executors._papermill.__wrapped__()
     assert sys.modules.get("rfc3987_syntax", "absent") is not None
     with terminals.hidden("json"):
@@ -183,7 +209,11 @@ def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train.ipynb", "config: str = None\nx = 1", "train.ipynb has no parameter 'confg' (it has: config, x)"),
+        (
+            "train.ipynb",
+            "config: str = None\nx = 1",
+            "train.ipynb has no parameter 'confg' (it has: config, x)",
+        ),
         ("train.ipynb", "config = None", "did you mean 'config'?"),
         ("train.ipynb", "1 + 1", "(it has: none)"),
         ("train.ipynb", "config = = 1", "the parameters cell of train.ipynb is not valid Python"),
@@ -202,7 +232,9 @@ def test_parameters_and_sources_that_cannot_be_meant(
 
 @pytest.mark.usefixtures("no_kernel")
 @pytest.mark.parametrize("content", ["", "KIND: TrainingJob", "{}", "[]", '{"cells": 3}', "\xff"])
-def test_a_file_that_is_not_a_notebook(content: str, elsewhere: services.MlflowService, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_notebook(
+    content: str, elsewhere: services.MlflowService, tmp_path: Path
+) -> None:
     source = tmp_path / "train.yaml"
     source.write_bytes(content.encode("latin-1"))
     with pytest.raises(errors.ConfigError, match="train.yaml is not a notebook that can be read"):
@@ -210,7 +242,9 @@ def test_a_file_that_is_not_a_notebook(content: str, elsewhere: services.MlflowS
 
 
 @pytest.mark.usefixtures("no_kernel")
-def test_destinations_that_cannot_be_written(elsewhere: services.MlflowService, tmp_path: Path) -> None:
+def test_destinations_that_cannot_be_written(
+    elsewhere: services.MlflowService, tmp_path: Path
+) -> None:
     source = write(tmp_path / "train.ipynb")
     with pytest.raises(errors.ConfigError, match="would be replaced by its own execution"):
         QUIET.execute(source, {}, source, elsewhere)
@@ -221,11 +255,17 @@ def test_destinations_that_cannot_be_written(elsewhere: services.MlflowService, 
 
 
 # ------------------------------------------------------------------------------------------------------ cells that fail
-def test_a_cell_that_raises_fails_a_run_that_was_finished(service: services.MlflowService, tmp_path: Path) -> None:
-    source = write(tmp_path / "train.ipynb", run_cell(service, "print('so far')"), "int('x')", "print('never')")
+def test_a_cell_that_raises_fails_a_run_that_was_finished(
+    service: services.MlflowService, tmp_path: Path
+) -> None:
+    source = write(
+        tmp_path / "train.ipynb", run_cell(service, "print('so far')"), "int('x')", "print('never')"
+    )
     execution = QUIET.execute(source, {}, tmp_path / "out.ipynb", service)
     assert type(execution.error) is errors.NotebookError
-    assert str(execution.error) == ("train.ipynb, cell 3: ValueError: invalid literal for int() with base 10: 'x'")
+    assert str(execution.error) == (
+        "train.ipynb, cell 3: ValueError: invalid literal for int() with base 10: 'x'"
+    )
     assert execution.error.__notes__ == [
         f"To look into it, with this configuration: jupyter lab {tmp_path / 'out.ipynb'}"
     ]
@@ -248,7 +288,10 @@ def test_a_gate_leaves_its_run_finished(service: services.MlflowService, tmp_pat
     """
     source = write(tmp_path / "evaluate.ipynb", run_cell(service), refusal)
     execution = QUIET.execute(source, {}, tmp_path / "out.ipynb", service)
-    assert (type(execution.error), str(execution.error)) == (errors.GateError, "r2 0.79 < 0.80\nrmse 90 > 80")
+    assert (type(execution.error), str(execution.error)) == (
+        errors.GateError,
+        "r2 0.79 < 0.80\nrmse 90 > 80",
+    )
     assert execution.result == {"refusals": ["r2"]}
     assert not hasattr(execution.error, "__notes__"), "there is nothing to mend in the notebook"
     assert service.client().get_run(execution.run_ids[0]).info.status == "FINISHED"
@@ -267,7 +310,9 @@ def test_failures_that_are_not_exceptions_of_a_cell(
 ) -> None:
     source = write(tmp_path / "train.ipynb", cell, "print('never')")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:  # where no signal handler can be set
-        execution = pool.submit(QUIET.execute, source, {}, tmp_path / "out.ipynb", elsewhere).result()
+        execution = pool.submit(
+            QUIET.execute, source, {}, tmp_path / "out.ipynb", elsewhere
+        ).result()
     assert message in str(execution.error)
     assert "train.ipynb, cell 2: " in str(execution.error)
     assert "error" in [output["output_type"] for output in outputs(tmp_path / "out.ipynb")]
@@ -318,14 +363,27 @@ def test_a_failed_notebook_fails_in_the_same_way_when_it_is_opened_again(
     source = write(tmp_path / "train.ipynb", read)
     sealed = {"config": json.dumps({"path": "table.csv", "password": "<secret REOPENED_PASSWORD>"})}
     secret = {"REOPENED_PASSWORD": "hush-hush"}
-    failed = QUIET.execute(source, sealed, tmp_path / "out" / "1" / "train.ipynb", elsewhere, secret)
+    failed = QUIET.execute(
+        source, sealed, tmp_path / "out" / "1" / "train.ipynb", elsewhere, secret
+    )
     assert str(failed.error) == "train.ipynb, cell 3: ValueError: ['a', '1'] for 9 letters"
     assert failed.error is not None
     command = failed.error.__notes__[0].rpartition(": ")[2]
     assert command == "jupyter lab out/1/train.ipynb"
 
-    nbconvert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout", command.split()[-1]]
-    without = {name: value for name, value in os.environ.items() if name != stores.NOTEBOOK_VARIABLE}
+    nbconvert = [
+        sys.executable,
+        "-m",
+        "nbconvert",
+        "--to",
+        "notebook",
+        "--execute",
+        "--stdout",
+        command.split()[-1],
+    ]
+    without = {
+        name: value for name, value in os.environ.items() if name != stores.NOTEBOOK_VARIABLE
+    }
     again = subprocess.run(nbconvert, env=without | secret, capture_output=True, text=True)
     assert again.returncode == 1
     assert ": ['a', '1'] for 9 letters" in again.stderr
@@ -338,16 +396,24 @@ def test_a_failed_notebook_fails_in_the_same_way_when_it_is_opened_again(
 def test_a_killed_kernel_fails_its_runs(service: services.MlflowService, tmp_path: Path) -> None:
     nested = "import os, signal, mlflow; mlflow.start_run(nested=True, run_name='trial')"
     death = f"{nested}; os.kill(os.getpid(), signal.SIGKILL)"
-    source = write(tmp_path / "train.ipynb", "print('first')", run_cell(service, death), "print('never')")
+    source = write(
+        tmp_path / "train.ipynb", "print('first')", run_cell(service, death), "print('never')"
+    )
     execution = QUIET.execute(source, {}, tmp_path / "out.ipynb", service)
     assert type(execution.error) is errors.NotebookError
     assert "train.ipynb: the kernel died in cell 3 (killed? out of memory?)" in str(execution.error)
     assert text(tmp_path / "out.ipynb") == "first\n"
     trial, job = all_runs(service)[:2]
     assert (job.info.run_id,) == execution.run_ids
-    assert (job.info.status, trial.info.run_name, trial.info.status) == ("FAILED", "trial", "FAILED")
+    assert (job.info.status, trial.info.run_name, trial.info.status) == (
+        "FAILED",
+        "trial",
+        "FAILED",
+    )
     cells = json.loads(execution.notebook.read_text(encoding="utf-8"))["cells"]
-    states = [cell["metadata"]["papermill"]["status"] for cell in cells if "papermill" in cell["metadata"]]
+    states = [
+        cell["metadata"]["papermill"]["status"] for cell in cells if "papermill" in cell["metadata"]
+    ]
     assert states == ["completed", "completed", "failed", "pending"]
 
 
@@ -362,29 +428,46 @@ def test_a_kernel_that_dies_while_it_starts_is_started_again(
     elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = tmp_path / "tries"
-    start = [f"echo x >> {tries}", f'[ $(wc -l < {tries}) -gt 2 ] && exec {sys.executable} "$@"', "exit 1"]
+    start = [
+        f"echo x >> {tries}",
+        f'[ $(wc -l < {tries}) -gt 2 ] && exec {sys.executable} "$@"',
+        "exit 1",
+    ]
     monkeypatch.setattr(sys, "executable", script(tmp_path / "python", *start))
     source = write(tmp_path / "train.ipynb", "print('ran')")
     execution = QUIET.execute(source, {}, tmp_path / "out.ipynb", elsewhere)
-    assert (execution.error, text(tmp_path / "out.ipynb"), tries.read_text()) == (None, "ran\n", "x\nx\nx\n")
+    assert (execution.error, text(tmp_path / "out.ipynb"), tries.read_text()) == (
+        None,
+        "ran\n",
+        "x\nx\nx\n",
+    )
 
 
 @posix
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("echo No module named ipykernel_launcher >&2; exit 1", "died 3 times while it started: No module named ipy"),
+        (
+            "echo No module named ipykernel_launcher >&2; exit 1",
+            "died 3 times while it started: No module named ipy",
+        ),
         ("echo wait >&2; exec sleep 600", "did not start within 5 seconds: wait"),
     ],
 )
 def test_a_kernel_that_does_not_start(
-    line: str, message: str, elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str,
+    message: str,
+    elsewhere: services.MlflowService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pids = tmp_path / "pids"
     monkeypatch.setattr(sys, "executable", script(tmp_path / "python", f"echo $$ >> {pids}", line))
     executor = executors.PapermillExecutor(show_log=False, show_progress=False, start_timeout=5.0)
     with pytest.raises(errors.NotebookError, match=re.escape(message)):
-        executor.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out" / "out.ipynb", elsewhere)
+        executor.execute(
+            write(tmp_path / "train.ipynb"), {}, tmp_path / "out" / "out.ipynb", elsewhere
+        )
     assert list((tmp_path / "out").iterdir()) == []
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
@@ -414,19 +497,27 @@ sys.exit(str(done.error) if done.error else 0)
 
 
 def test_six_commands_at_the_same_moment_on_a_store_that_nobody_has_made(tmp_path: Path) -> None:
-    store = services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/mlflow.db", experiment_name="tests")
-    source = write(tmp_path / "train.ipynb", run_cell(store, "import mlflow; mlflow.log_metric('score', 1.0)"))
+    store = services.MlflowService(
+        tracking_uri=f"sqlite:///{tmp_path.as_posix()}/mlflow.db", experiment_name="tests"
+    )
+    source = write(
+        tmp_path / "train.ipynb", run_cell(store, "import mlflow; mlflow.log_metric('score', 1.0)")
+    )
     start = [sys.executable, "-c", MANY, str(source)]
     commands = [
         subprocess.Popen(
-            [*start, str(tmp_path / f"{number}.ipynb"), str(store.tracking_uri)], stderr=subprocess.PIPE, text=True
+            [*start, str(tmp_path / f"{number}.ipynb"), str(store.tracking_uri)],
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for number in range(6)
     ]
     said = [command.communicate()[1] for command in commands]
     assert [command.returncode for command in commands] == [0] * 6, said
     runs = all_runs(store)
-    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"score": 1.0})] * 6
+    assert [(run.info.status, run.data.metrics) for run in runs] == [
+        ("FINISHED", {"score": 1.0})
+    ] * 6
     for run in runs:
         assert len(store.client().list_artifacts(run.info.run_id, "notebook")) == 2
 
@@ -452,10 +543,21 @@ except KeyboardInterrupt:
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_everything(number: int, service: services.MlflowService, tmp_path: Path) -> None:
+def test_an_interruption_ends_everything(
+    number: int, service: services.MlflowService, tmp_path: Path
+) -> None:
     wait = "import os, sys, time; print('pid', os.getpid(), file=sys.stderr); time.sleep(600)"
-    source = write(tmp_path / "train.ipynb", "print('so far')", run_cell(service, wait), "print('never')")
-    command = [sys.executable, "-c", PARENT, str(source), str(tmp_path / "out.ipynb"), str(service.tracking_uri)]
+    source = write(
+        tmp_path / "train.ipynb", "print('so far')", run_cell(service, wait), "print('never')"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        PARENT,
+        str(source),
+        str(tmp_path / "out.ipynb"),
+        str(service.tracking_uri),
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         kernel = next(int(line.split()[1]) for line in process.stderr if line.startswith("pid"))
@@ -466,12 +568,18 @@ def test_an_interruption_ends_everything(number: int, service: services.MlflowSe
     assert "Traceback" not in rest
     assert not alive(kernel)
     assert all_runs(service)[0].info.status == "KILLED"
-    assert [output["ename"] for output in outputs(tmp_path / "out.ipynb") if output["output_type"] == "error"] == [
-        "KeyboardInterrupt"
-    ]
+    assert [
+        output["ename"]
+        for output in outputs(tmp_path / "out.ipynb")
+        if output["output_type"] == "error"
+    ] == ["KeyboardInterrupt"]
     assert "so far\n" in text(tmp_path / "out.ipynb")
     assert "never\n" not in text(tmp_path / "out.ipynb")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "out.ipynb", "train.ipynb"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.html",
+        "out.ipynb",
+        "train.ipynb",
+    ]
 
 
 @posix
@@ -484,11 +592,17 @@ def test_an_interruption_ends_everything(number: int, service: services.MlflowSe
     ids=["swallows", "ignores"],
 )
 def test_a_cell_cannot_refuse_an_interruption(
-    stubborn: str, elsewhere: services.MlflowService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stubborn: str,
+    elsewhere: services.MlflowService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kernels, "_INTERRUPT_SECONDS", (0.2,))
     source = write(
-        tmp_path / "train.ipynb", "import os, signal, threading", stubborn.format(pid=os.getpid()), "print('never')"
+        tmp_path / "train.ipynb",
+        "import os, signal, threading",
+        stubborn.format(pid=os.getpid()),
+        "print('never')",
     )
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -508,12 +622,16 @@ def test_an_interruption_while_the_kernel_starts(
         assert interrupted.wait(60), "the process that starts did not interrupt this one"
         return make(folder)
 
-    start = script(tmp_path / "python", f"echo $$ > {tmp_path}/pid", "kill -INT $PPID", "exec sleep 600")
+    start = script(
+        tmp_path / "python", f"echo $$ > {tmp_path}/pid", "kill -INT $PPID", "exec sleep 600"
+    )
     monkeypatch.setattr(sys, "executable", start)
     if moment == "before":  # as on a machine that is busy: nobody manages the kernel yet
         monkeypatch.setattr(kernels, "_kernel_manager", make_later)
         hear = kernels.Interruption.interrupt
-        monkeypatch.setattr(kernels.Interruption, "interrupt", lambda its: (hear(its), interrupted.set()))
+        monkeypatch.setattr(
+            kernels.Interruption, "interrupt", lambda its: (hear(its), interrupted.set())
+        )
     with pytest.raises(KeyboardInterrupt):
         QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
     assert not alive(int((tmp_path / "pid").read_text()))
@@ -541,12 +659,23 @@ print("ready", file=sys.stderr)
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_job_that_ends_by_itself_is_only_asked(number: int, service: services.MlflowService, tmp_path: Path) -> None:
+def test_a_job_that_ends_by_itself_is_only_asked(
+    number: int, service: services.MlflowService, tmp_path: Path
+) -> None:
     """Its cell finishes, the cells after it run, and the run is a success."""
     stops = run_cell(service, "; ".join(STOPS_BY_ITSELF.format(first="").strip().splitlines()))
     source = write(tmp_path / "train.ipynb", stops, "print('and after')")
-    program = PARENT.replace("Path(destination), service)", "Path(destination), service, shutdown_seconds=60)")
-    command = [sys.executable, "-c", program, str(source), str(tmp_path / "out.ipynb"), str(service.tracking_uri)]
+    program = PARENT.replace(
+        "Path(destination), service)", "Path(destination), service, shutdown_seconds=60)"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        str(source),
+        str(tmp_path / "out.ipynb"),
+        str(service.tracking_uri),
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert any(line == "ready\n" for line in process.stderr)
@@ -563,7 +692,9 @@ def test_a_job_that_does_not_end_by_itself_is_interrupted(
 ) -> None:
     monkeypatch.setattr(kernels, "_INTERRUPT_SECONDS", (0.2,))
     first = f"__import__('os').kill({os.getpid()}, signal.SIGTERM); told.wait(); "
-    source = write(tmp_path / "train.ipynb", STOPS_BY_ITSELF.format(first=first) * 2, "print('never')")
+    source = write(
+        tmp_path / "train.ipynb", STOPS_BY_ITSELF.format(first=first) * 2, "print('never')"
+    )
     with pytest.raises(KeyboardInterrupt):
         QUIET.execute(source, {}, tmp_path / "out.ipynb", elsewhere, shutdown_seconds=0.5)
     assert "never\n" not in text(tmp_path / "out.ipynb")
@@ -571,21 +702,29 @@ def test_a_job_that_does_not_end_by_itself_is_interrupted(
 
 @posix
 @pytest.mark.parametrize("isolated", [False, True])
-def test_sigterm_where_sigint_is_ignored(isolated: bool, elsewhere: services.MlflowService, tmp_path: Path) -> None:
+def test_sigterm_where_sigint_is_ignored(
+    isolated: bool, elsewhere: services.MlflowService, tmp_path: Path
+) -> None:
     """As under nohup: the kernel is interrupted all the same, and needs not be killed."""
-    source = write(tmp_path / "train.ipynb", f"import os, time; os.kill({os.getpid()}, 15); time.sleep(600)")
+    source = write(
+        tmp_path / "train.ipynb", f"import os, time; os.kill({os.getpid()}, 15); time.sleep(600)"
+    )
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     executor = executors.PapermillExecutor(show_log=False, show_progress=False, isolated=isolated)
     with pytest.raises(KeyboardInterrupt):
         executor.execute(source, {}, tmp_path / "out.ipynb", elsewhere)
     assert "KeyboardInterrupt" in [
-        output["ename"] for output in outputs(tmp_path / "out.ipynb") if output["output_type"] == "error"
+        output["ename"]
+        for output in outputs(tmp_path / "out.ipynb")
+        if output["output_type"] == "error"
     ]
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @posix
-def test_a_signal_in_another_thread_wakes_the_one_that_waits(elsewhere: services.MlflowService, tmp_path: Path) -> None:
+def test_a_signal_in_another_thread_wakes_the_one_that_waits(
+    elsewhere: services.MlflowService, tmp_path: Path
+) -> None:
     """The main thread waits for the kernel, and the system hands the signal to a thread that does not."""
     source = write(
         tmp_path / "train.ipynb",
@@ -636,7 +775,9 @@ def test_a_disk_that_fills_up(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(engines, "write_ipynb", full)
-    execution = QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
+    execution = QUIET.execute(
+        write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere
+    )
     assert type(execution.error) is errors.NotebookError
     assert "No space left on device" in str(execution.error)
     assert not (tmp_path / "out.ipynb").exists()
@@ -646,7 +787,9 @@ def test_a_page_that_cannot_be_written_is_a_warning(
     elsewhere: services.MlflowService, tmp_path: Path, warned: list[str]
 ) -> None:
     (tmp_path / "out.html").mkdir()
-    execution = QUIET.execute(write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere)
+    execution = QUIET.execute(
+        write(tmp_path / "train.ipynb"), {}, tmp_path / "out.ipynb", elsewhere
+    )
     assert (execution.error, execution.page) == (None, None)
     (warning,) = warned
     assert "out.ipynb is not rendered as HTML: " in warning

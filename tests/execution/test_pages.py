@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from model_name.execution import pages
 
 SVG = "<svg><circle r='1'/></svg>"
@@ -24,8 +25,12 @@ def notebook(tmp_path: Path) -> Path:
         new.new_output("display_data", data={"image/png": PIXEL, "text/plain": "figure"}),
         new.new_output("display_data", data={"image/svg+xml": SVG}),
         new.new_output("display_data", data={"text/html": "<table><tr><td>0.92</td></tr></table>"}),
-        new.new_output("display_data", data={"text/html": "<script src='https://elsewhere/a.js'></script>"}),
-        new.new_output("error", ename="ValueError", evalue="no", traceback=["\x1b[31mValueError\x1b[0m: no"]),
+        new.new_output(
+            "display_data", data={"text/html": "<script src='https://elsewhere/a.js'></script>"}
+        ),
+        new.new_output(
+            "error", ename="ValueError", evalue="no", traceback=["\x1b[31mValueError\x1b[0m: no"]
+        ),
     ]
     cells = [
         new.new_markdown_cell("# Ünïcode\n\n![a file](local.png)\n\n$x^2$"),
@@ -58,7 +63,11 @@ def test_a_browser_loads_nothing(notebook: Path, tmp_path: Path) -> None:
     (policy,) = re.findall('http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
-    assert {word for rule in rules.values() for word in rule.split()} == {"'none'", "data:", "'unsafe-inline'"}
+    assert {word for rule in rules.values() for word in rule.split()} == {
+        "'none'",
+        "data:",
+        "'unsafe-inline'",
+    }
     assert "script-src" not in rules
     own = page.replace("https://elsewhere/a.js", "")  # what the output asked for, and does not get
     assert re.findall(r"(?:src|href)=.https?:|url\(https?:|@import", own) == []
@@ -68,4 +77,8 @@ def test_an_older_page_is_replaced(notebook: Path, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("old")
     pages.write(notebook, tmp_path / "page.html")
     assert "old" not in (tmp_path / "page.html").read_text(encoding="utf-8").split("<body>")[1][:10]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a <b>.ipynb", "local.png", "page.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a <b>.ipynb",
+        "local.png",
+        "page.html",
+    ]

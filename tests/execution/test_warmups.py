@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from model_name.execution import executors, warmups
 from model_name.io import services
 
@@ -26,7 +27,14 @@ sys.left_behind = 1
 
 def write(path: Path, *cells: str) -> Path:
     body = [
-        {"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": cell, "outputs": [], "execution_count": None}
+        {
+            "cell_type": "code",
+            "id": f"c{i}",
+            "metadata": {},
+            "source": cell,
+            "outputs": [],
+            "execution_count": None,
+        }
         for i, cell in enumerate(["config = None", *cells])
     ]
     body[0]["metadata"] = {"tags": ["parameters"]}
@@ -45,7 +53,9 @@ def told(folder: Path, isolated: bool = False) -> dict[str, object]:
     return found
 
 
-def test_each_notebook_has_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_notebook_has_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = told(tmp_path), told(tmp_path)
     assert first["warm"], "the imports are shared"
     assert first["parent"] == second["parent"], "and were made once"
@@ -71,11 +81,14 @@ def test_a_kernel_that_nobody_wants_any_more_ends_before_it_begins() -> None:
         unwanted = warm.fork([], dict(os.environ), stderr.fileno())
         unwanted.kill()
         assert (unwanted.pid, unwanted.wait()) == (None, -signal.SIGKILL)
-        warm.stop()
-    assert warm.process.returncode == 0
+        warm._channel.close()  # `stop` would kill it where it takes more than a second to start
+        assert warm.process.wait(timeout=120) == 0
+    warm.stop()
 
 
-def test_modules_that_start_threads_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_that_start_threads_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "threading_module.py").write_text(
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
     )
@@ -100,7 +113,9 @@ def test_no_process_outlives_a_killed_command(isolated: bool, tmp_path: Path) ->
         "executor.execute(Path('wait.ipynb'), {}, Path('done.ipynb').absolute(), nowhere)"
     )
     write(tmp_path / "wait.ipynb", wait)
-    with subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as command:
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as command:
         assert command.stderr is not None
         line = next(line for line in command.stderr if line.startswith("pids"))
         command.kill()

@@ -11,9 +11,10 @@ import pandas as pd
 import pandera.pandas as pa
 import pytest
 from matplotlib.figure import Figure
+from pandera.typing.pandas import Series
+
 from model_name.core import errors, schemas
 from model_name.figures import canvas, monitoring, scores, searches
-from pandera.typing.pandas import Series
 
 LABELS: dict[str, list[Any]] = {
     "texts": ["rain", "sun", "mist"],
@@ -52,20 +53,30 @@ def png(figure: Figure) -> bytes:
 
 
 def words(figure: Figure) -> str:
-    return " | ".join(text.get_text().replace("\n", " ") for text in figure.findobj(mpl.text.Text) if text.get_text())
+    return " | ".join(
+        text.get_text().replace("\n", " ")
+        for text in figure.findobj(mpl.text.Text)
+        if text.get_text()
+    )
 
 
 @pytest.mark.parametrize("draw", SCORED[:3])
 @pytest.mark.parametrize("rows", [1, 2, 300, 20_000])
-def test_numbers_are_drawn_whatever_their_number(draw: Callable[[pd.DataFrame], Figure], rows: int) -> None:
+def test_numbers_are_drawn_whatever_their_number(
+    draw: Callable[[pd.DataFrame], Figure], rows: int
+) -> None:
     figure = draw(numbers(rows))
     assert f"{rows:,} row" in words(figure)
     assert len(png(figure)) < 60_000
-    assert png(draw(numbers(rows))) == png(figure) == png(figure), "the same table gives the same picture"
+    assert png(draw(numbers(rows))) == png(figure) == png(figure), (
+        "the same table gives the same picture"
+    )
 
 
 @pytest.mark.parametrize("draw", SCORED[:2])
-def test_many_rows_are_represented_by_some_and_that_is_said(draw: Callable[[pd.DataFrame], Figure]) -> None:
+def test_many_rows_are_represented_by_some_and_that_is_said(
+    draw: Callable[[pd.DataFrame], Figure],
+) -> None:
     assert "5,000 rows drawn at random from 5,001" in words(draw(numbers(5_001)))
     assert "drawn at random" not in words(draw(numbers(5_000)))
 
@@ -87,7 +98,9 @@ def test_category_columns_are_drawn_as_their_values() -> None:
 
 @pytest.mark.parametrize("draw", SCORED)
 @pytest.mark.parametrize("rows", [0, 5])
-def test_without_a_complete_row_the_figure_says_so(draw: Callable[[pd.DataFrame], Figure], rows: int) -> None:
+def test_without_a_complete_row_the_figure_says_so(
+    draw: Callable[[pd.DataFrame], Figure], rows: int
+) -> None:
     figure = draw(numbers(rows).assign(prediction=np.nan))
     assert words(figure) == "Nothing to show: no row has a target and a prediction."
     assert len(png(figure)) > 1_000
@@ -105,9 +118,13 @@ def test_rows_with_missing_values_are_counted(draw: Callable[[pd.DataFrame], Fig
 
 def test_titles_tell_what_is_seen() -> None:
     scored = pd.DataFrame({"rides": [10.0, 20.0, 30.0], "prediction": [11.0, 22.0, 33.0]})
-    assert "3 rows: half of them within 2 of the actual value" in words(scores.predicted_and_actual(scored))
+    assert "3 rows: half of them within 2 of the actual value" in words(
+        scores.predicted_and_actual(scored)
+    )
     assert "2 too high on average" in words(scores.residuals(scored))
-    assert "2 too low on average" in words(scores.residuals(scored.assign(prediction=scored["rides"] - 2)))
+    assert "2 too low on average" in words(
+        scores.residuals(scored.assign(prediction=scored["rides"] - 2))
+    )
     assert "the last 2 of 3 rows" in words(scores.timeline(scored, rows=2))
     three = pd.DataFrame({"target": ["a", "a", "b", "b"], "prediction": ["a", "a", "b", "a"]})
     assert "75 % are right" in words(scores.confusion(three))
@@ -117,7 +134,8 @@ def test_titles_tell_what_is_seen() -> None:
 
 def test_the_matrix_holds_shares_of_each_actual_label() -> None:
     scored = pd.DataFrame(
-        {"target": [10, 10, 10, 10, 2, 2], "prediction": [10, 10, 10, 2, 2, 2]}, index=[7, 7, 7, 8, 8, 8]
+        {"target": [10, 10, 10, 10, 2, 2], "prediction": [10, 10, 10, 2, 2, 2]},
+        index=[7, 7, 7, 8, 8, 8],
     )
     [axes] = scores.confusion(scored).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["2", "10"], "2 comes before 10"
@@ -161,7 +179,9 @@ def test_the_target_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> Non
         scores.predicted_and_actual(scored.rename(columns={"price": "cost"}))
 
 
-def test_labels_written_as_numbers_are_labels_where_the_schema_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_written_as_numbers_are_labels_where_the_schema_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class TargetsSchema(schemas.Schema):
         grade: Series[int] = pa.Field(metadata={"task": "classification"})
 
@@ -179,12 +199,20 @@ def test_a_table_without_predictions_is_refused(draw: Callable[[pd.DataFrame], F
 
 
 def test_errors_of_labels_cannot_be_drawn() -> None:
-    with pytest.raises(errors.DataError, match="holds labels, this figure needs numbers; use confusion"):
+    with pytest.raises(
+        errors.DataError, match="holds labels, this figure needs numbers; use confusion"
+    ):
         scores.residuals(labels("texts"))
 
 
 METRICS = pd.DataFrame(
-    {"metric": ["r2", "mae"], "model": [0.8, 50.0], "naive": [0.5, None], "low": [0.7, None], "high": [0.9, None]}
+    {
+        "metric": ["r2", "mae"],
+        "model": [0.8, 50.0],
+        "naive": [0.5, None],
+        "low": [0.7, None],
+        "high": [0.9, None],
+    }
 )
 
 
@@ -233,12 +261,18 @@ def test_slices_are_drawn_by_column() -> None:
         (monitoring.history, pd.DataFrame({"version": [1]})),
     ],
 )
-def test_a_missing_column_is_named(draw: Callable[[pd.DataFrame], Figure], table: pd.DataFrame) -> None:
-    with pytest.raises(errors.DataError, match=r"the figure needs the column\(s\) (low|rows|<a metric>|version)"):
+def test_a_missing_column_is_named(
+    draw: Callable[[pd.DataFrame], Figure], table: pd.DataFrame
+) -> None:
+    with pytest.raises(
+        errors.DataError, match=r"the figure needs the column\(s\) (low|rows|<a metric>|version)"
+    ):
         draw(table)
 
 
-@pytest.mark.parametrize("values", [[], [None], [1.0], [5, 5, 5], [1.5, None, np.inf], ["a", None], [True, False]])
+@pytest.mark.parametrize(
+    "values", [[], [None], [1.0], [5, 5, 5], [1.5, None, np.inf], ["a", None], [True, False]]
+)
 def test_any_values_have_a_distribution(values: list[Any]) -> None:
     figure = scores.distribution(pd.Series(values))
     known = [value for value in values if value is not None and value != np.inf]
@@ -250,13 +284,19 @@ def probabilities(names: list[Any], rows: int = 500) -> pd.DataFrame:
     random = np.random.default_rng(2)
     shares = random.dirichlet(np.ones(len(names)), size=rows)
     drawn = [names[random.choice(len(names), p=share)] for share in shares]
-    scored = pd.DataFrame({"target": drawn, "prediction": [names[place] for place in shares.argmax(axis=1)]})
+    scored = pd.DataFrame(
+        {"target": drawn, "prediction": [names[place] for place in shares.argmax(axis=1)]}
+    )
     scored[[f"probability_{name}" for name in names]] = shares
     return scored
 
 
-@pytest.mark.parametrize(("names", "lines"), [([True, False], 1), (["a", "b", "c"], 3), (list(range(9)), 6)])
-def test_calibration_follows_the_diagonal_of_honest_probabilities(names: list[Any], lines: int) -> None:
+@pytest.mark.parametrize(
+    ("names", "lines"), [([True, False], 1), (["a", "b", "c"], 3), (list(range(9)), 6)]
+)
+def test_calibration_follows_the_diagonal_of_honest_probabilities(
+    names: list[Any], lines: int
+) -> None:
     figure = scores.calibration(probabilities(names))
     drawn = figure.axes[0].get_lines()[1:]
     assert len(drawn) == lines
@@ -276,12 +316,23 @@ def test_calibration_without_probabilities_is_refused_and_without_rows_says_so()
 
 
 def test_the_history_of_a_metric() -> None:
-    versions = pd.DataFrame({"version": ["1", "2", "3"], "r2": [0.5, 0.8, None], "mae": [3.0, 2.0, 1.0]})
-    assert "r2 over 2 versions: from 0.5 in version 1 to 0.8 in version 2" in words(monitoring.history(versions))
+    versions = pd.DataFrame(
+        {"version": ["1", "2", "3"], "r2": [0.5, 0.8, None], "mae": [3.0, 2.0, 1.0]}
+    )
+    assert "r2 over 2 versions: from 0.5 in version 1 to 0.8 in version 2" in words(
+        monitoring.history(versions)
+    )
     assert "mae over 3 versions" in words(monitoring.history(versions, metric="mae"))
     assert "r2 over 1 version: 0.5 in version 1" in words(monitoring.history(versions.head(1)))
     assert "no version has a r2" in words(monitoring.history(versions.tail(1)))
-    assert len(monitoring.history(pd.DataFrame({"version": range(99), "r2": 0.5})).axes[0].get_xticklabels()) == 15
+    assert (
+        len(
+            monitoring.history(pd.DataFrame({"version": range(99), "r2": 0.5}))
+            .axes[0]
+            .get_xticklabels()
+        )
+        == 15
+    )
 
 
 def test_nothing_is_left_behind() -> None:
@@ -307,7 +358,13 @@ def trials_of(values: list[float | None]) -> pd.DataFrame:
     settings = [0.1 * (place + 1) for place in range(len(values))]
     deep = pd.Series([None, 7, "none", 31] * len(values), dtype=object).head(len(values))
     return pd.DataFrame(
-        {"trial": range(len(values)), "state": states, "error": values, "rate": settings, "leaves": deep}
+        {
+            "trial": range(len(values)),
+            "state": states,
+            "error": values,
+            "rate": settings,
+            "leaves": deep,
+        }
     ).astype({"error": "float64"})
 
 

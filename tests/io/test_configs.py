@@ -11,6 +11,7 @@ import pydantic as pdt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from model_name.core import errors
 from model_name.io import configs
 
@@ -37,7 +38,10 @@ def refusal(files: list[str], overrides: list[str] | None = None) -> str:
 
 # ------------------------------------------------------------------------------------------------ merging
 def test_files_merge_from_left_to_right_and_lists_are_replaced(write: Write) -> None:
-    files = [write("job: {a: 1, b: {x: 1, y: [1, 2]}}"), write("job:\n  b: {y: [3]}\n  c: 4", "b.yaml")]
+    files = [
+        write("job: {a: 1, b: {x: 1, y: [1, 2]}}"),
+        write("job:\n  b: {y: [3]}\n  c: 4", "b.yaml"),
+    ]
     loaded = configs.load(files)
     assert loaded.data == {"job": {"a": 1, "b": {"x": 1, "y": [3]}, "c": 4}}
     assert loaded.origin(("job", "b", "y", 0)) == "b.yaml:2"
@@ -50,7 +54,9 @@ def test_another_kind_replaces_the_mapping(write: Write) -> None:
     assert configs.load(files).data == {"model": {"KIND": "B"}}
     assert configs.load(files[:1], ["model.KIND=B"]).data == {"model": {"KIND": "B"}}
     assert configs.load(files[:1], ["model.KIND=A"]).data == {"model": {"KIND": "A", "depth": 3}}
-    assert configs.load(files[:1], ["model.rate=1", "model.KIND=B"]).data == {"model": {"KIND": "B", "rate": 1}}
+    assert configs.load(files[:1], ["model.rate=1", "model.KIND=B"]).data == {
+        "model": {"KIND": "B", "rate": 1}
+    }
 
 
 def test_anchors_and_merge_keys(write: Write) -> None:
@@ -79,7 +85,9 @@ def test_overrides(write: Write, override: str, expected: dict[str, Any]) -> Non
 
 
 def test_the_origin_of_an_override_hides_secrets() -> None:
-    loaded = configs.load([], ["job.x=1", "job.db_password=hunter2", "job.kafka={sasl.password: hunter2}"])
+    loaded = configs.load(
+        [], ["job.x=1", "job.db_password=hunter2", "job.kafka={sasl.password: hunter2}"]
+    )
     assert loaded.origin(("job", "x")) == "-s job.x=1"
     assert loaded.origin(("job", "db_password")) == "-s job.db_password=***"
     assert loaded.origin(("job", "kafka", "sasl.password")) == "-s job.kafka={...}"
@@ -87,9 +95,8 @@ def test_the_origin_of_an_override_hides_secrets() -> None:
 
 def test_interpolation(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUCKET", "here")
-    text = (
-        "a: ${oc.env:BUCKET}/x\nb: ${d.e}\nc: ${d}\nd: {e: 1, f.g: '${.e}'}\nh: ${oc.env:NOT_SET_HERE,7}\ni: \\${a}\n"
-    )
+    text = "a: ${oc.env:BUCKET}/x\nb: ${d.e}\nc: ${d}\nd: {e: 1, f.g: '${.e}'}\n"
+    text += "h: ${oc.env:NOT_SET_HERE,7}\ni: \\${a}\n"
     data = configs.load([write(text)]).data
     inner = {"e": 1, "f.g": 1}
     assert data == {"a": "here/x", "b": 1, "c": inner, "d": inner, "h": "7", "i": "${a}"}
@@ -101,8 +108,13 @@ def test_a_file_in_an_object_store() -> None:
     with fsspec.open("memory://configs/a.yaml", "w") as stream:
         stream.write("job: {a: 1}")
     loaded = configs.load(["memory://configs/a.yaml"])
-    assert (loaded.data, loaded.origin(("job",))) == ({"job": {"a": 1}}, "memory://configs/a.yaml:1")
-    assert "memory://***@configs/none.yaml: no such file" in refusal(["memory://me:hunter2@configs/none.yaml?sig=1"])
+    assert (loaded.data, loaded.origin(("job",))) == (
+        {"job": {"a": 1}},
+        "memory://configs/a.yaml:1",
+    )
+    assert "memory://***@configs/none.yaml: no such file" in refusal(
+        ["memory://me:hunter2@configs/none.yaml?sig=1"]
+    )
     assert "cannot be read" in refusal(["nosuchprotocol://a.yaml"])
 
 
@@ -115,7 +127,10 @@ def test_a_file_in_an_object_store() -> None:
         ("\n- 1\n", "a.yaml:2: the top level is not a mapping but a list"),
         ("hello", "a.yaml:1: the top level is not a mapping but 'hello'"),
         ("a: 1\nb: [1, 2\nc: 3", "a.yaml:3:2: not YAML: expected ',' or ']'"),
-        ("a:\n\tb: 1\n", "a.yaml:2:1: not YAML: found character 'tab' that cannot start any token; YAML indents"),
+        (
+            "a:\n\tb: 1\n",
+            "a.yaml:2:1: not YAML: found character 'tab' that cannot start any token; YAML indents",
+        ),
         ("a: 1\n\n\na: 2", "a.yaml:4: the key 'a' is given twice, in lines 1 and 4"),
         ("b:\n- x: {k: 1, k: 2}", "a.yaml:2: the key 'k' is given twice"),
         ("a: 1\n---\nb: 2", "not YAML: but found another document"),
@@ -124,16 +139,28 @@ def test_a_file_in_an_object_store() -> None:
         ("a: 1".encode("utf-16"), "a.yaml:1: not UTF-8"),
         ("a:\n  1: x", "a.yaml:2: a key has to be text, and 1 is not; put it in quotes"),
         ("? [a]\n: 1", "a.yaml:1: a key has to be text, and a mapping or list is not"),
-        ("a: !!python/object:os.system x", "a.yaml:1: the tag '!!python/object:os.system' is not understood"),
+        (
+            "a: !!python/object:os.system x",
+            "a.yaml:1: the tag '!!python/object:os.system' is not understood",
+        ),
         ("a: !!int many", "a.yaml:1: the tag '!!int' is not understood"),
         ("a: !!bool maybe", "a.yaml:1: the tag '!!bool' is not understood"),
         ("a: {<<: 3}", "a.yaml:1: '<<' takes a mapping"),
         ("a: &x [*x]", "a.yaml: nested too deeply, or an anchor contains itself"),
         ("a: ${", "a.yaml:1: a: the interpolation cannot be replaced"),
-        ("a: ${b}\nb: ${a}", "a.yaml:1: a: the interpolation cannot be replaced: Recursive interpolation"),
-        ("a:\n  b: ${a}", "a.yaml:2: a.b: the interpolation cannot be replaced: Interpolation to parent node"),
+        (
+            "a: ${b}\nb: ${a}",
+            "a.yaml:1: a: the interpolation cannot be replaced: Recursive interpolation",
+        ),
+        (
+            "a:\n  b: ${a}",
+            "a.yaml:2: a.b: the interpolation cannot be replaced: Interpolation to parent node",
+        ),
         ("a:\n  b: ${c}\nc:\n  d: ${a}", "a.yaml:2: an interpolation contains itself"),
-        ("a: {b: 1}\nc:\n- ${a.bb}", "a.yaml:3: c.0: the interpolated key 'a.bb' does not exist; did you mean 'a.b'?"),
+        (
+            "a: {b: 1}\nc:\n- ${a.bb}",
+            "a.yaml:3: c.0: the interpolated key 'a.bb' does not exist; did you mean 'a.b'?",
+        ),
         (
             "a: ${oc.env:NOT_SET_HERE}",
             "a.yaml:1: a: the environment variable NOT_SET_HERE is not set; set it, or write",
@@ -149,24 +176,31 @@ def test_every_unresolved_interpolation_is_told(write: Write) -> None:
     assert [line.split(": ")[:2] for line in told] == [["a.yaml:1", "a"], ["a.yaml:3", "b.c"]]
 
 
-@pytest.mark.parametrize("override", ["job.x", "=1", "job..x=1", ".x=1", "job.x.=1", "a b=1", "", "job[x]=1"])
+@pytest.mark.parametrize(
+    "override", ["job.x", "=1", "job..x=1", ".x=1", "job.x.=1", "a b=1", "", "job[x]=1"]
+)
 def test_bad_overrides(override: str) -> None:
     assert "expected key=value, for instance -s job.model.max_depth=8" in refusal([], [override])
 
 
 def test_other_bad_overrides(write: Write) -> None:
     file = write("job: {metrics: [1, 2], none: []}")
-    assert "-s job.metrics.2=5: the list has no item 2; the last one is 1" in refusal([file], ["job.metrics.2=5"])
+    assert "-s job.metrics.2=5: the list has no item 2; the last one is 1" in refusal(
+        [file], ["job.metrics.2=5"]
+    )
     assert "the list has no item 0; it is empty" in refusal([file], ["job.none.0=5"])
     assert "-s job.x={...}: not YAML" in refusal([file], ["job.x=[1, 2"])
-    assert "-s a={...}: the key 'b' is given twice, in the same mapping" in refusal([], ["a={b: 1, b: 2}"])
+    assert "-s a={...}: the key 'b' is given twice, in the same mapping" in refusal(
+        [], ["a={b: 1, b: 2}"]
+    )
     assert "hunter2" not in refusal([], ["token={hunter2"])
 
 
 def test_files_that_are_not_files(write: Write, tmp_path: Path) -> None:
     write("a: 1", "train.yaml")
     assert (
-        refusal(["trian.yaml"]) == "trian.yaml: no such file; did you mean 'train.yaml'? The folder holds: train.yaml"
+        refusal(["trian.yaml"])
+        == "trian.yaml: no such file; did you mean 'train.yaml'? The folder holds: train.yaml"
     )
     assert refusal([str(tmp_path)]) == f"{tmp_path}: is a folder; name a YAML file in it"
     assert refusal(["nowhere/train.yaml"]) == "nowhere/train.yaml: no such file."
@@ -275,12 +309,20 @@ job:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1", ["a.yaml:1: a: unknown key. Allowed: job", "a.yaml:1: job: this key is required and missing"]),
+        (
+            "a: 1",
+            [
+                "a.yaml:1: a: unknown key. Allowed: job",
+                "a.yaml:1: job: this key is required and missing",
+            ],
+        ),
         ("job:", ["a.yaml:1: job: null is not a mapping"]),
         ("job: [1]", ["a.yaml:1: job: a list is not a mapping"]),
         (
             "job: {KIND: Trainin}",
-            ["a.yaml:1: job.KIND: unknown KIND 'Trainin'; did you mean 'Training'? Allowed: Training, Other"],
+            [
+                "a.yaml:1: job.KIND: unknown KIND 'Trainin'; did you mean 'Training'? Allowed: Training, Other"
+            ],
         ),
         ("job: {KIND: Other, Other: 1}", ["a.yaml:1: job.Other: unknown key. Allowed: KIND"]),
     ],
@@ -307,10 +349,16 @@ def test_secrets_never_appear(write: Write, monkeypatch: pytest.MonkeyPatch) -> 
     )
     told = explained(file, ["job.api=[31337]", "job.name=1", "job.name={KIND: hunter2}"])
     assert told[0] == "a.yaml:1: job.db_password: *** is not text"
-    assert told[1] == "a.yaml:1: job.model.max_depth: '${oc.env:FROM_OUTSIDE}' is not an integer (Depth.)"
+    assert (
+        told[1]
+        == "a.yaml:1: job.model.max_depth: '${oc.env:FROM_OUTSIDE}' is not an integer (Depth.)"
+    )
     assert "31337" not in "".join(told)
     assert "hunter2" not in "".join(told)
-    assert explained(file, ["job.api=31337", "job.name=abc"])[-1] == "-s job.api=***: job.api: *** is not text"
+    assert (
+        explained(file, ["job.api=31337", "job.name=abc"])[-1]
+        == "-s job.api=***: job.api: *** is not text"
+    )
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -355,16 +403,22 @@ plain_values = st.one_of(
     ),
 )
 mappings = st.dictionaries(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(["1", "no", "a.b", "<<", "null"]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    | st.sampled_from(["1", "no", "a.b", "<<", "null"]),
     st.recursive(
-        plain_values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab1"), inner, max_size=3)
+        plain_values,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text("ab1"), inner, max_size=3)
+        ),
     ),
     max_size=4,
 )
 
 
 @given(data=mappings)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 def test_what_is_written_is_read_back(tmp_path: Path, data: dict[str, Any]) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(configs.to_yaml(data), encoding="utf-8", newline="")
@@ -373,7 +427,12 @@ def test_what_is_written_is_read_back(tmp_path: Path, data: dict[str, Any]) -> N
 
 
 def test_what_yaml_has_no_plain_form_for(tmp_path: Path) -> None:
-    data = {"day": dt.date(2011, 1, 31), "at": dt.datetime(2011, 1, 31, 12), "path": Path("a/b"), "pair": (1, 2)}
+    data = {
+        "day": dt.date(2011, 1, 31),
+        "at": dt.datetime(2011, 1, 31, 12),
+        "path": Path("a/b"),
+        "pair": (1, 2),
+    }
     expected = {"day": "2011-01-31", "at": "2011-01-31T12:00:00", "path": "a/b", "pair": [1, 2]}
     file = tmp_path / "x.yaml"
     file.write_text(configs.to_yaml(data | {"secret": pdt.SecretStr("hunter2"), "nan": math.nan}))
@@ -399,12 +458,20 @@ ALIASES = {"train": "job", "infer": None}
     ("text", "data"),
     [
         ("job: {a: 1}\ntrain: {b: 2}\ninfer: {c: 3}\n", {"job": {"a": 1, "b": 2}}),
-        ("train: {a: 2}\njob: {a: 1}\n", {"job": {"a": 2}}),  # what is for one job wins over what is for all
+        (
+            "train: {a: 2}\njob: {a: 1}\n",
+            {"job": {"a": 2}},
+        ),  # what is for one job wins over what is for all
         ("infer: {c: 3}\ndata: {d: 4}\n", {"data": {"d": 4}}),
-        ("job: {KIND: TrainingJob}\ninfer: {c: 3}\n", {"job": {"KIND": "TrainingJob"}, "infer": {"c": 3}}),
+        (
+            "job: {KIND: TrainingJob}\ninfer: {c: 3}\n",
+            {"job": {"KIND": "TrainingJob"}, "infer": {"c": 3}},
+        ),
     ],
 )
-def test_a_file_without_a_job_has_sections_for_several(tmp_path: Path, text: str, data: dict[str, Any]) -> None:
+def test_a_file_without_a_job_has_sections_for_several(
+    tmp_path: Path, text: str, data: dict[str, Any]
+) -> None:
     file = tmp_path / "shared.yaml"
     file.write_text(text)
     assert configs.load([file], aliases=ALIASES).data == data
@@ -422,5 +489,7 @@ def test_other_names_of_keys_meet_those_that_they_mean(tmp_path: Path) -> None:
 def test_two_names_of_one_key_in_one_file_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "both.yaml"
     file.write_text("job:\n  values: 1\n  samples: 2\n")
-    with pytest.raises(errors.ConfigError, match="both.yaml:3: 'samples' is another name of 'values'"):
+    with pytest.raises(
+        errors.ConfigError, match="both.yaml:3: 'samples' is another name of 'values'"
+    ):
         configs.load([file], synonyms={"samples": "values"})

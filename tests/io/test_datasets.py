@@ -21,12 +21,15 @@ import pyarrow as arrow
 import pydantic as pdt
 import pytest
 from hypothesis import HealthCheck, given, settings
-from model_name.core import errors, schemas
-from model_name.io import datasets
 from pandera.typing.pandas import Index, Series
 from pyarrow import parquet
 
-PROPERTY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+from model_name.core import errors, schemas
+from model_name.io import datasets
+
+PROPERTY = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture
@@ -56,12 +59,16 @@ def assert_batches_are_the_whole(reader: datasets.Reader, rows: int) -> pd.DataF
 
 # --- properties -------------------------------------------------------------------------------------------------------
 
-CELLS = st.sampled_from(["", "1", "-2", "007", "2.5", "1e3", "true", "False", "NA", "x", "ä, ö", "two\nlines", " 3 "])
+CELLS = st.sampled_from(
+    ["", "1", "-2", "007", "2.5", "1e3", "true", "False", "NA", "x", "ä, ö", "two\nlines", " 3 "]
+)
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "whole": st.integers(-(2**62), 2**62),
     "real": st.floats(allow_nan=False, allow_infinity=False),
     "flag": st.booleans(),
-    "text": st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).map("t{}".format),
+    "text": st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).map(
+        "t{}".format
+    ),
 }
 
 
@@ -85,7 +92,9 @@ def test_csv_types_do_not_depend_on_the_batches(
 @PROPERTY
 @given(
     columns=st.lists(
-        st.sampled_from(sorted(KINDS)).flatmap(lambda kind: st.lists(st.none() | KINDS[kind], min_size=6, max_size=6)),
+        st.sampled_from(sorted(KINDS)).flatmap(
+            lambda kind: st.lists(st.none() | KINDS[kind], min_size=6, max_size=6)
+        ),
         min_size=1,
         max_size=4,
     ),
@@ -95,11 +104,15 @@ def test_csv_types_do_not_depend_on_the_batches(
 def test_parquet_types_do_not_depend_on_the_batches(
     tmp_path: Path, columns: list[list[Any]], group: int, rows: int
 ) -> None:
-    table = arrow.table({f"c{number}": arrow.array(values) for number, values in enumerate(columns)})
+    table = arrow.table(
+        {f"c{number}": arrow.array(values) for number, values in enumerate(columns)}
+    )
     small = [c.type for c in table.itercolumns()]
     parquet.write_table(table, tmp_path / "property.parquet", row_group_size=group)
     if any(
-        arrow.types.is_integer(kind) and None in values and any(v is not None and abs(v) > 2**53 for v in values)
+        arrow.types.is_integer(kind)
+        and None in values
+        and any(v is not None and abs(v) > 2**53 for v in values)
         for kind, values in zip(small, columns, strict=True)
     ):
         with pytest.raises(
@@ -107,7 +120,9 @@ def test_parquet_types_do_not_depend_on_the_batches(
         ):  # a float would change the number
             datasets.ParquetReader(path=str(tmp_path / "property.parquet")).read()
         return
-    assert_batches_are_the_whole(datasets.ParquetReader(path=str(tmp_path / "property.parquet")), rows)
+    assert_batches_are_the_whole(
+        datasets.ParquetReader(path=str(tmp_path / "property.parquet")), rows
+    )
 
 
 @PROPERTY
@@ -148,7 +163,9 @@ def pair(kind: str, tmp_path: Path) -> tuple[datasets.Writer, datasets.Reader]:
     if kind == "csv":
         path = str(tmp_path / "pair.csv")
         return datasets.CsvWriter(path=path), datasets.CsvReader(path=path)
-    return datasets.SqlWriter(address_variable="DB", table="pair", if_exists="replace"), sql(table="pair")
+    return datasets.SqlWriter(address_variable="DB", table="pair", if_exists="replace"), sql(
+        table="pair"
+    )
 
 
 # --- the real table ---------------------------------------------------------------------------------------------------
@@ -177,7 +194,9 @@ def test_a_type_is_the_one_that_fits_all_rows_not_the_first_batch(tmp_path: Path
     assert [str(kind) for kind in few.dtypes] == ["int64", "int64", "int64", "bool", "float64"]
 
 
-def test_columns_declared_as_text_are_not_guessed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_declared_as_text_are_not_guessed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Rooms(schemas.Schema):
         room: Index[str] = pa.Field(check_name=True)
         country: Series[str]
@@ -224,7 +243,9 @@ def test_a_point_is_no_number_where_the_decimal_mark_is_a_comma(tmp_path: Path) 
 
 
 def test_hexadecimal_texts_stay_texts(tmp_path: Path) -> None:
-    assert datasets.CsvReader(path=csv_of(tmp_path, "a,b\n0x1F,1\n")).read()["a"].tolist() == ["0x1F"]
+    assert datasets.CsvReader(path=csv_of(tmp_path, "a,b\n0x1F,1\n")).read()["a"].tolist() == [
+        "0x1F"
+    ]
 
 
 def test_numbers_that_a_float_would_change_are_refused(tmp_path: Path, database: Path) -> None:
@@ -269,22 +290,32 @@ def test_an_unknown_encoding_is_refused_before_anything_is_read() -> None:
 
 
 def test_a_gap_in_any_row_group_decides_the_type(tmp_path: Path) -> None:
-    table = arrow.table({"n": [1, 2, 3, None], "flag": [True, False, True, None], "full": [1, 2, 3, 4]})
+    table = arrow.table(
+        {"n": [1, 2, 3, None], "flag": [True, False, True, None], "full": [1, 2, 3, 4]}
+    )
     for statistics in (True, False):
-        parquet.write_table(table, tmp_path / "t.parquet", row_group_size=2, write_statistics=statistics)
-        whole = assert_batches_are_the_whole(datasets.ParquetReader(path=str(tmp_path / "t.parquet")), 2)
+        parquet.write_table(
+            table, tmp_path / "t.parquet", row_group_size=2, write_statistics=statistics
+        )
+        whole = assert_batches_are_the_whole(
+            datasets.ParquetReader(path=str(tmp_path / "t.parquet")), 2
+        )
         assert [str(kind) for kind in whole.dtypes] == ["float64", "boolean", "int64"]
 
 
 def test_plain_types(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"kind": pd.Categorical(["a", "b"]), "n": pd.array([1, 2], dtype="Int64")}, index=[7, 8])
+    frame = pd.DataFrame(
+        {"kind": pd.Categorical(["a", "b"]), "n": pd.array([1, 2], dtype="Int64")}, index=[7, 8]
+    )
     frame.rename_axis("id").to_parquet(tmp_path / "pandas.parquet")
     data = datasets.ParquetReader(path=str(tmp_path / "pandas.parquet")).read()
     expected = {"kind": ["a", "b"], "n": [1, 2], "id": [7, 8]}
     pd.testing.assert_frame_equal(data, pd.DataFrame(expected))
     from decimal import Decimal
 
-    other = arrow.table({"price": [Decimal("1.25")], "day": arrow.array([0], arrow.date32()), "none": [None]})
+    other = arrow.table(
+        {"price": [Decimal("1.25")], "day": arrow.array([0], arrow.date32()), "none": [None]}
+    )
     parquet.write_table(other, tmp_path / "other.parquet")
     data = datasets.ParquetReader(path=str(tmp_path / "other.parquet")).read()
     assert data["price"].tolist() == [1.25]
@@ -296,7 +327,9 @@ def test_decimals_without_a_fraction_are_whole_numbers(tmp_path: Path) -> None:
     from decimal import Decimal
 
     def read(*values: int | None) -> pd.Series:
-        column = arrow.array([None if value is None else Decimal(value) for value in values], arrow.decimal128(38, 0))
+        column = arrow.array(
+            [None if value is None else Decimal(value) for value in values], arrow.decimal128(38, 0)
+        )
         parquet.write_table(arrow.table({"id": column}), tmp_path / "ids.parquet")
         return datasets.ParquetReader(path=str(tmp_path / "ids.parquet")).read()["id"]
 
@@ -327,7 +360,10 @@ def test_a_part_that_lacks_a_column_is_named(tmp_path: Path) -> None:
 
 def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("instant,cnt\n1,16\n")
-    with pytest.raises(errors.DataError, match=r"text.parquet: cannot be read as Parquet \(is it another format\?\)"):
+    with pytest.raises(
+        errors.DataError,
+        match=r"text.parquet: cannot be read as Parquet \(is it another format\?\)",
+    ):
         datasets.ParquetReader(path=str(tmp_path / "text.parquet")).read()
     (tmp_path / "folder").mkdir()
     with pytest.raises(errors.DataError, match="the folder has no file that ends in .parquet"):
@@ -336,7 +372,9 @@ def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
     parquet.write_table(doubled, tmp_path / "doubled.parquet")
     with pytest.raises(errors.DataError, match="more than one column is named 'a'"):
         datasets.ParquetReader(path=str(tmp_path / "doubled.parquet")).read()
-    parquet.write_table(arrow.table({"a": arrow.array([], arrow.int64())}), tmp_path / "none.parquet")
+    parquet.write_table(
+        arrow.table({"a": arrow.array([], arrow.int64())}), tmp_path / "none.parquet"
+    )
     with pytest.raises(errors.DataError, match="there are no rows"):
         list(datasets.ParquetReader(path=str(tmp_path / "none.parquet")).batches())
 
@@ -379,7 +417,9 @@ def test_any_address(tmp_path: Path, kind: str, scheme: str) -> None:
     reader = getattr(datasets, f"{kind}Reader")(path=address)
     pd.testing.assert_frame_equal(assert_batches_are_the_whole(reader, 1), table, check_dtype=False)
     files, path = fsspec.core.url_to_fs(address)
-    assert [Path(name).name for name in files.find(files._parent(path))] == [f"table.{kind.lower()}"]
+    assert [Path(name).name for name in files.find(files._parent(path))] == [
+        f"table.{kind.lower()}"
+    ]
 
 
 def test_compressed_csv(tmp_path: Path) -> None:
@@ -407,7 +447,9 @@ def test_addresses_are_shown_without_secrets(address: str, shown: str) -> None:
 def test_sql_types_do_not_depend_on_the_batches(database: Path) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("CREATE TABLE t (id INTEGER, n INTEGER, x REAL, mixed, flag BOOLEAN)")
-        rows = [(i, i, i / 2, i, True) for i in range(12_000)] + [(12_000, None, None, "text", None)]
+        rows = [(i, i, i / 2, i, True) for i in range(12_000)] + [
+            (12_000, None, None, "text", None)
+        ]
         connection.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?)", rows)
     whole = assert_batches_are_the_whole(sql(query="SELECT * FROM t ORDER BY id"), 5_000)
     assert [str(kind) for kind in whole.dtypes] == ["int64", "float64", "float64", "str", "float64"]
@@ -415,7 +457,9 @@ def test_sql_types_do_not_depend_on_the_batches(database: Path) -> None:
     declared = sql(table="t").read()
     assert str(declared["flag"].dtype) == "boolean"
     assert len(sql(table="t", limit=7).read()) == 7
-    assert sql(query="SELECT count(*) AS n FROM t WHERE '%' = '%' AND 'a:b' = 'a:b'").read()["n"].tolist() == [12_001]
+    assert sql(query="SELECT count(*) AS n FROM t WHERE '%' = '%' AND 'a:b' = 'a:b'").read()[
+        "n"
+    ].tolist() == [12_001]
 
 
 @pytest.mark.parametrize(
@@ -444,7 +488,9 @@ def test_queries_that_are_refused(database: Path, fields: dict[str, str], reason
         ("mysql://u:secret@h/d", "the driver is missing: pip install mysqlclient"),
     ],
 )
-def test_databases_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, address: str, reason: str) -> None:
+def test_databases_that_cannot_be_opened(
+    monkeypatch: pytest.MonkeyPatch, address: str, reason: str
+) -> None:
     monkeypatch.setenv("DB", address)
     with pytest.raises(errors.DataError, match=reason) as caught:
         sql(query="SELECT 1").read()
@@ -455,13 +501,17 @@ def test_an_unset_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BIKES_DATABASE_URL", raising=False)
     monkeypatch.setenv("BIKES_DATABASE_URI", "sqlite://")
     reader = datasets.SqlReader(address_variable="BIKES_DATABASE_URL", table="hours")
-    with pytest.raises(errors.DataError, match="BIKES_DATABASE_URL is not set; did you mean 'BIKES_DATABASE_URI'"):
+    with pytest.raises(
+        errors.DataError, match="BIKES_DATABASE_URL is not set; did you mean 'BIKES_DATABASE_URI'"
+    ):
         reader.read()
     assert reader.location == "$BIKES_DATABASE_URL, table hours"
 
 
 @pytest.mark.filterwarnings("ignore:Query string argument")
-def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_database_is_named_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "hunter2").write_text("not a folder")
     monkeypatch.setenv("DB", f"sqlite:///{tmp_path}/hunter2/x.db?token=hunter3")
     with pytest.raises(errors.DataError, match="unable to open database file") as caught:
@@ -479,13 +529,17 @@ def test_an_address_is_not_accepted_in_the_place_of_a_variable() -> None:
 
 def test_tables_are_refused_replaced_or_added_to(database: Path) -> None:
     def write(rows: list[int], if_exists: str, column: str = "n") -> None:
-        writer = datasets.SqlWriter.model_validate({"address_variable": "DB", "table": "hours", "if_exists": if_exists})
+        writer = datasets.SqlWriter.model_validate(
+            {"address_variable": "DB", "table": "hours", "if_exists": if_exists}
+        )
         writer.write(pd.DataFrame({column: rows}))
 
     write([1, 2], "append")  # makes the table
     write([3], "append")
     assert sql(table="hours").read()["n"].tolist() == [1, 2, 3]
-    with pytest.raises(errors.DataError, match="the table exists; set if_exists: replace or append"):
+    with pytest.raises(
+        errors.DataError, match="the table exists; set if_exists: replace or append"
+    ):
         write([4], "fail")
     with pytest.raises(errors.DataError, match=r"differ in columns \['m', 'n'\]"):
         write([4], "append", column="m")
@@ -533,7 +587,9 @@ def test_the_simulator_is_a_reader() -> None:
 
 
 def test_readers_are_chosen_by_their_kind() -> None:
-    kinds = pdt.TypeAdapter(pdt.create_model("C", r=(datasets.ReaderKind, pdt.Field(discriminator="KIND"))))
+    kinds = pdt.TypeAdapter(
+        pdt.create_model("C", r=(datasets.ReaderKind, pdt.Field(discriminator="KIND")))
+    )
     chosen = kinds.validate_python({"r": {"KIND": "CsvReader", "path": "a.csv", "limit": 5}})
     assert chosen.r == datasets.CsvReader(path="a.csv", limit=5)
     with pytest.raises(pdt.ValidationError, match="greater than 0"):
@@ -544,8 +600,15 @@ def test_readers_are_chosen_by_their_kind() -> None:
 def test_lineage_names_the_source_and_keeps_the_digest() -> None:
     reader = datasets.SimulatedReader(rows=30)
     data = reader.read().assign(prediction=1.0)
-    record = reader.lineage("inputs", data, targets="cnt", predictions="prediction", digest="a" * 64)
-    assert (record.name, record.digest, record.targets, record.predictions) == ("inputs", "a" * 36, "cnt", "prediction")
+    record = reader.lineage(
+        "inputs", data, targets="cnt", predictions="prediction", digest="a" * 64
+    )
+    assert (record.name, record.digest, record.targets, record.predictions) == (
+        "inputs",
+        "a" * 36,
+        "cnt",
+        "prediction",
+    )
     assert "simulator (seed 42, 30 hours from 2011-01-01)" in record.to_dict()["source"]
     assert reader.lineage("inputs", data).digest != "a" * 36
 
@@ -555,7 +618,9 @@ def test_lineage_names_the_source_and_keeps_the_digest() -> None:
 TABLE = pd.DataFrame({"n": np.arange(5), "x": np.linspace(0, 1, 5)})
 
 
-def write_batches(writer: datasets.Writer, *batches: pd.DataFrame, accident: type[BaseException] | None = None) -> None:
+def write_batches(
+    writer: datasets.Writer, *batches: pd.DataFrame, accident: type[BaseException] | None = None
+) -> None:
     """Write batches, and then have an accident."""
     with writer.open() as sink:
         for batch in batches:
@@ -580,14 +645,20 @@ def test_an_accident_leaves_what_was_there(
         else:
             with pytest.raises(errors.DataError, match="no such file|there is no table"):
                 reader.read()
-        leftovers = table_names(database) if kind == "sql" else [p.name for p in tmp_path.iterdir() if p != database]
+        leftovers = (
+            table_names(database)
+            if kind == "sql"
+            else [p.name for p in tmp_path.iterdir() if p != database]
+        )
         assert leftovers == ([f"pair.{kind}" if kind != "sql" else "pair"] if before else [])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "sql"])
 def test_batches_that_do_not_belong_together(tmp_path: Path, database: Path, kind: str) -> None:
     writer, _ = pair(kind, tmp_path)
-    with pytest.raises(errors.DataError, match=r"a batch has columns \['n'\], the first one had \['n', 'x'\]"):
+    with pytest.raises(
+        errors.DataError, match=r"a batch has columns \['n'\], the first one had \['n', 'x'\]"
+    ):
         write_batches(writer, TABLE, TABLE[["n"]])
     with pytest.raises(errors.DataError, match="there was no batch"):
         write_batches(writer)
@@ -605,7 +676,10 @@ def test_a_later_batch_that_would_lose_something_is_refused(tmp_path: Path) -> N
 
 def test_categories_are_written_as_their_values(tmp_path: Path, database: Path) -> None:
     table = pd.DataFrame(
-        {"number": pd.Categorical([2, None], categories=[1, 2]), "text": pd.Categorical(["b", "a"])},
+        {
+            "number": pd.Categorical([2, None], categories=[1, 2]),
+            "text": pd.Categorical(["b", "a"]),
+        },
         index=pd.Index([5, 6], name="id"),
     )
     for kind in ("parquet", "csv", "sql"):
@@ -622,7 +696,9 @@ def test_categories_are_written_as_their_values(tmp_path: Path, database: Path) 
 def test_paths_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
     writer = getattr(datasets, f"{kind}Writer")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(errors.DataError, match=r"file/table: cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(
+        errors.DataError, match=r"file/table: cannot be written: (Not a directory|File exists)"
+    ):
         writer(path=f"{tmp_path}/file/table").write(TABLE)
     with pytest.raises(errors.DataError, match="is a folder; name a file in it"):
         writer(path=str(tmp_path)).write(TABLE)
@@ -661,9 +737,16 @@ def test_batches_need_little_memory(tmp_path: Path) -> None:
         with writer.open() as sink:
             for batch in datasets.SimulatedReader(rows=rows).batches(50_000):
                 sink.write(batch)
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "ARROW_DEFAULT_MEMORY_POOL": "system"}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
+        }
         output = subprocess.run(
-            [sys.executable, "-c", code, writer.path], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code, writer.path],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         peaks.append(int(output.stdout))
     table_size = 800_000 * 17 * 8 // 1024  # in kB

@@ -17,6 +17,7 @@ import mlflow
 import pandas as pd
 import pydantic as pdt
 import pytest
+
 from model_name.core import errors
 from model_name.execution import pages
 from model_name.io import datasets, files, osvariables, registries, services, stores
@@ -43,19 +44,29 @@ def _environment() -> Iterator[None]:
 
 
 # ------------------------------------------------------------------------------------------ a run of its own
-def test_a_leftover_run_id_leads_nowhere(store: services.MlflowService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leftover_run_id_leads_nowhere(
+    store: services.MlflowService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.start()
     with store.run_context(TRAINING) as first:
         mlflow.log_metric("r2", 0.9)
     before = store.client().get_run(first.info.run_id)
     monkeypatch.setenv("MLFLOW_RUN_ID", first.info.run_id)
-    assert store.remarks(TRAINING) == ["MLFLOW_RUN_ID is set and ignored: a job starts a run of its own"]
+    assert store.remarks(TRAINING) == [
+        "MLFLOW_RUN_ID is set and ignored: a job starts a run of its own"
+    ]
     with store.run_context(services.MlflowRunConfig(name="Inference")) as second:
         mlflow.log_metric("rows", 5)
-    with pytest.raises(ZeroDivisionError), store.run_context(services.MlflowRunConfig(name="Evaluation")) as third:
+    with (
+        pytest.raises(ZeroDivisionError),
+        store.run_context(services.MlflowRunConfig(name="Evaluation")) as third,
+    ):
         _ = 1 / 0
     after = store.client().get_run(first.info.run_id)
-    assert (after.to_dictionary(), os.environ["MLFLOW_RUN_ID"]) == (before.to_dictionary(), first.info.run_id)
+    assert (after.to_dictionary(), os.environ["MLFLOW_RUN_ID"]) == (
+        before.to_dictionary(),
+        first.info.run_id,
+    )
     assert len({run.info.run_id for run in (first, second, third)}) == 3
     ends = [store.client().get_run(run.info.run_id).info.status for run in (second, third)]
     assert ends == ["FINISHED", "FAILED"]
@@ -84,12 +95,22 @@ def test_variables_that_redirect_are_ignored_and_said(store: services.MlflowServ
         "print(json.dumps([remarks, run.data.metrics, run.data.params, tags, experiment, run.info.status]))"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, store.resolved_tracking_uri]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **VARIABLES})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **VARIABLES}
+    )
     assert done.returncode == 0, done.stderr
     remarks, *rest = json.loads(done.stdout)
-    assert sorted(remark.partition(" ")[0].partition("=")[0] for remark in remarks) == sorted(VARIABLES)
+    assert sorted(remark.partition(" ")[0].partition("=")[0] for remark in remarks) == sorted(
+        VARIABLES
+    )
     assert all("ignored: " in remark for remark in remarks)
-    assert rest == [{"a": 1.0}, {"b": "2"}, {"mlflow.parentRunId": None, "team": None}, "mine", "FINISHED"]
+    assert rest == [
+        {"a": 1.0},
+        {"b": "2"},
+        {"mlflow.parentRunId": None, "team": None},
+        "mine",
+        "FINISHED",
+    ]
 
 
 def test_system_metrics_are_the_environments_choice_when_the_configuration_leaves_it(
@@ -121,14 +142,19 @@ def test_a_run_that_is_active_in_another_store_is_not_lost(
     shutil.copy(empty_store / "mlflow.db", tmp_path / "other.db")
     other = services.MlflowService(tracking_uri=osvariables.sqlite_address(tmp_path / "other.db"))
     other.start()
-    with mlflow.start_run() as outer, pytest.raises(errors.ServiceError, match="is active in .*other.db.*end_run"):
+    with (
+        mlflow.start_run() as outer,
+        pytest.raises(errors.ServiceError, match="is active in .*other.db.*end_run"),
+    ):
         store.start()
     assert other.client().get_run(outer.info.run_id).info.status == "FINISHED"
 
 
 # ------------------------------------------------------------------------------------------ addresses and names
 @pytest.mark.parametrize("name", NAMES)
-def test_a_store_is_in_its_folder_whatever_that_is_called(name: str, empty_store: Path, tmp_path: Path) -> None:
+def test_a_store_is_in_its_folder_whatever_that_is_called(
+    name: str, empty_store: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / name
     folder.mkdir()
     shutil.copy(empty_store / "mlflow.db", folder)
@@ -144,22 +170,33 @@ def test_a_store_is_in_its_folder_whatever_that_is_called(name: str, empty_store
     assert list(provenance.artifact_hashes(service.client(), run.info.run_id)) == ["notes/a.txt"]
 
 
-def test_the_default_store_is_in_a_folder_with_a_question_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_store_is_in_a_folder_with_a_question_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "what?").mkdir()
     monkeypatch.chdir(tmp_path / "what?")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     osvariables.env.cache_clear()
-    assert osvariables.sqlite_path(osvariables.env().mlflow_tracking_uri) == tmp_path / "what?" / "mlflow.db"
+    assert (
+        osvariables.sqlite_path(osvariables.env().mlflow_tracking_uri)
+        == tmp_path / "what?" / "mlflow.db"
+    )
 
 
 def test_an_address_that_was_pasted_together_is_refused() -> None:
     pasted = services.MlflowService(tracking_uri="sqlite:////srv/what?/mlflow.db")
-    with pytest.raises(errors.ServiceError, match=r"its address is 'sqlite\+pysqlite:////srv/what%3F/mlflow.db'"):
+    with pytest.raises(
+        errors.ServiceError, match=r"its address is 'sqlite\+pysqlite:////srv/what%3F/mlflow.db'"
+    ):
         pasted.start()
 
 
-@pytest.mark.parametrize("name", ["kid's bikes", 'the "new" one', "50% off", "a#b", "größe 日", "a;b & c"])
-def test_a_model_is_found_again_whatever_its_name(name: str, trained: services.MlflowService) -> None:
+@pytest.mark.parametrize(
+    "name", ["kid's bikes", 'the "new" one', "50% off", "a#b", "größe 日", "a;b & c"]
+)
+def test_a_model_is_found_again_whatever_its_name(
+    name: str, trained: services.MlflowService
+) -> None:
     service = trained.model_copy(update={"registry_name": osvariables.check_model_name(name)})
     service.start()
     client = service.client()
@@ -172,14 +209,33 @@ def test_a_model_is_found_again_whatever_its_name(name: str, trained: services.M
 
 
 @pytest.mark.parametrize(
-    "name", ["demand/hourly", "a:b", "a?b", "a@b", "..", "..a", " ", "a\tb", "a\nb", 'it\'s "a"', "x" * 241]
+    "name",
+    [
+        "demand/hourly",
+        "a:b",
+        "a?b",
+        "a@b",
+        "..",
+        "..a",
+        " ",
+        "a\tb",
+        "a\nb",
+        'it\'s "a"',
+        "x" * 241,
+    ],
 )
-def test_a_name_that_mlflow_cannot_find_again_is_refused_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(pdt.ValidationError, match="cannot be the name of a registered model.*demand-hourly"):
+def test_a_name_that_mlflow_cannot_find_again_is_refused_at_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        pdt.ValidationError, match="cannot be the name of a registered model.*demand-hourly"
+    ):
         services.MlflowService(registry_name=name)
     monkeypatch.setenv("MLFLOW_REGISTERED_MODEL_NAME", name)
     osvariables.env.cache_clear()
-    with pytest.raises(errors.ConfigError, match="variable MLFLOW_REGISTERED_MODEL_NAME.*cannot be the name"):
+    with pytest.raises(
+        errors.ConfigError, match="variable MLFLOW_REGISTERED_MODEL_NAME.*cannot be the name"
+    ):
         osvariables.env()
 
 
@@ -191,14 +247,17 @@ def test_other_names_are_checked_where_they_are_configured() -> None:
     with pytest.raises(pdt.ValidationError, match="'who\\?' cannot be the name of a tag"):
         registries.MlflowRegister(tags={"who?": "me"})
     with pytest.raises(
-        pdt.ValidationError, match="'v1.2' cannot be the name of a model within its run: it has '.' in it"
+        pdt.ValidationError,
+        match="'v1.2' cannot be the name of a model within its run: it has '.' in it",
     ):
         registries.CustomSaver(path="v1.2")
     with pytest.raises(pdt.ValidationError, match="'best one' cannot be an alias"):
         promotion.PromotionJob(alias="best one")
 
 
-@pytest.mark.parametrize("variable", ["MLFLOW_REGISTERED_MODEL_NAME", "job.mlflow_service.registry_name"])
+@pytest.mark.parametrize(
+    "variable", ["MLFLOW_REGISTERED_MODEL_NAME", "job.mlflow_service.registry_name"]
+)
 def test_check_refuses_a_name(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from model_name import steps
 
@@ -208,7 +267,9 @@ def test_check_refuses_a_name(variable: str, monkeypatch: pytest.MonkeyPatch) ->
     else:
         monkeypatch.setenv(variable, "demand/hourly")
     osvariables.env.cache_clear()
-    with pytest.raises(errors.ConfigError, match="'demand/hourly' cannot be the name of a registered model"):
+    with pytest.raises(
+        errors.ConfigError, match="'demand/hourly' cannot be the name of a registered model"
+    ):
         steps.load_steps(["train"], overrides)
 
 
@@ -255,7 +316,10 @@ def test_a_link_stays_and_its_target_is_written(write: Any, tmp_path: Path) -> N
 def test_a_link_to_nothing_yet_is_followed(tmp_path: Path) -> None:
     (tmp_path / "latest.csv").symlink_to("june.csv")
     write_csv(tmp_path / "latest.csv")
-    assert ((tmp_path / "latest.csv").is_symlink(), (tmp_path / "june.csv").is_symlink()) == (True, False)
+    assert ((tmp_path / "latest.csv").is_symlink(), (tmp_path / "june.csv").is_symlink()) == (
+        True,
+        False,
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="devices and pipes are of POSIX")
@@ -288,7 +352,9 @@ def test_a_mode_is_kept_and_a_new_file_has_the_usual_one(tmp_path: Path) -> None
     assert (tmp_path / "new.csv").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away"
+)
 def test_an_owner_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "theirs.csv"
     path.touch()
@@ -327,11 +393,19 @@ def test_a_failure_within_leaves_the_file(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="of somebody else") as caught:
         fail()
-    assert (caught.value.errno, path.read_text(), names_in(tmp_path)) == (errno.EIO, "before", ["a.csv"])
+    assert (caught.value.errno, path.read_text(), names_in(tmp_path)) == (
+        errno.EIO,
+        "before",
+        ["a.csv"],
+    )
 
 
 def test_names_in_the_same_second(tmp_path: Path) -> None:
-    wanted, names, barrier = tmp_path / "new" / "20260131-120000-train.ipynb", [], threading.Barrier(8)
+    wanted, names, barrier = (
+        tmp_path / "new" / "20260131-120000-train.ipynb",
+        [],
+        threading.Barrier(8),
+    )
 
     def start() -> None:
         barrier.wait()
@@ -345,27 +419,36 @@ def test_names_in_the_same_second(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(names) == sorted([wanted.name, *(f"20260131-120000-train-{n}.ipynb" for n in range(2, 9))])
+    assert sorted(names) == sorted(
+        [wanted.name, *(f"20260131-120000-train-{n}.ipynb" for n in range(2, 9))]
+    )
     assert sorted(path.name for path in wanted.parent.iterdir()) == sorted(names)
     with files.reserve(wanted) as path:
         assert path.name == "20260131-120000-train-9.ipynb", "nobody's file is replaced"
 
 
 # ------------------------------------------------------------------------------------------ where tables come from
-def test_the_source_of_a_data_set_has_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_source_of_a_data_set_has_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def source(reader: datasets.Reader) -> Any:
         return json.loads(reader.lineage("inputs", TABLE).source.to_json())
 
     place = tmp_path / "what? 50%" / "table.csv"
     monkeypatch.chdir(tmp_path)
     assert source(datasets.CsvReader(path=str(place))) == {"uri": place.as_uri()}
-    assert source(datasets.ParquetReader(path="a.parquet")) == {"uri": (tmp_path / "a.parquet").as_uri()}
+    assert source(datasets.ParquetReader(path="a.parquet")) == {
+        "uri": (tmp_path / "a.parquet").as_uri()
+    }
     assert source(datasets.ParquetReader(path="s3://bucket/a")) == {"uri": "s3://bucket/a"}
     web = datasets.CsvReader(path="https://me:hunter2@example.org/a.csv?sig=hunter2")
     assert source(web) == {"url": "https://***@example.org/a.csv?***"}
     monkeypatch.setenv("DB", "postgresql://me:hunter2@db.example.org/shop?password=hunter2")
     found = source(datasets.SqlReader(address_variable="DB", table="orders"))["tags"]
-    assert (found["uri"], found["location"]) == ("postgresql://db.example.org/shop", "$DB, table orders")
+    assert (found["uri"], found["location"]) == (
+        "postgresql://db.example.org/shop",
+        "$DB, table orders",
+    )
     assert source(datasets.SimulatedReader())["tags"]["kind"] == "SimulatedReader"
 
 
@@ -378,10 +461,20 @@ def git(folder: Path, *arguments: str) -> str:
 
 def notebook(*cells: str, count: int | None = None, tags: tuple[str, ...] = ()) -> str:
     """Return a notebook as an editor writes it: run, if there is a count."""
-    outputs = [] if count is None else [{"output_type": "stream", "name": "stdout", "text": ["x" * 99]}]
-    code = {"cell_type": "code", "execution_count": count, "metadata": {"tags": list(tags)}, "outputs": outputs}
+    outputs = (
+        [] if count is None else [{"output_type": "stream", "name": "stdout", "text": ["x" * 99]}]
+    )
+    code = {
+        "cell_type": "code",
+        "execution_count": count,
+        "metadata": {"tags": list(tags)},
+        "outputs": outputs,
+    }
     listed = [{**code, "id": f"{number:08}", "source": [text]} for number, text in enumerate(cells)]
-    return json.dumps({"cells": listed, "metadata": {"saved": count}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
+    return json.dumps(
+        {"cells": listed, "metadata": {"saved": count}, "nbformat": 4, "nbformat_minor": 5},
+        indent=1,
+    )
 
 
 @pytest.fixture
@@ -406,9 +499,18 @@ def test_outputs_and_counters_are_no_change(checkout: Path) -> None:
     assert gitstates.git_state(checkout).dirty is False
     (checkout / "a.txt").write_text("changed")
     patch, left_out = gitstates.git_patch(checkout)
-    assert (gitstates.git_state(checkout).dirty, "train.ipynb" in str(patch), left_out) == (True, False, [])
+    assert (gitstates.git_state(checkout).dirty, "train.ipynb" in str(patch), left_out) == (
+        True,
+        False,
+        [],
+    )
     git(checkout, "checkout", "--", "a.txt")
-    for changed in (notebook("a = 2", count=7), notebook("a = 1", "b", count=7), notebook("a = 1", tags=("x",)), "{}"):
+    for changed in (
+        notebook("a = 2", count=7),
+        notebook("a = 1", "b", count=7),
+        notebook("a = 1", tags=("x",)),
+        "{}",
+    ):
         file.write_text(changed)
         assert gitstates.git_state(checkout).dirty is True
     file.unlink()
@@ -427,22 +529,31 @@ def test_a_filter_is_applied_before_files_are_compared(checkout: Path) -> None:
     assert gitstates.git_state(checkout).dirty is False
 
 
-def test_dubious_ownership_is_said_with_the_way_out(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dubious_ownership_is_said_with_the_way_out(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     monkeypatch.setenv("LANGUAGE", "de")
     state = gitstates.git_state(checkout)
     assert (state.commit, state.dirty) == (None, None)
-    assert str(state.reason).endswith(f"another user: git config --global --add safe.directory {checkout}")
+    assert str(state.reason).endswith(
+        f"another user: git config --global --add safe.directory {checkout}"
+    )
     monkeypatch.setattr(osvariables, "package_checkout", lambda: checkout)
     monkeypatch.chdir(checkout)
     assert gitstates.code_remarks(state) == [f"the commit of the code is unknown: {state.reason}"]
 
 
-def test_the_repository_of_a_hook_is_not_asked(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repository_of_a_hook_is_not_asked(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     git(tmp_path, "init", "-b", "other", "hooked")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "hooked" / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "hooked" / "index"))
-    assert (gitstates.git_state(checkout).branch, gitstates.git_state(checkout).dirty) == ("work", False)
+    assert (gitstates.git_state(checkout).branch, gitstates.git_state(checkout).dirty) == (
+        "work",
+        False,
+    )
 
 
 def test_a_shallow_clone_has_a_commit(checkout: Path, tmp_path: Path) -> None:
@@ -450,7 +561,11 @@ def test_a_shallow_clone_has_a_commit(checkout: Path, tmp_path: Path) -> None:
     git(checkout, "commit", "-am", "second")
     git(tmp_path, "clone", "--depth", "1", checkout.as_uri(), "shallow")
     state = gitstates.git_state(tmp_path / "shallow")
-    assert (state.commit, state.dirty, state.reason) == (git(checkout, "rev-parse", "HEAD"), False, None)
+    assert (state.commit, state.dirty, state.reason) == (
+        git(checkout, "rev-parse", "HEAD"),
+        False,
+        None,
+    )
 
 
 BEGIN = (
@@ -462,7 +577,9 @@ BEGIN = (
 def begun(folder: Path, *, package: Path) -> Any:
     """Return commit, reason and remarks of a record that is begun in a folder, with the package of another one."""
     code = f"import sys; sys.path.insert(0, {str(package)!r})\n{BEGIN}"
-    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -475,13 +592,17 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (first / "nbs").mkdir()
     (first / "nbs" / "a.txt").touch()
     shutil.copy(ROOT / "settings.ini", first)
-    shutil.copytree(ROOT / "model_name", first / "model_name", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "model_name", first / "model_name", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copytree(first / "model_name", place / "installed" / "model_name")
     git(first, "init", "-b", "work")
     git(first, "add", ".")
     git(first, "commit", "-m", "first")
     git(first, "worktree", "add", "-b", "second", str(place / "second"))
-    (place / "second" / "model_name" / "core" / "errors.py").write_text("raise ImportError('the other code')\n")
+    (place / "second" / "model_name" / "core" / "errors.py").write_text(
+        "raise ImportError('the other code')\n"
+    )
     git(place / "second", "commit", "-am", "second")
     return place
 
@@ -492,11 +613,18 @@ def test_a_record_names_the_commit_of_the_code_that_runs(copies: Path) -> None:
     assert begun(first, package=first) == [commit, None, []]
     found, reason, remarks = begun(second, package=first)
     assert (found, reason) == (commit, None)
-    assert [f"the code that runs is in {first}/model_name, not in {second}" in remark for remark in remarks] == [True]
-    assert begun(copies, package=first) == [commit, None, []], "an editable installation that is used from elsewhere"
+    assert [
+        f"the code that runs is in {first}/model_name, not in {second}" in remark
+        for remark in remarks
+    ] == [True]
+    assert begun(copies, package=first) == [commit, None, []], (
+        "an editable installation that is used from elsewhere"
+    )
 
 
-def test_an_installed_package_has_no_commit_in_anybodys_repository(copies: Path, tmp_path: Path) -> None:
+def test_an_installed_package_has_no_commit_in_anybodys_repository(
+    copies: Path, tmp_path: Path
+) -> None:
     git(tmp_path, "init", "-b", "work")
     git(tmp_path, "commit", "--allow-empty", "-m", "somebody's")
     installed = copies / "installed"
@@ -522,10 +650,16 @@ def test_the_record_of_a_job_says_what_is_unusual(
     store: services.MlflowService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warned: list[str] = []
-    monkeypatch.setattr(gitstates, "code_state", lambda: gitstates.GitState(reason="git is not installed here"))
+    monkeypatch.setattr(
+        gitstates, "code_state", lambda: gitstates.GitState(reason="git is not installed here")
+    )
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    with Nothing(mlflow_service=store, logger_service=services.LoggerService(sink=os.devnull)) as job:
-        handler = loguru.logger.add(lambda message: warned.append(message.record["message"]), level="WARNING")
+    with Nothing(
+        mlflow_service=store, logger_service=services.LoggerService(sink=os.devnull)
+    ) as job:
+        handler = loguru.logger.add(
+            lambda message: warned.append(message.record["message"]), level="WARNING"
+        )
         done = job.run()
         loguru.logger.remove(handler)
     record = reproductions.find_record(done.run_id, store)
@@ -560,22 +694,37 @@ def test_a_server_on_this_machine_is_asked_without_the_proxy(
 ) -> None:
     import requests
 
-    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+    for name in (
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+    ):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", known)
     monkeypatch.setenv("NO_PROXY", known)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    ).start()
     address = f"http://{host}:{server.server_port}"
     try:
         with pytest.raises(requests.exceptions.ProxyError):
             requests.get(address, timeout=5)
         stores.reach(address)
-        assert requests.get(f"{address}/health", timeout=5).status_code == 200, "MLflow asks in this way"
+        assert requests.get(f"{address}/health", timeout=5).status_code == 200, (
+            "MLflow asks in this way"
+        )
     finally:
         server.shutdown()
         server.server_close()
-    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == ",".join(filter(None, [known, host, f"[{host}]"]))
+    assert (
+        os.environ["NO_PROXY"]
+        == os.environ["no_proxy"]
+        == ",".join(filter(None, [known, host, f"[{host}]"]))
+    )
 
 
 def test_other_servers_are_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -590,7 +739,9 @@ def test_other_servers_are_asked_through_the_proxy(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("option", [["-W", "error"], []])
-def test_warnings_that_were_made_errors_do_not_end_a_job(option: list[str], empty_store: Path, tmp_path: Path) -> None:
+def test_warnings_that_were_made_errors_do_not_end_a_job(
+    option: list[str], empty_store: Path, tmp_path: Path
+) -> None:
     shutil.copy(empty_store / "mlflow.db", tmp_path)
     code = (
         "from model_name.jobs import base\n"
@@ -603,7 +754,9 @@ def test_warnings_that_were_made_errors_do_not_end_a_job(option: list[str], empt
     )
     variables = {} if option else {"PYTHONWARNINGS": "error"}
     command = [sys.executable, *option, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **variables}
+    )
     assert (done.returncode, done.stdout) == (0, "done None\n"), done.stderr
     assert "PYTHONWARNINGS=error is not followed" in done.stderr
 
@@ -616,7 +769,9 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
         "import os, shutil, sys; shutil.rmtree(os.getcwd())\n"
         "from model_name import scripts; sys.exit(scripts.main(['check', 'train']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=gone, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr.strip()) == (
         2,
         "error: the working directory does not exist any more: change to a folder that exists (cd), and start again",
@@ -638,9 +793,16 @@ def test_no_colours_when_nobody_wants_them(monkeypatch: pytest.MonkeyPatch) -> N
         {"COLUMNS": "1", "TERM": "dumb", "HOME": "/nonexistent", "TMPDIR": "/nonexistent"},
     ],
 )
-def test_a_command_works_in_an_unusual_environment(variables: dict[str, str], tmp_path: Path) -> None:
+def test_a_command_works_in_an_unusual_environment(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "model_name", "check", "train"]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, **variables}
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **variables},
     )
     assert (done.returncode, done.stdout) == (0, "train: TrainingJob is valid\n"), done.stderr

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from model_name.core import errors
 from model_name.io import osvariables
 
@@ -29,17 +30,28 @@ def checkout(folder: Path) -> Path:
 
 def test_defaults_need_nothing(folder: Path) -> None:
     env = osvariables.env()
-    assert env.mlflow_tracking_uri == env.mlflow_registry_uri == f"sqlite:///{folder.as_posix()}/mlflow.db"
+    assert (
+        env.mlflow_tracking_uri
+        == env.mlflow_registry_uri
+        == f"sqlite:///{folder.as_posix()}/mlflow.db"
+    )
     assert env.mlflow_experiment_name == env.mlflow_registered_model_name == "model_name"
     assert (env.kafka_bootstrap_servers, env.alerts_addresses) == (None, ())
 
 
-def test_the_environment_wins_over_the_file_and_empty_is_not_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(".env").write_text("MLFLOW_TRACKING_URI=http://file\nmlflow_experiment_name=file\nUNKNOWN=1\n")
+def test_the_environment_wins_over_the_file_and_empty_is_not_set(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text(
+        "MLFLOW_TRACKING_URI=http://file\nmlflow_experiment_name=file\nUNKNOWN=1\n"
+    )
     monkeypatch.setenv("mlflow_tracking_uri", "http://environment")
     monkeypatch.setenv("MLFLOW_REGISTERED_MODEL_NAME", "")
     env = osvariables.env()
-    assert (env.mlflow_tracking_uri, env.mlflow_registry_uri) == ("http://environment", "http://environment")
+    assert (env.mlflow_tracking_uri, env.mlflow_registry_uri) == (
+        "http://environment",
+        "http://environment",
+    )
     assert (env.mlflow_experiment_name, env.mlflow_registered_model_name) == ("file", "model_name")
 
 
@@ -51,8 +63,12 @@ def test_the_object_is_shared_until_it_is_reset(monkeypatch: pytest.MonkeyPatch)
     assert osvariables.env().mlflow_experiment_name == "later"
 
 
-def test_the_file_of_the_workspace_is_found_from_any_depth(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(checkout, ".env").write_text("MLFLOW_EXPERIMENT_NAME=root\nMLFLOW_TRACKING_URI=http://root\n")
+def test_the_file_of_the_workspace_is_found_from_any_depth(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(checkout, ".env").write_text(
+        "MLFLOW_EXPERIMENT_NAME=root\nMLFLOW_TRACKING_URI=http://root\n"
+    )
     monkeypatch.chdir(checkout / "nbs" / "runs")
     Path(".env").write_text("MLFLOW_TRACKING_URI=http://here\n")
     assert osvariables.env().mlflow_experiment_name == "root"
@@ -63,7 +79,10 @@ def test_the_file_of_the_workspace_is_found_from_any_depth(checkout: Path, monke
     ("text", "expected"),
     [
         ("json://a", ["json://a"]),
-        ("json://a, mailto://u:p@b?to=x@y,z@y ,slack://c", ["json://a", "mailto://u:p@b?to=x@y,z@y", "slack://c"]),
+        (
+            "json://a, mailto://u:p@b?to=x@y,z@y ,slack://c",
+            ["json://a", "mailto://u:p@b?to=x@y,z@y", "slack://c"],
+        ),
         ("json://a\njson://b,", ["json://a", "json://b"]),
     ],
 )
@@ -82,9 +101,13 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(osvariables.env()) + osvariables.env().model_dump_json()
 
 
-def test_a_wrong_value_names_the_variable_and_not_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_value_names_the_variable_and_not_the_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "hunter2")
-    with pytest.raises(errors.ConfigError, match=r"KAFKA_SECURITY_PROTOCOL: Input should be 'PLAINTEXT'") as caught:
+    with pytest.raises(
+        errors.ConfigError, match=r"KAFKA_SECURITY_PROTOCOL: Input should be 'PLAINTEXT'"
+    ) as caught:
         osvariables.env()
     assert "hunter2" not in str(caught.value)
 
@@ -95,10 +118,15 @@ def test_a_file_in_another_encoding() -> None:
         osvariables.env()
 
 
-def test_a_checkout_is_recognised_by_its_files(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_is_recognised_by_its_files(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(checkout / "nbs" / "runs")
     assert osvariables.checkout() == osvariables.workspace() == checkout
-    assert (osvariables.confs_dir(), osvariables.runs_dir()) == (checkout / "confs", checkout / "nbs" / "runs")
+    assert (osvariables.confs_dir(), osvariables.runs_dir()) == (
+        checkout / "confs",
+        checkout / "nbs" / "runs",
+    )
     Path(checkout, "settings.ini").unlink()
     assert osvariables.checkout() is None
     assert osvariables.workspace() == checkout / "nbs" / "runs"
@@ -112,7 +140,9 @@ def test_the_folders_of_an_installation(folder: Path, monkeypatch: pytest.Monkey
     assert osvariables.confs_dir() == package / "_resources" / "confs"
     assert osvariables.runs_dir() == package / "_resources" / "runs"
     (package / "_resources" / "confs").rmdir()
-    with pytest.raises(errors.ConfigError, match=r"no folder .*confs; work inside a checkout, or install"):
+    with pytest.raises(
+        errors.ConfigError, match=r"no folder .*confs; work inside a checkout, or install"
+    ):
         osvariables.confs_dir()
 
 
@@ -120,14 +150,27 @@ def test_an_editable_installation_used_from_elsewhere(
     checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    monkeypatch.setattr(osvariables.importlib.resources, "files", lambda name: checkout / "model_name")
+    monkeypatch.setattr(
+        osvariables.importlib.resources, "files", lambda name: checkout / "model_name"
+    )
     assert osvariables.confs_dir() == checkout / "confs"
 
 
 @pytest.mark.parametrize(
     ("name", "secret"),
     [
-        *((name, True) for name in ("password", "sasl.password", "apiKey", "api_keys", "TOKEN", "Key", "PGPASSWORD")),
+        *(
+            (name, True)
+            for name in (
+                "password",
+                "sasl.password",
+                "apiKey",
+                "api_keys",
+                "TOKEN",
+                "Key",
+                "PGPASSWORD",
+            )
+        ),
         *((name, False) for name in ("monkey", "seed", "1", "keyboard", "", "PWD", "tokenizer")),
     ],
 )

@@ -15,6 +15,7 @@ import hypothesis.strategies as st
 import pydantic as pdt
 import pytest
 from hypothesis import given, settings
+
 from model_name.core import errors
 from model_name.io import osvariables, redaction
 
@@ -66,11 +67,16 @@ WRITERS: list[Callable[[str], str]] = [
     str, repr, json.dumps, lambda text: json.dumps(text, ensure_ascii=False), urllib.parse.quote,
     urllib.parse.quote_plus, lambda text: urllib.parse.quote(text, safe=""), html.escape,
 ]  # fmt: skip
-PRINTABLE = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]), min_size=8, max_size=30)
+PRINTABLE = st.text(
+    st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"]), min_size=8, max_size=30
+)
 
 
 @settings(deadline=None)
-@given(PRINTABLE.filter(lambda text: "*" not in text and len(text.strip()) >= 8), st.sampled_from(WRITERS))
+@given(
+    PRINTABLE.filter(lambda text: "*" not in text and len(text.strip()) >= 8),
+    st.sampled_from(WRITERS),
+)
 def test_no_form_of_a_secret_is_left(secret: str, write: Callable[[str], str]) -> None:
     quotes = "'\"" if write in (repr, json.dumps) else ""
     written = write(secret).strip(quotes)
@@ -133,7 +139,9 @@ def test_secrets_of_a_command_line(argument: str, learnt: str) -> None:
 
 
 def test_a_command_line_without_secrets() -> None:
-    redaction.add_argument_secrets(["run", "train", "-s", "job.model={KIND: X, depth: 3}", "-s", "job.name=plain-name"])
+    redaction.add_argument_secrets(
+        ["run", "train", "-s", "job.model={KIND: X, depth: 3}", "-s", "job.name=plain-name"]
+    )
     assert redaction._learnt == set()
 
 
@@ -153,14 +161,21 @@ CASES = [
     Broker(password='with "quotes" \\ and ünïcode', token=pdt.SecretStr("open sesame")),
     Broker(password=4711),
     Broker(logins=(pdt.SecretStr("first-one"), pdt.SecretStr("second-one"))),
-    Broker(settings={"sasl.password": "hush-hush", "nested": {"api_keys": ["one-key", "two-keys"], "plain": [1, "a"]}}),
+    Broker(
+        settings={
+            "sasl.password": "hush-hush",
+            "nested": {"api_keys": ["one-key", "two-keys"], "plain": [1, "a"]},
+        }
+    ),
     Broker(settings={"a.key": "hush-hush", "a-key": "another"}),
     Broker(use_key=True, password=""),
 ]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_configuration_comes_back_with_its_secrets(case: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_comes_back_with_its_secrets(
+    case: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sealed = redaction.seal(case)
     for value in sealed.variables.values():
         assert value not in sealed.text

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 import pytest
+
 from model_name.core import errors, models, schemas
 from model_name.io import datasets, registries, services
 from model_name.utils import signers
@@ -41,7 +42,10 @@ def sign(inputs: schemas.Inputs, outputs: schemas.Outputs) -> Any:
 
 
 def save(
-    store: services.MlflowService, saver: registries.Saver, model: models.Model, inputs: schemas.Inputs
+    store: services.MlflowService,
+    saver: registries.Saver,
+    model: models.Model,
+    inputs: schemas.Inputs,
 ) -> tuple[Any, schemas.Outputs]:
     """Save a fitted model; return what MLflow knows about it, and its predictions."""
     store.start()
@@ -145,7 +149,9 @@ answers = model.predict(pd.read_parquet("inputs.parquet"))
 import model_name
 print(json.dumps([model_name.__file__, answers["prediction"].tolist()]))
 """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))
+    }
     command = [sys.executable, "-I", "-c", program]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert ended.returncode == 0, ended.stderr
@@ -158,7 +164,10 @@ print(json.dumps([model_name.__file__, answers["prediction"].tolist()]))
 def test_a_class_from_an_installed_library_makes_it_a_requirement() -> None:
     cls = type("Elsewhere", (models.GradientBoostingModel,), {"__module__": "sklearn.base"})
     pins = registries.pip_requirements(cls())
-    assert f"scikit-learn=={importlib.metadata.version('scikit-learn')}" in pins[len(registries.pip_requirements()) :]
+    assert (
+        f"scikit-learn=={importlib.metadata.version('scikit-learn')}"
+        in pins[len(registries.pip_requirements()) :]
+    )
 
 
 def test_a_served_model_checks_what_it_is_asked(
@@ -169,7 +178,9 @@ def test_a_served_model_checks_what_it_is_asked(
     served = mlflow.pyfunc.load_model(saved.model_uri)
     features = inputs[schemas.InputsSchema.features()].head(5)
     asked = json.loads(features.to_json(orient="split"))
-    frame = pd.DataFrame(asked["data"], columns=asked["columns"])  # as a server reads it: no index, its own types
+    frame = pd.DataFrame(
+        asked["data"], columns=asked["columns"]
+    )  # as a server reads it: no index, its own types
     frame = frame.astype(dict.fromkeys(frame.select_dtypes("int64"), "float64"))
     assert served.predict(frame)["prediction"].tolist() == outputs["prediction"].head(5).tolist()
     with pytest.raises(errors.DataError, match="column 'hum' is missing"):
@@ -187,7 +198,9 @@ def test_a_model_that_cannot_answer_its_example(
     signature = sign(inputs, model.predict(inputs))
     store.start()
     with (
-        pytest.raises(errors.ModelError, match=r"(?s)cannot answer its own input example: .*hr: 99"),
+        pytest.raises(
+            errors.ModelError, match=r"(?s)cannot answer its own input example: .*hr: 99"
+        ),
         store.run_context(store.RunConfig(name="Training")) as run,
     ):
         registries.CustomSaver().save(model, signature, inputs.head(3).assign(hr=99))
@@ -202,7 +215,10 @@ def test_a_signature_is_required(
     store.start()
     with store.run_context(store.RunConfig(name="Training")):
         saved = mlflow.sklearn.log_model(
-            model.get_internal_model(), name="model", serialization_format="cloudpickle", pip_requirements=[]
+            model.get_internal_model(),
+            name="model",
+            serialization_format="cloudpickle",
+            pip_requirements=[],
         )
     with pytest.raises(errors.RegistryError, match="has no signature"):
         registries.MlflowRegister().register("bikes", saved.model_uri)
@@ -241,10 +257,15 @@ def test_versions_are_found_in_three_ways(trained: services.MlflowService) -> No
     def find(wanted: str | int) -> int:
         return int(registries.find_version(client, "model_name", wanted).version)
 
-    assert [find(wanted) for wanted in ("latest", "Champion", 2, "2", 10)] == [12, 3, 2, 2, 10], "12 is newer than 9"
+    assert [find(wanted) for wanted in ("latest", "Champion", 2, "2", 10)] == [12, 3, 2, 2, 10], (
+        "12 is newer than 9"
+    )
     client.delete_model_version("model_name", "12")
     assert find("latest") == 11
-    assert registries.model_uri(registries.find_version(client, "model_name", "Champion")) == "models:/model_name/3"
+    assert (
+        registries.model_uri(registries.find_version(client, "model_name", "Champion"))
+        == "models:/model_name/3"
+    )
 
 
 def test_what_the_registry_does_not_have(trained: services.MlflowService) -> None:
@@ -260,18 +281,24 @@ def test_what_the_registry_does_not_have(trained: services.MlflowService) -> Non
     has = "(it has the versions 1, 2, ..., 7, 8, 9 and the aliases Champion)"
     assert refusal("model_name", 10) == f"the model 'model_name' has no version or alias 10 {has}"
     assert refusal("model_name", 0) == f"the model 'model_name' has no version or alias 0 {has}"
-    champion = f"the model 'model_name' has no version or alias 'Campion'; did you mean 'Champion'? {has}"
+    champion = (
+        f"the model 'model_name' has no version or alias 'Campion'; did you mean 'Champion'? {has}"
+    )
     assert refusal("model_name", "Campion") == champion
     assert refusal("model_nam", "latest") == (
         "the registry has no model 'model_nam'; did you mean 'model_name'? (it has model_name). "
         "The train job registers one."
     )
-    assert refusal("it's", "latest").startswith('the registry has no model "it\'s" (it has model_name)')
+    assert refusal("it's", "latest").startswith(
+        'the registry has no model "it\'s" (it has model_name)'
+    )
 
 
 def test_an_empty_registry_and_a_model_without_versions(store: services.MlflowService) -> None:
     client = store.client()
-    with pytest.raises(errors.RegistryError, match=re.escape("the registry has no model 'bikes' (it has no model)")):
+    with pytest.raises(
+        errors.RegistryError, match=re.escape("the registry has no model 'bikes' (it has no model)")
+    ):
         registries.find_version(client, "bikes", "latest")
     client.create_registered_model("bikes")
     nothing = re.escape("has no version or alias 'latest' (it has no versions and no aliases)")
@@ -292,7 +319,9 @@ def test_a_damaged_model(damage: str, trained: services.MlflowService) -> None:
         (folder / "MLmodel").write_text("not: [a, model")
     else:
         shutil.rmtree(folder)
-    with pytest.raises(errors.RegistryError, match=r"the model models:/model_name/1 cannot be loaded: \S"):
+    with pytest.raises(
+        errors.RegistryError, match=r"the model models:/model_name/1 cannot be loaded: \S"
+    ):
         registries.CustomLoader().load(registries.model_uri(version))
 
 
@@ -304,7 +333,9 @@ def test_verdicts_are_kept_with_the_version(trained: services.MlflowService) -> 
         return registries.find_version(client, "model_name", 1)
 
     assert registries.read_verdict(version()) is None
-    refused = registries.Verdict("refused", run_id="0a1b", rows="unseen", reasons="r2_score is 0.4; it's “poor”")
+    refused = registries.Verdict(
+        "refused", run_id="0a1b", rows="unseen", reasons="r2_score is 0.4; it's “poor”"
+    )
     passed = registries.Verdict("passed", run_id="2c3d", rows="unseen")
     for verdict in (refused, passed):
         registries.keep_verdict(client, version(), verdict)

@@ -15,6 +15,7 @@ from typing import Any
 import loguru
 import pydantic as pdt
 import pytest
+
 from model_name.core import errors
 from model_name.io import brokers, osvariables, services, stores
 
@@ -23,7 +24,9 @@ from model_name.io import brokers, osvariables, services, stores
 def warned() -> Iterator[list[str]]:
     """What is warned of in the log."""
     messages: list[str] = []
-    handler = loguru.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
+    handler = loguru.logger.add(
+        lambda message: messages.append(message.record["message"]), level="WARNING"
+    )
     yield messages
     loguru.logger.remove(handler)
 
@@ -92,7 +95,9 @@ def test_the_log_goes_to_a_stream_at_a_level(capsys: pytest.CaptureFixture[str])
         service.logger().info("not this")
         service.logger().warning("{} rows", 3)
     shown = capsys.readouterr()
-    assert (shown.err, shown.out) == ("WARNING|3 rows\n", "WARNING|3 rows\n"), "once in each, in spite of two starts"
+    assert (shown.err, shown.out) == ("WARNING|3 rows\n", "WARNING|3 rows\n"), (
+        "once in each, in spite of two starts"
+    )
 
 
 def test_the_log_goes_to_a_file(tmp_path: Path) -> None:
@@ -107,7 +112,9 @@ def test_the_log_goes_to_a_file(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     sink = str(tmp_path / "file" / "job.log")
-    with pytest.raises(errors.ServiceError, match="the log cannot be written to .*job.log .*logger_service.sink"):
+    with pytest.raises(
+        errors.ServiceError, match="the log cannot be written to .*job.log .*logger_service.sink"
+    ):
         services.LoggerService(sink=sink).start()
 
 
@@ -122,8 +129,12 @@ def test_alerts_are_printed_by_default(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == "[bikes] Training finished: version 3\n"
 
 
-def test_alerts_are_sent(addresses: Any, receiver: Any, warned: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    addresses(f"json://127.0.0.1:{receiver.server_port}/a", f"json://127.0.0.1:{receiver.server_port}/b")
+def test_alerts_are_sent(
+    addresses: Any, receiver: Any, warned: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    addresses(
+        f"json://127.0.0.1:{receiver.server_port}/a", f"json://127.0.0.1:{receiver.server_port}/b"
+    )
     service = services.AlertsService(enable=True, app_name="bikes", timeout=10)
     service.start()
     service.notify("Training finished", "version 3")
@@ -155,7 +166,9 @@ def test_an_alert_that_does_not_arrive_is_a_warning(
     assert warned == ["The alert 'Training finished' could not be delivered to every address."]
 
 
-def test_one_address_of_two_is_not_understood(addresses: Any, receiver: Any, warned: list[str]) -> None:
+def test_one_address_of_two_is_not_understood(
+    addresses: Any, receiver: Any, warned: list[str]
+) -> None:
     addresses(f"json://127.0.0.1:{receiver.server_port}", "nobody://knows/this")
     services.AlertsService(enable=True).notify("Training finished", "version 3")
     assert (len(receiver.received), len(warned)) == (1, 1)
@@ -170,19 +183,27 @@ def test_a_timeout_is_for_alerts_alone(addresses: Any, receiver: Any) -> None:
 # ---------------------------------------------------------------------------------------- MLflow: addresses
 def test_a_server_that_refuses(closed_port: int) -> None:
     place = f"http://127.0.0.1:{closed_port}"
-    with pytest.raises(errors.ServiceError, match=rf"{place} cannot be reached \(.*refused.*MLFLOW_TRACKING_URI"):
+    with pytest.raises(
+        errors.ServiceError, match=rf"{place} cannot be reached \(.*refused.*MLFLOW_TRACKING_URI"
+    ):
         services.MlflowService(tracking_uri=place).start()
 
 
 def test_a_server_that_never_answers(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "_CONNECT_SECONDS", 0.1)
-    with pytest.raises(errors.ServiceError, match=rf"127.0.0.1:{silent_port} cannot be reached \(.*timed out"):
+    with pytest.raises(
+        errors.ServiceError, match=rf"127.0.0.1:{silent_port} cannot be reached \(.*timed out"
+    ):
         services.MlflowService(tracking_uri=f"http://127.0.0.1:{silent_port}").start()
 
 
 def test_a_database_server_that_refuses(closed_port: int) -> None:
-    with pytest.raises(errors.ServiceError, match=rf"postgresql://127.0.0.1:{closed_port} cannot be reached") as caught:
-        services.MlflowService(tracking_uri=f"postgresql://me:s3cret@127.0.0.1:{closed_port}/mlflow").start()
+    with pytest.raises(
+        errors.ServiceError, match=rf"postgresql://127.0.0.1:{closed_port} cannot be reached"
+    ) as caught:
+        services.MlflowService(
+            tracking_uri=f"postgresql://me:s3cret@127.0.0.1:{closed_port}/mlflow"
+        ).start()
     assert "s3cret" not in str(caught.value)
 
 
@@ -192,7 +213,9 @@ def test_a_registry_that_refuses(store: services.MlflowService, closed_port: int
 
 
 def test_a_host_that_does_not_exist_and_a_password() -> None:
-    with pytest.raises(errors.ServiceError, match="http://no-such-host.invalid cannot be reached") as caught:
+    with pytest.raises(
+        errors.ServiceError, match="http://no-such-host.invalid cannot be reached"
+    ) as caught:
         services.MlflowService(tracking_uri="http://me:s3cret@no-such-host.invalid").start()
     assert "s3cret" not in str(caught.value)
 
@@ -206,7 +229,9 @@ def test_a_proxy_that_was_set_before_is_not_used(
         services.MlflowService(tracking_uri="http://no-such-host.invalid").start()
     monkeypatch.delenv("http_proxy")
     with pytest.raises(errors.ServiceError, match="MLflow cannot open the experiment"):
-        services.MlflowService(tracking_uri=f"http://127.0.0.1:{receiver.server_port}", experiment_name="x").start()
+        services.MlflowService(
+            tracking_uri=f"http://127.0.0.1:{receiver.server_port}", experiment_name="x"
+        ).start()
 
 
 def test_a_web_server_that_is_not_mlflow(receiver: Any) -> None:
@@ -219,7 +244,9 @@ def test_a_web_server_that_is_not_mlflow(receiver: Any) -> None:
 
 @pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "file:///tmp/mlruns"])
 def test_folders_are_refused(uri: str) -> None:
-    with pytest.raises(errors.ServiceError, match=rf"not in the folder '{uri}': use e.g. sqlite:///mlflow.db"):
+    with pytest.raises(
+        errors.ServiceError, match=rf"not in the folder '{uri}': use e.g. sqlite:///mlflow.db"
+    ):
         services.MlflowService(tracking_uri=uri).start()
 
 
@@ -227,7 +254,9 @@ def test_folders_are_refused(uri: str) -> None:
 def test_a_store_in_a_place_that_cannot_be(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     service = services.MlflowService(tracking_uri=f"sqlite:///{(tmp_path / place).as_posix()}")
-    with pytest.raises(errors.ServiceError, match=r"mlflow.db cannot be written \(.*MLFLOW_TRACKING_URI"):
+    with pytest.raises(
+        errors.ServiceError, match=r"mlflow.db cannot be written \(.*MLFLOW_TRACKING_URI"
+    ):
         service.start()
 
 
@@ -245,12 +274,16 @@ def test_four_processes_open_a_store_at_once(tmp_path: Path) -> None:
         f"services.MlflowService(tracking_uri='sqlite:///{tmp_path.as_posix()}/new/mlflow.db').start()"
     )
     running = [
-        subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        subprocess.Popen(
+            [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
         for _ in range(4)
     ]
     ends = [(process.communicate()[1], process.returncode) for process in running]
     assert [code for _, code in ends] == [0] * 4, ends
-    client = services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/new/mlflow.db").client()
+    client = services.MlflowService(
+        tracking_uri=f"sqlite:///{tmp_path.as_posix()}/new/mlflow.db"
+    ).client()
     assert [found.name for found in client.search_experiments()].count("model_name") == 1
 
 
@@ -260,7 +293,8 @@ def test_a_deleted_experiment(store: services.MlflowService) -> None:
     number = client.get_experiment_by_name(store.resolved_experiment_name).experiment_id
     client.delete_experiment(number)
     with pytest.raises(
-        errors.ServiceError, match=f"was deleted: restore it with `mlflow experiments restore -x {number}"
+        errors.ServiceError,
+        match=f"was deleted: restore it with `mlflow experiments restore -x {number}",
     ):
         store.start()
     client.restore_experiment(number)
@@ -277,10 +311,14 @@ def test_files_are_kept_beside_the_store(store: services.MlflowService, tmp_path
 
 
 # --------------------------------------------------------------------------------------------------- MLflow: runs
-def test_a_run_says_what_it_was_told(store: services.MlflowService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_says_what_it_was_told(
+    store: services.MlflowService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(stores.EXECUTION_VARIABLE, "0a1b")
     store.start()
-    config = store.RunConfig(name="Training", description="A trial.", tags={"team": "bikes", "try": 3})
+    config = store.RunConfig(
+        name="Training", description="A trial.", tags={"team": "bikes", "try": 3}
+    )
     with store.run_context(config) as run:
         pass
     ended = store.client().get_run(run.info.run_id)
@@ -292,7 +330,10 @@ def test_a_run_says_what_it_was_told(store: services.MlflowService, monkeypatch:
 
 def test_a_run_that_raises_has_failed(store: services.MlflowService) -> None:
     store.start()
-    with pytest.raises(ZeroDivisionError), store.run_context(store.RunConfig(name="Training")) as run:
+    with (
+        pytest.raises(ZeroDivisionError),
+        store.run_context(store.RunConfig(name="Training")) as run,
+    ):
         _ = 1 / 0
     assert store.client().get_run(run.info.run_id).info.status == "FAILED"
 
@@ -307,7 +348,10 @@ def test_where_the_stores_are(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(each.resolved_tracking_uri, each.resolved_registry_uri) for each in (silent, given)]
     names = [each.resolved_registry_name for each in (silent, given)]
     osvariables.env.cache_clear()
-    assert found == [("http://tracking", "http://registry"), ("sqlite:///mine.db", "sqlite:///mine.db")]
+    assert found == [
+        ("http://tracking", "http://registry"),
+        ("sqlite:///mine.db", "sqlite:///mine.db"),
+    ]
     assert names == ["bikes", "other"]
 
 
@@ -324,15 +368,24 @@ def test_automatic_logging_when_asked_for(store: services.MlflowService) -> None
     assert store.client().get_run(run.info.run_id).data.params["alpha"] == "3.0"
 
 
-def test_commands_that_create_a_registry_of_its_own_at_the_same_moment(empty_store: Path, tmp_path: Path) -> None:
+def test_commands_that_create_a_registry_of_its_own_at_the_same_moment(
+    empty_store: Path, tmp_path: Path
+) -> None:
     code = (
         "import sys; from model_name.io import services\n"
         "service = services.MlflowService(tracking_uri=sys.argv[1], registry_uri=sys.argv[2])\n"
         "service.start(); service.client().create_registered_model(sys.argv[3])"
     )
-    tracking, registry = f"sqlite:///{empty_store.as_posix()}/mlflow.db", f"sqlite:///{tmp_path.as_posix()}/registry.db"
+    tracking, registry = (
+        f"sqlite:///{empty_store.as_posix()}/mlflow.db",
+        f"sqlite:///{tmp_path.as_posix()}/registry.db",
+    )
     started = [
-        subprocess.Popen([sys.executable, "-c", code, tracking, registry, name], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, tracking, registry, name],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for name in ("a", "b", "c")
     ]
     said = [process.communicate()[1] for process in started]
@@ -450,10 +503,25 @@ def test_a_broker_that_is_not_started_has_no_address() -> None:
 
 def test_a_setting_for_one_side(kafka: services.KafkaService) -> None:
     """What only the other side understands does not reach this one."""
-    config = {"client.id": "both", "consumer.fetch.min.bytes": 2, "producer.linger.ms": 7, "group.id": "g"}
-    assert brokers.for_side(config, "consumer.") == {"client.id": "both", "fetch.min.bytes": 2, "group.id": "g"}
-    assert brokers.for_side(config, "producer.") == {"client.id": "both", "linger.ms": 7, "group.id": "g"}
-    assert brokers.for_side({"linger.ms": 1, "producer.linger.ms": 7}, "producer.") == {"linger.ms": 7}
+    config = {
+        "client.id": "both",
+        "consumer.fetch.min.bytes": 2,
+        "producer.linger.ms": 7,
+        "group.id": "g",
+    }
+    assert brokers.for_side(config, "consumer.") == {
+        "client.id": "both",
+        "fetch.min.bytes": 2,
+        "group.id": "g",
+    }
+    assert brokers.for_side(config, "producer.") == {
+        "client.id": "both",
+        "linger.ms": 7,
+        "group.id": "g",
+    }
+    assert brokers.for_side({"linger.ms": 1, "producer.linger.ms": 7}, "producer.") == {
+        "linger.ms": 7
+    }
     kafka.consumer(config).close()
 
 
@@ -461,8 +529,14 @@ def test_a_setting_for_one_side(kafka: services.KafkaService) -> None:
     ("config", "reason"),
     [
         ({"linger.mss": 5}, 'No such configuration property: "linger.mss"'),
-        ({"session.timeout.ms": "soon"}, 'Invalid value for configuration property "session.timeout.ms"'),
-        ({"consumer.auto.offset.reset": "middle"}, 'Invalid value "middle" for configuration property'),
+        (
+            {"session.timeout.ms": "soon"},
+            'Invalid value for configuration property "session.timeout.ms"',
+        ),
+        (
+            {"consumer.auto.offset.reset": "middle"},
+            'Invalid value "middle" for configuration property',
+        ),
     ],
 )
 def test_a_setting_that_librdkafka_does_not_take(
@@ -476,7 +550,10 @@ def test_an_address_where_nobody_answers_is_named(closed_port: int) -> None:
     service = services.KafkaService(bootstrap_servers=f"127.0.0.1:{closed_port}", timeout=1.5)
     assert not service.embedded
     begun = time.monotonic()
-    with pytest.raises(errors.ServiceError, match=f"127.0.0.1:{closed_port} cannot be used .*KAFKA_BOOTSTRAP_SERVERS"):
+    with pytest.raises(
+        errors.ServiceError,
+        match=f"127.0.0.1:{closed_port} cannot be used .*KAFKA_BOOTSTRAP_SERVERS",
+    ):
         service.reach({})
     assert time.monotonic() - begun < 55, "librdkafka itself would take a minute"
     with pytest.raises(errors.ServiceError, match="does not tell its topics"):

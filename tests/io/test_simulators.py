@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
+
 from model_name.core import errors, schemas
 from model_name.io import simulators
 
@@ -44,7 +45,17 @@ def test_a_later_start_shows_the_same_world(offset: int) -> None:
 
 def test_another_seed_is_another_world_with_the_same_calendar(table: pd.DataFrame) -> None:
     other = pd.concat(simulators.simulate(rows=17_544, seed=8))
-    calendar = ["instant", "dteday", "season", "yr", "mnth", "hr", "holiday", "weekday", "workingday"]
+    calendar = [
+        "instant",
+        "dteday",
+        "season",
+        "yr",
+        "mnth",
+        "hr",
+        "holiday",
+        "weekday",
+        "workingday",
+    ]
     pd.testing.assert_frame_equal(other[calendar], table[calendar])
     assert abs(np.corrcoef(other["windspeed"], table["windspeed"])[0, 1]) < 0.2
     assert (other["cnt"] != table["cnt"]).mean() > 0.9
@@ -55,7 +66,9 @@ def test_the_calendar_is_that_of_the_real_table(bike_table: str, table: pd.DataF
     calendar = ["season", "yr", "mnth", "hr", "holiday", "weekday", "workingday"]
     keys = [real["dteday"], real["hr"].rename("hour")]
     expected = real.set_index(keys)[calendar]
-    simulated = table.set_index([table["dteday"].dt.strftime("%Y-%m-%d"), table["hr"].rename("hour")])[calendar]
+    simulated = table.set_index(
+        [table["dteday"].dt.strftime("%Y-%m-%d"), table["hr"].rename("hour")]
+    )[calendar]
     differing = (simulated.loc[expected.index] != expected).any(axis=1)
     assert list(real.columns) == list(simulators.COLUMNS)
     assert expected[differing.to_numpy()].index.get_level_values(0).unique().tolist() == []
@@ -81,7 +94,9 @@ def test_the_noise_has_the_documented_mean_and_spread(table: pd.DataFrame) -> No
     expected = simulators.expected_demand(table)
     assert table["cnt"].sum() == pytest.approx(expected.sum(), rel=0.01)
     spread = (table["cnt"] - expected) ** 2
-    assert spread.mean() == pytest.approx((expected + expected**2 / simulators.DISPERSION).mean(), rel=0.1)
+    assert spread.mean() == pytest.approx(
+        (expected + expected**2 / simulators.DISPERSION).mean(), rel=0.1
+    )
 
 
 def test_the_effects_can_be_found_by_a_model(table: pd.DataFrame) -> None:
@@ -121,9 +136,13 @@ def test_after_a_hundred_years_comes_the_next_city() -> None:
     assert (last["yr"], first["yr"]) == (99, 0)
 
 
-@pytest.mark.parametrize("arguments", [{"rows": 0}, {"chunk": 0}, {"seed": -1}, {"missing": 1.0}, {"missing": -0.1}])
+@pytest.mark.parametrize(
+    "arguments", [{"rows": 0}, {"chunk": 0}, {"seed": -1}, {"missing": 1.0}, {"missing": -0.1}]
+)
 def test_arguments_outside_their_range_are_refused(arguments: dict[str, float]) -> None:
-    with pytest.raises(errors.DataError, match="must be 1 or more, seed 0 or more, missing from 0 to below 1"):
+    with pytest.raises(
+        errors.DataError, match="must be 1 or more, seed 0 or more, missing from 0 to below 1"
+    ):
         next(simulators.simulate(**({"rows": 10} | arguments)))  # type: ignore[arg-type]
 
 

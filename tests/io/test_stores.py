@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from model_name.io import stores
 
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """A process that waits."""
-    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    )
     yield process
     process.communicate()
 
@@ -31,14 +34,18 @@ def test_a_process_dies_when_it_is_killed_and_not_before(child: subprocess.Popen
     assert its != stores.ProcessId.own()
     assert not its.is_dead()
     child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked about it yet
+    os.waitid(
+        os.P_PID, child.pid, os.WEXITED | os.WNOWAIT
+    )  # it has ended, and nobody has asked about it yet
     assert its.is_dead()
     child.wait()
     assert its.is_dead()
 
 
 def test_another_process_with_the_same_number(child: subprocess.Popen[bytes]) -> None:
-    assert dataclasses.replace(identity(child.pid), started=stores.ProcessId.own().started).is_dead()
+    assert dataclasses.replace(
+        identity(child.pid), started=stores.ProcessId.own().started
+    ).is_dead()
 
 
 def test_nobody_knows_about_processes_elsewhere(child: subprocess.Popen[bytes]) -> None:
@@ -47,7 +54,9 @@ def test_nobody_knows_about_processes_elsewhere(child: subprocess.Popen[bytes]) 
     assert not elsewhere.is_dead()
 
 
-def test_systems_without_such_files(child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systems_without_such_files(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     its = identity(child.pid)
     assert not its.is_dead()
@@ -65,7 +74,10 @@ def test_a_container_is_a_machine_of_its_own_until_it_ends(monkeypatch: pytest.M
 
     host, container = stores._FIRST_NAMESPACE, "pid:[4026532281]"
     assert named(host, "first") == named(host, "second"), "a machine is the same after a reboot"
-    made = [named(*each) for each in ((host, "a"), (container, "a"), (container, "b"), ("pid:[4026532999]", "a"))]
+    made = [
+        named(*each)
+        for each in ((host, "a"), (container, "a"), (container, "b"), ("pid:[4026532999]", "a"))
+    ]
     assert len(set(made)) == 4
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from model_name.core import alignment, errors
 from model_name.io import services, stores
 from model_name.jobs import base
@@ -22,12 +23,16 @@ class CountingJob(base.Job):
     fails: bool = False
 
     def run(self) -> base.JobResult:
-        with self.recording(self.mlflow_service.RunConfig(name="Counting", tags={"team": "bikes"})) as recorder:
+        with self.recording(
+            self.mlflow_service.RunConfig(name="Counting", tags={"team": "bikes"})
+        ) as recorder:
             recorder.parameters(model={"KIND": "Forest", "depth": 3}, rows=2)
             recorder.metrics({"hours": 48.0, "nothing": float("nan")})
             if self.fails:
                 raise errors.DataError("no hours")
-        return base.JobResult(job=self.KIND, summary="counted", run_id=recorder.run_id, experiment="model_name")
+        return base.JobResult(
+            job=self.KIND, summary="counted", run_id=recorder.run_id, experiment="model_name"
+        )
 
 
 def quiet(**settings: Any) -> dict[str, Any]:
@@ -47,11 +52,16 @@ def test_a_gate_without_reasons_is_open_and_with_reasons_says_them_all() -> None
 
 
 def test_a_result_is_a_table_for_people_and_json_for_programs() -> None:
-    made = result(summary="a <b>", metrics={"r2_score": 0.123456, "rows": 12345.0}, figures={"one": object()})
+    made = result(
+        summary="a <b>", metrics={"r2_score": 0.123456, "rows": 12345.0}, figures={"one": object()}
+    )
     assert made.facts() == {"job": "X", "done": "a <b>", "r2_score": "0.1235", "rows": "1.234e+04"}
     assert "a &lt;b&gt;" in made._repr_html_()
     shown = made.record()._repr_mimebundle_()
-    assert json.loads(json.dumps(shown[stores.RECORD_MIME]))["metrics"] == {"r2_score": 0.123456, "rows": 12345.0}
+    assert json.loads(json.dumps(shown[stores.RECORD_MIME]))["metrics"] == {
+        "r2_score": 0.123456,
+        "rows": 12345.0,
+    }
     assert "figures" not in shown[stores.RECORD_MIME]
     assert shown["text/plain"] == "MLflow run 0a1b of the experiment 'bikes'"
 
@@ -79,11 +89,15 @@ def test_tables_about_different_rows() -> None:
 def test_rows_of_the_same_time_keep_their_order() -> None:
     days = pd.to_datetime(["2024-03-02", "2024-03-01", "2024-03-02", "2024-03-01"])
     inputs, targets = alignment.sort_by_time(
-        pd.DataFrame({"day": days}, index=list("abcd")), pd.DataFrame({"y": [1, 2, 3, 4]}, index=list("abcd")), ["day"]
+        pd.DataFrame({"day": days}, index=list("abcd")),
+        pd.DataFrame({"y": [1, 2, 3, 4]}, index=list("abcd")),
+        ["day"],
     )
     assert inputs.index.tolist() == targets.index.tolist() == list("bdac")
     assert targets["y"].tolist() == [2, 4, 1, 3]
-    assert alignment.sort_by_time(inputs[::-1], targets, [])[0].index.tolist() == list("cadb"), "no time, no order"
+    assert alignment.sort_by_time(inputs[::-1], targets, [])[0].index.tolist() == list("cadb"), (
+        "no time, no order"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- the record
@@ -94,8 +108,13 @@ def test_a_run_records_what_it_was_made_of(store: services.MlflowService) -> Non
     assert run.info.status == "FINISHED"
     assert run.data.params == {"model.KIND": "Forest", "model.depth": "3", "rows": "2"}
     assert run.data.metrics == {"hours": 48.0}, "what is not a number has no place in MLflow"
-    assert (run.data.tags["team"], run.data.tags["mlflow.source.name"]) == ("bikes", "model_name run count")
-    kept = json.loads(Path(run.info.artifact_uri.removeprefix("file://"), "provenance.json").read_text())
+    assert (run.data.tags["team"], run.data.tags["mlflow.source.name"]) == (
+        "bikes",
+        "model_name run count",
+    )
+    kept = json.loads(
+        Path(run.info.artifact_uri.removeprefix("file://"), "provenance.json").read_text()
+    )
     assert kept["configuration"]["job"]["KIND"] == "CountingJob"
     assert kept["finished"] >= kept["started"]
 
@@ -106,13 +125,19 @@ def test_a_run_that_fails_is_marked_and_keeps_its_provenance(store: services.Mlf
         CountingJob(fails=True, **quiet(mlflow_service=store)) as job,
     ):
         job.run()
-    [run] = store.client().search_runs([store.client().get_experiment_by_name("model_name").experiment_id])
+    [run] = store.client().search_runs(
+        [store.client().get_experiment_by_name("model_name").experiment_id]
+    )
     assert run.info.status == "FAILED"
-    assert [file.path for file in store.client().list_artifacts(run.info.run_id)] == ["provenance.json"]
+    assert [file.path for file in store.client().list_artifacts(run.info.run_id)] == [
+        "provenance.json"
+    ]
     assert run.data.metrics == {"hours": 48.0}
 
 
-def test_services_stop_in_the_opposite_order_also_when_one_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_stop_in_the_opposite_order_also_when_one_does_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     told: list[str] = []
 
     def tell(name: str, fails: bool = False) -> Any:
@@ -134,4 +159,8 @@ def test_services_stop_in_the_opposite_order_also_when_one_does_not_start(monkey
 
 def test_what_was_asked_for_is_what_differs_from_the_defaults() -> None:
     job = CountingJob(fails=True, mlflow_service=services.MlflowService(registry_name="bikes"))
-    assert job.non_defaults() == {"KIND": "CountingJob", "fails": True, "mlflow_service": {"registry_name": "bikes"}}
+    assert job.non_defaults() == {
+        "KIND": "CountingJob",
+        "fails": True,
+        "mlflow_service": {"registry_name": "bikes"},
+    }

@@ -8,18 +8,21 @@ import pandas as pd
 import pandera.pandas as pa
 import pydantic as pdt
 import pytest
+from pandera.typing.pandas import Index, Series
+
 from model_name.core import errors, schemas
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, registries, services
 from model_name.jobs import evaluations
-from pandera.typing.pandas import Index, Series
 
 MAE = metrics_.SklearnMetric(name="mean_absolute_error", greater_is_better=False)
 R2 = metrics_.SklearnMetric(name="r2_score", greater_is_better=True)
 TEST_ROWS = range(24 * 60 + 1, 24 * 70 + 1)  # labels of the rows that version 1 has not seen
 
 
-def evaluate(store: services.MlflowService, reader: datasets.Reader, **settings: Any) -> evaluations.EvaluationsResult:
+def evaluate(
+    store: services.MlflowService, reader: datasets.Reader, **settings: Any
+) -> evaluations.EvaluationsResult:
     defaults: dict[str, Any] = {
         "inputs": reader,
         "targets": reader,
@@ -33,7 +36,9 @@ def evaluate(store: services.MlflowService, reader: datasets.Reader, **settings:
         return job.run()
 
 
-def calendar(days: list[str], hours: list[int], workingday: bool | list[bool] = True) -> schemas.Inputs:
+def calendar(
+    days: list[str], hours: list[int], workingday: bool | list[bool] = True
+) -> schemas.Inputs:
     """Make inputs of which only the calendar matters."""
     return schemas.InputsSchema.check(
         pd.DataFrame(
@@ -52,7 +57,14 @@ def test_the_naive_forecast_by_hand() -> None:
     rows = pd.DataFrame(
         [
             # day, hour, working day, value, evaluated, forecast
-            ("2024-01-01", 8, True, 1000, False, None),  # 31 days before the first evaluated day: too old for it
+            (
+                "2024-01-01",
+                8,
+                True,
+                1000,
+                False,
+                None,
+            ),  # 31 days before the first evaluated day: too old for it
             ("2024-01-10", 8, True, 10, False, None),
             ("2024-01-20", 8, True, 20, False, None),
             ("2024-01-20", 9, True, 500, False, None),  # another hour
@@ -61,7 +73,14 @@ def test_the_naive_forecast_by_hand() -> None:
             ("2024-02-02", 8, True, 90, True, 30.0),  # the day before is known by now
             ("2024-02-02", 9, True, 90, True, 500.0),
             ("2024-02-02", 7, True, 90, True, (1000 + 10 + 20 + 500 + 700) / 5),  # was never seen
-            ("2024-02-17", 8, True, 90, True, (20 + 60 + 90) / 3),  # 28 days after January 20, which still counts
+            (
+                "2024-02-17",
+                8,
+                True,
+                90,
+                True,
+                (20 + 60 + 90) / 3,
+            ),  # 28 days after January 20, which still counts
             ("2024-02-18", 8, True, 90, True, (60 + 90 + 90) / 3),
         ],
         columns=["day", "hour", "workingday", "value", "evaluated", "forecast"],
@@ -84,7 +103,9 @@ def test_the_naive_forecast_does_not_look_ahead() -> None:
         changed = np.where(np.arange(len(days)) >= 24 * day, 9999, counts)
         forecasts = [
             evaluations.naive_forecast(
-                inputs, schemas.TargetsSchema.check(pd.DataFrame({"cnt": values}, index=inputs.index)), chosen
+                inputs,
+                schemas.TargetsSchema.check(pd.DataFrame({"cnt": values}, index=inputs.index)),
+                chosen,
             )["prediction"].to_numpy()[: 24 * (day - 29)]
             for values in (counts, changed)
         ]
@@ -98,7 +119,9 @@ def test_the_naive_forecast_of_another_table(monkeypatch: pytest.MonkeyPatch) ->
         """Sales a shop and day."""
 
         receipt: Index[str] = pa.Field(unique=True, check_name=True, description="Number.")
-        day: Series[pa.DateTime] = pa.Field(metadata={"feature": False, "time": True}, description="Day.")
+        day: Series[pa.DateTime] = pa.Field(
+            metadata={"feature": False, "time": True}, description="Day."
+        )
         shop: Series[str] = pa.Field(metadata={"season": True}, nullable=True, description="Where.")
 
     class Targets(schemas.Schema):
@@ -111,7 +134,9 @@ def test_the_naive_forecast_of_another_table(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(schemas, "TargetsSchema", Targets)
     days = pd.date_range("2024-01-01", periods=10).repeat(3)
     receipts = [f"r{number}" for number in range(30)]
-    inputs = Inputs.check(pd.DataFrame({"receipt": receipts, "day": days, "shop": ["a", "b", None] * 10}))
+    inputs = Inputs.check(
+        pd.DataFrame({"receipt": receipts, "day": days, "shop": ["a", "b", None] * 10})
+    )
     targets = Targets.check(pd.DataFrame({"receipt": receipts, "sales": [1.0, 5.0, 7.0] * 10}))
     forecast = evaluations.naive_forecast(inputs, targets, np.arange(30) >= 24)
     assert forecast["prediction"].tolist() == [1.0, 5.0, 7.0] * 2
@@ -119,13 +144,20 @@ def test_the_naive_forecast_of_another_table(monkeypatch: pytest.MonkeyPatch) ->
 
 # -------------------------------------------------------------------------------------------------- the bootstrap
 def scored(truth: Any, answers: Any) -> pd.DataFrame:
-    return pd.DataFrame({"cnt": np.asarray(truth, dtype="int64"), "prediction": np.asarray(answers, dtype="float64")})
+    return pd.DataFrame(
+        {
+            "cnt": np.asarray(truth, dtype="int64"),
+            "prediction": np.asarray(answers, dtype="float64"),
+        }
+    )
 
 
 def test_the_bootstrap_is_seeded() -> None:
     random = np.random.default_rng(0)
     table = scored(random.integers(0, 100, 200), random.normal(50, 20, 200))
-    one, same, other = (evaluations.bootstrap([R2, MAE], table, np.arange(200), 30, seed) for seed in (42, 42, 7))
+    one, same, other = (
+        evaluations.bootstrap([R2, MAE], table, np.arange(200), 30, seed) for seed in (42, 42, 7)
+    )
     pd.testing.assert_frame_equal(one, same)
     assert one.shape == (30, 2)
     assert not one.equals(other)
@@ -160,7 +192,9 @@ def test_slices_by_hand() -> None:
     )
     table = scored([10, 20, 30, 40], [11, 22, 33, 44])
     found = evaluations.slice_scores([MAE], inputs, table, ["kind", "day", "flag"])
-    rows = [(row.slice, str(row.value), row.rows, row.mean_absolute_error) for row in found.itertuples()]
+    rows = [
+        (row.slice, str(row.value), row.rows, row.mean_absolute_error) for row in found.itertuples()
+    ]
     assert rows == [
         ("kind", "a", 2, 2.5), ("kind", "b", 1, 2.0), ("kind", "missing", 1, 3.0),
         ("day", "2024-01", 2, 1.5), ("day", "2024-02", 1, 3.0), ("day", "missing", 1, 4.0),
@@ -180,13 +214,19 @@ def test_numbers_are_cut_into_bins_with_as_many_rows_each() -> None:
 
 def test_a_column_that_does_not_exist() -> None:
     with pytest.raises(errors.ConfigError, match="no column 'hour' to slice by.*columns: hr, temp"):
-        evaluations.slice_scores([MAE], pd.DataFrame({"hr": [1], "temp": [1]}), scored([1], [1]), ["hour"])
+        evaluations.slice_scores(
+            [MAE], pd.DataFrame({"hr": [1], "temp": [1]}), scored([1], [1]), ["hour"]
+        )
 
 
 # -------------------------------------------------------------------------------------------------------- verdicts
 def test_reasons_name_the_distance() -> None:
     table = pd.DataFrame(
-        {"model": [0.61, 41.0, np.nan], "naive": [0.7, 50.0, np.nan], "skill": [-0.09, 9.0, np.nan]},
+        {
+            "model": [0.61, 41.0, np.nan],
+            "naive": [0.7, 50.0, np.nan],
+            "skill": [-0.09, 9.0, np.nan],
+        },
         index=["r2_score", "mean_absolute_error", "max_error"],
     )
     limits = {
@@ -223,7 +263,9 @@ def test_a_candidate_is_judged_on_the_rows_that_it_has_not_seen(
     training_run = registries.find_version(trained.client(), "model_name", 1).run_id
     before = trained.client().get_run(training_run).data.metrics
     for name, value in result.metrics.items():
-        assert run.data.metrics[name] == value == before[name], "the same rows, the same model, the same value"
+        assert run.data.metrics[name] == value == before[name], (
+            "the same rows, the same model, the same value"
+        )
         low, high = run.data.metrics[f"{name}_low"], run.data.metrics[f"{name}_high"]
         assert low <= value <= high
     assert run.data.tags["verdict"] == "passed"
@@ -261,7 +303,10 @@ def test_rows_are_known_again_in_another_file_and_order(
 
 
 def test_corrected_rows_are_warned_of(
-    trained: services.MlflowService, hours: datasets.SimulatedReader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: services.MlflowService,
+    hours: datasets.SimulatedReader,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     table = hours.read()
     table.loc[[0, 1], "temp"] = 0.99
@@ -271,15 +316,25 @@ def test_corrected_rows_are_warned_of(
     assert "2 rows have the label of a training row and other values" in capsys.readouterr().err
 
 
-def test_nothing_but_training_rows(trained: services.MlflowService, hours: datasets.SimulatedReader) -> None:
-    with pytest.raises(errors.DataError, match="all of the 1,440 rows were training rows of this version"):
+def test_nothing_but_training_rows(
+    trained: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
+    with pytest.raises(
+        errors.DataError, match="all of the 1,440 rows were training rows of this version"
+    ):
         evaluate(trained, hours.model_copy(update={"limit": 24 * 60}))
-    assert registries.read_verdict(registries.find_version(trained.client(), "model_name", 1)) is None
-    runs = trained.client().search_runs([trained.client().get_experiment_by_name("model_name").experiment_id])
+    assert (
+        registries.read_verdict(registries.find_version(trained.client(), "model_name", 1)) is None
+    )
+    runs = trained.client().search_runs(
+        [trained.client().get_experiment_by_name("model_name").experiment_id]
+    )
     assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
 
 
-def test_all_rows_only_when_asked_for(trained: services.MlflowService, hours: datasets.SimulatedReader) -> None:
+def test_all_rows_only_when_asked_for(
+    trained: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
     result = evaluate(trained, hours, rows="all")
     assert result.rows == 24 * 70
     assert "1,680 all rows" in result.summary
@@ -287,11 +342,15 @@ def test_all_rows_only_when_asked_for(trained: services.MlflowService, hours: da
     assert verdict == registries.Verdict("passed", run_id=result.run_id, rows="all")
 
 
-def test_a_version_without_a_record(trained: services.MlflowService, hours: datasets.SimulatedReader) -> None:
+def test_a_version_without_a_record(
+    trained: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
     """A version that was made elsewhere has no training run here; a person has to say that its rows are fine."""
     trained.start()
     client = trained.client()
-    model = client.get_logged_model(client.get_model_version("model_name", "1").source.rpartition("/")[2])
+    model = client.get_logged_model(
+        client.get_model_version("model_name", "1").source.rpartition("/")[2]
+    )
     client.create_model_version("model_name", model.artifact_location)
     with pytest.raises(errors.DataError, match="did not keep its rows.*job.rows=all"):
         evaluate(trained, hours)
@@ -318,24 +377,32 @@ def test_missed_thresholds_refuse_with_numbers(
     verdict = registries.read_verdict(registries.find_version(trained.client(), "model_name", 1))
     assert verdict is not None
     assert (verdict.outcome, verdict.reasons) == ("refused", "; ".join(result.refusals))
-    assert trained.client().get_run(result.run_id).info.status == "FINISHED", "saying no is work done"
+    assert trained.client().get_run(result.run_id).info.status == "FINISHED", (
+        "saying no is work done"
+    )
 
 
-def test_the_naive_forecast_has_to_be_beaten(trained: services.MlflowService, hours: datasets.SimulatedReader) -> None:
+def test_the_naive_forecast_has_to_be_beaten(
+    trained: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
     result = evaluate(trained, hours, beat_naive=True)
     row = result.table.set_index("metric").loc["r2_score"]
     assert (row["skill"] > 0) == result.passed, "20 small trees are about as good"
     assert row["skill"] == row["model"] - row["naive"]
 
 
-def test_slices_that_were_asked_for(trained: services.MlflowService, hours: datasets.SimulatedReader) -> None:
+def test_slices_that_were_asked_for(
+    trained: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
     result = evaluate(trained, hours, slices=["workingday", "temp"])
     assert result.slices["slice"].unique().tolist() == ["workingday", "temp"]
     assert result.slices["rows"].sum() == 480
     none = evaluate(trained, hours, slices=[])
     assert len(none.slices) == 0
     assert "slices" not in none.figures
-    with pytest.raises(pdt.ValidationError, match="no column 'wether' to slice by; did you mean 'weather"):
+    with pytest.raises(
+        pdt.ValidationError, match="no column 'wether' to slice by; did you mean 'weather"
+    ):
         evaluations.EvaluationsJob(slices=["wether"])
 
 

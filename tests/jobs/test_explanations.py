@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
+
 from model_name.core import errors, models, schemas
 from model_name.io import datasets, registries, services, simulators
 from model_name.jobs import explanations, training
 from model_name.utils import splitters
-from scipy.stats import spearmanr
 
 
 def explain(
@@ -38,12 +39,18 @@ def test_the_tables_follow_their_schemas_and_every_row_adds_up(
 ) -> None:
     result = explain(trained, hours, tmp_path, samples=1_000)
     values = pd.read_parquet(tmp_path / "values.parquet").set_index("instant")
-    assert len(values) == result.rows == result.asked == 240, "only the rows that training has not seen"
+    assert len(values) == result.rows == result.asked == 240, (
+        "only the rows that training has not seen"
+    )
     assert list(values) == [*schemas.InputsSchema.features(), "base_value", "explained_value"]
-    np.testing.assert_allclose(values.drop(columns="explained_value").sum(axis=1), values["explained_value"], atol=1e-9)
+    np.testing.assert_allclose(
+        values.drop(columns="explained_value").sum(axis=1), values["explained_value"], atol=1e-9
+    )
     inputs = schemas.InputsSchema.check(hours.read()).loc[values.index]
     model = registries.CustomLoader().load(f"models:/{result.registry_name}/{result.model_version}")
-    np.testing.assert_allclose(np.exp(values["explained_value"]), model.predict(inputs)["prediction"], rtol=1e-9)
+    np.testing.assert_allclose(
+        np.exp(values["explained_value"]), model.predict(inputs)["prediction"], rtol=1e-9
+    )
     assert result.scale == "the logarithm of the prediction"
     assert result.residual < 1e-9
     importances = pd.read_parquet(tmp_path / "importances.parquet")
@@ -62,7 +69,9 @@ def test_the_tables_follow_their_schemas_and_every_row_adds_up(
     assert "://" not in written, "it needs no network"
 
 
-def test_the_known_effects_of_the_simulator_are_found(store: services.MlflowService, tmp_path: Path) -> None:
+def test_the_known_effects_of_the_simulator_are_found(
+    store: services.MlflowService, tmp_path: Path
+) -> None:
     reader = datasets.SimulatedReader(rows=24 * 500)
     with training.TrainingJob(
         inputs=reader,
@@ -92,7 +101,9 @@ def test_too_little_time_means_fewer_samples_or_a_refusal(
     result = explain(trained, hours, tmp_path, targets=None, budget_seconds=1e-9)
     assert (result.rows, result.asked) == (1, 60)
     assert "1 samples (of 60: the time was short)" in result.summary
-    with pytest.raises(errors.ConfigError, match="60 samples would take .* allow more with job.budget_seconds"):
+    with pytest.raises(
+        errors.ConfigError, match="60 samples would take .* allow more with job.budget_seconds"
+    ):
         explain(trained, hours, tmp_path / "refused", budget_seconds=1e-9, over_budget="refuse")
     assert not (tmp_path / "refused").exists()
 
@@ -102,9 +113,13 @@ def test_chosen_samples_are_explained_and_drawn(
 ) -> None:
     result = explain(trained, hours, tmp_path, samples=5, shown=[1_600, 1_601], targets=None)
     assert {1_600, 1_601} <= set(result.shap_values.index)
-    assert {"sample_1600", "sample_1601"} == {name for name in result.figures if name.startswith("sample_")}
+    assert {"sample_1600", "sample_1601"} == {
+        name for name in result.figures if name.startswith("sample_")
+    }
     assert "permutation" not in result.importances
-    with pytest.raises(errors.ConfigError, match="no row that can be explained has the index label 3"):
+    with pytest.raises(
+        errors.ConfigError, match="no row that can be explained has the index label 3"
+    ):
         explain(trained, hours, tmp_path, shown=[3])
 
 
@@ -113,7 +128,9 @@ def test_missing_readings_are_explained(
 ) -> None:
     gaps = hours.model_copy(update={"missing": 0.3})
     quick = {"targets": None, "shown": [1_680]}
-    result = explain(trained, gaps, tmp_path, rows="all", **quick)  # these look like training rows that were changed
+    result = explain(
+        trained, gaps, tmp_path, rows="all", **quick
+    )  # these look like training rows that were changed
     assert result.shap_values.notna().all(axis=None)
     assert result.residual < 1e-9
 
@@ -133,7 +150,10 @@ def test_no_rows_and_categories_that_do_not_exist_are_refused(
 
 
 def save(
-    store: services.MlflowService, model: models.Model, hours: datasets.SimulatedReader, flavor: str | None
+    store: services.MlflowService,
+    model: models.Model,
+    hours: datasets.SimulatedReader,
+    flavor: str | None,
 ) -> None:
     """Train and register a model, in the project's format or a library's."""
     saver = registries.BuiltinSaver(flavor=flavor) if flavor else registries.CustomSaver()
@@ -147,17 +167,26 @@ def save(
 def test_a_model_in_a_librarys_format_is_explained_as_well(
     store: services.MlflowService, hours: datasets.SimulatedReader, tmp_path: Path
 ) -> None:
-    save(store, models.BaselineSklearnModel(n_estimators=5, max_depth=6, n_jobs=1), hours, "sklearn")
-    result = explain(store, hours, tmp_path, loader=registries.BuiltinLoader(), targets=None, shown=[1_680])
+    save(
+        store, models.BaselineSklearnModel(n_estimators=5, max_depth=6, n_jobs=1), hours, "sklearn"
+    )
+    result = explain(
+        store, hours, tmp_path, loader=registries.BuiltinLoader(), targets=None, shown=[1_680]
+    )
     assert result.scale == "the prediction"
     assert result.residual < 1e-9
 
 
 def test_a_model_without_explanations_is_refused(
-    trained: services.MlflowService, hours: datasets.SimulatedReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: services.MlflowService,
+    hours: datasets.SimulatedReader,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(models.SklearnModel, "explain", models.Model.explain)
-    with pytest.raises(errors.ModelError, match="a GradientBoostingModel, which does not explain its predictions"):
+    with pytest.raises(
+        errors.ModelError, match="a GradientBoostingModel, which does not explain its predictions"
+    ):
         explain(trained, hours, tmp_path)
 
 
@@ -178,7 +207,9 @@ def test_the_pilot_finds_the_cost_of_a_call_and_of_a_sample(
     rows, seconds = explanations._affordable(seconds_of, count, budget)
     needed = fixed + per_sample * count
     assert max(asked) <= count
-    assert sum(fixed + per_sample * size for size in asked[2:]) <= 0.2 * budget, "measuring is cheap"
+    assert sum(fixed + per_sample * size for size in asked[2:]) <= 0.2 * budget, (
+        "measuring is cheap"
+    )
     if needed <= budget:
         assert rows == count, "all of them where all can be explained"
     elif fixed + per_sample > budget:
@@ -210,15 +241,21 @@ def test_what_the_first_explanation_compiles_is_not_counted(
 
     monkeypatch.setattr(models.SklearnModel, "explain", slow)
     monkeypatch.setattr(explanations.time, "perf_counter", lambda: now[0])
-    result = explain(trained, hours, tmp_path, samples=240, targets=None, shown=[1_680], budget_seconds=10)
+    result = explain(
+        trained, hours, tmp_path, samples=240, targets=None, shown=[1_680], budget_seconds=10
+    )
     assert (result.rows, result.asked) == (240, 240), "4.4 s are less than 10"
     now[0], calls[:] = 0.0, []
-    result = explain(trained, hours, tmp_path, samples=240, targets=None, shown=[1_680], budget_seconds=3)
+    result = explain(
+        trained, hours, tmp_path, samples=240, targets=None, shown=[1_680], budget_seconds=3
+    )
     assert result.rows == pytest.approx(100, abs=1)
 
 
 # ------------------------------------------------------------------------------------- names that could be taken
-def test_a_feature_may_have_the_name_of_a_sum_or_of_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feature_may_have_the_name_of_a_sum_or_of_an_argument(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     table = pd.DataFrame({"base_value": 0.0, "explained_value": 1.0}, index=[0])
     assert explanations._free_name("base_value", table) == "base_value_"
     assert explanations._free_name("base_value_x", table) == "base_value_x"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from model_name.core import errors, features, models, schemas, workspaces
 from model_name.core.features import feature
 from model_name.io import datasets, registries, services
@@ -40,7 +41,11 @@ def _own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def files(folder: Path) -> dict[str, Any]:
     """Write 40 days, of which the last ten are to be predicted, and name their readers."""
     table = datasets.SimulatedReader(rows=24 * 40).read()
-    parts = {"all": table, "past": table.iloc[: 24 * 30], "now": table.iloc[24 * 30 :].drop(columns="cnt")}
+    parts = {
+        "all": table,
+        "past": table.iloc[: 24 * 30],
+        "now": table.iloc[24 * 30 :].drop(columns="cnt"),
+    }
     for name, part in parts.items():
         part.to_parquet(folder / f"{name}.parquet", index=False)
     return {name: datasets.ParquetReader(path=str(folder / f"{name}.parquet")) for name in parts}
@@ -69,7 +74,9 @@ def test_jobs_compute_features_alike(tmp_path: Path, store: services.MlflowServi
 
     together = infer(history=readers["past"])
     pd.testing.assert_frame_equal(infer(history=readers["past"], batch_size=10), together)
-    assert not infer()["prediction"].equals(together["prediction"]), "without history the target's past is missing"
+    assert not infer()["prediction"].equals(together["prediction"]), (
+        "without history the target's past is missing"
+    )
 
     # a stream that is told the value answers bit by bit the same
     version = registries.find_version(store.client(), store.resolved_registry_name, "latest")
@@ -88,10 +95,16 @@ def test_jobs_compute_features_alike(tmp_path: Path, store: services.MlflowServi
     assert isinstance(refused, deadletters.Rejected)
     assert "same_hour looks back, and a stream has no history" in refused.reason
 
-    everything = {"inputs": readers["all"], "targets": readers["all"], "alias_or_version": "latest"} | shared
+    everything = {
+        "inputs": readers["all"],
+        "targets": readers["all"],
+        "alias_or_version": "latest",
+    } | shared
     with evaluations.EvaluationsJob(**everything, resamples=20, beat_naive=False) as job:
         scored = job.run().scored
-    assert scored["prediction"].tail(24).tolist() != together["prediction"].tail(24).tolist()  # targets are known here
+    assert (
+        scored["prediction"].tail(24).tolist() != together["prediction"].tail(24).tolist()
+    )  # targets are known here
     with explanations.ExplanationsJob(
         **everything,
         samples=10,
@@ -104,7 +117,9 @@ def test_jobs_compute_features_alike(tmp_path: Path, store: services.MlflowServi
     assert {"felt_difference", "same_hour"} <= set(result.importances["feature"])
 
 
-def test_folds_that_would_show_targets_of_the_test_are_refused(tmp_path: Path, store: services.MlflowService) -> None:
+def test_folds_that_would_show_targets_of_the_test_are_refused(
+    tmp_path: Path, store: services.MlflowService
+) -> None:
     readers = files(tmp_path)
     both: dict[str, Any] = {"inputs": readers["past"], "targets": readers["past"]}
     shuffled = splitters.TrainTestSplitter(test_size=0.2, shuffle=True)
@@ -112,8 +127,16 @@ def test_folds_that_would_show_targets_of_the_test_are_refused(tmp_path: Path, s
     for job in (
         training.TrainingJob(**both, splitter=shuffled, mlflow_service=store, logger_service=QUIET),
         tuning.TuningJob(
-            **both, holdout=None, splitter=shuffled, searcher=search, mlflow_service=store, logger_service=QUIET
+            **both,
+            holdout=None,
+            splitter=shuffled,
+            searcher=search,
+            mlflow_service=store,
+            logger_service=QUIET,
         ),
     ):
-        with job as started, pytest.raises(errors.ConfigError, match="some training rows come after test rows"):
+        with (
+            job as started,
+            pytest.raises(errors.ConfigError, match="some training rows come after test rows"),
+        ):
             started.run()

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pytest
+from pandera.typing.pandas import Series
+
 from model_name.core import schemas
 from model_name.io import datasets
 from model_name.jobs import guards
-from pandera.typing.pandas import Series
 
 ROWS = 300
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -39,7 +40,8 @@ def loans() -> pd.DataFrame:
             "rate": random.normal(size=ROWS).round(3),
             "kind": random.choice(["a", "1", "1.0", "1e5"], ROWS),
             "clerk": random.choice(["x", "y ", "Z"], ROWS),
-            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 400, ROWS), unit="D"),
+            "day": pd.Timestamp("2024-01-01")
+            + pd.to_timedelta(random.integers(0, 400, ROWS), unit="D"),
             "open": random.choice([True, False], ROWS),
         }
     )
@@ -55,10 +57,16 @@ def count(trained: pd.DataFrame, given: pd.DataFrame) -> int:
 FORMS: dict[str, Change] = {
     "reversed": lambda data: data[::-1],
     "other columns' order": lambda data: data[data.columns[::-1]],
-    "shuffled, numbered anew": lambda data: data.sample(frac=1, random_state=1).reset_index(drop=True),
+    "shuffled, numbered anew": lambda data: data.sample(frac=1, random_state=1).reset_index(
+        drop=True
+    ),
     "single precision": lambda data: data.astype({"rate": "float32"}),
-    "zeros of the other sign": lambda data: data.assign(rate=data["rate"].where(data["rate"] != 0, -data["rate"])),
-    "numbers as texts": lambda data: data.assign(rate=data["rate"].astype("str"), parts=data["parts"].astype("str")),
+    "zeros of the other sign": lambda data: data.assign(
+        rate=data["rate"].where(data["rate"] != 0, -data["rate"])
+    ),
+    "numbers as texts": lambda data: data.assign(
+        rate=data["rate"].astype("str"), parts=data["parts"].astype("str")
+    ),
     "whole numbers as floats": lambda data: data.astype({"parts": "float64"}),
     "dates as texts": lambda data: data.assign(day=data["day"].dt.strftime("%Y-%m-%dT%H:%M:%S")),
     "dates in seconds": lambda data: data.astype({"day": "datetime64[s]"}),
@@ -78,7 +86,13 @@ def test_rows_are_recognised_in_every_form(loans: pd.DataFrame, form: Change) ->
 
 @pytest.mark.parametrize(
     "new",
-    [{"parts": 99}, {"parts": None}, {"rate": np.nan}, {"day": pd.Timestamp("2999-12-31")}, {"kind": None}],
+    [
+        {"parts": 99},
+        {"parts": None},
+        {"rate": np.nan},
+        {"day": pd.Timestamp("2999-12-31")},
+        {"kind": None},
+    ],
     ids=str,
 )
 def test_a_new_row_on_top_is_the_only_new_one(loans: pd.DataFrame, new: dict[str, object]) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from model_name.core import errors, schemas
 from model_name.io import datasets, registries, services
 from model_name.jobs import inference
@@ -55,7 +56,9 @@ def test_a_label_is_refused_if_and_only_if_an_earlier_batch_had_it(
     edges = sorted({0, len(labels), *(cut for cut in cuts if cut < len(labels))})
     # within a batch labels are unique: the schema sees to that
     parts = [list(dict.fromkeys(labels[start:end])) for start, end in itertools.pairwise(edges)]
-    batches = [pd.Index([f"row {label}" if text else label for label in part]) for part in parts if part]
+    batches = [
+        pd.Index([f"row {label}" if text else label for label in part]) for part in parts if part
+    ]
     together = [label for batch in batches for label in batch]
     unique = inference._UniqueLabels(again=lambda count: batches[:count])
     try:
@@ -83,7 +86,11 @@ def test_a_sample_is_spread_evenly(sizes: list[int], most: int) -> None:
 # --------------------------------------------------------------------------------------------------- the job
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 10_000])
 def test_batches_make_no_difference(
-    batch_size: int, trained: services.MlflowService, table: pd.DataFrame, write: Any, tmp_path: Path
+    batch_size: int,
+    trained: services.MlflowService,
+    table: pd.DataFrame,
+    write: Any,
+    tmp_path: Path,
 ) -> None:
     rows = table.head(20)
     result = infer(trained, write(rows), tmp_path / "out.parquet", batch_size=batch_size)
@@ -122,22 +129,37 @@ def test_targets_are_not_needed_and_gaps_are_no_error(
 
 @pytest.mark.parametrize("wanted", ["Champion", 1, "1", "latest"])
 def test_aliases_and_versions_alike(
-    wanted: str | int, trained: services.MlflowService, table: pd.DataFrame, write: Any, tmp_path: Path
+    wanted: str | int,
+    trained: services.MlflowService,
+    table: pd.DataFrame,
+    write: Any,
+    tmp_path: Path,
 ) -> None:
     trained.start()
     client = trained.client()
     client.set_registered_model_alias("model_name", "Champion", "1")
     if wanted == "latest":
-        client.create_model_version("model_name", client.get_model_version("model_name", "1").source)
+        client.create_model_version(
+            "model_name", client.get_model_version("model_name", "1").source
+        )
     result = infer(trained, write(table.head(5)), tmp_path / "out.parquet", alias_or_version=wanted)
     version = 2 if wanted == "latest" else 1
     assert result.model_version == version
     assert set(pd.read_parquet(tmp_path / "out.parquet")["model_version"]) == {version}
 
 
-def test_an_alias_that_does_not_exist(trained: services.MlflowService, table: pd.DataFrame, tmp_path: Path) -> None:
-    with pytest.raises(errors.RegistryError, match="no version or alias 'Champion' .*the versions 1 and no aliases"):
-        infer(trained, datasets.SimulatedReader(), tmp_path / "out.parquet", alias_or_version="Champion")
+def test_an_alias_that_does_not_exist(
+    trained: services.MlflowService, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        errors.RegistryError, match="no version or alias 'Champion' .*the versions 1 and no aliases"
+    ):
+        infer(
+            trained,
+            datasets.SimulatedReader(),
+            tmp_path / "out.parquet",
+            alias_or_version="Champion",
+        )
 
 
 def test_a_label_in_two_batches_leaves_the_old_file(
@@ -147,10 +169,14 @@ def test_a_label_in_two_batches_leaves_the_old_file(
     infer(trained, write(table.head(50)), out)
     before = out.read_bytes()
     doubled = table.assign(instant=[*table["instant"].head(199), table["instant"].iloc[3]])
-    with pytest.raises(errors.DataError, match=f"label {table['instant'].iloc[3]} is there more than once"):
+    with pytest.raises(
+        errors.DataError, match=f"label {table['instant'].iloc[3]} is there more than once"
+    ):
         infer(trained, write(doubled), out, batch_size=50)
     assert out.read_bytes() == before
-    assert [file.name for file in out.parent.iterdir()] == ["predictions.parquet"], "and nothing beside it"
+    assert [file.name for file in out.parent.iterdir()] == ["predictions.parquet"], (
+        "and nothing beside it"
+    )
 
 
 def test_a_wrong_value_in_the_last_batch_leaves_nothing(
@@ -158,13 +184,15 @@ def test_a_wrong_value_in_the_last_batch_leaves_nothing(
 ) -> None:
     wrong = table.assign(hr=[*table["hr"].head(199), 99])
     with pytest.raises(
-        errors.DataError, match=r"hr: 99 is above the greatest allowed value, 23: row \d+ \(instant 200\)"
+        errors.DataError,
+        match=r"hr: 99 is above the greatest allowed value, 23: row \d+ \(instant 200\)",
     ):
         infer(trained, write(wrong), tmp_path / "out" / "predictions.parquet", batch_size=50)
     assert list((tmp_path / "out").iterdir()) == []
     client = trained.client()
     [run] = client.search_runs(
-        [client.get_experiment_by_name("model_name").experiment_id], "attributes.run_name = 'Inference'"
+        [client.get_experiment_by_name("model_name").experiment_id],
+        "attributes.run_name = 'Inference'",
     )
     assert run.info.status == "FAILED"
 
@@ -177,11 +205,15 @@ def test_a_place_that_cannot_be_written(
         infer(trained, write(table), tmp_path / "file" / "out.parquet")
 
 
-def test_memory_does_not_grow_with_the_rows(trained: services.MlflowService, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_rows(
+    trained: services.MlflowService, tmp_path: Path
+) -> None:
     """Four times as many rows, which would not fit into so little: one batch has 4,000."""
 
     def score(rows: int) -> None:
-        infer(trained, datasets.SimulatedReader(rows=rows), tmp_path / "out.parquet", batch_size=4_000)
+        infer(
+            trained, datasets.SimulatedReader(rows=rows), tmp_path / "out.parquet", batch_size=4_000
+        )
 
     def peak(rows: int) -> int:
         tracemalloc.start()

@@ -19,6 +19,7 @@ import pydantic as pdt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from model_name.core import errors, schemas
 from model_name.io import datasets, registries, services
 from model_name.jobs import inference, kafkainference
@@ -46,7 +47,9 @@ def run(job: kafkainference.KafkaInferenceJob) -> kafkainference.KafkaInferenceR
 
 
 def answers(job: kafkainference.KafkaInferenceJob, topic: str, count: int) -> list[Any]:
-    consumer = job.kafka_service.consumer({"group.id": f"readers-{topic}", "auto.offset.reset": "earliest"})
+    consumer = job.kafka_service.consumer(
+        {"group.id": f"readers-{topic}", "auto.offset.reset": "earliest"}
+    )
     consumer.subscribe([topic])
     found: list[Any] = []
     deadline = time.monotonic() + 120
@@ -77,11 +80,17 @@ def test_the_same_answers_as_a_batch_job(job: Any, tmp_path: Path) -> None:
         result = streaming.run()
         streamed = answers(streaming, "predictions", 400)
     expected = pd.read_parquet(tmp_path / "outputs.parquet").set_index("instant").sort_index()
-    records = pd.DataFrame([json.loads(message.value()) for message in streamed]).set_index("instant").sort_index()
+    records = (
+        pd.DataFrame([json.loads(message.value()) for message in streamed])
+        .set_index("instant")
+        .sort_index()
+    )
     assert result.records == len(records) == 400
     assert records["prediction"].tolist() == expected["prediction"].tolist()
     assert (records["model_version"] == expected["model_version"]).all()
-    assert {message.key() for message in streamed} == {str(label).encode() for label in expected.index}
+    assert {message.key() for message in streamed} == {
+        str(label).encode() for label in expected.index
+    }
     assert (result.delivery, result.ended) == ("at_least_once", "400 records are done")
 
 
@@ -92,11 +101,15 @@ def test_more_records_than_the_broker_in_the_process_keeps(job: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- the scorer
-ROWS = codecs.JsonEncoder().encode(schemas.InputsSchema.check(datasets.SimulatedReader(rows=50).read()))
+ROWS = codecs.JsonEncoder().encode(
+    schemas.InputsSchema.check(datasets.SimulatedReader(rows=50).read())
+)
 
 
 def humidity(inputs: pd.DataFrame) -> pd.DataFrame:
-    return schemas.OutputsSchema.check(pd.DataFrame({"prediction": inputs["hum"]}, index=inputs.index))
+    return schemas.OutputsSchema.check(
+        pd.DataFrame({"prediction": inputs["hum"]}, index=inputs.index)
+    )
 
 
 def scorer(predict: Callable[[pd.DataFrame], pd.DataFrame] = humidity) -> scorers.Scorer:
@@ -111,33 +124,62 @@ def scorer(predict: Callable[[pd.DataFrame], pd.DataFrame] = humidity) -> scorer
         (b"\xff\xfe\x00", "not JSON"),
         (ROWS[0].replace(b"2011-01-01T00:00:00", b"\\ud83d"), "lone surrogate"),
         (ROWS[0].replace(b'"hr": 0', b'"hr": true'), "hr: True is not a whole number"),
-        (ROWS[0].replace(b'"temp": 0.', b'"temp": true, "other": 0.'), "temp: True is not a finite number"),
-        (ROWS[0].replace(b'"season": 1', b'"season": true'), "season: True is not one of 1, 2, 3, 4"),
-        (ROWS[0].replace(b'"instant": 1', b'"instant": true'), "instant: True is not a whole number"),
-        (ROWS[0].replace(b'"temp": 0.', b'"temp": 1e999, "other": 0.'), "temp: inf is not a finite number"),
+        (
+            ROWS[0].replace(b'"temp": 0.', b'"temp": true, "other": 0.'),
+            "temp: True is not a finite number",
+        ),
+        (
+            ROWS[0].replace(b'"season": 1', b'"season": true'),
+            "season: True is not one of 1, 2, 3, 4",
+        ),
+        (
+            ROWS[0].replace(b'"instant": 1', b'"instant": true'),
+            "instant: True is not a whole number",
+        ),
+        (
+            ROWS[0].replace(b'"temp": 0.', b'"temp": 1e999, "other": 0.'),
+            "temp: inf is not a finite number",
+        ),
         (ROWS[0].replace(b'"hr": 0', b'"hr": ' + b"9" * 400), "hr: 9+... is not a whole number"),
-        (ROWS[0].replace(b'"hr": 0', b'"hr": ' + b"[" * 200 + b"]" * 200), r"hr: \[+... is not a whole number"),
+        (
+            ROWS[0].replace(b'"hr": 0', b'"hr": ' + b"[" * 200 + b"]" * 200),
+            r"hr: \[+... is not a whole number",
+        ),
         (b"[1]", "not a JSON object but a list"),
         (None, r"no value \(null\)"),
         (ROWS[0].replace(b'"temp"', b'"tmp"'), "field 'temp' is missing; did you mean"),
         (ROWS[0].replace(b'"hr": 0', b'"hr": "noon"'), "hr: 'noon' is not a whole number"),
         (ROWS[0].replace(b'"hr": 0', b'"hr": null'), "hr: a value is missing"),
         (ROWS[0].replace(b'"hr": 0', b'"hr": [1, 2]'), r"hr: \[1, 2\] is not a whole number"),
-        (ROWS[0].replace(b'"hr": 0', b'"hr": 24'), "hr: 24 is above the greatest allowed value, 23"),
+        (
+            ROWS[0].replace(b'"hr": 0', b'"hr": 24'),
+            "hr: 24 is above the greatest allowed value, 23",
+        ),
         (ROWS[0].replace(b'"season": 1', b'"season": 5'), "season: 5 is not one of 1, 2, 3, 4"),
-        (ROWS[0].replace(b'"instant": 1', b'"instant": [1]'), r"instant: \[1\] is not a whole number"),
+        (
+            ROWS[0].replace(b'"instant": 1', b'"instant": [1]'),
+            r"instant: \[1\] is not a whole number",
+        ),
         (ROWS[0] + b" " * 1_000, "too large: 1,2.. bytes, and at most 1,000"),
     ],
 )
-def test_poison_is_refused_with_the_reason_and_the_others_are_scored(value: bytes | None, reason: str) -> None:
+def test_poison_is_refused_with_the_reason_and_the_others_are_scored(
+    value: bytes | None, reason: str
+) -> None:
     for place in (0, 7, 49):
         values: list[bytes | None] = [*ROWS]
         values[place] = value
         found = scorer()(values)
-        refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, deadletters.Rejected)}
+        refused = {
+            number: answer
+            for number, answer in enumerate(found)
+            if isinstance(answer, deadletters.Rejected)
+        }
         assert list(refused) == [place]
         assert re.search(reason, refused[place].reason), refused[place].reason
-        assert [found[n] for n in range(50) if n != place] == [a for n, a in enumerate(scorer()([*ROWS])) if n != place]
+        assert [found[n] for n in range(50) if n != place] == [
+            a for n, a in enumerate(scorer()([*ROWS])) if n != place
+        ]
 
 
 def spoil(row: bytes, cuts: list[tuple[int, int, bytes]]) -> bytes:
@@ -153,7 +195,10 @@ TOKENS = [
     b"1e-400", b"\\",
 ]  # fmt: skip
 CUTS = st.lists(
-    st.tuples(st.integers(0, 300), st.integers(0, 12), st.sampled_from(TOKENS) | st.binary(max_size=6)), max_size=3
+    st.tuples(
+        st.integers(0, 300), st.integers(0, 12), st.sampled_from(TOKENS) | st.binary(max_size=6)
+    ),
+    max_size=3,
 )
 FIELDS = st.sampled_from([*json.loads(ROWS[0]), "other"])
 JSON = st.recursive(
@@ -186,7 +231,10 @@ def test_whatever_its_bytes_are_a_record_ends_as_a_prediction_or_a_dead_letter(
     for value, answer in zip(batch, found, strict=True):
         alone = scorer()([value])[0]
         if isinstance(answer, bytes):
-            assert math.isfinite(json.loads(answer)["prediction"]) or json.loads(answer)["prediction"] is None
+            assert (
+                math.isfinite(json.loads(answer)["prediction"])
+                or json.loads(answer)["prediction"] is None
+            )
             assert answer == alone
         else:
             assert answer.reason
@@ -204,9 +252,17 @@ def test_values_that_cannot_even_be_checked(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(schemas.InputsSchema, "split_valid", stumble)
     found = scorer()([*ROWS])
-    refused = {number: answer for number, answer in enumerate(found) if isinstance(answer, deadletters.Rejected)}
-    assert list(refused) == [number for number, row in enumerate(ROWS) if json.loads(row)["hr"] == 5]
-    assert {answer.reason for answer in refused.values()} == {"it cannot be checked (RecursionError: too deep)"}
+    refused = {
+        number: answer
+        for number, answer in enumerate(found)
+        if isinstance(answer, deadletters.Rejected)
+    }
+    assert list(refused) == [
+        number for number, row in enumerate(ROWS) if json.loads(row)["hr"] == 5
+    ]
+    assert {answer.reason for answer in refused.values()} == {
+        "it cannot be checked (RecursionError: too deep)"
+    }
 
 
 @pytest.mark.parametrize("column", ["hr", "temp", "season"])
@@ -216,7 +272,9 @@ def test_a_boolean_is_no_number_in_a_batch_either(column: str, tmp_path: Path) -
     table[column] = [True, False, True]
     table.to_parquet(tmp_path / "booleans.parquet", index=False)
     with pytest.raises(errors.DataError, match=f"{column}: True is not"):
-        schemas.InputsSchema.check(datasets.ParquetReader(path=str(tmp_path / "booleans.parquet")).read())
+        schemas.InputsSchema.check(
+            datasets.ParquetReader(path=str(tmp_path / "booleans.parquet")).read()
+        )
 
 
 def test_a_label_may_come_twice() -> None:
@@ -232,7 +290,9 @@ def test_rows_that_the_model_fails_for() -> None:
         return humidity(inputs)
 
     found = scorer(picky)([*ROWS])
-    refused = [number for number, answer in enumerate(found) if isinstance(answer, deadletters.Rejected)]
+    refused = [
+        number for number, answer in enumerate(found) if isinstance(answer, deadletters.Rejected)
+    ]
     assert refused == [number for number, row in enumerate(ROWS) if json.loads(row)["hr"] == 5]
 
     def broken(inputs: pd.DataFrame) -> pd.DataFrame:
@@ -291,19 +351,25 @@ def test_a_signature_that_does_not_match(job: Any, monkeypatch: pytest.MonkeyPat
         return adapter
 
     monkeypatch.setattr(registries.CustomLoader, "load", load_another)
-    with pytest.raises(errors.ModelError, match=r"signature does not match InputsSchema: .*wind_gust"):
+    with pytest.raises(
+        errors.ModelError, match=r"signature does not match InputsSchema: .*wind_gust"
+    ):
         run(job())
 
 
 def test_too_many_dead_letters(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [(b"k", b"{")] * 30 + [(b"k", ROWS[0])] * 100
     monkeypatch.setattr(kafkainference, "_rows_as_records", lambda *_: records)
-    with pytest.raises(errors.DataError, match="30 of the last 130 records have no answer, and at most 10.0% may"):
+    with pytest.raises(
+        errors.DataError, match="30 of the last 130 records have no answer, and at most 10.0% may"
+    ):
         run(job(batch_size=130, batch_wait=1.0))
 
 
 # ------------------------------------------------------------------------------------------------------- versions
-def test_a_version_that_does_not_load_is_refused_with_an_alert(trained: services.MlflowService) -> None:
+def test_a_version_that_does_not_load_is_refused_with_an_alert(
+    trained: services.MlflowService,
+) -> None:
     from loguru import logger
 
     trained.start()
@@ -311,7 +377,11 @@ def test_a_version_that_does_not_load_is_refused_with_an_alert(trained: services
     client.set_registered_model_alias("model_name", "Champion", "1")
     alerts: list[tuple[str, str]] = []
     watcher = scorers.ModelWatcher(
-        client, "model_name", "Champion", registries.CustomLoader(), lambda *words: alerts.append(words)
+        client,
+        "model_name",
+        "Champion",
+        registries.CustomLoader(),
+        lambda *words: alerts.append(words),
     )
     broken = client.create_model_version("model_name", "file:///nowhere/at/all")
     client.set_registered_model_alias("model_name", "Champion", broken.version)
@@ -335,7 +405,9 @@ def test_metrics_are_served_while_records_flow(job: Any, monkeypatch: pytest.Mon
 
     def scrape(self: Any, batch: Any, count: Any = telemetry.StreamMetrics.delivered) -> None:
         count(self, batch)
-        (address,) = re.findall(r"Metrics are served at (http://127.0.0.1:[1-9]\d*/metrics)", "".join(log))
+        (address,) = re.findall(
+            r"Metrics are served at (http://127.0.0.1:[1-9]\d*/metrics)", "".join(log)
+        )
         with urllib.request.urlopen(address) as page:
             seen.append(page.read().decode())
 
@@ -368,14 +440,25 @@ def test_sigterm_ends_a_stream_as_a_success(
 ) -> None:
     """A scheduler ends it, in its notebook as in a process: exit code 0, a summary, a run that is finished."""
     settings = {"job.alias_or_version": "latest", "job.feed_rate": "50", "job.log_interval": "0.5"}
-    command = [sys.executable, "-m", "model_name", "run", "stream", *words, "--notebooks", str(tmp_path / "notebooks")]
+    command = [
+        sys.executable,
+        "-m",
+        "model_name",
+        "run",
+        "stream",
+        *words,
+        "--notebooks",
+        str(tmp_path / "notebooks"),
+    ]
     for name, value in settings.items():
         command += ["-s", f"{name}={value}"]
     environment = os.environ | {"MLFLOW_TRACKING_URI": str(trained.tracking_uri)}
     environment["MLFLOW_REGISTRY_URI"] = environment["MLFLOW_TRACKING_URI"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     start = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN) and None) if ignored else None
-    with subprocess.Popen(command, env=environment, cwd=tmp_path, preexec_fn=start, **pipes) as process:
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, preexec_fn=start, **pipes
+    ) as process:
         log = []
         for line in process.stderr:
             log.append(line)
@@ -390,5 +473,7 @@ def test_sigterm_ends_a_stream_as_a_success(
     assert "asked to stop" in printed
     client = trained.client()
     (experiment,) = client.search_experiments(filter_string="name = 'model_name'")
-    last = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+    last = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[
+        0
+    ]
     assert (last.info.run_name, last.info.status) == ("Streaming", "FINISHED")

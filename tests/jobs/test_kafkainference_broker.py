@@ -16,18 +16,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from model_name.core import errors, models, schemas
 from model_name.io import datasets, osvariables, services
 from model_name.jobs import kafkainference, training
 from model_name.streaming import codecs, deliveries, loops, scorers
 from model_name.utils import splitters
-
 from tasks import brokers
 
 pytestmark = pytest.mark.broker
 
 QUICK = {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 500}  # a dead member is noticed soon
-ROWS = codecs.JsonEncoder().encode(schemas.InputsSchema.check(datasets.SimulatedReader(rows=500).read()))
+ROWS = codecs.JsonEncoder().encode(
+    schemas.InputsSchema.check(datasets.SimulatedReader(rows=500).read())
+)
 
 
 # ------------------------------------------------------------------------------------------------------- topics
@@ -43,7 +45,9 @@ class Topics:
         self.broker, self.names = broker, (f"in-{name}", f"out-{name}", f"dead-{name}")
         self.admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 0})
         new = [
-            NewTopic(name, 4, 1, config={"max.message.bytes": limits[kind]} if kind in limits else {})
+            NewTopic(
+                name, 4, 1, config={"max.message.bytes": limits[kind]} if kind in limits else {}
+            )
             for kind, name in zip(("input", "output", "dead"), self.names, strict=True)
         ]
         for made in self.admin.create_topics(new).values():
@@ -51,10 +55,17 @@ class Topics:
         settings = {
             "bootstrap.servers": broker.address, "linger.ms": 5, "log_level": 0, "message.max.bytes": 8_000_000,
         }  # fmt: skip
-        self.producer = Producer(settings | {"enable.idempotence": True})  # sends nothing twice when a broker restarts
+        self.producer = Producer(
+            settings | {"enable.idempotence": True}
+        )  # sends nothing twice when a broker restarts
         self.keys: list[bytes] = []
 
-    def send(self, count: int, value: Callable[[int], bytes | None] | None = None, rate: float | None = None) -> None:
+    def send(
+        self,
+        count: int,
+        value: Callable[[int], bytes | None] | None = None,
+        rate: float | None = None,
+    ) -> None:
         for _ in range(count):
             number = len(self.keys)
             self.keys.append(b"%d" % number)
@@ -98,7 +109,9 @@ def topics(broker: brokers.Broker) -> Topics:
 
 
 @pytest.fixture
-def job(broker: brokers.Broker, trained: services.MlflowService) -> Callable[..., kafkainference.KafkaInferenceJob]:
+def job(
+    broker: brokers.Broker, trained: services.MlflowService
+) -> Callable[..., kafkainference.KafkaInferenceJob]:
     def make(topics: Topics, **settings: Any) -> kafkainference.KafkaInferenceJob:
         inputs, outputs, dead = topics.names
         defaults: dict[str, Any] = {
@@ -210,12 +223,18 @@ while True:
 
 def test_killed_twenty_times_and_every_input_is_answered_once(topics: Topics, job: Any) -> None:
     """Kill -9 at random moments, under load: a reader of committed records sees each answer exactly once."""
-    config = job(topics, instance="one", batch_size=100, idle_time=4.0, watch_interval=None).model_dump_json()
+    config = job(
+        topics, instance="one", batch_size=100, idle_time=4.0, watch_interval=None
+    ).model_dump_json()
     command = [sys.executable, "-c", FORKER, f'{{"job": {config}}}']
     generator, kills, committed = random.Random(5), 0, []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as program:
         assert program.stdout is not None
-        sender = threading.Thread(daemon=True, target=topics.send, args=(10_000,), kwargs={"rate": 400.0})
+        sender = threading.Thread(
+            daemon=True, target=topics.send, args=(10_000,), kwargs={"rate": 400.0}
+        )
         sender.start()
         said = []
         for line in program.stdout:
@@ -238,7 +257,9 @@ def _committed(topics: Topics, job: Any) -> list[Any]:
 
 
 def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> None:
-    sender = threading.Thread(daemon=True, target=topics.send, args=(3_000,), kwargs={"rate": 600.0})
+    sender = threading.Thread(
+        daemon=True, target=topics.send, args=(3_000,), kwargs={"rate": 600.0}
+    )
     with streaming(job(topics, idle_time=None, batch_size=50)) as known:
         sender.start()
         wait_for(lambda: known["stream"].outlet.delivered > 200)
@@ -250,11 +271,15 @@ def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> Non
     assert topics.answered() == Counter(topics.keys)
 
 
-def test_instances_join_and_leave_while_records_flow(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instances_join_and_leave_while_records_flow(
+    topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that takes a moment, so that at each rebalance a batch is in flight and records wait for the next."""
     score = scorers._predict
     monkeypatch.setattr(scorers, "_predict", lambda *a: (time.sleep(0.03), score(*a))[1])
-    sender = threading.Thread(daemon=True, target=topics.send, args=(6_000,), kwargs={"rate": 900.0})
+    sender = threading.Thread(
+        daemon=True, target=topics.send, args=(6_000,), kwargs={"rate": 900.0}
+    )
     sender.start()
     known: list[dict[str, Any]] = []
 
@@ -294,10 +319,14 @@ def test_a_member_that_was_evicted_while_it_delivered(
         with streaming(job(topics, idle_time=None)) as second:
             wait_for(lambda: second["stream"].outlet.delivered >= 100)
             go_on.set()
-            wait_for(lambda: first["stream"].outlet.attempts > 0 or first["stream"].outlet.delivered > 0)
+            wait_for(
+                lambda: first["stream"].outlet.attempts > 0 or first["stream"].outlet.delivered > 0
+            )
             assert first["stream"].outlet.delivered == 0
             topics.send(100)
-            wait_for(lambda: first["stream"].outlet.delivered + second["stream"].outlet.delivered >= 200)
+            wait_for(
+                lambda: first["stream"].outlet.delivered + second["stream"].outlet.delivered >= 200
+            )
     assert "error" not in first | second
     assert topics.answered() == Counter(topics.keys)
 
@@ -339,8 +368,15 @@ def test_the_alias_moves_while_records_flow(
     second_version(trained, hours)
     client = trained.client()
     client.set_registered_model_alias("model_name", "Champion", "1")
-    settings = {"alias_or_version": "Champion", "watch_interval": 0.1, "batch_size": 50, "idle_time": None}
-    sender = threading.Thread(daemon=True, target=topics.send, args=(2_500,), kwargs={"rate": 500.0})
+    settings = {
+        "alias_or_version": "Champion",
+        "watch_interval": 0.1,
+        "batch_size": 50,
+        "idle_time": None,
+    }
+    sender = threading.Thread(
+        daemon=True, target=topics.send, args=(2_500,), kwargs={"rate": 500.0}
+    )
     with streaming(job(topics, **settings)) as known:
         sender.start()
         wait_for(lambda: known["stream"].outlet.delivered > 300)
@@ -354,11 +390,15 @@ def test_the_alias_moves_while_records_flow(
         source = int(dict(message.headers())["source.partition"])
         by_partition.setdefault(source, []).append(json.loads(message.value())["model_version"])
     for versions in by_partition.values():
-        assert versions == sorted(versions), "the new version takes over once, and the old one does not come back"
+        assert versions == sorted(versions), (
+            "the new version takes over once, and the old one does not come back"
+        )
         assert set(versions) == {1, 2}
 
 
-def test_a_slow_model_does_not_lose_its_place(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_model_does_not_lose_its_place(
+    topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A batch takes longer than the broker waits for a poll: the consumer keeps its partitions."""
     score = scorers._predict
     monkeypatch.setattr(scorers, "_predict", lambda *a: (time.sleep(5.0), score(*a))[1])
@@ -374,7 +414,13 @@ def test_a_slow_model_does_not_lose_its_place(topics: Topics, job: Any, monkeypa
 
 # ------------------------------------------------------------------------------------------------------- records
 def test_one_percent_of_poison(topics: Topics, job: Any) -> None:
-    poison: list[bytes | None] = [b"{", None, b"[]", b'{"instant": 1}', ROWS[0].replace(b'"hr": 0', b'"hr": "noon"')]
+    poison: list[bytes | None] = [
+        b"{",
+        None,
+        b"[]",
+        b'{"instant": 1}',
+        ROWS[0].replace(b'"hr": 0', b'"hr": "noon"'),
+    ]
     topics.send(3_000, lambda n: poison[n // 100 % 5] if n % 100 == 7 else ROWS[n % 500])
     result = run(job(topics))
     assert (result.records, result.dead_letters) == (3_000, 30)
@@ -391,14 +437,20 @@ def test_one_percent_of_poison(topics: Topics, job: Any) -> None:
 # ------------------------------------------------------------------------------------------------------- refusals
 def test_a_topic_that_does_not_exist(topics: Topics, job: Any) -> None:
     known = topics.names[1]
-    with pytest.raises(errors.ServiceError, match=f"no topic '{known}x' .*; did you mean '{known}'"):
+    with pytest.raises(
+        errors.ServiceError, match=f"no topic '{known}x' .*; did you mean '{known}'"
+    ):
         run(job(topics, output_topic=known + "x"))
 
 
-def test_topics_that_take_too_little_are_refused_at_the_start(broker: brokers.Broker, job: Any) -> None:
+def test_topics_that_take_too_little_are_refused_at_the_start(
+    broker: brokers.Broker, job: Any
+) -> None:
     refusing = Topics(broker, output="100")
     refusing.send(20)
-    with pytest.raises(errors.ServiceError, match=r"the topic 'out-.*' takes records of 100 bytes at most"):
+    with pytest.raises(
+        errors.ServiceError, match=r"the topic 'out-.*' takes records of 100 bytes at most"
+    ):
         run(job(refusing))
     assert _committed(refusing, job) == [], "what was not answered is not done"
 
@@ -411,7 +463,9 @@ def test_a_topic_that_refuses_records(
     monkeypatch.setattr(services.KafkaService, "limits", lambda *_: {})
     refusing = Topics(broker, output="100")
     refusing.send(20)
-    with pytest.raises(errors.ServiceError, match=r"the topic 'out-.*' refuses records: .*too large"):
+    with pytest.raises(
+        errors.ServiceError, match=r"the topic 'out-.*' refuses records: .*too large"
+    ):
         run(job(refusing, delivery=delivery))
     assert refusing.read() == []
     assert _committed(refusing, job) == [], "what was not answered is not done"
@@ -421,7 +475,10 @@ def test_nothing_moves(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
     """A model that hangs: the job ends with an error, and what it has not answered is not committed."""
     monkeypatch.setattr(scorers, "_predict", lambda *_: time.sleep(60))
     topics.send(20)
-    with pytest.raises(errors.ServiceError, match=r"no record was delivered for \d+ seconds, and 20 wait .*the model"):
+    with pytest.raises(
+        errors.ServiceError,
+        match=r"no record was delivered for \d+ seconds, and 20 wait .*the model",
+    ):
         run(job(topics, stall_time=3.0, idle_time=None))
     assert _committed(topics, job) == []
 
@@ -432,7 +489,8 @@ def test_a_group_of_another_topic(broker: brokers.Broker, job: Any) -> None:
     run(job(first, kafka_config={"group.id": first.names[0]}))
     second.send(5)
     with pytest.raises(
-        errors.ServiceError, match=f"the consumer group '{first.names[0]}' already reads '{first.names[0]}'"
+        errors.ServiceError,
+        match=f"the consumer group '{first.names[0]}' already reads '{first.names[0]}'",
     ):
         run(job(second, kafka_config={"group.id": first.names[0]}))
 
@@ -443,7 +501,10 @@ def test_wrong_security_settings(topics: Topics, job: Any, monkeypatch: pytest.M
     begun = time.monotonic()
     try:
         service = services.KafkaService(bootstrap_servers=topics.broker.address, timeout=4.0)
-        with pytest.raises(errors.ServiceError, match=f"the Kafka cluster at {topics.broker.address} cannot be used"):
+        with pytest.raises(
+            errors.ServiceError,
+            match=f"the Kafka cluster at {topics.broker.address} cannot be used",
+        ):
             run(job(topics, kafka_service=service))
     finally:
         osvariables.env.cache_clear()
@@ -501,7 +562,9 @@ def test_whatever_the_size_of_a_record_it_ends_in_a_topic(broker: brokers.Broker
         else:
             assert message.value() == whole
             assert "dead.cut" not in headers
-    long_keys = [dict(message.headers()) for (length, _), message in letters.items() if length > 100_000]
+    long_keys = [
+        dict(message.headers()) for (length, _), message in letters.items() if length > 100_000
+    ]
     assert [headers["dead.cut"] for headers in long_keys] == [b"value, headers, key"] * 2
     assert all(b"prediction" in headers["dead.reason"] for headers in long_keys)
     long_headers = letters[1, b"h"]
@@ -552,8 +615,15 @@ def test_partitions_are_added_while_the_job_runs(topics: Topics, job: Any) -> No
     soon = {"topic.metadata.refresh.interval.ms": 500}
     with streaming(job(topics, idle_time=None, kafka_config=soon)) as known:
         wait_for(lambda: known["stream"].outlet.delivered == 40)
-        topics.admin.create_partitions([NewPartitions(topics.names[0], 8)])[topics.names[0]].result(20)
-        wait_for(lambda: len(topics.producer.list_topics(topics.names[0]).topics[topics.names[0]].partitions) == 8)
+        topics.admin.create_partitions([NewPartitions(topics.names[0], 8)])[topics.names[0]].result(
+            20
+        )
+        wait_for(
+            lambda: (
+                len(topics.producer.list_topics(topics.names[0]).topics[topics.names[0]].partitions)
+                == 8
+            )
+        )
         for partition in range(8):
             topics.keys.append(b"%d" % (40 + partition))
             topics.producer.produce(topics.names[0], ROWS[partition], topics.keys[-1], partition)
@@ -580,11 +650,16 @@ def test_records_that_were_deleted_before_they_were_read(topics: Topics, job: An
     warned: list[str] = []
     stream_job = job(topics, logger_service=services.LoggerService(level="WARNING"))
     with stream_job:
-        sink = logger.add(lambda message: warned.append(str(message)), level="WARNING", format="{message}")
+        sink = logger.add(
+            lambda message: warned.append(str(message)), level="WARNING", format="{message}"
+        )
         result = stream_job.run()
         logger.remove(sink)
     assert result.records == 15
-    assert any(f"{topics.names[0]}[0]: " in line and "were deleted by the broker" in line for line in warned), warned
+    assert any(
+        f"{topics.names[0]}[0]: " in line and "were deleted by the broker" in line
+        for line in warned
+    ), warned
 
 
 # ------------------------------------------------------------------------------------------------------- the broker
@@ -594,16 +669,22 @@ def warnings() -> Iterator[list[str]]:
     from loguru import logger
 
     warned: list[str] = []
-    sink = logger.add(lambda message: warned.append(str(message)), level="WARNING", format="{message}")
+    sink = logger.add(
+        lambda message: warned.append(str(message)), level="WARNING", format="{message}"
+    )
     yield warned
     logger.remove(sink)
 
 
-def test_told_to_stop_while_the_broker_is_away(topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_told_to_stop_while_the_broker_is_away(
+    topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It ends within shutdown_time and says why; what was not delivered is answered once when the broker is back."""
     score = scorers._predict  # takes a moment, so that there is something left to do
     monkeypatch.setattr(scorers, "_predict", lambda *a: (time.sleep(0.05), score(*a))[1])
-    soon = {"producer.transaction.timeout.ms": 5_000}  # after which the broker ends what was left open
+    soon = {
+        "producer.transaction.timeout.ms": 5_000
+    }  # after which the broker ends what was left open
     topics.send(100)
     plan = job(topics, idle_time=None, batch_size=20, shutdown_time=8.0, kafka_config=soon)
     with warnings() as warned, streaming(plan) as known:
@@ -661,7 +742,9 @@ def test_a_cluster_that_has_never_had_a_group(usual: brokers.Broker) -> None:
     """A process of its own: librdkafka once ended it here with a segmentation fault."""
     program = "import sys; from model_name.io import services\nprint(services.KafkaService().committed('new'))"
     environment = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": usual.address}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
 
@@ -673,7 +756,9 @@ def test_to_wait_for_partitions_is_not_to_be_idle(usual: brokers.Broker, job: An
 
 
 @pytest.mark.parametrize(("denied", "operation"), [(0, "READ"), (1, "WRITE"), (2, "WRITE")])
-def test_a_topic_that_the_user_may_not_use(usual: brokers.Broker, job: Any, denied: int, operation: str) -> None:
+def test_a_topic_that_the_user_may_not_use(
+    usual: brokers.Broker, job: Any, denied: int, operation: str
+) -> None:
     from confluent_kafka.admin import (  # type: ignore[attr-defined]
         AclBinding,
         AclOperation,
@@ -686,8 +771,18 @@ def test_a_topic_that_the_user_may_not_use(usual: brokers.Broker, job: Any, deni
     topics.send(20, (lambda _: b"{") if denied == 2 else None)
     name, who = topics.names[denied], ("User:ANONYMOUS", "*")
     rules = [
-        AclBinding(ResourceType.TOPIC, name, ResourcePatternType.LITERAL, *who, getattr(AclOperation, verb), permission)
-        for verb, permission in [("ALL", AclPermissionType.ALLOW), (operation, AclPermissionType.DENY)]
+        AclBinding(
+            ResourceType.TOPIC,
+            name,
+            ResourcePatternType.LITERAL,
+            *who,
+            getattr(AclOperation, verb),
+            permission,
+        )
+        for verb, permission in [
+            ("ALL", AclPermissionType.ALLOW),
+            (operation, AclPermissionType.DENY),
+        ]
     ]
     for made in topics.admin.create_acls(rules).values():
         made.result(20)

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pytest
+from pandera.typing.pandas import Index, Series
+
 from model_name.core import alignment, errors, models, schemas
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, services
 from model_name.jobs import evaluations, explanations, inference, tables, training, tuning
 from model_name.utils import searchers, splitters
-from pandera.typing.pandas import Index, Series
 
 ROWS, TEST = 300, 60
 Use = Callable[[dict[str, Any]], None]
@@ -30,7 +31,9 @@ def visits() -> pd.DataFrame:
             "shop": random.choice(["north", "south"], ROWS),
         }
     )
-    table["spent"] = 2 * table["minutes"] + 40 * (table["shop"] == "north") + random.normal(0, 1, ROWS)
+    table["spent"] = (
+        2 * table["minutes"] + 40 * (table["shop"] == "north") + random.normal(0, 1, ROWS)
+    )
     return table
 
 
@@ -47,7 +50,11 @@ def declare(index: dict[str, Any] | None) -> dict[str, Any]:
         fields = label | fields
         namespace = {key: field for key, (_, field) in fields.items()}
         annotations = {key: kind for key, (kind, _) in fields.items()}
-        return type(name, (schemas.Schema,), namespace | {"__annotations__": annotations, "__module__": __name__})
+        return type(
+            name,
+            (schemas.Schema,),
+            namespace | {"__annotations__": annotations, "__module__": __name__},
+        )
 
     return {
         "InputsSchema": schema("Inputs", columns),
@@ -77,7 +84,10 @@ def test_every_job_takes_rows_by_position_where_labels_repeat(
     use(index)
     table = visits()
     reader = written(table, tmp_path / "visits.csv")
-    quiet: dict[str, Any] = {"mlflow_service": store, "logger_service": services.LoggerService(level="ERROR")}
+    quiet: dict[str, Any] = {
+        "mlflow_service": store,
+        "logger_service": services.LoggerService(level="ERROR"),
+    }
     pair: dict[str, Any] = {"inputs": reader, "targets": reader}
     split = splitters.TrainTestSplitter(test_size=TEST)
     model = models.GradientBoostingModel(max_iter=60, n_jobs=1)
@@ -138,7 +148,10 @@ def test_a_doubled_unique_label_is_refused_at_every_batch_size(
     table = visits().assign(customer=[f"c{row}" for row in range(ROWS)])
     table.loc[250, "customer"] = "c3"
     reader = written(table, tmp_path / "visits.csv")
-    quiet: dict[str, Any] = {"mlflow_service": store, "logger_service": services.LoggerService(level="ERROR")}
+    quiet: dict[str, Any] = {
+        "mlflow_service": store,
+        "logger_service": services.LoggerService(level="ERROR"),
+    }
     good = written(table.drop(index=250), tmp_path / "good.csv")
     with training.TrainingJob(
         inputs=good,
@@ -151,7 +164,9 @@ def test_a_doubled_unique_label_is_refused_at_every_batch_size(
     outputs = datasets.ParquetWriter(path=str(tmp_path / "out.parquet"))
     with (
         pytest.raises(errors.DataError, match="c3.*there more than once"),
-        inference.InferenceJob(inputs=reader, outputs=outputs, alias_or_version=1, batch_size=size, **quiet) as job,
+        inference.InferenceJob(
+            inputs=reader, outputs=outputs, alias_or_version=1, batch_size=size, **quiet
+        ) as job,
     ):
         job.run()
     assert not Path(outputs.path).exists()
@@ -167,7 +182,9 @@ def pair(tmp_path: Path, inputs: pd.DataFrame, targets: pd.DataFrame) -> tuple[A
 def test_unique_labels_match_tables_in_any_order(use: Any, tmp_path: Path) -> None:
     use({"unique": True})
     table = visits().assign(customer=[f"c{row}" for row in range(ROWS)])
-    inputs, targets = pair(tmp_path, table.drop(columns="spent"), table.sample(frac=1)[["customer", "spent"]])
+    inputs, targets = pair(
+        tmp_path, table.drop(columns="spent"), table.sample(frac=1)[["customer", "spent"]]
+    )
     assert targets.index.equals(inputs.index)
     assert targets["spent"].tolist() == table["spent"].tolist()
     with pytest.raises(errors.DataError, match=r"1 row\(s\) only in the inputs, such as c9$"):
@@ -180,17 +197,28 @@ def test_repeated_labels_have_to_agree_position_by_position(use: Any, tmp_path: 
     inputs, targets = pair(tmp_path, table.drop(columns="spent"), table[["customer", "spent"]])
     assert targets["spent"].tolist() == table["spent"].tolist()
     assert targets.index.equals(inputs.index)
-    with pytest.raises(errors.DataError, match=r"matched by position, and row \d+ is \w+ in the inputs and \w+ in the"):
+    with pytest.raises(
+        errors.DataError,
+        match=r"matched by position, and row \d+ is \w+ in the inputs and \w+ in the",
+    ):
         pair(tmp_path, table.drop(columns="spent"), table[::-1][["customer", "spent"]])
-    with pytest.raises(errors.DataError, match=r"inputs \(300 rows\) and targets \(299 rows\).*matched by position"):
+    with pytest.raises(
+        errors.DataError, match=r"inputs \(300 rows\) and targets \(299 rows\).*matched by position"
+    ):
         pair(tmp_path, table.drop(columns="spent"), table[["customer", "spent"]].head(299))
 
 
 def test_tables_without_labels_have_to_have_as_many_rows(use: Any, tmp_path: Path) -> None:
     use(None)
     table = visits()
-    assert pair(tmp_path, table.drop(columns="spent"), table[["spent"]])[1]["spent"].tolist() == table["spent"].tolist()
-    with pytest.raises(errors.DataError, match="no unique labels, so rows are matched by position; declare the index"):
+    assert (
+        pair(tmp_path, table.drop(columns="spent"), table[["spent"]])[1]["spent"].tolist()
+        == table["spent"].tolist()
+    )
+    with pytest.raises(
+        errors.DataError,
+        match="no unique labels, so rows are matched by position; declare the index",
+    ):
         pair(tmp_path, table.drop(columns="spent"), table[["spent"]].head(299))
 
 
@@ -208,14 +236,19 @@ def test_the_naive_forecast_and_slices_with_repeated_labels(use: Any) -> None:
         naive = evaluations.naive_forecast(inputs, targets, rows)
         scored = alignment.join_by_position(targets[rows], naive)
         metric = metrics_.SklearnMetric(name="mean_absolute_error", greater_is_better=False)
-        slices = evaluations.slice_scores([metric], inputs[rows], scored, ["shop", "minutes", "day"])
+        slices = evaluations.slice_scores(
+            [metric], inputs[rows], scored, ["shop", "minutes", "day"]
+        )
         found.append((naive["prediction"].tolist(), slices.astype("str").to_numpy().tolist()))
     assert found[0] == found[1]
 
 
 def test_tables_side_by_side() -> None:
     index = pd.Index(["a", "a", "b"], name="key")
-    left, right = pd.DataFrame({"self": [1, 2, 3]}, index=index), pd.DataFrame({"y": [4, 5, 6]}, index=index)
+    left, right = (
+        pd.DataFrame({"self": [1, 2, 3]}, index=index),
+        pd.DataFrame({"y": [4, 5, 6]}, index=index),
+    )
     both = alignment.join_by_position(left, right)
     assert both.to_numpy().tolist() == [[1, 4], [2, 5], [3, 6]]
     assert both.index.equals(index)
@@ -228,12 +261,16 @@ def test_tables_side_by_side() -> None:
 # ----------------------------------------------------------------------------------------------------------------- time
 def test_rows_without_a_time_come_last_and_none_is_lost() -> None:
     days = pd.to_datetime(["2024-03-02", None, "2024-03-01"])
-    inputs, targets = alignment.sort_by_time(pd.DataFrame({"day": days}), pd.DataFrame({"y": [1, 2, 3]}), ["day"])
+    inputs, targets = alignment.sort_by_time(
+        pd.DataFrame({"day": days}), pd.DataFrame({"y": [1, 2, 3]}), ["day"]
+    )
     assert targets["y"].tolist() == [3, 1, 2]
     assert inputs["day"].isna().tolist() == [False, False, True]
 
 
-def test_the_repeated_hour_is_put_into_its_true_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repeated_hour_is_put_into_its_true_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Inputs(schemas.Schema):
         at: Series[pa.DateTime] = pa.Field(metadata={"time": True, "zone": "Europe/Berlin"})
 

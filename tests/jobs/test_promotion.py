@@ -5,6 +5,7 @@ from typing import Any
 
 import pydantic as pdt
 import pytest
+
 from model_name.core import errors
 from model_name.io import registries, services
 from model_name.jobs import promotion
@@ -33,7 +34,9 @@ def judge(
     store.client().set_terminated(run.info.run_id, status)
     reasons = "r2_score is 0.4" if outcome != "passed" else ""
     verdict = registries.Verdict(outcome, run_id=run.info.run_id, rows=rows, reasons=reasons)
-    registries.keep_verdict(store.client(), registries.find_version(store.client(), "model_name", version), verdict)
+    registries.keep_verdict(
+        store.client(), registries.find_version(store.client(), "model_name", version), verdict
+    )
     return str(run.info.run_id)
 
 
@@ -44,10 +47,14 @@ def aliases(store: services.MlflowService) -> dict[str, int]:
 
 def add_version(store: services.MlflowService) -> None:
     store.start()
-    store.client().create_model_version("model_name", store.client().get_model_version("model_name", "1").source)
+    store.client().create_model_version(
+        "model_name", store.client().get_model_version("model_name", "1").source
+    )
 
 
-def test_a_version_that_passed_is_promoted(trained: services.MlflowService, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_that_passed_is_promoted(
+    trained: services.MlflowService, capsys: pytest.CaptureFixture[str]
+) -> None:
     judge(trained)
     result = promote(trained)
     assert (result.promoted, result.previous_version, result.refusals) == (True, None, ())
@@ -67,18 +74,30 @@ def test_a_version_that_passed_is_promoted(trained: services.MlflowService, caps
 
 
 def test_every_reason_to_refuse(trained: services.MlflowService) -> None:
-    assert promote(trained).refusals == ("version 1 of 'model_name' was never evaluated: run the evaluate job first",)
+    assert promote(trained).refusals == (
+        "version 1 of 'model_name' was never evaluated: run the evaluate job first",
+    )
     judge(trained, outcome="refused")
-    assert promote(trained).refusals == ("the evaluation of version 1 of 'model_name' was: refused (r2_score is 0.4)",)
+    assert promote(trained).refusals == (
+        "the evaluation of version 1 of 'model_name' was: refused (r2_score is 0.4)",
+    )
     judge(trained, rows="all")
     [reason] = promote(trained).refusals
-    assert reason.endswith("was judged on rows that its training may have seen: evaluate it with rows: unseen")
+    assert reason.endswith(
+        "was judged on rows that its training may have seen: evaluate it with rows: unseen"
+    )
     run_id = judge(trained, tags={"verdict": "passed", "model_version": "model_name/7"})
-    assert promote(trained).refusals == (f"the evaluation run {run_id} is about model_name/7, verdict passed",)
+    assert promote(trained).refusals == (
+        f"the evaluation run {run_id} is about model_name/7, verdict passed",
+    )
     run_id = judge(trained, tags={"verdict": "refused", "model_version": "model_name/1"})
-    assert promote(trained).refusals == (f"the evaluation run {run_id} is about model_name/1, verdict refused",)
+    assert promote(trained).refusals == (
+        f"the evaluation run {run_id} is about model_name/1, verdict refused",
+    )
     run_id = judge(trained, status="FAILED")
-    assert promote(trained).refusals == (f"the evaluation run {run_id} did not finish: it is FAILED",)
+    assert promote(trained).refusals == (
+        f"the evaluation run {run_id} did not finish: it is FAILED",
+    )
     run_id = judge(trained)
     trained.client().delete_run(run_id)
     gone = f"the evaluation run {run_id} does not exist any more: evaluate the version again"
@@ -129,7 +148,11 @@ def test_names_that_can_be_an_alias(alias: str, trained: services.MlflowService)
 
 # ------------------------------------------------------------------------------------- what it replaces, and doubts
 def judge_with(
-    store: services.MlflowService, version: int, rows: str, better: dict[str, bool], values: dict[str, float]
+    store: services.MlflowService,
+    version: int,
+    rows: str,
+    better: dict[str, bool],
+    values: dict[str, float],
 ) -> str:
     """Leave behind an evaluation with metrics, on rows that a digest stands for."""
     run_id = judge(store, version=version)
@@ -193,13 +216,18 @@ def test_a_version_is_compared_with_the_one_that_it_replaces(
     assert promote(trained).warnings == (), "the same version again replaces nothing"
 
 
-def test_a_champion_that_was_never_judged_like_this_cannot_be_compared(trained: services.MlflowService) -> None:
+def test_a_champion_that_was_never_judged_like_this_cannot_be_compared(
+    trained: services.MlflowService,
+) -> None:
     judge(trained)
     promote(trained)
     add_version(trained)
     judge_with(trained, 2, "same", BETTER, {"r2_score": 0.8})
     [warning] = promote(trained).warnings
-    assert warning == "version 2 cannot be compared with version 1: version 1 has no evaluation to compare"
+    assert (
+        warning
+        == "version 2 cannot be compared with version 1: version 1 has no evaluation to compare"
+    )
 
 
 def test_a_nearly_perfect_score_is_said_again(trained: services.MlflowService) -> None:

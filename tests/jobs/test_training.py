@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import get_model_info
+
 from model_name.core import errors, models, schemas
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, registries, services
@@ -15,7 +16,9 @@ from model_name.jobs import evaluations, promotion, training
 from model_name.utils import splitters
 
 
-def job(store: services.MlflowService, reader: datasets.Reader, **settings: Any) -> training.TrainingJob:
+def job(
+    store: services.MlflowService, reader: datasets.Reader, **settings: Any
+) -> training.TrainingJob:
     """A small training job on one table."""
     defaults: dict[str, Any] = {
         "inputs": reader,
@@ -28,7 +31,9 @@ def job(store: services.MlflowService, reader: datasets.Reader, **settings: Any)
     return training.TrainingJob(**(defaults | settings))
 
 
-def train(store: services.MlflowService, reader: datasets.Reader, **settings: Any) -> training.TrainingResult:
+def train(
+    store: services.MlflowService, reader: datasets.Reader, **settings: Any
+) -> training.TrainingResult:
     with job(store, reader, **settings) as made:
         return made.run()
 
@@ -58,7 +63,10 @@ def runs(store: services.MlflowService) -> list[Any]:
 
 # ------------------------------------------------------------------------------------------------------- it works
 def test_everything_about_a_training_run_is_recorded(
-    store: services.MlflowService, table: pd.DataFrame, write: Any, capsys: pytest.CaptureFixture[str]
+    store: services.MlflowService,
+    table: pd.DataFrame,
+    write: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     reader = write(table)
     result = train(store, reader, registry=registries.MlflowRegister(tags={"team": "bikes"}))
@@ -69,16 +77,24 @@ def test_everything_about_a_training_run_is_recorded(
     assert {"model.KIND", "model.max_iter", "splitter.test_size", "rows"} <= set(run.data.params)
     assert (run.data.params["model.max_iter"], run.data.params["rows"]) == ("10", "192")
     assert {name: run.data.metrics[name] for name in result.metrics} == result.metrics
-    assert {file.path for file in client.list_artifacts(result.run_id)} == {"figures", "training", "provenance.json"}
+    assert {file.path for file in client.list_artifacts(result.run_id)} == {
+        "figures",
+        "training",
+        "provenance.json",
+    }
     figures = [file.path for file in client.list_artifacts(result.run_id, "figures")]
     assert figures == [f"figures/{name}.png" for name in sorted(result.figures)]
 
-    kept = json.loads(Path(run.info.artifact_uri.removeprefix("file://"), "provenance.json").read_text())
+    kept = json.loads(
+        Path(run.info.artifact_uri.removeprefix("file://"), "provenance.json").read_text()
+    )
     noted = {used.tags[0].value: used.dataset for used in run.inputs.dataset_inputs}
     assert set(noted) == set(kept["inputs"]) == {"inputs", "targets"}
     for name, lineage in noted.items():
         assert kept["inputs"][name]["rows"] == 240
-        assert kept["inputs"][name]["sha256"].startswith(lineage.digest), "lineage and provenance agree"
+        assert kept["inputs"][name]["sha256"].startswith(lineage.digest), (
+            "lineage and provenance agree"
+        )
         assert json.loads(lineage.source) == {"uri": Path(reader.path).absolute().as_uri()}
     version = client.get_model_version("model_name", "1")
     assert (version.run_id, version.tags["team"]) == (result.run_id, "bikes")
@@ -99,7 +115,10 @@ def test_the_later_rows_are_held_back_whatever_the_order_of_the_file(
     error = (result.scored["prediction"] - targets.loc[in_days, "cnt"]).abs().mean()
     assert result.metrics["mean_absolute_error"] == pytest.approx(error)
     assert result.worst(3)["error"].is_monotonic_decreasing
-    assert result.worst(1)["error"].iloc[0] == (result.scored["prediction"] - result.scored["cnt"]).abs().max()
+    assert (
+        result.worst(1)["error"].iloc[0]
+        == (result.scored["prediction"] - result.scored["cnt"]).abs().max()
+    )
 
 
 def test_the_answers_of_the_test_rows_change_no_prediction(
@@ -122,7 +141,9 @@ def test_training_twice_gives_the_same_model_as_the_next_version(
     pd.testing.assert_frame_equal(first.scored, second.scored)
 
 
-def test_the_configured_model_stays_unfitted(store: services.MlflowService, table: pd.DataFrame, write: Any) -> None:
+def test_the_configured_model_stays_unfitted(
+    store: services.MlflowService, table: pd.DataFrame, write: Any
+) -> None:
     model = models.GradientBoostingModel(max_iter=3)
     train(store, write(table), model=model)
     with pytest.raises(ValueError, match="Model is not fitted yet!"):
@@ -160,7 +181,10 @@ def test_targets_in_a_file_and_an_order_of_their_own(
 def test_what_adds_up_to_the_target_is_not_a_feature(
     store: services.MlflowService, table: pd.DataFrame, write: Any
 ) -> None:
-    train(store, write(table.assign(casual=table["cnt"] // 3, registered=table["cnt"] - table["cnt"] // 3)))
+    train(
+        store,
+        write(table.assign(casual=table["cnt"] // 3, registered=table["cnt"] - table["cnt"] // 3)),
+    )
     asked = get_model_info("models:/model_name/1").signature.inputs.input_names()
     assert asked == schemas.InputsSchema.features()
     assert not {"casual", "registered", "cnt"} & set(asked)
@@ -171,13 +195,29 @@ def test_what_adds_up_to_the_target_is_not_a_feature(
     ("change", "message"),
     [
         (lambda data: data.assign(hum=np.nan), "no row of the 192 has a value in 'hum'"),
-        (lambda data: data.assign(cnt=7), "the target 'cnt' is .*7.* in all of the 192 training rows"),
+        (
+            lambda data: data.assign(cnt=7),
+            "the target 'cnt' is .*7.* in all of the 192 training rows",
+        ),
         (lambda data: data.drop(columns="temp"), "column 'temp' is missing"),
-        (lambda data: data.assign(instant=5), "(?s)instant.*5.*(twice|more than once|duplicate|not unique)"),
-        (lambda data: data.assign(temp=["warm", *data["temp"][1:].astype(str)]), "(?s)temp.*'warm'.*row 1"),
+        (
+            lambda data: data.assign(instant=5),
+            "(?s)instant.*5.*(twice|more than once|duplicate|not unique)",
+        ),
+        (
+            lambda data: data.assign(temp=["warm", *data["temp"][1:].astype(str)]),
+            "(?s)temp.*'warm'.*row 1",
+        ),
         (lambda data: data.head(48), r"too few rows \(48\)"),
     ],
-    ids=["all missing", "constant target", "missing column", "duplicate index", "wrong type", "too few"],
+    ids=[
+        "all missing",
+        "constant target",
+        "missing column",
+        "duplicate index",
+        "wrong type",
+        "too few",
+    ],
 )
 def test_tables_that_cannot_teach_anything(
     change: Any, message: str, store: services.MlflowService, table: pd.DataFrame, write: Any
@@ -200,13 +240,21 @@ def test_inputs_and_targets_about_different_rows(
     store: services.MlflowService, table: pd.DataFrame, write: Any
 ) -> None:
     inputs = write(table, "inputs")
-    with pytest.raises(errors.DataError, match=r"inputs \(240 rows\) and targets \(230 rows\) are not about the same"):
+    with pytest.raises(
+        errors.DataError,
+        match=r"inputs \(240 rows\) and targets \(230 rows\) are not about the same",
+    ):
         train(store, inputs, targets=write(table.head(230), "targets"))
-    with pytest.raises(errors.DataError, match=r"1 row\(s\) only in the inputs, such as 1 and 1 row\(s\) only in the"):
+    with pytest.raises(
+        errors.DataError,
+        match=r"1 row\(s\) only in the inputs, such as 1 and 1 row\(s\) only in the",
+    ):
         train(store, inputs, targets=write(table.assign(instant=table["instant"] + 1), "targets"))
 
 
-def test_no_rows_after_the_limit(store: services.MlflowService, table: pd.DataFrame, write: Any) -> None:
+def test_no_rows_after_the_limit(
+    store: services.MlflowService, table: pd.DataFrame, write: Any
+) -> None:
     with pytest.raises(errors.DataError, match="there are no rows"):
         train(store, write(table.head(0)).model_copy(update={"limit": 10}))
     limited = train(store, write(table).model_copy(update={"limit": 100}))
@@ -230,7 +278,9 @@ def test_a_table_is_fingerprinted_over_every_value(
 
 
 # ------------------------------------------------------------------------------------------------ too good to be true
-@pytest.mark.parametrize("model", [models.GradientBoostingModel(max_iter=60, learning_rate=0.2)], ids=["boosting"])
+@pytest.mark.parametrize(
+    "model", [models.GradientBoostingModel(max_iter=60, learning_rate=0.2)], ids=["boosting"]
+)
 def test_a_leak_is_a_warning_that_names_it_from_training_to_promotion(
     store: services.MlflowService, write: Any, capsys: pytest.CaptureFixture[str], model: Any
 ) -> None:
@@ -239,7 +289,12 @@ def test_a_leak_is_a_warning_that_names_it_from_training_to_promotion(
     leaking["cnt"] = leaking["cnt"] % 200
     leaking["atemp"] = leaking["cnt"] / 400
     reader = write(leaking)
-    result = train(store, reader, model=model, splitter=splitters.TrainTestSplitter(test_size=240, shuffle=True))
+    result = train(
+        store,
+        reader,
+        model=model,
+        splitter=splitters.TrainTestSplitter(test_size=240, shuffle=True),
+    )
     [warning] = result.warnings
     assert warning.startswith("nearly perfect: ")
     assert " on 240 rows (1 is perfect); it is carried by 'atemp' (" in warning
@@ -257,7 +312,9 @@ def test_a_leak_is_a_warning_that_names_it_from_training_to_promotion(
         assert promote.run().warnings == (f"the score of version 1 is {warning}",)
 
 
-def test_an_honest_score_is_no_warning(store: services.MlflowService, hours: datasets.SimulatedReader) -> None:
+def test_an_honest_score_is_no_warning(
+    store: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
     result = train(store, hours, splitter=splitters.TrainTestSplitter(test_size=240))
     assert result.warnings == ()
     assert "nearly_perfect" not in store.client().get_run(result.run_id).data.tags

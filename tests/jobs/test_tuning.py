@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pydantic as pdt
 import pytest
+
 from model_name.core import errors, metrics, models, schemas
 from model_name.io import datasets, services
 from model_name.jobs import guards, training, tuning
@@ -29,7 +30,9 @@ def searcher(**settings: Any) -> searchers.OptunaSearcher:
     return searchers.OptunaSearcher(**(defaults | settings))
 
 
-def job(store: services.MlflowService, reader: datasets.Reader, **settings: Any) -> tuning.TuningJob:
+def job(
+    store: services.MlflowService, reader: datasets.Reader, **settings: Any
+) -> tuning.TuningJob:
     defaults: dict[str, Any] = {
         "inputs": reader,
         "targets": reader,
@@ -43,19 +46,27 @@ def job(store: services.MlflowService, reader: datasets.Reader, **settings: Any)
     return tuning.TuningJob(**(defaults | settings))
 
 
-def tune(store: services.MlflowService, reader: datasets.Reader, **settings: Any) -> tuning.TuningResult:
+def tune(
+    store: services.MlflowService, reader: datasets.Reader, **settings: Any
+) -> tuning.TuningResult:
     with job(store, reader, **settings) as made:
         return made.run()
 
 
-def train(store: services.MlflowService, reader: datasets.Reader, **settings: Any) -> training.TrainingResult:
+def train(
+    store: services.MlflowService, reader: datasets.Reader, **settings: Any
+) -> training.TrainingResult:
     defaults: dict[str, Any] = {
         "model": models.GradientBoostingModel(max_iter=8),
         "splitter": HOLDOUT,
         "tuned": "latest",
     }
     with training.TrainingJob(
-        inputs=reader, targets=reader, mlflow_service=store, logger_service=QUIET, **(defaults | settings)
+        inputs=reader,
+        targets=reader,
+        mlflow_service=store,
+        logger_service=QUIET,
+        **(defaults | settings),
     ) as made:
         return made.run()
 
@@ -74,7 +85,9 @@ def test_a_search_is_recorded_as_one_run_with_a_table(
     assert run.data.params["searcher.pruner.KIND"] == "MedianPruner"
     assert run.data.metrics["root_mean_squared_error"] == result.value
     kept = {
-        file.path for name in ("tables", "figures", "tuning") for file in client.list_artifacts(run.info.run_id, name)
+        file.path
+        for name in ("tables", "figures", "tuning")
+        for file in client.list_artifacts(run.info.run_id, name)
     }
     assert kept == {
         "tables/trials.csv",
@@ -84,7 +97,9 @@ def test_a_search_is_recorded_as_one_run_with_a_table(
     table = pd.read_csv(client.download_artifacts(run.info.run_id, "tables/trials.csv"))
     assert table["trial"].tolist() == result.trials["trial"].tolist()
     assert table["root_mean_squared_error"].iloc[0] == pytest.approx(result.value)
-    assert (table["root_mean_squared_error"].dropna() > 0).all(), "the metric as it is known, not a negative score"
+    assert (table["root_mean_squared_error"].dropna() > 0).all(), (
+        "the metric as it is known, not a negative score"
+    )
     assert {"fold_1", "fold_2", *SPACE} <= set(table)
 
 
@@ -115,13 +130,18 @@ def test_the_gap_is_honoured(
     assert [test[0] - train[-1] for train, test in folds] == [25, 25], "24 rows between them"
 
 
-def test_a_grid_is_recorded_alike(store: services.MlflowService, hours: datasets.SimulatedReader) -> None:
-    grid = searchers.GridCVSearcher(param_grid={"learning_rate": [0.05, 0.3], "max_leaf_nodes": [7, 15]})
+def test_a_grid_is_recorded_alike(
+    store: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
+    grid = searchers.GridCVSearcher(
+        param_grid={"learning_rate": [0.05, 0.3], "max_leaf_nodes": [7, 15]}
+    )
     result = tune(store, hours, searcher=grid)
     assert sorted(result.trials["trial"]) == [0, 1, 2, 3]
     assert result.value == result.trials["root_mean_squared_error"].min() > 0
     assert (
-        result.configured_value == result.trials.set_index(["learning_rate", "max_leaf_nodes"]).loc[(0.05, 15)].iloc[2]
+        result.configured_value
+        == result.trials.set_index(["learning_rate", "max_leaf_nodes"]).loc[(0.05, 15)].iloc[2]
     )
     assert set(result.figures) == {
         "search_history", "parameter_importances", "search_slices", "parallel_coordinates"
@@ -142,7 +162,9 @@ def comparable(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.drop(columns="seconds")
 
 
-def test_processes_find_what_a_loop_finds(store: services.MlflowService, hours: datasets.SimulatedReader) -> None:
+def test_processes_find_what_a_loop_finds(
+    store: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
     found = [tune(store, hours, searcher=searcher(n_jobs=workers)) for workers in (1, 2, 4)]
     for other in found[1:]:
         pd.testing.assert_frame_equal(comparable(other.trials), comparable(found[0].trials))
@@ -183,7 +205,9 @@ def test_a_killed_search_goes_on_to_the_same_end(tmp_path: Path) -> None:
     )
     undisturbed = stored.model_copy(update={"storage": None}).search(*given)
     for lines in (9, 45):  # in the first batch, and in a later one
-        process = subprocess.Popen([sys.executable, "-c", VICTIM, stored.model_dump_json()], stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", VICTIM, stored.model_dump_json()], stderr=subprocess.PIPE
+        )
         deadline = time.monotonic() + 120
         while not storage.exists() or storage.read_bytes().count(b"\n") < lines:
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
@@ -212,7 +236,9 @@ def test_a_constant_target_is_refused(
 ) -> None:
     data = hours.read()
     data.loc[: len(data) - 241, "cnt"] = 7  # only the test has other values
-    with pytest.raises(errors.DataError, match="the target 'cnt' is 7 in all of the 1,440 tuning rows"):
+    with pytest.raises(
+        errors.DataError, match="the target 'cnt' is 7 in all of the 1,440 tuning rows"
+    ):
         tune(store, write(tmp_path, data))
 
 
@@ -223,15 +249,20 @@ def test_an_empty_column_is_refused(
         tune(store, write(tmp_path, hours.read().assign(hum=float("nan"))))
 
 
-def test_too_few_rows_for_the_folds_are_refused(store: services.MlflowService, hours: datasets.SimulatedReader) -> None:
-    with pytest.raises(errors.DataError, match=r"too few rows \(1,440\) for n_splits: 4, test_size: 1440"):
+def test_too_few_rows_for_the_folds_are_refused(
+    store: services.MlflowService, hours: datasets.SimulatedReader
+) -> None:
+    with pytest.raises(
+        errors.DataError, match=r"too few rows \(1,440\) for n_splits: 4, test_size: 1440"
+    ):
         tune(store, hours, splitter=splitters.TimeSeriesSplitter())
 
 
 def test_a_space_that_is_not_the_models_is_refused_before_the_job_starts() -> None:
     with pytest.raises(pdt.ValidationError, match="did you mean 'n_estimators'"):
         tuning.TuningJob(
-            model=models.BaselineSklearnModel(), searcher=searchers.OptunaSearcher(param_grid={"n_estimator": [10]})
+            model=models.BaselineSklearnModel(),
+            searcher=searchers.OptunaSearcher(param_grid={"n_estimator": [10]}),
         )
     with pytest.raises(pdt.ValidationError, match="BaselineSklearnModel has no such parameter"):
         tuning.TuningJob(model=models.BaselineSklearnModel())
@@ -275,7 +306,9 @@ def test_without_a_tuning_run_training_is_refused_unless_it_need_not_be_there(
 def test_parameters_of_another_model_are_refused(
     store: services.MlflowService, hours: datasets.SimulatedReader, tuned: tuning.TuningResult
 ) -> None:
-    with pytest.raises(errors.ConfigError, match="found for GradientBoostingModel, and this job trains Baseline") as no:
+    with pytest.raises(
+        errors.ConfigError, match="found for GradientBoostingModel, and this job trains Baseline"
+    ) as no:
         train(store, hours, model=models.BaselineSklearnModel(n_estimators=2), tuned_required=False)
     assert tuned.run_id in str(no.value)
 
@@ -307,7 +340,9 @@ def test_what_names_no_run_is_refused_in_the_configuration(given: str) -> None:
 
 
 def found_for(**changes: Any) -> tuning.Tuned:
-    tuned = tuning.Tuned.of(models.GradientBoostingModel(), {"max_iter": 30}, "root_mean_squared_error", 1.0)
+    tuned = tuning.Tuned.of(
+        models.GradientBoostingModel(), {"max_iter": 30}, "root_mean_squared_error", 1.0
+    )
     return tuned.model_copy(update=changes)
 
 
@@ -344,7 +379,11 @@ def test_the_rows_that_tuning_has_seen_are_kept(
 
 # ------------------------------------------------------------------------------- what is configured, and what is tuned
 def explicit(**parameters: Any) -> dict[str, Any]:
-    return {"KIND": "TrainingJob", "tuned": "latest", "model": {"KIND": "GradientBoostingModel", **parameters}}
+    return {
+        "KIND": "TrainingJob",
+        "tuned": "latest",
+        "model": {"KIND": "GradientBoostingModel", **parameters},
+    }
 
 
 @pytest.mark.parametrize(
@@ -352,7 +391,10 @@ def explicit(**parameters: Any) -> dict[str, Any]:
     [
         (explicit(), []),
         (explicit(max_iter=800), ["max_iter"]),
-        (explicit(max_iter=300, learning_rate=0.1), ["learning_rate", "max_iter"]),  # also where it is the default
+        (
+            explicit(max_iter=300, learning_rate=0.1),
+            ["learning_rate", "max_iter"],
+        ),  # also where it is the default
         (explicit(max_iter=800) | {"keep_configured": []}, []),
         (explicit() | {"keep_configured": ["max_depth"]}, ["max_depth"]),
         ({"KIND": "TrainingJob"}, []),
@@ -363,12 +405,16 @@ def test_what_the_configuration_names_is_kept_through_every_repetition(
 ) -> None:
     job = training.TrainingJob.model_validate_json(json.dumps(settings))
     assert job.keep_configured == kept
-    recorded = job.model_dump_json()  # what a notebook gets, and what a record has: every parameter is written there
+    recorded = (
+        job.model_dump_json()
+    )  # what a notebook gets, and what a record has: every parameter is written there
     assert training.TrainingJob.model_validate_json(recorded).keep_configured == kept
 
 
 def test_a_parameter_to_keep_has_to_be_one_of_the_model() -> None:
-    with pytest.raises(pdt.ValidationError, match="GradientBoostingModel has no parameter 'max_itr'; did you mean"):
+    with pytest.raises(
+        pdt.ValidationError, match="GradientBoostingModel has no parameter 'max_itr'; did you mean"
+    ):
         training.TrainingJob(model=models.GradientBoostingModel(), keep_configured=["max_itr"])
 
 
@@ -377,8 +423,13 @@ def test_what_the_configuration_names_wins_over_what_was_tuned(
 ) -> None:
     result = train(store, hours, model=models.GradientBoostingModel(max_iter=8, max_leaf_nodes=5))
     rate = tuned.best_params["learning_rate"]
-    assert (result.tuned_parameters, result.kept_parameters) == ({"learning_rate": rate}, {"max_leaf_nodes": 5})
-    assert result.summary.endswith(f"{tuned.run_id[:8]} (tuned: learning_rate; kept as configured: max_leaf_nodes=5)")
+    assert (result.tuned_parameters, result.kept_parameters) == (
+        {"learning_rate": rate},
+        {"max_leaf_nodes": 5},
+    )
+    assert result.summary.endswith(
+        f"{tuned.run_id[:8]} (tuned: learning_rate; kept as configured: max_leaf_nodes=5)"
+    )
     recorded = store.client().get_run(result.run_id).data.params
     assert (recorded["model.max_leaf_nodes"], recorded["model.learning_rate"]) == ("5", str(rate))
     assert result.facts()["kept as configured"] == "max_leaf_nodes=5"
@@ -388,7 +439,9 @@ def test_a_run_of_which_nothing_would_be_used_is_refused_where_it_is_named(
     store: services.MlflowService, hours: datasets.SimulatedReader, tuned: tuning.TuningResult
 ) -> None:
     model = models.GradientBoostingModel(max_iter=8, max_leaf_nodes=5, learning_rate=0.3)
-    with pytest.raises(errors.ConfigError, match=r"job.tuned to null .* job.keep_configured to \[\]"):
+    with pytest.raises(
+        errors.ConfigError, match=r"job.tuned to null .* job.keep_configured to \[\]"
+    ):
         train(store, hours, model=model, tuned=tuned.run_id)
     newest = train(store, hours, model=model)  # which was there by chance
     assert (newest.tuned_parameters, newest.kept_parameters["learning_rate"]) == ({}, 0.3)
@@ -397,6 +450,12 @@ def test_a_run_of_which_nothing_would_be_used_is_refused_where_it_is_named(
 def test_a_metric_that_does_not_suit_the_task_is_refused_before_the_search(
     store: services.MlflowService, hours: datasets.SimulatedReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searchers.OptunaSearcher, "search", lambda *_, **__: pytest.fail("it was searched"))
+    monkeypatch.setattr(
+        searchers.OptunaSearcher, "search", lambda *_, **__: pytest.fail("it was searched")
+    )
     with pytest.raises(errors.ModelError, match="accuracy_score"):
-        tune(store, hours, metric=metrics.SklearnMetric(name="accuracy_score", greater_is_better=True))
+        tune(
+            store,
+            hours,
+            metric=metrics.SklearnMetric(name="accuracy_score", greater_is_better=True),
+        )

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 from fastcore.nbio import mk_cell
+
 from tasks.site import docs, pages, reference, sitechecks
 
 ROOT = Path(__file__).parents[2]
 
 
 def page(prose: str, **front: str) -> sitechecks.PageText:
-    return sitechecks.PageText("guides/one", {"title": "One", "description": "First."} | front, prose, [])
+    return sitechecks.PageText(
+        "guides/one", {"title": "One", "description": "First."} | front, prose, []
+    )
 
 
 def faults(text: sitechecks.PageText, folder: Path = ROOT) -> list[str]:
@@ -49,7 +52,11 @@ def test_sections_of_a_docstring_become_lists() -> None:
 @pytest.mark.parametrize(
     ("name", "from_page", "place"),
     [
-        ("SklearnMetric", "guides/start", "../core/metrics.html#model_name.core.metrics.SklearnMetric"),
+        (
+            "SklearnMetric",
+            "guides/start",
+            "../core/metrics.html#model_name.core.metrics.SklearnMetric",
+        ),
         ("core.metrics", "index", "core/metrics.html"),
         ("metrics.Metric.value", "core/metrics", "#model_name.core.metrics.Metric.value"),
         ("run", "index", None),  # an everyday word is no name of ours
@@ -116,13 +123,23 @@ def test_a_figure_needs_words() -> None:
     ("module", "name", "place"),
     [
         ("io.osvariables", "env", "model_name.io.osvariables.env"),
-        ("io.osvariables", "Env", "model_name.io.osvariables.Env-type"),  # differs from `env` by case alone
+        (
+            "io.osvariables",
+            "Env",
+            "model_name.io.osvariables.Env-type",
+        ),  # differs from `env` by case alone
         ("core.schemas", "Task", "model_name.core.schemas.Task-type"),
         ("core.metrics", "Metric.value", "model_name.core.metrics.Metric.value"),
-        ("core.metrics", "Threshold.threshold", "model_name.core.metrics.Threshold"),  # a row of the class's table
+        (
+            "core.metrics",
+            "Threshold.threshold",
+            "model_name.core.metrics.Threshold",
+        ),  # a row of the class's table
     ],
 )
-def test_places_are_full_names_that_differ_by_more_than_case(module: str, name: str, place: str) -> None:
+def test_places_are_full_names_that_differ_by_more_than_case(
+    module: str, name: str, place: str
+) -> None:
     assert reference.anchor(f"model_name.{module}", name) == place
 
 
@@ -138,17 +155,21 @@ def test_equal_headings_are_numbered_as_pandoc_does() -> None:
 
 
 def test_tables_become_raw_html_without_scripts() -> None:
-    table = (
-        '<table border="1" class="dataframe"><tr><td>`a`</td></tr></table><script src="https://x.org/y.js"></script>'
-    )
-    output = {"output_type": "execute_result", "data": {"text/html": [table], "text/plain": "a"}, "metadata": {}}
+    table = '<table border="1" class="dataframe"><tr><td>`a`</td></tr></table><script src="https://x.org/y.js"></script>'
+    output = {
+        "output_type": "execute_result",
+        "data": {"text/html": [table], "text/plain": "a"},
+        "metadata": {},
+    }
     image = {"output_type": "display_data", "data": {"image/png": ""}, "metadata": {}}
     cell = mk_cell("table", "code", outputs=[image, output])
     (made,) = pages._without_html(cell)
     assert cell["outputs"] == [image]
     assert made.source.startswith("::: {.cell-output .cell-output-display}\n```{=html}\n<table")
     assert "script" not in made.source
-    text = sitechecks.PageText("guides/one", {}, "", [{"cell_type": "code", "source": "", "outputs": [output]}])
+    text = sitechecks.PageText(
+        "guides/one", {}, "", [{"cell_type": "code", "source": "", "outputs": [output]}]
+    )
     assert "loads scripts from elsewhere" in next(sitechecks.scripted(text))
 
 
@@ -159,11 +180,16 @@ def test_a_page_that_no_list_names_joins_the_section_of_its_folder() -> None:
 
 
 def test_what_a_page_loads_from_elsewhere_is_found(tmp_path: Path) -> None:
-    (tmp_path / "own.html").write_text('<a href="https://example.org">x</a><script src="site.js"></script>')
+    (tmp_path / "own.html").write_text(
+        '<a href="https://example.org">x</a><script src="site.js"></script>'
+    )
     assert docs.from_elsewhere(tmp_path) == []
     (tmp_path / "other.html").write_text('<script src="https://example.org/x.js"></script>')
     (tmp_path / "style.css").write_text('@import url("https://example.org/font.css");')
-    assert [fault.partition(":")[0] for fault in docs.from_elsewhere(tmp_path)] == ["other.html", "style.css"]
+    assert [fault.partition(":")[0] for fault in docs.from_elsewhere(tmp_path)] == [
+        "other.html",
+        "style.css",
+    ]
 
 
 def build(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
@@ -184,7 +210,10 @@ def build(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for Quarto is a shell script")
 def test_a_warning_of_quarto_fails_the_build(tmp_path: Path) -> None:
-    done = build(tmp_path, 'mkdir -p "$2/_site"; echo "WARN: Unable to resolve link target: nothing.ipynb" >&2')
+    done = build(
+        tmp_path,
+        'mkdir -p "$2/_site"; echo "WARN: Unable to resolve link target: nothing.ipynb" >&2',
+    )
     assert done.returncode == 1
     assert "nothing.ipynb" in done.stderr
 

@@ -29,7 +29,11 @@ def requirements(text: str) -> list[Requirement]:
 
 
 def pins() -> list[Requirement]:
-    return [Requirement(line.removesuffix("\\")) for line in LOCK.splitlines() if re.match(r"[a-z0-9]", line)]
+    return [
+        Requirement(line.removesuffix("\\"))
+        for line in LOCK.splitlines()
+        if re.match(r"[a-z0-9]", line)
+    ]
 
 
 def imported(source: str) -> Iterator[str]:
@@ -76,11 +80,23 @@ def test_lock_holds_no_address_and_no_path_of_a_machine() -> None:
 
 
 def test_the_package_imports_what_it_requires_and_requires_what_it_imports() -> None:
-    names = {name for path in (ROOT / "model_name").rglob("*.py") for name in imported(path.read_text("utf-8"))}
+    names = {
+        name
+        for path in (ROOT / "model_name").rglob("*.py")
+        for name in imported(path.read_text("utf-8"))
+    }
     third_party = names - set(sys.stdlib_module_names) - {"model_name"}
     distributions = metadata.packages_distributions()
-    sources = {name: {canonicalize_name(source) for source in distributions[name]} for name in third_party}
-    required = {canonicalize_name(need.name) for need in requirements(settings()["requirements"]["runtime"])}
-    undeclared = {name for name, found in sources.items() if not (found | PART_OF.get(name, set())) & required}
+    sources = {
+        name: {canonicalize_name(source) for source in distributions[name]} for name in third_party
+    }
+    required = {
+        canonicalize_name(need.name) for need in requirements(settings()["requirements"]["runtime"])
+    }
+    undeclared = {
+        name for name, found in sources.items() if not (found | PART_OF.get(name, set())) & required
+    }
     assert undeclared == set(), "imported, not in settings.ini"
-    assert required - set().union(*sources.values()) - NOT_IMPORTED == set(), "in settings.ini, never imported"
+    assert required - set().union(*sources.values()) - NOT_IMPORTED == set(), (
+        "in settings.ini, never imported"
+    )

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from nbdev.clean import nbdev_clean
-from tasks.notebooks import clean, look_modified, notebooks, refresh
 
 from tasks import installs
+from tasks.notebooks import clean, look_modified, notebooks, refresh
 
 ROOT = Path(__file__).parents[2]
 FILTER = [sys.executable, "-I", str(ROOT / "tasks" / "notebooks.py")]
@@ -40,7 +40,10 @@ def saved_by_jupyterlab(original: dict[str, Any]) -> dict[str, Any]:
     """Give the notebook with what JupyterLab adds when it runs and saves."""
     saved = copy.deepcopy(original)
     saved["cells"][0]["execution_count"] = 7
-    saved["cells"][0]["metadata"] |= {"execution": {"iopub.status.busy": "2026-01-01T00:00:00Z"}, "trusted": True}
+    saved["cells"][0]["metadata"] |= {
+        "execution": {"iopub.status.busy": "2026-01-01T00:00:00Z"},
+        "trusted": True,
+    }
     saved["metadata"]["kernelspec"]["display_name"] = "Python 3 (ipykernel)"
     saved["metadata"]["language_info"] = {"name": "python", "version": "3.13.0"}
     return saved
@@ -58,7 +61,12 @@ def test_saving_in_jupyterlab_changes_nothing() -> None:
 
 def test_stderr_is_dropped_and_the_rest_is_joined() -> None:
     lasting = {"output_type": "display_data", "data": {"text/plain": ["R2 0.86"]}, "metadata": {}}
-    outputs = [stream("stdout", "a\n"), stream("stderr", "a log line\n"), stream("stdout", "b\n"), lasting]
+    outputs = [
+        stream("stdout", "a\n"),
+        stream("stderr", "a log line\n"),
+        stream("stdout", "b\n"),
+        lasting,
+    ]
     cleaned = json.loads(clean(json.dumps(notebook(outputs))))["cells"][0]["outputs"]
     assert cleaned == [{"output_type": "stream", "name": "stdout", "text": ["a\n", "b\n"]}, lasting]
 
@@ -83,7 +91,9 @@ def test_form_is_that_of_nbdev_clean(tmp_path: Path) -> None:
     assert "at 0x" not in expected
 
 
-@pytest.mark.parametrize("path", list(notebooks()), ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", list(notebooks()), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_cleaning_twice_is_cleaning_once(path: Path) -> None:
     once = clean(path.read_text(encoding="utf-8"))
     assert clean(once) == once
@@ -94,7 +104,9 @@ def test_filter_cleans_what_git_gives_it() -> None:
     assert filtered(saved.encode()) == clean(saved).encode()
 
 
-@pytest.mark.parametrize("content", [b"", b"not json", b'{"cells": 1}', b"\xff\x00", b"<<<<<<< HEAD\n{}\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not json", b'{"cells": 1}', b"\xff\x00", b"<<<<<<< HEAD\n{}\n"]
+)
 def test_filter_passes_on_what_it_does_not_understand(content: bytes) -> None:
     assert filtered(content) == content
 
@@ -134,7 +146,9 @@ def test_git_goes_on_where_nothing_can_clean(tmp_path: Path) -> None:
     def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
         settings = [f"{name}={value}" for name, value in installs.GIT.items()]
         options = [part for setting in settings for part in ("-c", setting)]
-        return subprocess.run(["git", *options, *arguments], cwd=tmp_path, capture_output=True, check=True)
+        return subprocess.run(
+            ["git", *options, *arguments], cwd=tmp_path, capture_output=True, check=True
+        )
 
     git("init", "--quiet")
     assert b"make install" in git("add", "--all").stderr
@@ -144,7 +158,9 @@ def test_git_goes_on_where_nothing_can_clean(tmp_path: Path) -> None:
     assert (tmp_path / "a.ipynb").read_bytes() == content
 
 
-def test_saving_in_jupyterlab_leaves_nothing_modified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_in_jupyterlab_leaves_nothing_modified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from jupyter_server.services.contents.filemanager import FileContentsManager
     from traitlets.config.loader import PyFileConfigLoader
 
@@ -178,7 +194,9 @@ def test_saving_in_jupyterlab_leaves_nothing_modified(tmp_path: Path, monkeypatc
         return git("status", "--porcelain")
 
     assert save(saved_by_jupyterlab(original)) == ""
-    assert json.loads((place / "a.ipynb").read_text())["cells"][0]["execution_count"] == 7, "the file stays as it is"
+    assert json.loads((place / "a.ipynb").read_text())["cells"][0]["execution_count"] == 7, (
+        "the file stays as it is"
+    )
     git("pull", "--quiet", "--rebase", "../other", "HEAD")
     changed = saved_by_jupyterlab(original)
     changed["cells"][0]["source"] = ["größe = 2"]

@@ -12,6 +12,7 @@ import pydantic as pdt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from model_name.core import errors
 from model_name.io import redaction
 from model_name.records import environments, gitstates, provenance
@@ -24,7 +25,9 @@ days = st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1))
 
 
 def _series(values: st.SearchStrategy[Any], dtype: str, size: int) -> st.SearchStrategy[pd.Series]:
-    return st.lists(values, min_size=size, max_size=size).map(lambda items: pd.Series(items, dtype=dtype))
+    return st.lists(values, min_size=size, max_size=size).map(
+        lambda items: pd.Series(items, dtype=dtype)
+    )
 
 
 @st.composite
@@ -61,7 +64,9 @@ def test_batches_make_no_difference(data: pd.DataFrame, cuts: list[int]) -> None
 
 @given(data=tables(min_rows=1), pick=st.data())
 @settings(max_examples=150, deadline=None)
-def test_any_changed_cell_changes_it_and_names_the_column(data: pd.DataFrame, pick: st.DataObject) -> None:
+def test_any_changed_cell_changes_it_and_names_the_column(
+    data: pd.DataFrame, pick: st.DataObject
+) -> None:
     name = pick.draw(st.sampled_from(list(data.columns)))
     row = pick.draw(st.integers(0, len(data) - 1))
     values = data[name].astype(object).tolist()
@@ -123,8 +128,12 @@ def test_storage_and_column_order_make_no_difference(data: pd.DataFrame) -> None
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_resolutions_of_time_make_no_difference(unit: str) -> None:
-    days = pd.DataFrame({"day": pd.to_datetime(["2011-01-01", None, "1900-02-03"]).astype(f"datetime64[{unit}]")})
-    expected = pd.DataFrame({"day": pd.to_datetime(["2011-01-01", None, "1900-02-03"]).astype("datetime64[ns]")})
+    days = pd.DataFrame(
+        {"day": pd.to_datetime(["2011-01-01", None, "1900-02-03"]).astype(f"datetime64[{unit}]")}
+    )
+    expected = pd.DataFrame(
+        {"day": pd.to_datetime(["2011-01-01", None, "1900-02-03"]).astype("datetime64[ns]")}
+    )
     assert fingerprint(days) == fingerprint(expected)
 
 
@@ -147,9 +156,15 @@ def test_zero_keeps_its_sign_and_missing_is_missing() -> None:
 
 
 def test_texts_do_not_run_into_each_other() -> None:
-    assert fingerprint(pd.DataFrame({"x": ["ab", "c"]})) != fingerprint(pd.DataFrame({"x": ["a", "bc"]}))
-    assert fingerprint(pd.DataFrame({"x": [None, "a"]})) != fingerprint(pd.DataFrame({"x": ["a", None]}))
-    assert fingerprint(pd.DataFrame({"x": ["", "a"]})) != fingerprint(pd.DataFrame({"x": [None, "a"]}))
+    assert fingerprint(pd.DataFrame({"x": ["ab", "c"]})) != fingerprint(
+        pd.DataFrame({"x": ["a", "bc"]})
+    )
+    assert fingerprint(pd.DataFrame({"x": [None, "a"]})) != fingerprint(
+        pd.DataFrame({"x": ["a", None]})
+    )
+    assert fingerprint(pd.DataFrame({"x": ["", "a"]})) != fingerprint(
+        pd.DataFrame({"x": [None, "a"]})
+    )
 
 
 def test_a_batch_without_any_value_takes_the_kind_of_the_others() -> None:
@@ -162,7 +177,9 @@ def test_a_batch_without_any_value_takes_the_kind_of_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[b"a", None], [dt.date(2011, 1, 1), None], [dt.time(1), None], [pd.Timedelta(1), None]], ids=str
+    "values",
+    [[b"a", None], [dt.date(2011, 1, 1), None], [dt.time(1), None], [pd.Timedelta(1), None]],
+    ids=str,
 )
 def test_rarer_types(values: list[Any]) -> None:
     data = pd.DataFrame({"x": pd.Series(values, dtype=object)})
@@ -195,7 +212,9 @@ def test_values_without_a_plain_form_are_refused(values: list[Any]) -> None:
 
 def test_batches_that_do_not_fit_are_refused() -> None:
     digest = Fingerprint().update(pd.DataFrame({"x": [1], "y": [1]}))
-    with pytest.raises(errors.DataError, match="column 'x' changes from int64 to text in the batch at row 1"):
+    with pytest.raises(
+        errors.DataError, match="column 'x' changes from int64 to text in the batch at row 1"
+    ):
         digest.update(pd.DataFrame({"x": ["a"], "y": [1]}))
     with pytest.raises(errors.DataError, match="the batch at row 1 adds or lacks the columns y, z"):
         digest.update(pd.DataFrame({"x": [1], "z": [1]}))
@@ -205,7 +224,9 @@ def test_batches_that_do_not_fit_are_refused() -> None:
 
 def test_formats_make_no_difference(bike_table: Path, tmp_path: Path) -> None:
     def typed(data: pd.DataFrame) -> pd.DataFrame:
-        data = data.astype({"season": "category", "weathersit": "category", "holiday": bool, "instant": "int64"})
+        data = data.astype(
+            {"season": "category", "weathersit": "category", "holiday": bool, "instant": "int64"}
+        )
         return data.assign(dteday=pd.to_datetime(data["dteday"])).set_index("instant")
 
     data = typed(pd.read_csv(bike_table))
@@ -233,14 +254,19 @@ def test_the_rows_that_differ_are_known(data: pd.DataFrame, pick: st.DataObject)
     gone = pick.draw(st.sets(st.integers(0, len(data) - 1)))
     kept = data.iloc[[row for row in range(len(data)) if row not in gone]]
     order = pick.draw(st.permutations(range(len(kept))))
-    before, after = Fingerprint().update(data).record(), Fingerprint().update(kept.iloc[list(order)]).record()
+    before, after = (
+        Fingerprint().update(data).record(),
+        Fingerprint().update(kept.iloc[list(order)]).record(),
+    )
     apart = before.rows_apart(after)
     assert apart is not None
     assert (sorted(apart[0]), apart[1]) == (sorted(row_hashes(data)[sorted(gone)].tolist()), [])
 
 
 def test_one_changed_cell_of_many_rows_is_named() -> None:
-    data = pd.DataFrame({"x": np.arange(20_000), "y": np.arange(20_000) / 7, "z": ["a", "b"] * 10_000})
+    data = pd.DataFrame(
+        {"x": np.arange(20_000), "y": np.arange(20_000) / 7, "z": ["a", "b"] * 10_000}
+    )
     before, values = Fingerprint().update(data).record(), data["y"].to_numpy(copy=True)
     values[15_000] += 1e-9
     after = Fingerprint()
@@ -282,7 +308,10 @@ def test_differences_in_words(change: Any, told: str) -> None:
         .assign(y=lambda table: table["x"].astype(str))
         .rename_axis("instant")
     )
-    assert Fingerprint().update(data).record().compare(Fingerprint().update(change(data)).record()) == told
+    assert (
+        Fingerprint().update(data).record().compare(Fingerprint().update(change(data)).record())
+        == told
+    )
 
 
 def test_the_sketch_of_a_table_has_one_size() -> None:
@@ -296,7 +325,9 @@ def test_the_sketch_of_a_table_has_one_size() -> None:
 
 
 def test_several_index_levels() -> None:
-    data = pd.DataFrame({"x": [1, 2]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "l"]))
+    data = pd.DataFrame(
+        {"x": [1, 2]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "l"])
+    )
     assert list(Fingerprint().update(data).columns) == ["[index] k", "[index] l", "x"]
     assert fingerprint(data) != fingerprint(data.swaplevel().rename_axis(["k", "l"]))
 
@@ -318,13 +349,19 @@ def test_the_state_of_git(tmp_path: Path) -> None:
     _git(tmp_path, "add", ".")
     _git(tmp_path, "commit", "-m", "first")
     commit = _git(tmp_path, "rev-parse", "HEAD")
-    assert gitstates.git_state(tmp_path) == gitstates.GitState(commit=commit, branch="work", dirty=False)
+    assert gitstates.git_state(tmp_path) == gitstates.GitState(
+        commit=commit, branch="work", dirty=False
+    )
     (tmp_path / "a.txt").write_text("2")
     _git(tmp_path, "checkout", "--detach")
-    assert gitstates.git_state(tmp_path) == gitstates.GitState(commit=commit, branch=None, dirty=True)
+    assert gitstates.git_state(tmp_path) == gitstates.GitState(
+        commit=commit, branch=None, dirty=True
+    )
 
 
-def test_a_patch_has_every_change_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_patch_has_every_change_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there, again = tmp_path / "there", tmp_path / "again"
     there.mkdir()
     _git(there, "init", "-b", "work")
@@ -347,11 +384,17 @@ def test_a_patch_has_every_change_and_changes_nothing(tmp_path: Path, monkeypatc
     assert patch is not None
     assert {path: path.read_bytes() for path in there.rglob("*") if path.is_file()} == before
     assert sorted(left_out) == [".env", "large.csv"]
-    assert ("hunter2" in patch, "correct horse" in patch, "password = '***'" in patch) == (False, False, True)
+    assert ("hunter2" in patch, "correct horse" in patch, "password = '***'" in patch) == (
+        False,
+        False,
+        True,
+    )
     _git(tmp_path, "clone", str(there), str(again))
     subprocess.run(["git", "-C", str(again), "apply"], input=patch.encode(), check=True)
     found = {
-        path.relative_to(again).as_posix() for path in again.rglob("*") if path.is_file() and ".git" not in path.parts
+        path.relative_to(again).as_posix()
+        for path in again.rglob("*")
+        if path.is_file() and ".git" not in path.parts
     }
     assert found == {".gitattributes", "changed.txt", "same.txt", "new folder/é.bin", "login.py"}
     assert (again / "changed.txt").read_text() == "one\n"
@@ -377,7 +420,9 @@ def test_git_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         raise subprocess.TimeoutExpired("git", options["timeout"])
 
     monkeypatch.setattr(gitstates.subprocess, "run", hang)
-    assert gitstates.git_state(tmp_path) == gitstates.GitState(reason="git did not answer within 10 seconds")
+    assert gitstates.git_state(tmp_path) == gitstates.GitState(
+        reason="git did not answer within 10 seconds"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- the record
@@ -385,13 +430,19 @@ def test_the_record_survives_json() -> None:
     data = Fingerprint().update(pd.DataFrame({"x": [1]})).record()
     started = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
     run = provenance.begin(
-        {"job": {"api_key": "hunter2", "top": float("inf")}}, notebook=Path("a") / "b.ipynb", started=started
+        {"job": {"api_key": "hunter2", "top": float("inf")}},
+        notebook=Path("a") / "b.ipynb",
+        started=started,
     )
     run = run.with_input("inputs", data).finish()
     assert run.finished is not None
     assert run.finished > started
     document = json.loads(run.to_json())
-    assert (document["schema_version"], document["notebook"], document["package"]) == (2, "a/b.ipynb", "model_name")
+    assert (document["schema_version"], document["notebook"], document["package"]) == (
+        2,
+        "a/b.ipynb",
+        "model_name",
+    )
     assert document["configuration"] == {"job": {"api_key": "***", "top": float("inf")}}
     assert document["inputs"]["inputs"] == data.model_dump()
     assert provenance.read_record(run.to_json(), "the run") == run
@@ -400,7 +451,9 @@ def test_the_record_survives_json() -> None:
 
 def test_the_record_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    configuration = {"job": {"model": {"random_state": 7}, "splitter": {"seed": 8, "shuffle": True}}}
+    configuration = {
+        "job": {"model": {"random_state": 7}, "splitter": {"seed": 8, "shuffle": True}}
+    }
     run = provenance.begin(configuration, verb="train")
     assert run.distributions["numpy"] == np.__version__
     assert run.distributions["model-name"] == run.version
@@ -409,15 +462,22 @@ def test_the_record_says_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.source is not None
     assert (run.source.name, "job.run()" in run.source.code) == ("train.ipynb", True)
     package = Path(provenance.__file__).parent.parent
-    assert run.modules.keys() >= {path.relative_to(package).as_posix() for path in package.glob("io/*.py")}
+    assert run.modules.keys() >= {
+        path.relative_to(package).as_posix() for path in package.glob("io/*.py")
+    }
     assert (run.outcome, run.directory) == ("running", ".")
 
 
 def test_records_of_other_versions_are_refused() -> None:
     document = json.loads(provenance.begin({}).to_json())
-    with pytest.raises(errors.ConfigError, match="version 3, and this model_name reads version 2: install the version"):
+    with pytest.raises(
+        errors.ConfigError,
+        match="version 3, and this model_name reads version 2: install the version",
+    ):
         provenance.read_record(json.dumps(document | {"schema_version": 3}), "the run 0a1b")
-    with pytest.raises(errors.ConfigError, match="version 1, which does not say which modules .* run the job again"):
+    with pytest.raises(
+        errors.ConfigError, match="version 1, which does not say which modules .* run the job again"
+    ):
         provenance.read_record(json.dumps(document | {"schema_version": 1}), "the run 0a1b")
     for broken in ("", "[]", "{}", '{"schema_version": "two"}', "null"):
         with pytest.raises(errors.ConfigError, match="the run 0a1b is not the record of a run"):
@@ -434,13 +494,25 @@ def test_a_record_that_was_edited_is_noticed(field: str) -> None:
 
 def test_a_notebook_carries_its_records(tmp_path: Path) -> None:
     notebook = tmp_path / "train.ipynb"
-    notebook.write_text(json.dumps({"cells": [], "metadata": {"kernelspec": {}}, "nbformat": 4, "nbformat_minor": 5}))
+    notebook.write_text(
+        json.dumps(
+            {"cells": [], "metadata": {"kernelspec": {}}, "nbformat": 4, "nbformat_minor": 5}
+        )
+    )
     with pytest.raises(errors.ConfigError, match=r"train.ipynb has no record of a run"):
         provenance.embedded(notebook)
-    plain, endless = provenance.begin({"job": {"limit": 5}}), provenance.begin({"job": {"limit": float("inf")}})
+    plain, endless = (
+        provenance.begin({"job": {"limit": 5}}),
+        provenance.begin({"job": {"limit": float("inf")}}),
+    )
     provenance.embed(notebook, [plain.to_json(), endless.to_json()])
-    assert [provenance.read_record(text, "it") for text in provenance.embedded(notebook)] == [plain, endless]
-    assert json.loads(notebook.read_text(), parse_constant=pytest.fail)["metadata"]["kernelspec"] == {}
+    assert [provenance.read_record(text, "it") for text in provenance.embedded(notebook)] == [
+        plain,
+        endless,
+    ]
+    assert (
+        json.loads(notebook.read_text(), parse_constant=pytest.fail)["metadata"]["kernelspec"] == {}
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["train.ipynb"]
 
 
@@ -451,10 +523,17 @@ def test_what_is_not_a_notebook_has_no_record(tmp_path: Path) -> None:
 
 def test_tags_leave_out_what_is_not_known() -> None:
     run = Provenance(
-        package="p", version="1", python="3", platform="x", started=dt.datetime.now(dt.UTC), configuration={}
+        package="p",
+        version="1",
+        python="3",
+        platform="x",
+        started=dt.datetime.now(dt.UTC),
+        configuration={},
     )
     assert run.tags() == {"p.version": "1"}
-    known = run.model_copy(update={"git": gitstates.GitState(commit="c", branch="b", dirty=True), "notebook": "n"})
+    known = run.model_copy(
+        update={"git": gitstates.GitState(commit="c", branch="b", dirty=True), "notebook": "n"}
+    )
     assert known.tags() == {
         "mlflow.source.git.commit": "c",
         "mlflow.source.git.branch": "b",
@@ -478,7 +557,14 @@ class _Service(pdt.BaseModel):
 
 
 def test_masks() -> None:
-    data = {"service": _Service(), "tokens": ["hunter2"], "use_key": True, "key": None, "n": 3, "at": "me@host"}
+    data = {
+        "service": _Service(),
+        "tokens": ["hunter2"],
+        "use_key": True,
+        "key": None,
+        "n": 3,
+        "at": "me@host",
+    }
     masked = redaction.mask(data)
     assert "hunter2" not in json.dumps(masked)
     assert masked["service"]["address"] == "http://***@host/x?a=b@c"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from model_name.core import errors
 from model_name.io import datasets, osvariables, redaction, registries, services
 from model_name.jobs import promotion
@@ -45,7 +46,9 @@ def place(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     datasets.SimulatedReader(rows=16_000).read().to_parquet(folder / TABLE, index=False)
     shutil.copy(empty_store / "mlflow.db", folder)
     with sqlite3.connect(folder / "mlflow.db") as database:
-        database.execute("DELETE FROM experiments WHERE name = 'model_name'")  # its files would be elsewhere
+        database.execute(
+            "DELETE FROM experiments WHERE name = 'model_name'"
+        )  # its files would be elsewhere
     database.close()
     with pytest.MonkeyPatch.context() as patch:
         _go(patch, folder)
@@ -129,13 +132,18 @@ class Reading:
         yield from self._tables.items()
 
     def fingerprints(self) -> dict[str, fingerprints.DataFingerprint]:
-        return {name: fingerprints.Fingerprint().update(table).record() for name, table in self._tables.items()}
+        return {
+            name: fingerprints.Fingerprint().update(table).record()
+            for name, table in self._tables.items()
+        }
 
 
 def a_record(**values: Any) -> provenance.Provenance:
     """Return a record with these values and nothing else."""
     here = environments.describe_environment()._asdict()
-    return provenance.Provenance(**{**here, "started": STARTED, "configuration": {"job": {}}, **values})
+    return provenance.Provenance(
+        **{**here, "started": STARTED, "configuration": {"job": {}}, **values}
+    )
 
 
 def whats(differences: list[reproductions.Difference]) -> list[str]:
@@ -167,7 +175,10 @@ def test_a_notebook_that_changed_and_the_commit_of_the_run() -> None:
 
 def test_versions_that_are_others() -> None:
     installed = environments.installed_distributions()
-    then = {name: version for name, version in installed.items() if name != "pandas"} | {"numpy": "0.1", "gone": "2"}
+    then = {name: version for name, version in installed.items() if name != "pandas"} | {
+        "numpy": "0.1",
+        "gone": "2",
+    }
     record = a_record(distributions=then, python="2.7.18", platform="Plan9 4 mips")
     [system, python, *distributions] = reproductions.compare_environment(record)
     assert system.what.startswith("Plan9 mips, and here ")
@@ -177,10 +188,14 @@ def test_versions_that_are_others() -> None:
         f"numpy 0.1, and here {np.__version__}",
         f"pandas was not installed, and here {pd.__version__}",
     ]
-    release = a_record(distributions=installed, platform=environments.describe_environment().platform)
+    release = a_record(
+        distributions=installed, platform=environments.describe_environment().platform
+    )
     words = release.platform.split()
     other = release.model_copy(update={"platform": f"{words[0]} another-release {words[-1]}"})
-    assert reproductions.compare_environment(other) == [], "another release of the system is allowed"
+    assert reproductions.compare_environment(other) == [], (
+        "another release of the system is allowed"
+    )
 
 
 def test_what_need_not_change_the_result_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +213,10 @@ def test_what_need_not_change_the_result_is_a_note(monkeypatch: pytest.MonkeyPat
     [
         ([3], "inputs: has other values in 'temp'; 1 row(s) changed (instant 3)"),
         ([3, 7, 9], "inputs: has other values in 'temp'; 3 row(s) changed (instant 3, 7, 9)"),
-        ([3, 7, 9, 11], "inputs: has other values in 'temp'; 4 row(s) changed (instant 3, 7, 9, ...)"),
+        (
+            [3, 7, 9, 11],
+            "inputs: has other values in 'temp'; 4 row(s) changed (instant 3, 7, 9, ...)",
+        ),
     ],
 )
 def test_rows_that_changed_are_named_if_they_are_few(changed: list[int], told: str) -> None:
@@ -227,9 +245,13 @@ def test_data_that_cannot_be_read_differ() -> None:
     assert difference == ("data", "hours.parquet: no such file")
 
 
-def test_files_that_were_edited_or_are_gone_and_a_model_that_is_gone(empty_store: Path, tmp_path: Path) -> None:
+def test_files_that_were_edited_or_are_gone_and_a_model_that_is_gone(
+    empty_store: Path, tmp_path: Path
+) -> None:
     shutil.copy(empty_store / "mlflow.db", tmp_path)
-    client = services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/mlflow.db").client()
+    client = services.MlflowService(
+        tracking_uri=f"sqlite:///{tmp_path.as_posix()}/mlflow.db"
+    ).client()
     experiment = client.create_experiment("files", artifact_location=(tmp_path / "files").as_uri())
     run_id = client.create_run(experiment).info.run_id
     client.log_text(run_id, "0.92", "scores.txt")
@@ -241,19 +263,30 @@ def test_files_that_were_edited_or_are_gone_and_a_model_that_is_gone(empty_store
         f"scores.txt of the run {run_id} was edited",
         f"lost.txt of the run {run_id} is gone",
     ]
-    [gone] = reproductions.compare_artifacts(record.model_copy(update={"model_read": "bikes/7"}), client)
+    [gone] = reproductions.compare_artifacts(
+        record.model_copy(update={"model_read": "bikes/7"}), client
+    )
     assert gone.what.startswith("the model bikes/7: ")
     elsewhere = a_record(run_id="0" * 32, artifacts=kept)
-    assert whats(reproductions.compare_artifacts(elsewhere, client))[0].startswith(f"the files of the run {'0' * 32}: ")
+    assert whats(reproductions.compare_artifacts(elsewhere, client))[0].startswith(
+        f"the files of the run {'0' * 32}: "
+    )
 
 
 def test_every_kind_has_to_be_allowed() -> None:
-    found = [reproductions.Difference("data", "inputs: other"), reproductions.Difference("code", "models.py changed")]
+    found = [
+        reproductions.Difference("data", "inputs: other"),
+        reproductions.Difference("code", "models.py changed"),
+    ]
     reproductions.require(found, ["code", "data"], "0a1b")
     reproductions.require([], [], "0a1b")
-    with pytest.raises(errors.GateError, match=r"the run 0a1b was made of:\n  data         inputs: other\n") as error:
+    with pytest.raises(
+        errors.GateError, match=r"the run 0a1b was made of:\n  data         inputs: other\n"
+    ) as error:
         reproductions.require(found, ["data"], "0a1b")
-    assert str(error.value).endswith("--allow code,data runs it all the same, and then compares the results.")
+    assert str(error.value).endswith(
+        "--allow code,data runs it all the same, and then compares the results."
+    )
 
 
 @pytest.mark.parametrize(
@@ -270,16 +303,25 @@ def test_every_kind_has_to_be_allowed() -> None:
         (0.5, None, ("0.5", "missing", "missing")),
     ],
 )
-def test_metrics_that_differ(then: float | None, now: float | None, row: tuple[str, str, str]) -> None:
-    first, second = (a_record(metrics={} if value is None else {"r2": value}) for value in (then, now))
+def test_metrics_that_differ(
+    then: float | None, now: float | None, row: tuple[str, str, str]
+) -> None:
+    first, second = (
+        a_record(metrics={} if value is None else {"r2": value}) for value in (then, now)
+    )
     assert reproductions.compare_results(first, second)[1] == ("r2", *row)
 
 
 def test_outcomes_decisions_and_tables_that_differ() -> None:
     tables = Reading(predictions=HOURS).fingerprints()
-    first = a_record(outcome="finished", decision={"verdict": "passed"}, inputs=tables, outputs=tables)
+    first = a_record(
+        outcome="finished", decision={"verdict": "passed"}, inputs=tables, outputs=tables
+    )
     second = a_record(outcome="failed", decision={"alias": "Champion"}, inputs=tables)
-    rows = {(row.what, row.then, row.now): row.difference for row in reproductions.compare_results(first, second)}
+    rows = {
+        (row.what, row.then, row.now): row.difference
+        for row in reproductions.compare_results(first, second)
+    }
     digest = f"50 rows, {tables['predictions'].sha256[:8]}"
     assert rows == {
         ("outcome", "finished", "failed"): "other",
@@ -291,7 +333,10 @@ def test_outcomes_decisions_and_tables_that_differ() -> None:
 
 
 def test_a_comparison_is_a_table_of_columns() -> None:
-    rows = [reproductions.Row("r2", "0.5", "0.25", "by -0.25"), reproductions.Row("a" * 50, "x", "x", "")]
+    rows = [
+        reproductions.Row("r2", "0.5", "0.25", "by -0.25"),
+        reproductions.Row("a" * 50, "x", "x", ""),
+    ]
     head, first, second = reproductions.render(rows).splitlines()
     assert head.split() == ["then", "now"]
     assert first.split() == ["r2", "0.5", "0.25", "by", "-0.25"]
@@ -300,26 +345,41 @@ def test_a_comparison_is_a_table_of_columns() -> None:
 
 
 def test_the_job_that_repeats_a_run() -> None:
-    job = {"KIND": "TrainingJob", "mlflow_service": {"registry_name": "bikes"}, "alerts_service": {"enable": True}}
+    job = {
+        "KIND": "TrainingJob",
+        "mlflow_service": {"registry_name": "bikes"},
+        "alerts_service": {"enable": True},
+    }
     job["logger_service"] = {"sink": "train.log", "level": "DEBUG"}
     record = a_record(configuration={"job": job}, run_id="0a1b", resolved={"alias_or_version": 3})
-    server = services.MlflowService(tracking_uri="https://me:pw@mlflow.example", registry_uri="sqlite:////m.db")
+    server = services.MlflowService(
+        tracking_uri="https://me:pw@mlflow.example", registry_uri="sqlite:////m.db"
+    )
     assert reproductions.repeated_job(record, server) == {
         "KIND": "TrainingJob", "alias_or_version": 3, "reproduces": "0a1b",
         "mlflow_service": {"registry_name": "bikes", "tracking_uri": None, "registry_uri": "sqlite:////m.db"},
         "logger_service": {"sink": "stderr", "level": "DEBUG"},
     }  # fmt: skip
-    hiding = a_record(configuration={"job": {"mlflow_service": {}, "tags": [{"api_key": "hunter2"}]}})
+    hiding = a_record(
+        configuration={"job": {"mlflow_service": {}, "tags": [{"api_key": "hunter2"}]}}
+    )
     with pytest.raises(errors.ConfigError, match=r"hides a secret, .* from it: job.tags.0.api_key"):
         reproductions.repeated_job(hiding, server)
 
 
 def test_the_store_of_a_notebook(tmp_path: Path) -> None:
     here = services.MlflowService(tracking_uri="sqlite:///here.db")
-    job = {"mlflow_service": {"tracking_uri": "sqlite:///there.db", "registry_uri": "http://me:pw@mlflow.example"}}
+    job = {
+        "mlflow_service": {
+            "tracking_uri": "sqlite:///there.db",
+            "registry_uri": "http://me:pw@mlflow.example",
+        }
+    }
     notebook = as_notebook(tmp_path / "train.ipynb", a_record(configuration={"job": job}).to_json())
     found = reproductions.find_store(notebook, here)
-    assert (found.tracking_uri, found.registry_uri) == ("sqlite:///there.db", None), "a masked address is not used"
+    assert (found.tracking_uri, found.registry_uri) == ("sqlite:///there.db", None), (
+        "a masked address is not used"
+    )
     assert reproductions.find_store("0a1b2c3d", here) is here
 
 
@@ -337,11 +397,16 @@ def test_training_again_from_another_directory(
     [_, again] = runs("train")
     assert again.data.tags["model_name.reproduces"] == run_id
     client = services.MlflowService().client()
-    assert [version.version for version in client.search_model_versions("name='model_name'")] in (["1"], [1])
+    assert [version.version for version in client.search_model_versions("name='model_name'")] in (
+        ["1"],
+        [1],
+    )
     assert len(client.search_model_versions("name='model_name-reproductions'")) == 1
 
 
-def test_evaluating_again_writes_no_verdict_and_keeps_to_the_version(there: Path, tell: Tell) -> None:
+def test_evaluating_again_writes_no_verdict_and_keeps_to_the_version(
+    there: Path, tell: Tell
+) -> None:
     run_id, client = first("evaluate"), services.MlflowService().client()
     before = registries.read_verdict(client.get_model_version("model_name", "1"))
     code, out, _ = tell("reproduce", run_id, "--in-process")
@@ -386,12 +451,21 @@ def test_tables_go_to_a_folder_of_their_own(
     assert {path: path.stat().st_mtime_ns for path in (there / "outputs").glob("*.*")} == kept
     for name in files:
         if name.endswith(".parquet"):
-            pd.testing.assert_frame_equal(pd.read_parquet(made / name), pd.read_parquet(there / "outputs" / name))
+            pd.testing.assert_frame_equal(
+                pd.read_parquet(made / name), pd.read_parquet(there / "outputs" / name)
+            )
 
 
 def test_tuning_again_makes_the_same_trials(there: Path, tell: Tell) -> None:
     space = "{KIND: OptunaSearcher, n_trials: 3, n_jobs: 1, param_grid: {max_iter: [2, 3, 4]}}"
-    search = ["-s", f"job.searcher={space}", "-s", "job.splitter.n_splits=2", "-s", "job.splitter.test_size=200"]
+    search = [
+        "-s",
+        f"job.searcher={space}",
+        "-s",
+        "job.splitter.n_splits=2",
+        "-s",
+        "job.splitter.test_size=200",
+    ]
     assert tell(*quick("tune"), *search)[0] == 0
     journals = {path: path.read_bytes() for path in there.glob("outputs/tuning/*")}
     code, out, err = tell("reproduce", first("tune"), "--in-process")
@@ -399,7 +473,10 @@ def test_tuning_again_makes_the_same_trials(there: Path, tell: Tell) -> None:
     assert "trials" in out
     assert {path: path.read_bytes() for path in there.glob("outputs/tuning/*")} == journals
     [tuned, again] = runs("tune")
-    assert ("model_name.tuned" in tuned.data.tags, "model_name.tuned" in again.data.tags) == (True, False)
+    assert ("model_name.tuned" in tuned.data.tags, "model_name.tuned" in again.data.tags) == (
+        True,
+        False,
+    )
 
 
 def test_an_executed_notebook_is_enough(there: Path, tell: Tell, tmp_path: Path) -> None:
@@ -419,17 +496,23 @@ def test_an_executed_notebook_is_enough(there: Path, tell: Tell, tmp_path: Path)
 def test_results_that_differ_are_told_by_how_much(there: Path, tell: Tell, tmp_path: Path) -> None:
     record = record_of("train")
     other = record.adding("metrics", r2_score=record.metrics["r2_score"] + 0.25)
-    code, out, err = tell("reproduce", as_notebook(tmp_path / "a.ipynb", other.to_json()), "--in-process")
+    code, out, err = tell(
+        "reproduce", as_notebook(tmp_path / "a.ipynb", other.to_json()), "--in-process"
+    )
     assert (code, "1 of " in err, "are not the same" in err) == (1, True, True)
     [line] = [line for line in out.splitlines() if line.startswith("r2_score")]
     assert "by -0.25 (" in line
 
 
-def test_allowed_data_run_and_the_predictions_that_differ_are_counted(there: Path, tell: Tell) -> None:
+def test_allowed_data_run_and_the_predictions_that_differ_are_counted(
+    there: Path, tell: Tell
+) -> None:
     _change_cell(there / TABLE, 15_000)
     code, out, err = tell("reproduce", first("train"), "--allow", "data", "--in-process")
     assert code == 1
-    assert "allowed: data: inputs: has other values in 'temp'; 1 row(s) changed (instant 15001)" in out
+    assert (
+        "allowed: data: inputs: has other values in 'temp'; 1 row(s) changed (instant 15001)" in out
+    )
     assert "results are not the same" in err
 
 
@@ -446,7 +529,10 @@ def test_one_changed_cell_in_row_15000(there: Path, tell: Tell) -> None:
         before = len(runs(verb))
         code, _, err = tell("reproduce", first(verb), "--in-process")
         assert code == 3
-        assert "  data         inputs: has other values in 'temp'; 1 row(s) changed (instant 15001)\n" in err
+        assert (
+            "  data         inputs: has other values in 'temp'; 1 row(s) changed (instant 15001)\n"
+            in err
+        )
         assert "targets" not in err
         assert "Nothing was run. --allow data " in err
         assert len(runs(verb)) == before
@@ -471,7 +557,9 @@ def test_a_run_that_does_not_exist(there: Path, tell: Tell) -> None:
     assert (code, "there is no notebook outputs/notebooks/absent.ipynb" in err) == (2, True)
 
 
-def test_a_store_that_does_not_exist(tmp_path: Path, tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_exist(
+    tmp_path: Path, tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _go(monkeypatch, tmp_path)
     code, _, err = tell("reproduce", "0123456789abcdef0123456789abcdef")
     assert (code, "there is no MLflow run" in err) == (2, True)
@@ -492,7 +580,9 @@ def test_a_run_of_something_else(there: Path, tell: Tell) -> None:
 
 
 def test_a_record_of_a_newer_version(there: Path, tell: Tell, tmp_path: Path) -> None:
-    newer = json.dumps(json.loads(record_of("train").to_json()) | {"schema_version": 3, "version": "9.9"})
+    newer = json.dumps(
+        json.loads(record_of("train").to_json()) | {"schema_version": 3, "version": "9.9"}
+    )
     code, _, err = tell("reproduce", as_notebook(tmp_path / "newer.ipynb", newer))
     assert (code, "is a record of version 3" in err, "9.9" in err) == (2, True, True)
 
@@ -511,19 +601,26 @@ def test_an_artifact_that_was_edited(name: str, there: Path, tell: Tell) -> None
         code, _, err = tell("reproduce", first("train"), "--in-process")
     finally:
         file.write_bytes(content)
-    assert (code, f"  artifacts    {name} of the run {first('train')} was edited\n" in err) == (3, True)
+    assert (code, f"  artifacts    {name} of the run {first('train')} was edited\n" in err) == (
+        3,
+        True,
+    )
 
 
 def test_a_model_that_was_edited_since_its_training(there: Path, tell: Tell) -> None:
     [file] = (
-        there.rglob("python_model.pkl") if len(list(there.rglob("python_model.pkl"))) == 1 else [_model_file(there)]
+        there.rglob("python_model.pkl")
+        if len(list(there.rglob("python_model.pkl"))) == 1
+        else [_model_file(there)]
     )
     content = file.read_bytes()
     file.write_bytes(content + b" ")
     try:
         for verb in ("train", "evaluate"):
             code, _, err = tell("reproduce", first(verb), "--in-process")
-            assert (code, "artifacts    model/python_model.pkl of the run " in err) == (3, True), verb
+            assert (code, "artifacts    model/python_model.pkl of the run " in err) == (3, True), (
+                verb
+            )
     finally:
         file.write_bytes(content)
 
@@ -540,7 +637,13 @@ def test_a_record_that_was_edited(there: Path, tell: Tell) -> None:
     forged = provenance.read_record(content, "it").adding("metrics", r2_score=1.0).to_json()
     try:
         file.write_text(json.dumps(record | {"metrics": {"r2_score": 1.0}}))
-        code, _, err = tell("reproduce", first("train"), "--in-process", "--allow", "artifacts,data,code,environment")
+        code, _, err = tell(
+            "reproduce",
+            first("train"),
+            "--in-process",
+            "--allow",
+            "artifacts,data,code,environment",
+        )
         assert (code, "was edited since it was written" in err) == (3, True)
         file.write_text(forged)
         code, _, err = tell("reproduce", first("train"), "--in-process")
@@ -549,11 +652,19 @@ def test_a_record_that_was_edited(there: Path, tell: Tell) -> None:
         file.write_text(content)
 
 
-def test_a_module_a_version_and_a_commit_that_are_others(there: Path, tell: Tell, tmp_path: Path) -> None:
+def test_a_module_a_version_and_a_commit_that_are_others(
+    there: Path, tell: Tell, tmp_path: Path
+) -> None:
     record = record_of("train")
-    other = record.adding("modules", **{"core/models.py": "0" * 64}).adding("distributions", numpy="0.1")
-    other = other.model_copy(update={"git": gitstates.GitState(commit="f" * 40, branch="work", dirty=False)})
-    code, _, err = tell("reproduce", as_notebook(tmp_path / "a.ipynb", other.to_json()), "--in-process")
+    other = record.adding("modules", **{"core/models.py": "0" * 64}).adding(
+        "distributions", numpy="0.1"
+    )
+    other = other.model_copy(
+        update={"git": gitstates.GitState(commit="f" * 40, branch="work", dirty=False)}
+    )
+    code, _, err = tell(
+        "reproduce", as_notebook(tmp_path / "a.ipynb", other.to_json()), "--in-process"
+    )
     told = [line.strip() for line in err.splitlines() if line.startswith("  ")]
     assert code == 3
     assert told == [
@@ -564,21 +675,33 @@ def test_a_module_a_version_and_a_commit_that_are_others(there: Path, tell: Tell
     assert "--allow code,environment " in err
 
 
-def test_another_commit_with_the_same_code_is_a_note(there: Path, tell: Tell, tmp_path: Path) -> None:
+def test_another_commit_with_the_same_code_is_a_note(
+    there: Path, tell: Tell, tmp_path: Path
+) -> None:
     other = record_of("train").model_copy(update={"git": gitstates.GitState(commit="f" * 40)})
-    code, out, _ = tell("reproduce", as_notebook(tmp_path / "a.ipynb", other.to_json()), "--in-process")
+    code, out, _ = tell(
+        "reproduce", as_notebook(tmp_path / "a.ipynb", other.to_json()), "--in-process"
+    )
     assert (code, "note: another commit (ffffffffffff then, " in out) == (0, True)
 
 
 def test_a_stream_cannot_be_repeated(there: Path, tell: Tell, tmp_path: Path) -> None:
-    stream = provenance.begin({"job": {"KIND": "KafkaInferenceJob", "mlflow_service": {}}}, verb="stream")
+    stream = provenance.begin(
+        {"job": {"KIND": "KafkaInferenceJob", "mlflow_service": {}}}, verb="stream"
+    )
     code, _, err = tell("reproduce", as_notebook(tmp_path / "a.ipynb", stream.to_json()))
-    assert (code, "a run of stream cannot be reproduced: a stream is scored as records arrive" in err) == (2, True)
+    assert (
+        code,
+        "a run of stream cannot be reproduced: a stream is scored as records arrive" in err,
+    ) == (2, True)
 
 
 def test_a_secret_that_the_record_hides(there: Path, tell: Tell, tmp_path: Path) -> None:
     record = record_of("train")
-    job = {**record.configuration["job"], "run_config": {"name": "Training", "tags": {"api_key": "hunter2"}}}
+    job = {
+        **record.configuration["job"],
+        "run_config": {"name": "Training", "tags": {"api_key": "hunter2"}},
+    }
     hiding = record.model_copy(update={"configuration": redaction.mask({"job": job})})
     code, _, err = tell("reproduce", as_notebook(tmp_path / "a.ipynb", hiding.to_json()))
     assert (code, "hides a secret" in err, "job.run_config.tags.api_key" in err) == (2, True, True)
@@ -589,7 +712,9 @@ def test_what_cannot_be_allowed(tell: Tell) -> None:
     assert (code, "did you mean 'data'?" in err) == (2, True)
 
 
-def test_a_store_that_is_read_only(there: Path, tell: Tell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_read_only(
+    there: Path, tell: Tell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file without the permission is no obstacle for root, so the data base itself refuses what is written."""
     shutil.copy("mlflow.db", tmp_path / "mlflow.db")
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
@@ -614,7 +739,9 @@ def test_the_schema_of_the_record(tell: Tell) -> None:
     described = json.loads(out)
     jsonschema.Draft202012Validator.check_schema(described)
     jsonschema.validate(json.loads(provenance.begin({"job": {}}).to_json()), described)
-    assert [name for name, field in described["properties"].items() if "description" not in field] == []
+    assert [
+        name for name, field in described["properties"].items() if "description" not in field
+    ] == []
 
 
 # ---------------------------------------------------------------------------------------------------------- killed
@@ -626,7 +753,10 @@ def test_a_run_has_a_record_from_its_start(store: services.MlflowService) -> Non
             begun.append(reproductions.find_record(recorder.run_id, store))
             raise errors.DataError("no hours")
 
-    with promotion.PromotionJob(mlflow_service=store) as job, pytest.raises(errors.DataError, match="no hours"):
+    with (
+        promotion.PromotionJob(mlflow_service=store) as job,
+        pytest.raises(errors.DataError, match="no hours"),
+    ):
         fail(job)
     assert (begun[0].outcome, begun[0].finished) == ("running", None)
     assert begun[0].modules == gitstates.module_hashes()
@@ -636,7 +766,9 @@ def test_a_run_has_a_record_from_its_start(store: services.MlflowService) -> Non
 
 # ---------------------------------------------------------------------------------------------------------- resume
 def test_what_has_not_changed_is_not_run_again(there: Path, tell: Tell) -> None:
-    assert tell(*quick("train", "evaluate", "promote"), "--resume")[0] == 0  # from here on, the newest runs are these
+    assert (
+        tell(*quick("train", "evaluate", "promote"), "--resume")[0] == 0
+    )  # from here on, the newest runs are these
     counts = {verb: len(runs(verb)) for verb in ("train", "evaluate", "promote")}
     code, out, _ = tell(*quick("train", "evaluate", "promote"), "--resume")
     assert code == 0
@@ -649,7 +781,9 @@ def test_what_follows_a_step_that_runs_runs_too(there: Path, tell: Tell) -> None
     code, out, _ = tell(*quick("train", "evaluate"), "-s", "train.model.max_iter=6", "--resume")
     assert (code, "unchanged" in out) == (0, False)
     code, out, _ = tell(*quick("train", "evaluate"), "-s", "evaluate.resamples=6", "--resume")
-    assert (code, out.count("unchanged since")) == (0, 1), "training is as it was once, evaluation is not"
+    assert (code, out.count("unchanged since")) == (0, 1), (
+        "training is as it was once, evaluation is not"
+    )
 
 
 def test_changed_data_and_lost_outputs_are_made_again(there: Path, tell: Tell) -> None:
@@ -676,13 +810,16 @@ print(fingerprints.fingerprint(model.predict(inputs.tail(500))))
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"), [("BaselineSklearnModel", "n_estimators"), ("GradientBoostingModel", "max_iter")]
+    ("kind", "size"),
+    [("BaselineSklearnModel", "n_estimators"), ("GradientBoostingModel", "max_iter")],
 )
 def test_two_processes_predict_the_same_bits(kind: str, size: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
     command = [sys.executable, "-c", _PREDICT, kind, size]
     both = [
-        subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=tmp_path).stdout
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment, cwd=tmp_path
+        ).stdout
         for _ in range(2)
     ]
     assert both[0] == both[1]

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from model_name.core import errors
 from model_name.scaffold import libraries
 
@@ -24,11 +25,15 @@ def installed(library: libraries.Library, tmp_path: Path) -> importlib.metadata.
     """What an installer leaves of a wheel."""
     with zipfile.ZipFile(library.wheel) as archive:
         archive.extractall(tmp_path / "site")
-    found = next(iter(importlib.metadata.distributions(name="model_name", path=[str(tmp_path / "site")])))
+    found = next(
+        iter(importlib.metadata.distributions(name="model_name", path=[str(tmp_path / "site")]))
+    )
     info = next((tmp_path / "site").glob("*.dist-info"))
     (info / "INSTALLER").write_text("uv")
     with (info / "RECORD").open("a") as record:
-        record.write(f"{info.name}/INSTALLER,,\n../../bin/model_name,,\nmodel_name/__pycache__/a.cpython-311.pyc,,\n")
+        record.write(
+            f"{info.name}/INSTALLER,,\n../../bin/model_name,,\nmodel_name/__pycache__/a.cpython-311.pyc,,\n"
+        )
     return found
 
 
@@ -37,9 +42,12 @@ def test_the_wheel_has_all_that_makes_a_project(library: libraries.Library) -> N
     for path in libraries.resource("project").rglob("*"):
         if path.is_file() and not {"__pycache__", ".ruff_cache"} & set(path.parts):
             assert (
-                f"model_name/_resources/project/{path.relative_to(libraries.resource('project')).as_posix()}" in names
+                f"model_name/_resources/project/{path.relative_to(libraries.resource('project')).as_posix()}"
+                in names
             )
-    assert {f"model_name/_resources/{name}" for name in ("requirements.lock", "settings.ini")} <= names
+    assert {
+        f"model_name/_resources/{name}" for name in ("requirements.lock", "settings.ini")
+    } <= names
     assert library.lock == (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
 
@@ -68,7 +76,10 @@ def test_an_installed_library_is_put_together_again(
         same = [name for name in again.namelist() if not name.endswith("/RECORD")]
         assert all(again.read(name) == before.read(name) for name in same)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    assert hashlib.sha256(libraries.repack_wheel(installed, tmp_path).read_bytes()).hexdigest() == digest
+    assert (
+        hashlib.sha256(libraries.repack_wheel(installed, tmp_path).read_bytes()).hexdigest()
+        == digest
+    )
     assert f"--hash=sha256:{digest}" in libraries.open_library(wheel).requirement
 
 
@@ -80,7 +91,9 @@ def test_what_is_neither_checkout_nor_wheel(tmp_path: Path) -> None:
         libraries.find_library(tmp_path / "a.whl")
 
 
-def test_a_library_that_a_registry_has_is_named_instead_of_its_wheel(library: libraries.Library) -> None:
+def test_a_library_that_a_registry_has_is_named_instead_of_its_wheel(
+    library: libraries.Library,
+) -> None:
     public = library._replace(public="model-name-mlops")
     assert public.requirement == f"model-name-mlops=={library.version}\n"
     assert library.requirement.startswith(f"model-name=={library.version} \\\n    --hash=sha256:")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from model_name.scaffold import libraries, profiles, projects
 
 QUICK = ("--in-process", "-s", "job.model.max_iter=60", "-s", "job.logger_service.level=ERROR")
@@ -16,13 +17,19 @@ QUICK = ("--in-process", "-s", "job.model.max_iter=60", "-s", "job.logger_servic
 
 def visits(rows: int = 300) -> pd.DataFrame:
     random = np.random.default_rng(4)
-    table = pd.DataFrame({"größe": random.integers(150, 200, rows), "stadt": random.choice(["Wien", "Graz"], rows)})
-    return table.assign(returns=np.where(table["größe"] + random.normal(0, 6, rows) > 175, "yes", "no"))
+    table = pd.DataFrame(
+        {"größe": random.integers(150, 200, rows), "stadt": random.choice(["Wien", "Graz"], rows)}
+    )
+    return table.assign(
+        returns=np.where(table["größe"] + random.normal(0, 6, rows) > 175, "yes", "no")
+    )
 
 
 def sales(rows: int = 300) -> pd.DataFrame:
     random = np.random.default_rng(5)
-    table = pd.DataFrame({"day": pd.date_range("2024-01-01", periods=rows), "visitors": random.integers(0, 90, rows)})
+    table = pd.DataFrame(
+        {"day": pd.date_range("2024-01-01", periods=rows), "visitors": random.integers(0, 90, rows)}
+    )
     return table.assign(sales=3.5 * table["visitors"] + random.normal(size=rows).round(2))
 
 
@@ -30,9 +37,13 @@ def run(folder: Path, *command: str | Path, path: list[Path], **more: str) -> st
     """Run Python where nothing says which project is meant; give its output."""
     private = ("MLFLOW_", "MODEL_NAME_", "PYTHONPATH", "GIT_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(private)}
-    environment = clean | {"PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"} | more
+    environment = (
+        clean | {"PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"} | more
+    )
     words = [sys.executable, *map(str, command)]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -69,22 +80,32 @@ def test_two_projects_live_in_one_environment(trained: dict[str, Path], place: P
         assert "infer: InferenceJob is valid, 300 rows follow the schema" in said
 
 
-def test_paths_on_the_command_line_are_meant_from_where_one_is(trained: dict[str, Path], place: Path) -> None:
+def test_paths_on_the_command_line_are_meant_from_where_one_is(
+    trained: dict[str, Path], place: Path
+) -> None:
     data = trained["guests"] / "data/the guests.csv"
     (place / "newer.csv").write_bytes(b"\n".join(data.read_bytes().splitlines()[:6]) + b"\n")
     path = list(trained.values())
-    assert "5 rows follow" in run(place, "-m", "guests", "check", "infer", "--rows", "--data", "newer.csv", path=path)
+    assert "5 rows follow" in run(
+        place, "-m", "guests", "check", "infer", "--rows", "--data", "newer.csv", path=path
+    )
     (place / "more.yaml").write_text("job: {KIND: InferenceJob, alias_or_version: latest}\n")
-    assert "infer: InferenceJob is valid" in run(place, "-m", "guests", "check", "more.yaml", path=path)
+    assert "infer: InferenceJob is valid" in run(
+        place, "-m", "guests", "check", "more.yaml", path=path
+    )
 
 
-def test_a_model_is_loaded_where_only_the_library_is(trained: dict[str, Path], tmp_path: Path) -> None:
+def test_a_model_is_loaded_where_only_the_library_is(
+    trained: dict[str, Path], tmp_path: Path
+) -> None:
     code = (
         "import sys, pandas as pd; from model_name.io import registries; "
         "model = registries.CustomLoader().load('models:/guests/1'); "
         "print(model.predict(pd.DataFrame({'größe': [151, 199], 'stadt': ['Wien', 'Graz']}))['prediction'].tolist())"
     )
-    store = f"sqlite:///{(trained['guests'] / 'mlflow.db').as_posix()}".replace("%", "%25").replace("#", "%23")
+    store = f"sqlite:///{(trained['guests'] / 'mlflow.db').as_posix()}".replace("%", "%25").replace(
+        "#", "%23"
+    )
     said = run(tmp_path, "-c", code, path=[], MLFLOW_TRACKING_URI=store, MLFLOW_REGISTRY_URI=store)
     assert said.strip().splitlines()[-1] == "['no', 'yes']"
 
@@ -96,7 +117,16 @@ def test_a_project_is_made_by_an_installed_wheel_without_git(tmp_path: Path) -> 
     empty = tmp_path / "empty"
     empty.mkdir()
     visits().to_csv(tmp_path / "visits.csv", index=False)
-    command = ["-m", "model_name", "new", "guests", "--data", tmp_path / "visits.csv", "--target", "returns"]
+    command = [
+        "-m",
+        "model_name",
+        "new",
+        "guests",
+        "--data",
+        tmp_path / "visits.csv",
+        "--target",
+        "returns",
+    ]
     variables = {"PATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     said = run(empty, *command, path=[tmp_path / "site"], **variables)
     assert "guests: classification of 'returns'" in said

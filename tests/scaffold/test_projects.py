@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from model_name import scripts, settings
 from model_name.core import errors
 from model_name.io import configs
@@ -44,10 +45,27 @@ def visits(rows: int = 400) -> pd.DataFrame:
 def quoted(rows: int = 300) -> pd.DataFrame:
     """Whatever could be taken for code, a mark or the end of a string, in names, labels and the target."""
     random = np.random.default_rng(9)
-    labels = ["it's", 'a "quoted" one', "both ' and \"", "back\\slash", MARKS, "'''", '"""', "{{name}}", "日本"]
-    columns = {f"{MARKS} {'w' * 9 * width}": random.choice(labels[width:], rows) for width in range(6)}
-    columns |= {"many": random.choice([f"a label with the number {number}" for number in range(20)], rows)}
-    columns |= {"day": pd.date_range("2024-01-01", periods=rows).strftime("%Y-%m-%d"), "n": random.normal(size=rows)}
+    labels = [
+        "it's",
+        'a "quoted" one',
+        "both ' and \"",
+        "back\\slash",
+        MARKS,
+        "'''",
+        '"""',
+        "{{name}}",
+        "日本",
+    ]
+    columns = {
+        f"{MARKS} {'w' * 9 * width}": random.choice(labels[width:], rows) for width in range(6)
+    }
+    columns |= {
+        "many": random.choice([f"a label with the number {number}" for number in range(20)], rows)
+    }
+    columns |= {
+        "day": pd.date_range("2024-01-01", periods=rows).strftime("%Y-%m-%d"),
+        "n": random.normal(size=rows),
+    }
     return pd.DataFrame(columns).assign(**{f"target {MARKS}": random.normal(size=rows).round(2)})
 
 
@@ -58,7 +76,9 @@ TABLES = {
 
 
 @pytest.fixture(scope="module", params=TABLES, ids=["plain", "quoted"])
-def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def table(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
     make, target = TABLES[request.param]
     path = tmp_path_factory.mktemp("table") / request.param
     make().to_csv(path, index=False)
@@ -79,7 +99,9 @@ def written(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def ask(folder: Path, *command: str | Path) -> str:
-    done = subprocess.run([str(word) for word in command], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(word) for word in command], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -156,7 +178,9 @@ def test_every_file_is_one_of_its_language(files: dict[str, str]) -> None:
             nbformat.validate(nbformat.reads(text, as_version=4))
 
 
-def test_what_comes_from_the_table_is_written_as_a_literal(files: dict[str, str], table: tuple[Path, str]) -> None:
+def test_what_comes_from_the_table_is_written_as_a_literal(
+    files: dict[str, str], table: tuple[Path, str]
+) -> None:
     path, target = table
     for verb in settings.verbs():
         loaded = configs.load([_conf(files, verb, path.parent)], [])
@@ -185,7 +209,9 @@ def test_the_project_is_in_the_form_that_its_tools_want(written: Path, tmp_path:
     ask(tmp_path, BIN / "nbdev-export")
     ask(tmp_path, BIN / "ruff", "format", NAME)
     for module in ("schemas.py", "models.py"):
-        assert (tmp_path / NAME / module).read_text("utf-8") == (written / NAME / module).read_text("utf-8")
+        assert (tmp_path / NAME / module).read_text("utf-8") == (written / NAME / module).read_text(
+            "utf-8"
+        )
     ask(tmp_path, BIN / "jupyter", "nbconvert", "--to", "markdown", "--output-dir", ".", "--output", "README",
         tmp_path / "nbs/index.ipynb")  # fmt: skip
     assert (tmp_path / "README.md").read_text("utf-8") == (written / "README.md").read_text("utf-8")
@@ -222,13 +248,21 @@ def test_rows_without_a_time_are_drawn_with_the_labels_in_their_shares(tmp_path:
     tune, train = (yaml.safe_load(files[f"confs/{verb}.yaml"])["job"] for verb in ("tune", "train"))
     drawn = {"KIND": "TrainTestSplitter", "shuffle": True, "stratify": True, "test_size": 0.2}
     assert train["splitter"] == tune["holdout"] == tune["splitter"] == drawn
-    assert "thresholds" not in files["confs/evaluate.yaml"], "a classification has to beat the naive answer"
+    assert "thresholds" not in files["confs/evaluate.yaml"], (
+        "a classification has to beat the naive answer"
+    )
 
 
 def test_rows_with_a_time_are_tested_on_the_latest(tmp_path: Path) -> None:
-    files = projects.compose(NAME, profile_of(tmp_path, quoted(), f"target {MARKS}"), "data/t.csv", "")
+    files = projects.compose(
+        NAME, profile_of(tmp_path, quoted(), f"target {MARKS}"), "data/t.csv", ""
+    )
     tune, train = (yaml.safe_load(files[f"confs/{verb}.yaml"])["job"] for verb in ("tune", "train"))
-    assert train["splitter"] == tune["holdout"] == {"KIND": "TrainTestSplitter", "shuffle": False, "test_size": 0.2}
+    assert (
+        train["splitter"]
+        == tune["holdout"]
+        == {"KIND": "TrainTestSplitter", "shuffle": False, "test_size": 0.2}
+    )
     assert tune["splitter"] == {"KIND": "TimeSeriesSplitter", "n_splits": 3, "test_size": 0.1}
     thresholds = yaml.safe_load(files["confs/evaluate.yaml"])["job"]["thresholds"]
     assert thresholds == {"r2_score": {"threshold": 0.0, "greater_is_better": True}}
@@ -247,7 +281,16 @@ def test_the_reader_of_the_profile_is_that_of_every_job(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------ what is asked
 def test_answers_change_what_is_written(tmp_path: Path) -> None:
     visits().to_csv(tmp_path / "visits.csv", index=False)
-    words = ["new", NAME, "--data", str(tmp_path / "visits.csv"), "--target", "returns", "--into", str(tmp_path / NAME)]
+    words = [
+        "new",
+        NAME,
+        "--data",
+        str(tmp_path / "visits.csv"),
+        "--target",
+        "returns",
+        "--into",
+        str(tmp_path / NAME),
+    ]
     done = CliRunner().invoke(scripts.cli, [*words, "--ask"], input="no\nyes\n", obj=tmp_path)
     assert done.exit_code == 0, done.output
     assert "does it name the rows" in done.output
@@ -255,7 +298,9 @@ def test_answers_change_what_is_written(tmp_path: Path) -> None:
     schema = (tmp_path / NAME / NAME / "schemas.py").read_text("utf-8")
     assert "verdict: Series[" in schema
     assert "Index[" not in schema
-    assert (tmp_path / NAME / "data/visits.csv").read_bytes() == (tmp_path / "visits.csv").read_bytes()
+    assert (tmp_path / NAME / "data/visits.csv").read_bytes() == (
+        tmp_path / "visits.csv"
+    ).read_bytes()
 
 
 def test_what_is_said_about_a_new_project_fits_on_a_screen(table: tuple[Path, str]) -> None:

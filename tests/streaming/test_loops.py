@@ -15,14 +15,23 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
+
 from model_name.core import errors
 from model_name.io import services
 from model_name.streaming import batches, codecs, deadletters, deliveries, loops, watches
 
 # ------------------------------------------------------------------------------------------------------- decoding
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
-DOCUMENTS = st.lists(st.fixed_dictionaries({"a": VALUES, "b %s": VALUES}, optional={"c": VALUES}), max_size=8)
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS
+)
+DOCUMENTS = st.lists(
+    st.fixed_dictionaries({"a": VALUES, "b %s": VALUES}, optional={"c": VALUES}), max_size=8
+)
 
 
 @given(DOCUMENTS)
@@ -32,22 +41,35 @@ def test_what_was_json_is_read_field_by_field(documents: list[dict[str, Any]]) -
     assert decoded.refused == {}
     assert decoded.columns["a"] == [each["a"] for each in documents]
     assert decoded.columns["b %s"] == [each["b %s"] for each in documents]
-    assert decoded.columns.get("c", [None] * len(documents)) == [each.get("c") for each in documents]
+    assert decoded.columns.get("c", [None] * len(documents)) == [
+        each.get("c") for each in documents
+    ]
     assert "d" not in decoded.columns, "an optional field that no record has is no column"
 
 
-@given(st.lists(st.none() | st.binary(max_size=12) | DOCUMENTS.map(lambda each: json.dumps(each[:1]).encode()[1:-1])))
+@given(
+    st.lists(
+        st.none()
+        | st.binary(max_size=12)
+        | DOCUMENTS.map(lambda each: json.dumps(each[:1]).encode()[1:-1])
+    )
+)
 def test_together_and_one_by_one_are_the_same(values: list[bytes | None]) -> None:
     """Whatever the bytes are, a record is read the same way whoever its neighbours are."""
     decoder = codecs.JsonDecoder()
     alone = [decoder.decode([value], ["a"], ["c"]) for value in values]
     decoded = decoder.decode(values, ["a"], ["c"])
-    assert decoded.refused == {place: each.refused[0] for place, each in enumerate(alone) if each.refused}
-    assert repr(decoded.columns["a"]) == repr([value for each in alone for value in each.columns["a"]])
+    assert decoded.refused == {
+        place: each.refused[0] for place, each in enumerate(alone) if each.refused
+    }
+    assert repr(decoded.columns["a"]) == repr(
+        [value for each in alone for value in each.columns["a"]]
+    )
 
 
 @pytest.mark.parametrize(
-    "split", [[b'{"a": "x}', b'{y"}'], [b'{"a": 1}, {"a": 2', b"}"], [b'{"a": 1}, 7, {"a": 2}', b""]]
+    "split",
+    [[b'{"a": "x}', b'{y"}'], [b'{"a": 1}, {"a": 2', b"}"], [b'{"a": 1}, 7, {"a": 2}', b""]],
 )
 def test_no_record_reaches_into_its_neighbour(split: list[bytes]) -> None:
     good = b'{"a": 3}'
@@ -63,7 +85,9 @@ def test_a_missing_value_is_no_reason_to_refuse(value: bytes) -> None:
 
 
 def test_documents_that_are_too_deep() -> None:
-    assert "not JSON" in codecs.JsonDecoder().decode([b"[" * 100_000, b'{"a": 1}'], ["a"]).refused[0]
+    assert (
+        "not JSON" in codecs.JsonDecoder().decode([b"[" * 100_000, b'{"a": 1}'], ["a"]).refused[0]
+    )
 
 
 STRANGE = [
@@ -96,7 +120,9 @@ STRANGE = [
 
 
 @pytest.mark.parametrize(("value", "reason"), STRANGE, ids=[reason for _, reason in STRANGE])
-def test_what_other_programs_read_in_another_way_is_refused(value: bytes | None, reason: str) -> None:
+def test_what_other_programs_read_in_another_way_is_refused(
+    value: bytes | None, reason: str
+) -> None:
     """Also among good records, which are not held up."""
     good = b'{"a": "\\ud83d\\ude00"}'
     decoded = codecs.JsonDecoder().decode([good, value, b'{"a": 2}'], ["a"])
@@ -112,11 +138,23 @@ def test_a_backslash_before_what_looks_like_half_a_character() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- encoding
-@given(st.lists(st.tuples(st.floats() | st.none(), st.integers(-(2**63), 2**63 - 1), TEXTS | st.none(), st.booleans())))
+@given(
+    st.lists(
+        st.tuples(
+            st.floats() | st.none(),
+            st.integers(-(2**63), 2**63 - 1),
+            TEXTS | st.none(),
+            st.booleans(),
+        )
+    )
+)
 def test_what_is_written_reads_back_the_same(rows: list[tuple[Any, ...]]) -> None:
     table = pd.DataFrame(rows, columns=["number", "100%", 'a "name"', "truth"])
     table["number"] = table["number"].astype("float64")
-    read = [json.loads(each) for each in codecs.JsonEncoder().encode(table, {"model": "50% \\ ü", "version": 3})]
+    read = [
+        json.loads(each)
+        for each in codecs.JsonEncoder().encode(table, {"model": "50% \\ ü", "version": 3})
+    ]
     for (number, whole, text, truth), document in zip(rows, read, strict=True):
         missing = number is None or math.isnan(number)
         if missing or math.isfinite(number):
@@ -126,7 +164,9 @@ def test_what_is_written_reads_back_the_same(rows: list[tuple[Any, ...]]) -> Non
 
 
 def test_dates_and_missing_ones() -> None:
-    table = pd.DataFrame({"day": [pd.Timestamp("2011-01-02T03:04"), pd.NaT]}, index=pd.Index([7, 8], name="id"))
+    table = pd.DataFrame(
+        {"day": [pd.Timestamp("2011-01-02T03:04"), pd.NaT]}, index=pd.Index([7, 8], name="id")
+    )
     found = codecs.JsonEncoder().encode(table)
     assert found == [b'{"id": 7, "day": "2011-01-02T03:04:00"}', b'{"id": 8, "day": null}']
 
@@ -143,7 +183,9 @@ class Mock:
 
     def fill(self, values: list[bytes | None], **record: Any) -> loops.StreamConfig:
         self.topics += 1
-        config = loops.StreamConfig(*(f"{kind}-{self.topics}" for kind in ("in", "out", "dead")), max_refused_rate=1.0)
+        config = loops.StreamConfig(
+            *(f"{kind}-{self.topics}" for kind in ("in", "out", "dead")), max_refused_rate=1.0
+        )
         for topic in (config.input_topic, config.output_topic, config.dead_letter_topic):
             self.producer.list_topics(topic, timeout=10)
         for number, value in enumerate(values):
@@ -152,7 +194,11 @@ class Mock:
         return config
 
     def stream(
-        self, config: loops.StreamConfig, answer: batches.Answering, *observers: loops.StreamObserver, **settings: Any
+        self,
+        config: loops.StreamConfig,
+        answer: batches.Answering,
+        *observers: loops.StreamObserver,
+        **settings: Any,
     ) -> loops.Stream:
         consumer = self.kafka.consumer(
             {
@@ -162,17 +208,23 @@ class Mock:
             }
         )  # fmt: skip
         config = loops.StreamConfig(**(vars(config) | settings))
-        delivery = deliveries.AtLeastOnce(self.kafka.producer({"delivery.report.only.error": True}), consumer, 10.0)
+        delivery = deliveries.AtLeastOnce(
+            self.kafka.producer({"delivery.report.only.error": True}), consumer, 10.0
+        )
         return loops.open_stream(config, consumer, delivery, answer, logger, observers)
 
     def read(self, topic: str, count: int) -> list[Any]:
-        consumer = self.kafka.consumer({"group.id": f"reads-{topic}", "auto.offset.reset": "earliest"})
+        consumer = self.kafka.consumer(
+            {"group.id": f"reads-{topic}", "auto.offset.reset": "earliest"}
+        )
         consumer.subscribe([topic])
         found: list[Any] = []
         deadline = time.monotonic() + 120
         while len(found) < count and time.monotonic() < deadline:
             found += [each for each in consumer.consume(1_000, 0.2) if each.error() is None]
-        found += [each for each in consumer.consume(10, 0.5) if each.error() is None]  # and there is no other one
+        found += [
+            each for each in consumer.consume(10, 0.5) if each.error() is None
+        ]  # and there is no other one
         consumer.close()
         return found
 
@@ -187,7 +239,9 @@ def mock() -> Iterator[Mock]:
 class Seen(loops.StreamObserver):
     """Keeps the batches, and reacts to what happens."""
 
-    def __init__(self, react: Callable[[], object] = bool, on_tick: Callable[[], object] = bool) -> None:
+    def __init__(
+        self, react: Callable[[], object] = bool, on_tick: Callable[[], object] = bool
+    ) -> None:
         self.batches: list[loops.Delivered] = []
         self.react, self.on_tick = react, on_tick
 
@@ -201,7 +255,8 @@ class Seen(loops.StreamObserver):
 
 def echo(values: list[bytes | None]) -> list[deadletters.Answer]:
     return [
-        deadletters.Rejected("it is bad") if value is None or value.startswith(b"bad") else value for value in values
+        deadletters.Rejected("it is bad") if value is None or value.startswith(b"bad") else value
+        for value in values
     ]
 
 
@@ -214,17 +269,30 @@ def test_answers_and_dead_letters_say_where_they_come_from(mock: Mock) -> None:
     assert stream.run() == "4 records are done"
     answers = {each.key(): each for each in mock.read(config.output_topic, 2)}
     letters = {each.key(): each for each in mock.read(config.dead_letter_topic, 2)}
-    assert {key: each.value() for key, each in answers.items()} == {b"0": b"good", b"3": b"good too"}
-    assert {key: each.value() for key, each in letters.items()} == {b"1": b"bad \xff\x00", b"2": None}, "untouched"
+    assert {key: each.value() for key, each in answers.items()} == {
+        b"0": b"good",
+        b"3": b"good too",
+    }
+    assert {key: each.value() for key, each in letters.items()} == {
+        b"1": b"bad \xff\x00",
+        b"2": None,
+    }, "untouched"
     for message in [*answers.values(), *letters.values()]:
         assert message.headers()[:2] == [("trace", b"\x00\x01"), ("trace", b"twice")]
         headers = dict(message.headers())
         assert headers["source.topic"].decode() == config.input_topic
         assert int(headers["source.partition"]) in range(4)
-        assert begun - 60 < int(headers["source.timestamp"]) / 1000 < int(headers["scored.timestamp"]) / 1000 + 1
+        assert (
+            begun - 60
+            < int(headers["source.timestamp"]) / 1000
+            < int(headers["scored.timestamp"]) / 1000 + 1
+        )
         assert headers.get("dead.reason") == (b"it is bad" if message.key() in letters else None)
     assert sum(each.records for each in seen.batches) == stream.outlet.delivered == 4
-    assert sorted(reason for each in seen.batches for _, reason in each.refused) == ["it is bad", "it is bad"]
+    assert sorted(reason for each in seen.batches for _, reason in each.refused) == [
+        "it is bad",
+        "it is bad",
+    ]
     assert all(len(each.latencies) == each.records for each in seen.batches)
 
 
@@ -240,7 +308,9 @@ def test_a_batch_has_at_most_so_many_records(mock: Mock, size: int) -> None:
     mock.stream(config, count, batch_size=size, max_messages=40, batch_wait=0.2).run()
     assert sum(sizes) == 40
     assert max(sizes) <= size
-    assert {each.value() for each in mock.read(config.output_topic, 40)} == {b"%d" % number for number in range(40)}
+    assert {each.value() for each in mock.read(config.output_topic, 40)} == {
+        b"%d" % number for number in range(40)
+    }
 
 
 def test_an_error_of_who_answers_ends_the_stream(mock: Mock) -> None:
@@ -279,7 +349,11 @@ def test_a_rebalance_reads_nothing_twice(mock: Mock, slow: float) -> None:
         time.sleep(0.02 + slow / 10)
         return echo(values)
 
-    seen = Seen(on_tick=lambda: stream.stop() if len(gone) == 2 and sum(stream.guard.lag.values()) == 0 else None)
+    seen = Seen(
+        on_tick=lambda: (
+            stream.stop() if len(gone) == 2 and sum(stream.guard.lag.values()) == 0 else None
+        )
+    )
     stream = mock.stream(config, answer, seen, batch_size=20, tick=0.1, batch_wait=0.005)
     intake = stream.intake
     consume, calls = intake.consumer.consume, [0]
@@ -311,14 +385,19 @@ def test_a_rebalance_reads_nothing_twice(mock: Mock, slow: float) -> None:
     assert len(sources) == len(set(sources)) == stream.outlet.delivered, "nothing twice"
     kept = [source for source in sources if int(source[0]) not in gone]
     assert len(kept) == sum(
-        real_end for partition, real_end in _ends(mock, config.input_topic).items() if partition not in gone
+        real_end
+        for partition, real_end in _ends(mock, config.input_topic).items()
+        if partition not in gone
     ), "and of the partitions that stayed, everything"
 
 
 def _ends(mock: Mock, topic: str) -> dict[int, int]:
     consumer = mock.kafka.consumer({"group.id": "ends"})
     partitions = mock.producer.list_topics(topic, timeout=10).topics[topic].partitions
-    ends = {each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=10)[1] for each in partitions}
+    ends = {
+        each: consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=10)[1]
+        for each in partitions
+    }
     consumer.close()
     return ends
 
@@ -326,7 +405,9 @@ def _ends(mock: Mock, topic: str) -> dict[int, int]:
 def test_asked_to_stop_it_finishes_what_it_has(mock: Mock) -> None:
     config = mock.fill([b"%d" % number for number in range(200)])
     seen = Seen(react=lambda: stream.stop())
-    stream = mock.stream(config, lambda values: (time.sleep(0.05), echo(values))[1], seen, batch_size=20)
+    stream = mock.stream(
+        config, lambda values: (time.sleep(0.05), echo(values))[1], seen, batch_size=20
+    )
     assert stream.run() == "asked to stop"
     assert 0 < stream.outlet.delivered < 200
     assert len(mock.read(config.output_topic, stream.outlet.delivered)) == stream.outlet.delivered
@@ -336,7 +417,9 @@ def test_asked_to_stop_it_finishes_what_it_has(mock: Mock) -> None:
 class Record:
     """A record that a consumer hands out."""
 
-    def __init__(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]] | None) -> None:
+    def __init__(
+        self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]] | None
+    ) -> None:
         self.parts = key, value, headers
 
     def key(self) -> bytes | None:
@@ -365,14 +448,25 @@ PARTS = st.none() | LENGTHS.map(lambda length: b"x" * length)
 PAIRS = st.lists(st.tuples(TEXTS, PARTS), max_size=3)
 
 
-@given(PARTS, PARTS, st.none() | PAIRS, st.text(max_size=2_000) | LENGTHS.map(lambda length: b"y" * length))
+@given(
+    PARTS,
+    PARTS,
+    st.none() | PAIRS,
+    st.text(max_size=2_000) | LENGTHS.map(lambda length: b"y" * length),
+)
 def test_nothing_is_larger_than_its_topic_takes(
     key: bytes | None, value: bytes | None, headers: Any, answer: str | bytes
 ) -> None:
     config = loops.StreamConfig("i" * 249, "o", "d", output_limit=4_096, dead_letter_limit=4_096)
     scored: deadletters.Answer = deadletters.Rejected(answer) if isinstance(answer, str) else answer
     (record,), refused = deadletters.outgoing(config, [(Record(key, value, headers), scored)])
-    size = 61 + 36 + len(record.key or b"") + len(record.value or b"") + deadletters._length(record.headers)
+    size = (
+        61
+        + 36
+        + len(record.key or b"")
+        + len(record.value or b"")
+        + deadletters._length(record.headers)
+    )
     assert size <= 4_096
     assert len(refused) == (record.topic == "d")
     own = dict(record.headers)
@@ -409,14 +503,18 @@ class Admin:
 
 
 def described(identity: str, *leaders: object) -> Any:
-    partitions = [types.SimpleNamespace(id=number, leader=leader) for number, leader in enumerate(leaders)]
+    partitions = [
+        types.SimpleNamespace(id=number, leader=leader) for number, leader in enumerate(leaders)
+    ]
     return types.SimpleNamespace(topic_id=identity, partitions=partitions)
 
 
 def test_what_is_wrong_with_a_topic_is_at_hand() -> None:
     away = KafkaException(KafkaError(KafkaError._TIMED_OUT))
     gone = KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
-    admin: Any = Admin(described("1", "a", None, None), away, gone, described("1", "a"), described("2"))
+    admin: Any = Admin(
+        described("1", "a", None, None), away, gone, described("1", "a"), described("2")
+    )
     watch = watches.TopicWatch(admin, ["t"], 0.0)
     troubles = []
     for _ in range(5):
@@ -505,7 +603,9 @@ def test_retriable_without_an_end_replaces_the_producer() -> None:
 
 
 def test_abortable_gives_the_batch_up() -> None:
-    delivery, producer = failing({"error": KafkaError.ILLEGAL_GENERATION, "txn_requires_abort": True})
+    delivery, producer = failing(
+        {"error": KafkaError.ILLEGAL_GENERATION, "txn_requires_abort": True}
+    )
     with pytest.raises(deliveries.BatchAborted) as given_up:
         delivery.deliver([], {0: 1}, "t")
     assert (given_up.value.unsure, producer.aborted) == (False, 1)
@@ -516,10 +616,19 @@ def test_abortable_gives_the_batch_up() -> None:
     [
         ({"error": KafkaError._FENCED, "fatal": True}, "fenced off"),
         ({"error": KafkaError.INVALID_PRODUCER_EPOCH}, "fenced off"),
-        ({"error": KafkaError._FATAL, "reason": "Static consumer fenced by other consumer"}, "fenced off"),
-        ({"error": KafkaError._FATAL, "reason": "out of order", "fatal": True}, "cannot be delivered: out of order"),
+        (
+            {"error": KafkaError._FATAL, "reason": "Static consumer fenced by other consumer"},
+            "fenced off",
+        ),
+        (
+            {"error": KafkaError._FATAL, "reason": "out of order", "fatal": True},
+            "cannot be delivered: out of order",
+        ),
         ({"error": KafkaError.TOPIC_AUTHORIZATION_FAILED}, "cannot be delivered"),
-        ({"error": KafkaError.TOPIC_AUTHORIZATION_FAILED, "txn_requires_abort": True}, "access rights"),
+        (
+            {"error": KafkaError.TOPIC_AUTHORIZATION_FAILED, "txn_requires_abort": True},
+            "access rights",
+        ),
     ],
 )
 def test_final_ends_the_job(kind: dict[str, Any], words: str) -> None:
@@ -549,12 +658,16 @@ def test_dead_letters_are_counted_over_the_last_thousand() -> None:
     rate.add(950, [])
     for _ in range(20):
         rate.add(1_000, ["bad"] * 100)
-    with pytest.raises(errors.DataError, match=r"101 of the last 1,000 records .* because of 'bad'"):
+    with pytest.raises(
+        errors.DataError, match=r"101 of the last 1,000 records .* because of 'bad'"
+    ):
         rate.add(1_000, ["bad"] * 101)
 
 
 @given(st.lists(st.tuples(st.integers(1, 400), st.floats(0, 1)), max_size=30), st.floats(0, 1))
-def test_the_rate_is_that_of_the_last_batches(batches: list[tuple[int, float]], limit: float) -> None:
+def test_the_rate_is_that_of_the_last_batches(
+    batches: list[tuple[int, float]], limit: float
+) -> None:
     rate, done = deadletters.RefusalRate(limit), [(0, 0)]
     for records, share in batches:
         done.append((records, round(records * share)))

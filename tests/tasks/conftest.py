@@ -36,7 +36,12 @@ class Project:
     def git(self, *arguments: str, ok: bool = True) -> str:
         """Run git; give what it said, on both channels."""
         done = subprocess.run(
-            ["git", *arguments], cwd=self.root, capture_output=True, text=True, env=environment(), check=False
+            ["git", *arguments],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            env=environment(),
+            check=False,
         )
         said = done.stdout + done.stderr
         assert (done.returncode == 0) is ok, said
@@ -44,16 +49,26 @@ class Project:
 
     def write(self, cells: Sequence[Cell], name: str = "nbs/adding.ipynb") -> None:
         notebook = nbformat.v4.new_notebook()
-        notebook.metadata["kernelspec"] = {"display_name": "python3", "language": "python", "name": "python3"}
+        notebook.metadata["kernelspec"] = {
+            "display_name": "python3",
+            "language": "python",
+            "name": "python3",
+        }
         for identity, source in cells:
-            kind = nbformat.v4.new_code_cell if identity.startswith("code") else nbformat.v4.new_markdown_cell
+            kind = (
+                nbformat.v4.new_code_cell
+                if identity.startswith("code")
+                else nbformat.v4.new_markdown_cell
+            )
             notebook.cells.append(kind(source, id=identity))
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, path)
 
     def cells(self, name: str = "nbs/adding.ipynb") -> list[Cell]:
-        return [(cell.id, cell.source) for cell in nbformat.read(self.root / name, as_version=4).cells]
+        return [
+            (cell.id, cell.source) for cell in nbformat.read(self.root / name, as_version=4).cells
+        ]
 
     def read(self, name: str) -> str:
         return (self.root / name).read_text(encoding="utf-8")
@@ -73,14 +88,24 @@ class Project:
         shutil.rmtree(copy, ignore_errors=True)
         exports.prepare(clone, copy)
         wanted = exports.export(copy) | {exports.README: exports.readme(clone)}
-        committed = exports.modules(clone) | {exports.README: (clone / exports.README).read_text(encoding="utf-8")}
-        return sorted(name for name in wanted.keys() | committed.keys() if wanted.get(name) != committed.get(name))
+        committed = exports.modules(clone) | {
+            exports.README: (clone / exports.README).read_text(encoding="utf-8")
+        }
+        return sorted(
+            name
+            for name in wanted.keys() | committed.keys()
+            if wanted.get(name) != committed.get(name)
+        )
 
 
 def environment() -> dict[str, str]:
     """Give this environment without what an outer git says, and with an author."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    person = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    person = {
+        f"GIT_{who}_{what}": "a@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
     return clean | person | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_EDITOR": "true"}
 
 

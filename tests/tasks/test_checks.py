@@ -21,7 +21,9 @@ VULNERABLE = {
             "affected": [
                 {
                     "package": {"name": "example", "ecosystem": "PyPI"},
-                    "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.1"}]}],
+                    "ranges": [
+                        {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.1"}]}
+                    ],
                     "versions": ["1.0"],
                 }
             ],
@@ -56,7 +58,16 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
 def audit(tmp_path: Path, database: str) -> tuple[int, str]:
     lock = tmp_path / "requirements.lock"
     lock.write_text("example==1.0\n", encoding="utf-8")
-    command = [sys.executable, "-m", "invoke", "checks.audit", "--lock", str(lock), "--database", database]
+    command = [
+        sys.executable,
+        "-m",
+        "invoke",
+        "checks.audit",
+        "--lock",
+        str(lock),
+        "--database",
+        database,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
@@ -88,19 +99,27 @@ def test_every_accepted_advisory_has_a_reason() -> None:
 def test_tasks_start_without_what_only_some_of_them_need() -> None:
     """Each of these takes a second or more, at each start of `inv`."""
     code = "import sys, tasks; print({'nbformat', 'jsonschema', 'pandas', 'mlflow', 'matplotlib'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"
 
 
 def test_reading_notebooks_compiles_no_grammars() -> None:
     code = "import sys, tasks, nbformat, nbconvert; print(sys.modules['rfc3987_syntax'])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "None"
 
 
 # ----------------------------------------------------------------------------------------------------- containers
 def test_base_images_and_services_without_a_version_are_named() -> None:
-    assert list(containers.unpinned("ARG PYTHON=3.13-slim\nFROM python:${PYTHON} AS a\nFROM debian:12.1.0\n")) == [
+    assert list(
+        containers.unpinned(
+            "ARG PYTHON=3.13-slim\nFROM python:${PYTHON} AS a\nFROM debian:12.1.0\n"
+        )
+    ) == [
         "Containerfile: 'ARG PYTHON=3.13-slim' names no exact version: a build next year would be another one"
     ]
     compose = "services:\n  a:\n    image: kafka:latest\n    ports: ['9092:9092']\n"
@@ -115,7 +134,12 @@ def test_nothing_private_reaches_the_builder() -> None:
     ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8")
     sent = {path.relative_to(ROOT).as_posix() for name in ("confs", "nbs/runs", "model_name", "setup.py") for path in
             containers.context(name, ignore)}  # fmt: skip
-    assert {"setup.py", "confs/train.yaml", "nbs/runs/train.ipynb", "model_name/core/schemas.py"} <= sent
+    assert {
+        "setup.py",
+        "confs/train.yaml",
+        "nbs/runs/train.ipynb",
+        "model_name/core/schemas.py",
+    } <= sent
     assert [name for name in sent if "__pycache__" in name] == []
     for private in (".git", "tests", "tasks", "nbs/core", ".github"):
         assert containers.context(private, ignore) == []
@@ -136,4 +160,8 @@ def test_rehearsal_does_what_the_containerfile_says(tmp_path: Path) -> None:
     assert lines == [*sorted(path.name for path in (ROOT / "confs").iterdir()), "hello"]
     assert rehearsal.variables["PATH"].startswith(f"{tmp_path}/opt/bin:{tmp_path}/python/bin:")
     assert (rehearsal.entrypoint, rehearsal.skipped) == (["cat", "copy"], ["useradd me"])
-    assert sorted(path.name for path in (tmp_path / "src").iterdir()) == ["LICENSE", "confs", "setup.py"]
+    assert sorted(path.name for path in (tmp_path / "src").iterdir()) == [
+        "LICENSE",
+        "confs",
+        "setup.py",
+    ]

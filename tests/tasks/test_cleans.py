@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from invoke import Exit
+
 from model_name.core import errors, schemas
 from model_name.io import datasets
-
 from tasks import cleans
 
 
@@ -36,7 +36,12 @@ def test_every_refused_value_is_named_and_the_copy_passes(
     assert "hum is above the greatest allowed value, 1" in said
     assert "hr is not a whole number of 64 bits: 1" in said
     refused = pd.read_csv(tmp_path / "clean-refused.csv")
-    assert refused[["row", "column"]].to_numpy().tolist() == [[3, "hum"], [5, "hr"], [7, "cnt"], [10, "instant"]]
+    assert refused[["row", "column"]].to_numpy().tolist() == [
+        [3, "hum"],
+        [5, "hr"],
+        [7, "cnt"],
+        [10, "instant"],
+    ]
     clean = pd.read_parquet(copy)
     assert len(schemas.InputsSchema.check(clean)) == len(schemas.TargetsSchema.check(clean)) == 6
 
@@ -70,7 +75,9 @@ def test_rows_whose_target_is_not_known_yet_are_checked_too(
     assert "cnt" not in pd.read_csv(tmp_path / "clean.csv")
 
 
-def test_store_is_only_removed_when_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_is_only_removed_when_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mlflow.db").touch()
     cleans.outputs.body(None)

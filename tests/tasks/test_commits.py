@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.tasks.conftest import Project, environment
 
 from tasks import commits
+from tests.tasks.conftest import Project, environment
 
 ROOT = Path(__file__).parents[2]
 EMPTY = "# Changelog\n\n## [Unreleased]\n\n## [0.1.0]\n\nThe first version.\n"
@@ -20,7 +20,9 @@ EMPTY = "# Changelog\n\n## [Unreleased]\n\n## [0.1.0]\n\nThe first version.\n"
 def project(tmp_path: Path) -> Project:
     """A checkout at version 0.1.0, without hooks."""
     project = Project(tmp_path)
-    shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in ("settings.ini", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     settings = re.sub(r"(?m)^version = .*$", "version = 0.1.0", project.read("settings.ini"))
@@ -35,7 +37,13 @@ def project(tmp_path: Path) -> Project:
 def inv(project: Project, *arguments: str, ok: bool = True) -> str:
     command = [sys.executable, "-m", "invoke", *arguments]
     done = subprocess.run(
-        command, cwd=project.root, env=environment(), capture_output=True, text=True, encoding="utf-8", check=False
+        command,
+        cwd=project.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
     )
     assert (done.returncode == 0) is ok, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -58,15 +66,25 @@ def change(project: Project, *messages: str) -> None:
         ("1.4.2", ["docs: a", "ci: b", "Merge branch 'c'"], "1.4.2"),
     ],
 )
-def test_next_version_follows_from_the_commits(before: str, messages: list[str], after: str) -> None:
+def test_next_version_follows_from_the_commits(
+    before: str, messages: list[str], after: str
+) -> None:
     changes = [found for message in messages if (found := commits.parsed(message))]
     assert commits.raised(before, commits.called_for(changes, before)) == after
 
 
 def test_entries_go_under_the_heading_that_users_know() -> None:
-    messages = ["feat(io): read ORC", "fix: close files", "refactor: tidy", "feat!: drop Python 3.10", "feat: say so"]
+    messages = [
+        "feat(io): read ORC",
+        "fix: close files",
+        "refactor: tidy",
+        "feat!: drop Python 3.10",
+        "feat: say so",
+    ]
     changes = [found for message in messages if (found := commits.parsed(message))]
-    text = EMPTY.replace("[Unreleased]\n", "[Unreleased]\n\n### Added\n\n- A sentence of a person.\n")
+    text = EMPTY.replace(
+        "[Unreleased]\n", "[Unreleased]\n\n### Added\n\n- A sentence of a person.\n"
+    )
     drafted = commits.drafted(text, changes)
     assert commits.section(drafted, "Unreleased") == (
         "### Added\n\n- A sentence of a person.\n- `io`: read ORC\n- say so\n\n"
@@ -83,10 +101,14 @@ def test_bump_changes_version_changelog_and_tag_in_one_commit(project: Project) 
     inv(project, "commits.bump")
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     assert project.read("CHANGELOG.md") == EMPTY.replace(
-        "## [0.1.0]", f"## [0.2.0] - {today}\n\n### Added\n\n- one\n\n### Fixed\n\n- `io`: two\n\n## [0.1.0]"
+        "## [0.1.0]",
+        f"## [0.2.0] - {today}\n\n### Added\n\n- one\n\n### Fixed\n\n- `io`: two\n\n## [0.1.0]",
     )
     assert "\nversion = 0.2.0\n" in project.read("settings.ini")
-    assert project.git("log", "-1", "--format=%s %D").strip() == "bump: version 0.1.0 → 0.2.0 HEAD -> main, tag: v0.2.0"
+    assert (
+        project.git("log", "-1", "--format=%s %D").strip()
+        == "bump: version 0.1.0 → 0.2.0 HEAD -> main, tag: v0.2.0"
+    )
     assert inv(project, "commits.notes").startswith("### Added\n\n- one")
     change(project, "docs: three")
     assert "Nothing since 0.2.0 concerns users" in inv(project, "commits.bump", ok=False)
@@ -99,7 +121,9 @@ def test_bump_keeps_what_a_person_wrote(project: Project) -> None:
     (project.root / "CHANGELOG.md").write_text(text, encoding="utf-8")
     project.commit("feat(io): orc")
     inv(project, "commits.bump")
-    assert commits.section(project.read("CHANGELOG.md"), "0.2.0") == "### Added\n\n- Read ORC files."
+    assert (
+        commits.section(project.read("CHANGELOG.md"), "0.2.0") == "### Added\n\n- Read ORC files."
+    )
 
 
 def test_bump_refuses_a_working_tree_with_changes(project: Project) -> None:

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.tasks.conftest import INDEX, MODULE, Cell, Project
 
 
@@ -31,7 +32,12 @@ def branches(project: Project, ours: list[Cell], theirs: list[Cell]) -> None:
 # ------------------------------------------------------------------------------------------------------- commits
 def test_first_commit_holds_the_exports_of_its_notebooks(project: Project) -> None:
     names = project.git("ls-files", "model_name", "README.md").split()
-    assert names == ["README.md", "model_name/__init__.py", "model_name/_modidx.py", "model_name/adding.py"]
+    assert names == [
+        "README.md",
+        "model_name/__init__.py",
+        "model_name/_modidx.py",
+        "model_name/adding.py",
+    ]
     assert "return x + 2" in project.read("model_name/adding.py")
     assert project.read("model_name/__init__.py") == '"""Written by hand."""\n'
     assert project.stale() == []
@@ -42,7 +48,9 @@ def test_commit_exports_what_is_staged_and_leaves_what_is_not(project: Project) 
     project.write(edited(code_one=ONE))
     project.git("add", "nbs/adding.ipynb")
     project.write(edited(code_one=ONE, code_two=TWO))
-    assert "exported into this commit: model_name/adding.py" in project.git("commit", "-m", "fix: add exactly")
+    assert "exported into this commit: model_name/adding.py" in project.git(
+        "commit", "-m", "fix: add exactly"
+    )
     committed = project.git("show", "HEAD:model_name/adding.py")
     assert ("return 1 + x" in committed, "return 2 + x" in committed) == (True, False)
     assert project.stale() == []
@@ -82,7 +90,10 @@ def test_notebook_that_cannot_be_exported_is_refused_with_the_way_out(project: P
     project.write(edited(code_one="#| exports\ndef one(x: int ->"))
     project.git("add", "nbs")
     said = project.git("commit", "-m", "feat: half a thought", ok=False)
-    assert "What is staged cannot be exported (nbs/adding.ipynb): nbdev-export failed: SyntaxError" in said
+    assert (
+        "What is staged cannot be exported (nbs/adding.ipynb): nbdev-export failed: SyntaxError"
+        in said
+    )
     assert "git commit --no-verify" in said
 
 
@@ -95,14 +106,20 @@ def test_other_messages_are_refused_and_kept(project: Project) -> None:
     project.git("commit", "-m", "docs: take a note")
 
 
-@pytest.mark.parametrize("message", ["feat(io)!: add", "fixup! feat: add", 'Revert "feat: add"', "chore: größer"])
+@pytest.mark.parametrize(
+    "message", ["feat(io)!: add", "fixup! feat: add", 'Revert "feat: add"', "chore: größer"]
+)
 def test_conventional_messages_and_those_of_git_pass(project: Project, message: str) -> None:
     project.git("commit", "--allow-empty", "-m", message)
 
 
 # -------------------------------------------------------------------------------------------------------- merges
 def test_branches_that_changed_different_cells_merge_and_end_export_clean(project: Project) -> None:
-    branches(project, ours=edited(code_one=ONE), theirs=edited(code_two=TWO, markdown_two="Two, exactly."))
+    branches(
+        project,
+        ours=edited(code_one=ONE),
+        theirs=edited(code_two=TWO, markdown_two="Two, exactly."),
+    )
     project.git("merge", "theirs", "-m", "Merge branch 'theirs'")
     assert project.cells() == edited(code_one=ONE, code_two=TWO, markdown_two="Two, exactly.")
     module = project.read("model_name/adding.py")
@@ -126,10 +143,14 @@ def test_neighbouring_cells_and_new_symbols_on_both_sides_merge(project: Project
 
 def test_new_notebooks_on_both_sides_merge_export_clean(project: Project) -> None:
     project.git("switch", "--quiet", "--create", "theirs")
-    project.write([("code-default", "#| default_exp b"), ("code-b", "#| exports\nb = 1")], "nbs/b.ipynb")
+    project.write(
+        [("code-default", "#| default_exp b"), ("code-b", "#| exports\nb = 1")], "nbs/b.ipynb"
+    )
     project.commit("feat: b")
     project.git("switch", "--quiet", "main")
-    project.write([("code-default", "#| default_exp a"), ("code-a", "#| exports\na = 1")], "nbs/a.ipynb")
+    project.write(
+        [("code-default", "#| default_exp a"), ("code-a", "#| exports\na = 1")], "nbs/a.ipynb"
+    )
     project.commit("feat: a")
     project.git("merge", "theirs", "-m", "Merge branch 'theirs'")
     assert project.stale() == []
@@ -180,12 +201,25 @@ def test_hand_written_modules_conflict_as_ever(project: Project) -> None:
     path.write_text('"""Ours."""\n', encoding="utf-8")
     project.commit("docs: ours")
     project.git("merge", "theirs", ok=False)
-    assert '<<<<<<< ours\n"""Ours."""\n=======\n"""Theirs."""\n>>>>>>> theirs\n' in path.read_text(encoding="utf-8")
+    assert '<<<<<<< ours\n"""Ours."""\n=======\n"""Theirs."""\n>>>>>>> theirs\n' in path.read_text(
+        encoding="utf-8"
+    )
 
 
 def test_only_what_is_made_from_notebooks_is_made_again_after_a_merge() -> None:
     root = Path(__file__).parents[2]
-    paths = ["README.md", "benchmarks/README.md", "CHANGELOG.md", "model_name/execution/executors.py", "tasks/hooks.py"]
-    told = subprocess.run(["git", "check-attr", "merge", *paths], cwd=root, capture_output=True, text=True, check=True)
+    paths = [
+        "README.md",
+        "benchmarks/README.md",
+        "CHANGELOG.md",
+        "model_name/execution/executors.py",
+        "tasks/hooks.py",
+    ]
+    told = subprocess.run(
+        ["git", "check-attr", "merge", *paths], cwd=root, capture_output=True, text=True, check=True
+    )
     drivers = dict(line.split(": merge: ") for line in told.stdout.splitlines())
-    assert {path for path, driver in drivers.items() if driver == "nbexport"} == {paths[0], paths[3]}
+    assert {path for path, driver in drivers.items() if driver == "nbexport"} == {
+        paths[0],
+        paths[3],
+    }

@@ -18,11 +18,21 @@ NAME = "own_house"
 
 def ask(folder: Path, *command: str | Path, ok: bool = True, **more: str) -> str:
     """Run a program in a folder, without what an outer git or MLflow says; give what it said, on both channels."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "MLFLOW_", "PYTHON"))}
-    person = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("GIT_", "MLFLOW_", "PYTHON"))
+    }
+    person = {
+        f"GIT_{who}_{what}": "a@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
     environment = kept | person | {"GIT_CONFIG_GLOBAL": os.devnull} | more
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     said = done.stdout + done.stderr
     assert (done.returncode == 0) is ok, said
     return said
@@ -43,7 +53,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fork: what git knows of this repository, in one of its own."""
     folder = tmp_path_factory.mktemp("fork") / "fork"
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    names = subprocess.run(
+        listed, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     for name in filter(None, names):
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -68,23 +80,50 @@ def test_a_fork_gets_another_name_and_its_checks_pass(fork: Path) -> None:
     ask(fork, "git", "config", "core.checkStat", "minimal")
     ask(fork, "git", "config", "core.trustctime", "false")
     invoke(fork, "projects.rename", NAME, PYTHONPATH=str(fork))
-    tracked = [path for path in ask(fork, "git", "ls-files").splitlines() if path.endswith((".py", ".ipynb", ".toml"))]
-    names = [(path, (fork / path).read_text("utf-8").replace("registered_model_name", "")) for path in tracked]
+    tracked = [
+        path
+        for path in ask(fork, "git", "ls-files").splitlines()
+        if path.endswith((".py", ".ipynb", ".toml"))
+    ]
+    names = [
+        (path, (fork / path).read_text("utf-8").replace("registered_model_name", ""))
+        for path in tracked
+    ]
     assert [path for path, text in names if "model_name" in path + text] == []
-    assert "mlflow_registered_model_name: " in (fork / "nbs/io/osvariables.ipynb").read_text("utf-8")
+    assert "mlflow_registered_model_name: " in (fork / "nbs/io/osvariables.ipynb").read_text(
+        "utf-8"
+    )
     invoke(fork, "checks.modules", PYTHONPATH=str(fork))
     ask(fork, sys.executable, "-m", "ruff", "check", ".")
-    quick = ["tests/core/test_errors.py", "tests/utils/test_splitters.py", "tests/io/test_osvariables.py"]
+    quick = [
+        "tests/core/test_errors.py",
+        "tests/utils/test_splitters.py",
+        "tests/io/test_osvariables.py",
+    ]
     said = ask(
-        fork, sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *quick, PYTHONPATH=str(fork)
+        fork,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        *quick,
+        PYTHONPATH=str(fork),
     )
     assert " passed" in said
-    assert ask(fork, sys.executable, "-m", NAME, "--help", PYTHONPATH=str(fork)).startswith("Usage: own_house")
+    assert ask(fork, sys.executable, "-m", NAME, "--help", PYTHONPATH=str(fork)).startswith(
+        "Usage: own_house"
+    )
 
 
 @pytest.mark.parametrize("name", ["Own", "2nd", "json", "own-house", ""])
 def test_names_that_no_package_can_have(made: Path, name: str) -> None:
-    assert "cannot be the name of a package" in invoke(made, "projects.rename", "--name", name, ok=False)
+    assert "cannot be the name of a package" in invoke(
+        made, "projects.rename", "--name", name, ok=False
+    )
 
 
 def test_a_fork_with_changes_that_are_not_committed_is_not_renamed(fork: Path) -> None:
@@ -98,7 +137,16 @@ def test_the_doctor_can_look_at_everything_here() -> None:
     findings = {each.what: each for each in projects.examine()}
     assert len(findings) == len(projects.LOOKS)
     assert not [each for each in findings.values() if "could not be examined" in each.found]
-    for name in ("Python", "environment", "lock", "kernel", "exports", "notebooks", "README", "data"):
+    for name in (
+        "Python",
+        "environment",
+        "lock",
+        "kernel",
+        "exports",
+        "notebooks",
+        "README",
+        "data",
+    ):
         assert findings[name].fix == "", findings[name]
 
 
@@ -108,15 +156,30 @@ def test_each_fault_is_named_with_its_fix(fork: Path) -> None:
     nbformat.write(notebook, fork / "nbs/core/errors.ipynb")
     (fork / "README.md").write_text("mine", encoding="utf-8")
     replace(fork / "model_name/core/errors.py", "class ProjectError", "class  ProjectError")
-    replace(fork / "confs/promote.yaml", "job:\n", "data: {table: {KIND: CsvReader, path: data/guests.csv}}\njob:\n")
+    replace(
+        fork / "confs/promote.yaml",
+        "job:\n",
+        "data: {table: {KIND: CsvReader, path: data/guests.csv}}\njob:\n",
+    )
     pin = f"tqdm=={metadata.version('tqdm')}"
     replace(fork / "requirements.lock", pin, "tqdm==0.0.1")
-    replace(fork / "settings.ini", "[requirements]\nruntime =", "[requirements]\nruntime =\n  pandas>=99")
+    replace(
+        fork / "settings.ini",
+        "[requirements]\nruntime =",
+        "[requirements]\nruntime =\n  pandas>=99",
+    )
     ask(fork, "git", "config", "--unset", "merge.nbmerge.driver")
-    elsewhere = {"KAFKA_BOOTSTRAP_SERVERS": "localhost:1", "MLFLOW_TRACKING_URI": "http://localhost:1"}
+    elsewhere = {
+        "KAFKA_BOOTSTRAP_SERVERS": "localhost:1",
+        "MLFLOW_TRACKING_URI": "http://localhost:1",
+    }
     said = invoke(fork, "projects.doctor", ok=False, **elsewhere)
     lines = said.splitlines()
-    fixes = {line.split()[0]: lines[place + 1].strip() for place, line in enumerate(lines) if "BROKEN" in line}
+    fixes = {
+        line.split()[0]: lines[place + 1].strip()
+        for place, line in enumerate(lines)
+        if "BROKEN" in line
+    }
     assert fixes == {
         "environment": "fix: rm -f .venv/installed && make install",
         "lock": "fix: inv installs.lock && make install",

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from mlflow.tracking import MlflowClient
+
 from model_name.core import schemas
 from model_name.io import datasets, registries, services
-
 from tasks import stores
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,9 @@ def test_backup_of_a_store_in_use_is_whole(empty_store: Path, tmp_path: Path) ->
     assert failed == []
     runs = []
     for number in range(3):
-        stores.restore(tmp_path / f"{number}.zip", tmp_path / str(number) / "mlflow.db", replace=False)
+        stores.restore(
+            tmp_path / f"{number}.zip", tmp_path / str(number) / "mlflow.db", replace=False
+        )
         with stores.reading(tmp_path / str(number) / "mlflow.db") as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             ended = "FROM runs JOIN metrics USING (run_uuid) WHERE status = 'FINISHED'"
@@ -151,10 +153,17 @@ def test_backup_never_overwrites_and_leaves_nothing_half_written(
     assert target.read_text(encoding="utf-8") == "mine"
     with pytest.raises(sqlite3.DatabaseError):
         stores.backup(target, tmp_path / "b.zip")
-    assert list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part")) + list(tmp_path.glob("b.zip")) == []
+    assert (
+        list(tmp_path.glob("*.part"))
+        + list(tmp_path.glob(".*.part"))
+        + list(tmp_path.glob("b.zip"))
+        == []
+    )
 
 
-def test_doctor_finds_lost_models_and_runs_that_never_ended(trained: services.MlflowService) -> None:
+def test_doctor_finds_lost_models_and_runs_that_never_ended(
+    trained: services.MlflowService,
+) -> None:
     path = database(trained)
     shutil.rmtree(path.parent / "mlartifacts")
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
@@ -191,7 +200,10 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
         user = pwd.getpwnam("postgres")
         as_user = {"user": user.pw_uid, "group": user.pw_gid}
-        for place in (folder, *[parent for parent in folder.parents if parent.is_relative_to("/tmp/pytest-of-root")]):
+        for place in (
+            folder,
+            *[parent for parent in folder.parents if parent.is_relative_to("/tmp/pytest-of-root")],
+        ):
             place.chmod(0o755)
         os.chown(folder, user.pw_uid, user.pw_gid)
     with socket.socket() as free:
@@ -201,13 +213,26 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [POSTGRESQL / "initdb", "-D", folder / "data", "-U", "mlflow", "--auth=trust", "-E", "UTF8", "--no-sync"],
         check=True, capture_output=True, cwd=folder, **as_user,
     )  # fmt: skip
-    command = [POSTGRESQL / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
+    command = [
+        POSTGRESQL / "postgres",
+        "-D",
+        folder / "data",
+        "-p",
+        str(port),
+        "-h",
+        "127.0.0.1",
+        "-k",
+        folder,
+        "-F",
+    ]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, **as_user) as server:
         try:
             _wait_for(port)
             yield f"postgresql://mlflow:unused@127.0.0.1:{port}"
         finally:
-            server.send_signal(signal.SIGINT)  # a fast end: the polite one waits for every open connection
+            server.send_signal(
+                signal.SIGINT
+            )  # a fast end: the polite one waits for every open connection
 
 
 def _wait_for(port: int) -> None:
@@ -230,12 +255,16 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/target.db"
     server = request.getfixturevalue("postgresql")
     name = f"store{time.monotonic_ns()}"
-    with sa.create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT").connect() as connection:
+    with sa.create_engine(
+        f"{server}/postgres", isolation_level="AUTOCOMMIT"
+    ).connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     return f"{server}/{name}"
 
 
-def test_moved_store_says_the_same_and_counts_on(trained: services.MlflowService, target: str, tmp_path: Path) -> None:
+def test_moved_store_says_the_same_and_counts_on(
+    trained: services.MlflowService, target: str, tmp_path: Path
+) -> None:
     path = database(trained)
     before, served = MlflowClient(trained.resolved_tracking_uri), tmp_path / "served"
     copied = stores.migrate(path, target, served)
@@ -246,9 +275,14 @@ def test_moved_store_says_the_same_and_counts_on(trained: services.MlflowService
         assert old.data.to_dictionary() == new.data.to_dictionary()
         assert old.info.start_time == new.info.start_time
         assert new.info.artifact_uri == f"mlflow-artifacts:/{old.info.run_id}/artifacts"
-    versions = [client.get_model_version(trained.resolved_registry_name, "1") for client in (before, after)]
+    versions = [
+        client.get_model_version(trained.resolved_registry_name, "1") for client in (before, after)
+    ]
     assert versions[0].tags == versions[1].tags
-    names = {file.relative_to(path.parent / "mlartifacts") for file in stores.files(path.parent / "mlartifacts")}
+    names = {
+        file.relative_to(path.parent / "mlartifacts")
+        for file in stores.files(path.parent / "mlartifacts")
+    }
     assert {file.relative_to(served) for file in stores.files(served)} == names
     assert int(after.create_experiment("a new one")) > max(map(int, ids))
     log_a_run(target, 7)
@@ -258,7 +292,9 @@ def test_moved_store_says_the_same_and_counts_on(trained: services.MlflowService
         stores.migrate(path, target, None)
 
 
-def test_store_of_another_mlflow_is_refused_and_nothing_is_kept(trained: services.MlflowService, target: str) -> None:
+def test_store_of_another_mlflow_is_refused_and_nothing_is_kept(
+    trained: services.MlflowService, target: str
+) -> None:
     path = database(trained)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'older'")
@@ -267,7 +303,9 @@ def test_store_of_another_mlflow_is_refused_and_nothing_is_kept(trained: service
     assert MlflowClient(target, target).search_registered_models() == []
 
 
-def test_server_that_does_not_answer_is_named_without_its_password(trained: services.MlflowService) -> None:
+def test_server_that_does_not_answer_is_named_without_its_password(
+    trained: services.MlflowService,
+) -> None:
     with pytest.raises(stores.StoreError, match=r"127\.0\.0\.1") as caught:
         stores.migrate(database(trained), "postgresql://u:secret@127.0.0.1:1/d", None)
     assert "secret" not in str(caught.value)

@@ -12,12 +12,22 @@ import joblib
 import numpy as np
 import pytest
 import threadpoolctl
+
 from model_name.utils import parallel
 
 
 @pytest.mark.parametrize(
     ("n_jobs", "threads", "workers"),
-    [(None, 1, 1), (1, 8, 1), (3, 8, 3), (-1, 1, 6), (-1, 2, 3), (-1, 4, 1), (-2, 1, 5), (-9, 1, 1)],
+    [
+        (None, 1, 1),
+        (1, 8, 1),
+        (3, 8, 3),
+        (-1, 1, 6),
+        (-1, 2, 3),
+        (-1, 4, 1),
+        (-2, 1, 5),
+        (-9, 1, 1),
+    ],
 )
 def test_workers_times_threads_fit_the_cores(
     monkeypatch: pytest.MonkeyPatch, n_jobs: int | None, threads: int, workers: int
@@ -54,7 +64,9 @@ def _divide(number: int) -> float:
     return 1 / number
 
 
-_divide.__module__ = _threadpools.__module__ = "__main__"  # pickled by value: workers cannot import a test
+_divide.__module__ = _threadpools.__module__ = (
+    "__main__"  # pickled by value: workers cannot import a test
+)
 
 
 def test_processes_read_what_is_shared_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +88,9 @@ def test_threads_and_loops_get_the_object_itself(monkeypatch: pytest.MonkeyPatch
     with parallel.shared(table) as data:
         assert all(value is table for value in parallel.run(parallel.Shared.get, [data] * 2))
         with joblib.parallel_config("threading"):
-            assert all(value is table for value in parallel.run(parallel.Shared.get, [data] * 2, workers=2))
+            assert all(
+                value is table for value in parallel.run(parallel.Shared.get, [data] * 2, workers=2)
+            )
 
 
 def test_work_is_done_by_other_processes() -> None:
@@ -121,7 +135,9 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # nobody may reap an orphan
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )  # nobody may reap an orphan
     except OSError:
         return Path("/proc").exists() is False
 

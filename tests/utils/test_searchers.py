@@ -8,11 +8,12 @@ import pandas as pd
 import pandera.pandas as pa
 import pydantic as pdt
 import pytest
-from model_name.core import errors, metrics, models, schemas
-from model_name.utils import journals, samplers, searchers, spaces, splitters
 from pandera.typing.pandas import Index, Series
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
+
+from model_name.core import errors, metrics, models, schemas
+from model_name.utils import journals, samplers, searchers, spaces, splitters
 
 
 class InputsSchema(schemas.Schema):
@@ -76,8 +77,12 @@ def _numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schemas, "OutputsSchema", NumberOutputsSchema)
 
 
-def search(grid: dict[str, list[Any]], cv: Any = 5, **fields: Any) -> tuple[pd.DataFrame, float, dict[str, Any]]:
-    return searchers.GridCVSearcher(param_grid=grid, **fields).search(OffsetModel(), METRIC, INPUTS, NUMBERS, cv)
+def search(
+    grid: dict[str, list[Any]], cv: Any = 5, **fields: Any
+) -> tuple[pd.DataFrame, float, dict[str, Any]]:
+    return searchers.GridCVSearcher(param_grid=grid, **fields).search(
+        OffsetModel(), METRIC, INPUTS, NUMBERS, cv
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,15 +134,21 @@ def test_parallel_fits_find_the_same() -> None:
     assert found(2) == (score, params)
 
 
-@pytest.mark.parametrize("cv", [3, splitters.TrainTestSplitter(test_size=0.2, shuffle=True, stratify=True)])
+@pytest.mark.parametrize(
+    "cv", [3, splitters.TrainTestSplitter(test_size=0.2, shuffle=True, stratify=True)]
+)
 def test_classifiers_are_searched_too(monkeypatch: pytest.MonkeyPatch, cv: Any) -> None:
     monkeypatch.setattr(schemas, "TargetsSchema", LabelSchema)
     monkeypatch.setattr(schemas, "OutputsSchema", LabelOutputsSchema)
-    labels = LabelSchema.check(pd.DataFrame({"kind": np.where(INPUTS["x"] % 20 < 10, "low", "high")}, index=ROWS))
+    labels = LabelSchema.check(
+        pd.DataFrame({"kind": np.where(INPUTS["x"] % 20 < 10, "low", "high")}, index=ROWS)
+    )
     inputs = InputsSchema.check(INPUTS.assign(x=INPUTS["x"] % 20))
     metric = metrics.SklearnMetric(name="accuracy_score", greater_is_better=True)
     searcher = searchers.GridCVSearcher(param_grid={"max_iter": [1, 5], "min_samples_leaf": [2]})
-    details, best_score, best_params = searcher.search(models.GradientBoostingModel(), metric, inputs, labels, cv)
+    details, best_score, best_params = searcher.search(
+        models.GradientBoostingModel(), metric, inputs, labels, cv
+    )
     assert best_score == 1.0
     assert best_params["min_samples_leaf"] == 2
     assert len(details) == 2
@@ -161,7 +172,9 @@ def test_a_number_of_folds_that_cannot_be_made_is_refused(cv: int) -> None:
 
 
 def test_too_few_rows_are_said_by_the_splitter() -> None:
-    with pytest.raises(errors.DataError, match=r"too few rows \(60\) for n_splits: 4, test_size: 1440"):
+    with pytest.raises(
+        errors.DataError, match=r"too few rows \(60\) for n_splits: 4, test_size: 1440"
+    ):
         search({"offset": [0.0]}, splitters.TimeSeriesSplitter())
 
 
@@ -170,7 +183,9 @@ def test_a_failing_fit_ends_the_search_unless_it_has_a_score() -> None:
     with pytest.raises(errors.ModelError, match="told to fail"):
         search({"fails": [False, True]})
     with pytest.warns(FitFailedWarning, match="5 fits failed"):
-        details, best_score, best_params = search({"fails": [True, False]}, error_score=float("nan"))
+        details, best_score, best_params = search(
+            {"fails": [True, False]}, error_score=float("nan")
+        )
     assert best_params == {"fails": False}
     assert best_score == pytest.approx(-2 / 3)
     assert details["mean_test_score"].isna().tolist() == [False, True]
@@ -201,7 +216,9 @@ def test_what_cannot_be_meant_is_refused_in_the_configuration(fields: dict[str, 
 SPACE = {"offset": spaces.FloatDistribution(low=-5.0, high=5.0)}
 
 
-def optuna_search(space: Any = SPACE, cv: Any = 5, model: models.Model | None = None, **fields: Any) -> Any:
+def optuna_search(
+    space: Any = SPACE, cv: Any = 5, model: models.Model | None = None, **fields: Any
+) -> Any:
     settings: dict[str, Any] = {"param_grid": space, "n_trials": 16, "storage": None, "n_jobs": 1}
     searcher = searchers.OptunaSearcher(**(settings | fields))
     with joblib.parallel_config("threading"):  # model and schema of this test live in this process
@@ -226,7 +243,9 @@ def test_the_model_as_configured_is_tried_first_when_the_space_holds_it() -> Non
     assert -5.0 <= outside["param_offset"] <= 5.0
 
 
-@pytest.mark.parametrize("pruner", [None, samplers.MedianPruner(), samplers.WilcoxonPruner(p_threshold=0.3)])
+@pytest.mark.parametrize(
+    "pruner", [None, samplers.MedianPruner(), samplers.WilcoxonPruner(p_threshold=0.3)]
+)
 @pytest.mark.parametrize("sampler", [samplers.TPESampler(), samplers.RandomSampler()])
 def test_the_number_of_workers_changes_nothing(pruner: Any, sampler: Any) -> None:
     found = [optuna_search(n_jobs=n, pruner=pruner, sampler=sampler) for n in (1, 2, 4)]
@@ -267,7 +286,9 @@ def journal_of(storage: Any) -> list[Any]:
     import optuna
 
     backend = optuna.storages.journal.JournalFileBackend(str(storage))
-    return optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(backend)).trials
+    return optuna.load_study(
+        study_name=None, storage=optuna.storages.JournalStorage(backend)
+    ).trials
 
 
 def test_the_total_is_a_total(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +299,9 @@ def test_the_total_is_a_total(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) ->
         stepwise = optuna_search(n_trials=trials, batch_size=4, storage=storage)
     pd.testing.assert_frame_equal(without_times(stepwise[0]), without_times(direct[0]))
 
-    monkeypatch.setattr(OffsetModel, "fit", lambda *_: pytest.fail("a finished trial was fitted again"))
+    monkeypatch.setattr(
+        OffsetModel, "fit", lambda *_: pytest.fail("a finished trial was fitted again")
+    )
     assert optuna_search(n_trials=18, storage=storage)[1:] == direct[1:]
     fewer = optuna_search(n_trials=6, storage=storage)[0]
     assert sorted(fewer["trial"]) == list(range(6))
@@ -298,7 +321,9 @@ def test_the_same_parameters_are_fitted_once(monkeypatch: pytest.MonkeyPatch) ->
     reused = details[details["same_as"].notna()]
     assert len(reused) == 9
     scores = details.set_index("trial")["mean_test_score"]
-    assert [scores[trial] for trial in reused["trial"]] == [scores[same] for same in reused["same_as"]]
+    assert [scores[trial] for trial in reused["trial"]] == [
+        scores[same] for same in reused["same_as"]
+    ]
 
 
 def test_a_conditional_parameter_exists_only_where_it_should() -> None:
@@ -349,7 +374,9 @@ def test_a_search_in_which_all_fail_says_why() -> None:
 
 
 def test_a_search_in_which_all_are_given_up_says_why() -> None:
-    with pytest.raises(errors.ModelError, match="- 4 pruned: given up by ThresholdPruner after 1 of 5 folds"):
+    with pytest.raises(
+        errors.ModelError, match="- 4 pruned: given up by ThresholdPruner after 1 of 5 folds"
+    ):
         optuna_search(pruner=samplers.ThresholdPruner(lower=0.0), n_trials=4)
 
 
@@ -378,7 +405,9 @@ class Folds:
         return 1
 
 
-@pytest.mark.parametrize(("train", "test", "what"), [(range(0), range(5), "train on"), (range(5), range(0), "score")])
+@pytest.mark.parametrize(
+    ("train", "test", "what"), [(range(0), range(5), "train on"), (range(5), range(0), "score")]
+)
 def test_a_fold_without_rows_is_refused(train: range, test: range, what: str) -> None:
     with pytest.raises(errors.DataError, match=f"fold 1 of 1 has no rows to {what}"):
         optuna_search(cv=Folds(train, test))
@@ -394,14 +423,20 @@ def test_a_fold_without_rows_is_refused(train: range, test: range, what: str) ->
         ({"pruner": None}, "pruner"),
     ],
 )
-def test_a_storage_of_another_study_is_refused(tmp_path: Any, other: dict[str, Any], part: str) -> None:
+def test_a_storage_of_another_study_is_refused(
+    tmp_path: Any, other: dict[str, Any], part: str
+) -> None:
     storage = str(tmp_path / "search.journal")
     optuna_search(storage=storage, n_trials=2)
-    with pytest.raises(errors.ConfigError, match=f"belongs to another study .* the two differ in: {part}"):
+    with pytest.raises(
+        errors.ConfigError, match=f"belongs to another study .* the two differ in: {part}"
+    ):
         optuna_search(storage=storage, n_trials=2, **other)
 
 
-def test_other_data_or_other_code_is_another_study(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_data_or_other_code_is_another_study(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage = str(tmp_path / "search.journal")
     optuna_search(storage=storage, n_trials=2)
     with monkeypatch.context() as patch:
@@ -441,7 +476,10 @@ def test_a_study_of_somebody_else_is_refused(tmp_path: Any) -> None:
 
 def test_two_processes_do_not_write_one_journal(tmp_path: Any) -> None:
     storage = tmp_path / "search.journal"
-    with journals._alone(storage), pytest.raises(errors.ConfigError, match="another process is searching"):
+    with (
+        journals._alone(storage),
+        pytest.raises(errors.ConfigError, match="another process is searching"),
+    ):
         optuna_search(storage=str(storage))
 
 
@@ -462,7 +500,9 @@ def test_two_processes_do_not_write_one_journal(tmp_path: Any) -> None:
         }},
     ],
 )  # fmt: skip
-def test_a_space_that_cannot_be_meant_is_refused_in_the_configuration(fields: dict[str, Any]) -> None:
+def test_a_space_that_cannot_be_meant_is_refused_in_the_configuration(
+    fields: dict[str, Any],
+) -> None:
     with pytest.raises(pdt.ValidationError):
         searchers.OptunaSearcher(**fields)
 
@@ -476,7 +516,10 @@ def test_importances_tell_what_mattered() -> None:
     assert table["importance"].iloc[0] > 0.8
     grid = {"offset": [0.0, 2.0], "depth": [1, 2]}
     assert searchers.importances(search(grid)[0], grid)["parameter"].iloc[0] == "offset"
-    conditional = {"offset": [0.0, 3.0], "depth": spaces.IntDistribution(low=1, high=9, when={"offset": [3.0]})}
+    conditional = {
+        "offset": [0.0, 3.0],
+        "depth": spaces.IntDistribution(low=1, high=9, when={"offset": [3.0]}),
+    }
     found = searchers.importances(optuna_search(conditional, pruner=None)[0], conditional)
     assert set(found["parameter"]) == {"offset", "depth"}
 
@@ -486,7 +529,9 @@ def test_a_machine_that_fails_ends_the_search_and_says_nothing_about_the_paramet
 ) -> None:
     storage = tmp_path / "search.journal"
     with monkeypatch.context() as patch:
-        patch.setattr(OffsetModel, "predict", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        patch.setattr(
+            OffsetModel, "predict", lambda *_: (_ for _ in ()).throw(OSError("no space left"))
+        )
         with pytest.raises(errors.ModelError, match="OSError: no space left"):
             optuna_search(storage=str(storage))
     assert optuna_search(storage=str(storage))[1:] == optuna_search()[1:]

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.models import ModelSignature, validate_schema
+from pandera.typing.pandas import Index, Series
+
 from model_name.core import errors, schemas
 from model_name.utils import signers
-from pandera.typing.pandas import Index, Series
 
 
 class PatientsSchema(schemas.Schema):
@@ -55,7 +56,11 @@ PATIENTS = pd.DataFrame(
     index=pd.Index(["a", "b", "c"], name="patient"),
 )
 OUTCOMES = pd.DataFrame(
-    {"prediction": ["home", "stay", "home"], "probability_home": [0.9, 0.2, 0.6], "probability_stay": [0.1, 0.8, 0.4]},
+    {
+        "prediction": ["home", "stay", "home"],
+        "probability_home": [0.9, 0.2, 0.6],
+        "probability_stay": [0.1, 0.8, 0.4],
+    },
     index=PATIENTS.index,
 )
 TYPES = {
@@ -147,7 +152,9 @@ def echo(patients: pd.DataFrame, tmp_path: Path) -> Any:
     return mlflow.pyfunc.load_model(str(tmp_path / "model"))
 
 
-def test_a_saved_model_keeps_its_signature_and_takes_missing_values(echo: Any, patients: pd.DataFrame) -> None:
+def test_a_saved_model_keeps_its_signature_and_takes_missing_values(
+    echo: Any, patients: pd.DataFrame
+) -> None:
     assert types_of(echo.metadata.signature.inputs) == TYPES
     answers = echo.predict(signers.to_signature_types(patients))
     assert answers.index.tolist() == ["a", "b", "c"]
@@ -158,12 +165,18 @@ def test_a_saved_model_keeps_its_signature_and_takes_missing_values(echo: Any, p
     assert PatientsSchema.check(answers).drop(columns="note").equals(patients.drop(columns="note"))
 
 
-def test_a_saved_model_takes_whole_numbers_and_rows_of_other_types(echo: Any, patients: pd.DataFrame) -> None:
+def test_a_saved_model_takes_whole_numbers_and_rows_of_other_types(
+    echo: Any, patients: pd.DataFrame
+) -> None:
     whole = patients.assign(weight=[70, 80, 90], age=pd.array([40, 51, None], dtype="Int64"))
     assert echo.predict(signers.to_signature_types(whole))["weight"].tolist() == [70.0, 80.0, 90.0]
     small = signers.to_signature_types(patients).astype({"age": "int32", "grade": "float32"})
-    assert echo.predict(small)["age"].tolist() == [40.0, 51.0, 73.0], "what MLflow converts safely by itself"
-    nothing = PatientsSchema.check(PATIENTS.assign(weight=None, note=None, ward=None, grade=None, insured=None))
+    assert echo.predict(small)["age"].tolist() == [40.0, 51.0, 73.0], (
+        "what MLflow converts safely by itself"
+    )
+    nothing = PatientsSchema.check(
+        PATIENTS.assign(weight=None, note=None, ward=None, grade=None, insured=None)
+    )
     assert echo.predict(signers.to_signature_types(nothing))["weight"].isna().all()
 
 
@@ -171,7 +184,9 @@ def test_a_saved_model_takes_json_and_lets_optional_columns_be_absent(echo: Any)
     from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
     schema = echo.metadata.get_input_schema()
-    rows = infer_and_parse_data({"dataframe_records": [{"age": 40, "smoker": True, "weight": None}]}, schema)
+    rows = infer_and_parse_data(
+        {"dataframe_records": [{"age": 40, "smoker": True, "weight": None}]}, schema
+    )
     answers = echo.predict(rows)
     assert answers["columns"].tolist() == [3]
     assert answers["age"].dtype == "float64"
@@ -221,7 +236,10 @@ def test_dates_with_a_time_zone_become_utc() -> None:
 @pytest.mark.parametrize("value", [1 + 2j, [1, 2], {"a": 1}, pd.Timedelta("1h"), b"bytes"])
 def test_other_values_have_no_type_in_a_signature(value: object) -> None:
     frame = pd.DataFrame({"odd": [value, value]})
-    with pytest.raises(errors.DataError, match="column 'odd' holds .* allowed are numbers, booleans, dates and texts"):
+    with pytest.raises(
+        errors.DataError,
+        match="column 'odd' holds .* allowed are numbers, booleans, dates and texts",
+    ):
         signers.InferSigner().sign(frame, frame)
 
 
