@@ -4648,8 +4648,16 @@ d = {
                 "records/gitstates.html#_git",
                 "model_name/records/gitstates.py",
             ),
+            "model_name.records.gitstates._hashes": (
+                "records/gitstates.html#_hashes",
+                "model_name/records/gitstates.py",
+            ),
             "model_name.records.gitstates._is_left_out": (
                 "records/gitstates.html#_is_left_out",
+                "model_name/records/gitstates.py",
+            ),
+            "model_name.records.gitstates._is_source": (
+                "records/gitstates.html#_is_source",
                 "model_name/records/gitstates.py",
             ),
             "model_name.records.gitstates._literal": (

@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/records/gitstates.ipynb #cdbea966
+import contextlib
 import hashlib
 import json
 import os
@@ -49,7 +50,11 @@ class GitState(pdt.BaseModel, strict=True, frozen=True, extra="ignore"):
         None, description="What was changed or added, for git apply; secrets masked."
     )
     left_out: list[str] = pdt.Field(
-        [], description="Changed files that the patch leaves out: large ones, and .env."
+        [],
+        description="Files that the patch leaves out: large ones, .env, and new ones that are no source.",
+    )
+    hashes: dict[str, str] = pdt.Field(
+        {}, description="SHA-256 of files that the patch leaves out; none of those above 100 MB."
     )
     reason: str | None = pdt.Field(None, description="Why the commit is unknown.")
 
@@ -192,18 +197,30 @@ _MOST_BYTES = 300_000  # of a file in a patch
 def _changed_files(root: str) -> tuple[list[str], list[str]]:
     """Return the changed and new files that belong in a patch, and those that do not.
 
-    Left out are large files and `.env`. A notebook with the committed cells has not changed.
+    Left out are large files, `.env`, and every new file that is no source. A notebook with the committed cells has not
+    changed.
     """
     status = ("status", "--porcelain", "--no-renames", "--untracked-files=all", "-z")
     entries = (_git(root, *status) or b"").split(b"\0")
-    names = [os.fsdecode(entry[3:]) for entry in entries if entry and not entry.endswith(b"/")]
-    names = [name for name in names if not _same_cells(root, name)]
-    left_out = [name for name in names if _is_left_out(Path(root, name))]
-    return [name for name in names if name not in left_out], left_out
+    listed = [os.fsdecode(entry) for entry in entries if entry and not entry.endswith(b"/")]
+    states = {entry[3:]: entry[:2] for entry in listed if not _same_cells(root, entry[3:])}
+    new = {name for name, state in states.items() if state == "??" and not _is_source(root, name)}
+    left_out = [name for name in states if name in new or _is_left_out(Path(root, name))]
+    return [name for name in states if name not in left_out], left_out
+
+
+def _is_source(root: str, name: str) -> bool:
+    """Tell whether a file is a notebook below `nbs`, or a module below a package of the checkout."""
+    top, below, _ = name.partition("/")
+    if not below or any(part.startswith(".") for part in name.split("/")):
+        return False
+    if top == "nbs":
+        return name.endswith(".ipynb")
+    return name.endswith(".py") and Path(root, top, "__init__.py").is_file()
 
 
 def _is_left_out(path: Path) -> bool:
-    """Tell whether a file does not belong in a patch."""
+    """Tell whether a file does not belong in a patch, whether git knows it or not."""
     return path.name.startswith(".env") or (path.is_file() and path.stat().st_size > _MOST_BYTES)
 
 
@@ -240,13 +257,13 @@ def _diff(root: str, names: list[str]) -> bytes | None:
 
 # %% ../../nbs/records/gitstates.ipynb #c1a2b3d4
 def git_patch(folder: Path | str) -> tuple[str | None, list[str]]:
-    """Return what is not committed, new files included; the checkout and its index stay as they are.
+    """Return what is not committed, new source included; the checkout and its index stay as they are.
 
     Args:
         folder: any folder of the checkout.
 
     Returns:
-        The patch, None without git or without a commit; and the changed files that it leaves out.
+        The patch, None without git or without a commit; and the changed and new files that it leaves out.
     """
     root = _root_of(folder)
     if not root:
@@ -320,7 +337,22 @@ def code_state() -> GitState:
     if not state.dirty:
         return state
     patch, left_out = git_patch(root)
-    return state.model_copy(update={"patch": patch, "left_out": left_out})
+    hashes = _hashes(_root_of(root), left_out)
+    return state.model_copy(update={"patch": patch, "left_out": left_out, "hashes": hashes})
+
+
+_MOST_HASHED = 100_000_000  # bytes of a file: more takes longer than a person waits
+
+
+def _hashes(root: str, names: list[str]) -> dict[str, str]:
+    """Return the SHA-256 of files, without those that are gone, unreadable or very large."""
+    found = {}
+    for name in names:
+        path = Path(root, name)
+        with contextlib.suppress(OSError):
+            if path.is_file() and path.stat().st_size <= _MOST_HASHED:
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 # %% ../../nbs/records/gitstates.ipynb #d758fc16

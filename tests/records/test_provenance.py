@@ -1,6 +1,7 @@
 """Fingerprints and row hashes over every value, the state of git, and the record of a run."""
 
 import datetime as dt
+import hashlib
 import json
 import subprocess
 from pathlib import Path
@@ -359,6 +360,28 @@ def test_the_state_of_git(tmp_path: Path) -> None:
     )
 
 
+# What lies about in a checkout and is nobody's business; none of it is source of a package.
+PRIVATE = (
+    "id_rsa", "service-account.json", "credentials.ini", "notes.md", "customers.csv", "scratch.py",
+    "nbs/keys.json", "shop/token.txt", "new folder/tool.py",
+)  # fmt: skip
+
+
+def test_a_record_has_names_and_hashes_of_files_that_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _git(tmp_path, "init", "-b", "work")
+    (tmp_path / "a.txt").write_text("1")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "-m", "first")
+    (tmp_path / "id_rsa").write_text("hunter2")
+    (tmp_path / "gone.lnk").symlink_to("nowhere")
+    monkeypatch.setattr(gitstates.osvariables, "own_project", lambda: tmp_path)
+    state = gitstates.code_state()
+    assert (state.dirty, state.patch, state.left_out) == (True, "", ["gone.lnk", "id_rsa"])
+    assert state.hashes == {"id_rsa": hashlib.sha256(b"hunter2").hexdigest()}
+
+
 def test_a_patch_has_every_change_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,22 +391,28 @@ def test_a_patch_has_every_change_and_changes_nothing(
     (there / ".gitattributes").write_text("*.txt filter=shout\n")
     for name, text in {"changed.txt": "1\n", "gone.txt": "2\n", "same.txt": "3\n"}.items():
         (there / name).write_text(text)
+    for folder in ("shop", "new folder", "nbs"):
+        (there / folder).mkdir()
+    (there / "shop" / "__init__.py").touch()
+    (there / "new folder" / "é.bin").write_bytes(b"old")
     _git(there, "add", ".")
     _git(there, "commit", "-m", "first")
     _git(there, "config", "filter.shout.clean", "no-such-program")
     (there / "changed.txt").write_text("one\n")
     (there / "gone.txt").unlink()
-    (there / "new folder").mkdir()
     (there / "new folder" / "é.bin").write_bytes(bytes(range(256)))
     (there / ".env").write_text("TOKEN=hunter2")
     (there / "large.csv").write_bytes(b"x" * 300_001)
-    (there / "login.py").write_text("password = 'correct horse'\n")
+    (there / "shop" / "login.py").write_text("password = 'correct horse'\n")
+    (there / "nbs" / "new.ipynb").write_text("{}\n")
+    for name in PRIVATE:
+        (there / name).write_text("hunter2")
     monkeypatch.setenv("DATABASE_PASSWORD", "correct horse")
     before = {path: path.read_bytes() for path in there.rglob("*") if path.is_file()}
     patch, left_out = gitstates.git_patch(there)
     assert patch is not None
     assert {path: path.read_bytes() for path in there.rglob("*") if path.is_file()} == before
-    assert sorted(left_out) == [".env", "large.csv"]
+    assert sorted(left_out) == sorted([".env", "large.csv", *PRIVATE])
     assert ("hunter2" in patch, "correct horse" in patch, "password = '***'" in patch) == (
         False,
         False,
@@ -396,7 +425,8 @@ def test_a_patch_has_every_change_and_changes_nothing(
         for path in again.rglob("*")
         if path.is_file() and ".git" not in path.parts
     }
-    assert found == {".gitattributes", "changed.txt", "same.txt", "new folder/é.bin", "login.py"}
+    kept = {".gitattributes", "changed.txt", "same.txt", "new folder/é.bin", "shop/__init__.py"}
+    assert found == kept | {"shop/login.py", "nbs/new.ipynb"}
     assert (again / "changed.txt").read_text() == "one\n"
     assert (again / "new folder" / "é.bin").read_bytes() == bytes(range(256))
 
