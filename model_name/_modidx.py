@@ -7107,6 +7107,10 @@ d = {
                 "utils/parallel.html#_end_workers",
                 "model_name/utils/parallel.py",
             ),
+            "model_name.utils.parallel._end_workers_at_exit": (
+                "utils/parallel.html#_end_workers_at_exit",
+                "model_name/utils/parallel.py",
+            ),
             "model_name.utils.parallel._settle": (
                 "utils/parallel.html#_settle",
                 "model_name/utils/parallel.py",

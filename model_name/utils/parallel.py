@@ -7,6 +7,7 @@ __all__ = ["count_workers", "Shared", "shared", "run"]
 
 # %% ../../nbs/utils/parallel.ipynb #7f1f2e1d
 import contextlib
+import functools
 import os
 import tempfile
 import threading
@@ -89,6 +90,14 @@ def _end_workers() -> None:
         executor.terminate(kill_workers=True)
 
 
+@functools.cache
+def _end_workers_at_exit(pid: int) -> None:
+    """Let the workers of a process end before it does: it would wait for them until they have been idle for minutes."""
+    from multiprocessing import util
+
+    util.Finalize(None, _end_workers, exitpriority=100)
+
+
 @contextlib.contextmanager
 def shared(value: _Value) -> Iterator[Shared[_Value]]:
     """Share an object with the workers for as long as this context lasts; in the end they end, too."""
@@ -146,6 +155,8 @@ def run(
     """
     import joblib
 
+    if workers > 1:
+        _end_workers_at_exit(os.getpid())
     parallel = joblib.Parallel(
         n_jobs=workers, return_as="generator", pre_dispatch="all" if workers > 1 else 1
     )
