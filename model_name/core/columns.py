@@ -25,14 +25,14 @@ class TableModel(pa.DataFrameModel):
     """Declare a table: its columns, their types, and what may be in them."""
 
     class Config:
-        """Keep to the declaration: convert types, drop other columns."""
+        """Convert types, and drop columns that are not declared."""
 
         coerce: bool = True
         strict: bool | Literal["filter"] = "filter"
 
     @classmethod
     def to_schema(cls) -> pa.DataFrameSchema:
-        """Return the declaration in pandera's form; an index has the name that it is declared with.
+        """Return the declaration as a pandera schema, whose index has its declared name.
 
         Raises:
             ConfigError: more than one index is declared.
@@ -63,7 +63,7 @@ class TableModel(pa.DataFrameModel):
 
     @classmethod
     def column_names(cls) -> list[str]:
-        """Return the names of the declared columns, in their order (a pattern stands for itself)."""
+        """Return the names of the declared columns, in their order (a regex column has its pattern)."""
         return list(cls.to_schema().columns)
 
     @classmethod
@@ -97,7 +97,7 @@ def _names_of_all_tables(table: type[TableModel] = TableModel) -> set[str]:
 
 
 def _matching(name: str, column: pa.Column, data: pd.DataFrame) -> list[str]:
-    """Return the columns of a table that follow a declaration, by name or by pattern."""
+    """Return the columns of a table that match a declaration, by name or by pattern."""
     if not column.regex:
         return [name] if name in data.columns else []
     return [
@@ -107,7 +107,7 @@ def _matching(name: str, column: pa.Column, data: pd.DataFrame) -> list[str]:
 
 # %% ../../nbs/core/columns.ipynb #c01a0002
 def _set_index(schema: str, index: str | None, data: pd.DataFrame) -> pd.DataFrame:
-    """Make the column of the declared name the index; refuse a table without or with doubled names."""
+    """Set the column with the declared name as the index; refuse a table without it or with duplicate names."""
     if data.columns.nlevels > 1:
         raise errors.DataError(
             f"{schema}: the columns have {data.columns.nlevels} levels of names; give them one"
@@ -129,7 +129,7 @@ def _set_index(schema: str, index: str | None, data: pd.DataFrame) -> pd.DataFra
 
 # %% ../../nbs/core/columns.ipynb #456dcf1f
 def _select(schema: str, declared: pa.DataFrameSchema, data: pd.DataFrame) -> pd.DataFrame:
-    """Take the declared index and columns out of a table."""
+    """Select the declared index and columns of a table."""
     index = None if declared.index is None else declared.index.name
     data = _set_index(schema, index, data)
     wanted: list[str] = []
@@ -152,7 +152,7 @@ def _select(schema: str, declared: pa.DataFrameSchema, data: pd.DataFrame) -> pd
 
 # %% ../../nbs/core/columns.ipynb #ebe5e324
 def _convert_column(column: pa.Column, values: pd.Series) -> tuple[pd.Series, list[rules.Fault]]:
-    """Convert a column; return it with the faults of values of another type and of missing values."""
+    """Convert a column; return it with its faults: values of another type, and missing values."""
     kind = conversions.kind_of(column)
     readable, strange = conversions.readable(values, kind.reads)
     converted, wrong = kind.convert(readable)
@@ -237,7 +237,7 @@ _TSchema = TypeVar("_TSchema", bound="Schema")
 
 
 def _reasons(faults: list[rules.Fault]) -> dict[int, str]:
-    """Return what is wrong with each row, by its position; the first fault of a row explains most."""
+    """Return what is wrong with each row, by its position: the first fault that was found in the row."""
     reasons: dict[int, str] = {}
     for fault in faults:
         reasons = fault.reasons() | reasons
@@ -255,7 +255,7 @@ class Schema(TableModel):
         """Return a new table with the declared columns, in the declared order and types.
 
         Args:
-            data: a table with the declared columns, in any order, among others. The declared index is either its
+            data: a table with the declared columns, in any order; it may have others. The declared index is either its
                 index or one of its columns.
             only: the declared columns that are needed, e.g. those of a model; all of them by default.
 
@@ -299,7 +299,7 @@ class Schema(TableModel):
 def _refused_by_checks(
     column: pa.Column, converted: pd.Series, written: pd.Series
 ) -> list[tuple[int, str, Any, str]]:
-    """Return the converted values that a check of their column refuses, as rows of the list."""
+    """Return the converted values that a check of their column refuses, as rows of `offending`."""
     name, far = str(converted.name), converted.dtype == _FAR
     alone = pa.Column(
         None if far else column.dtype,

@@ -687,7 +687,7 @@ def _words(
 def explain(
     error: pdt.ValidationError, loaded: Loaded, model: type[pdt.BaseModel]
 ) -> errors.ConfigError:
-    """Turn all the errors of a validation into words: one line a key, sorted by file and line.
+    """Turn all the errors of a validation into words: one line per key, sorted by file and line.
 
     Args:
         error: what pydantic raised for `loaded.data`, given as Python objects or as JSON.

@@ -120,12 +120,12 @@ def _find(address: str, folders: bool = False) -> "tuple[AbstractFileSystem, str
 
 # %% ../../nbs/io/datasets.ipynb #06f4618a
 def _is_whole(kind: pa.DataType) -> bool:
-    """Tell whether a type holds whole numbers alone: integers, and decimals without digits after the point."""
+    """Tell whether a type holds only whole numbers: integers, and decimals without digits after the point."""
     return bool(pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale <= 0))
 
 
 def _plain_type(kind: pa.DataType, gaps: bool) -> pa.DataType:
-    """Return the type in which a column is handed out."""
+    """Return the type that a column has in the tables of a reader."""
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type, gaps)
     if _is_whole(kind):
@@ -143,7 +143,7 @@ def _plain_type(kind: pa.DataType, gaps: bool) -> pa.DataType:
 
 # %% ../../nbs/io/datasets.ipynb #009a7f8e
 def _plain_schema(schema: pa.Schema, gaps: set[str]) -> pa.Schema:
-    """Return the schema in which a source is handed out, given the columns that miss values."""
+    """Return the schema that the tables of a reader have, given the columns with missing values."""
     fields = [(field.name, field.type, field.name in gaps) for field in schema]
     return pa.schema(
         [pa.field(name, _plain_type(kind, gap), nullable=gap) for name, kind, gap in fields]
@@ -264,10 +264,10 @@ class Reader(
 
     @abc.abstractmethod
     def batches(self, rows: int = 50_000) -> Iterator[pd.DataFrame]:
-        """Read in batches of some rows, in memory that does not grow with the source.
+        """Read in batches of `rows` rows, in memory that does not grow with the source.
 
         Yields:
-            Raw tables with the columns and types of `read`; their rows are numbered on.
+            Raw tables with the columns and types of `read`; the row numbers continue from batch to batch.
 
         Raises:
             DataError: the source cannot be read, has another format, or has no rows.
@@ -560,7 +560,7 @@ class CsvReader(_ArrowReader):
         return _file_address(self.path)
 
     def source(self) -> Iterator[pa.Table]:
-        """Yield the rows as they are: every value is the text that stands in the file."""
+        """Yield the rows as they are: every value is a string, as it is written in the file."""
         files, path = _find(self.path)
         with _explained(self.location, "read as CSV"):
             header = _csv_header(self, files, path)
@@ -575,7 +575,7 @@ class CsvReader(_ArrowReader):
 
 # %% ../../nbs/io/datasets.ipynb #70958d52
 def _csv_rules(reader: CsvReader, header: Sequence[str]) -> dict[str, readings.Rules]:
-    """Return the rules of each column: what is declared, or else what the schemas and the usual words say."""
+    """Return the rules of each column: its declaration, or else the schemas and the usual missing values."""
     text = _declared_text()
     rules = {}
     for name in header:
@@ -614,7 +614,7 @@ def _csv_header(reader: CsvReader, files: "AbstractFileSystem", path: str) -> li
 def _csv_texts(
     reader: CsvReader, files: "AbstractFileSystem", path: str, header: list[str]
 ) -> Iterator[pa.Table]:
-    """Stream the rows of a CSV file, every value a text."""
+    """Stream the rows of a CSV file, with every value as a string."""
     from pyarrow import csv as arrow
 
     utf8 = codecs.lookup(reader.encoding).name in ("utf-8", "utf-8-sig")
@@ -696,7 +696,7 @@ def _shown(url: "sa.URL") -> str:
 
 # %% ../../nbs/io/datasets.ipynb #eedccea2
 def _engine(variable: str) -> "sa.Engine":
-    """Prepare to use the database whose address is in an environment variable."""
+    """Return the engine of the database whose address is in an environment variable."""
     import sqlalchemy as sa
 
     address = os.environ.get(variable)
@@ -829,7 +829,7 @@ class SqlReader(_ArrowReader):
         return None
 
     def source(self) -> Iterator[pa.Table]:
-        """Yield what the database answers."""
+        """Yield the rows that the database returns."""
         with _explained(self.location, "read"):
             yield from _spooled(self.location, _sql_rows(self))
 
@@ -871,7 +871,7 @@ def _refuse_missing_file(engine: "sa.Engine") -> None:
 
 # %% ../../nbs/io/datasets.ipynb #da7a0006
 def _sql_result(reader: SqlReader, connection: "sa.Connection") -> "sa.CursorResult[Any]":
-    """Ask a database for the table or the query of a reader."""
+    """Select the table of a reader from a database, or execute the reader's query."""
     import sqlalchemy as sa
 
     if reader.table:
@@ -901,7 +901,7 @@ def _sql_rows(reader: SqlReader) -> Iterator[pa.Table]:
 
 # %% ../../nbs/io/datasets.ipynb #0bb44138
 class SimulatedReader(Reader):
-    """Make rows up instead of reading them; see `io.simulators`."""
+    """Simulate rows instead of reading them; see `io.simulators`."""
 
     KIND: Literal["SimulatedReader"] = "SimulatedReader"
 
@@ -947,7 +947,7 @@ ReaderKind = Annotated[
 
 # %% ../../nbs/io/datasets.ipynb #41403a92
 def _plain_columns(location: str, data: pd.DataFrame) -> pd.DataFrame:
-    """Make the index a column, and categories their values."""
+    """Turn the index into a column, and categorical columns into plain values."""
     unnamed = data.index.name is None and isinstance(data.index, pd.RangeIndex)
     labels = [] if unnamed else [str(name) for name in data.index.names]
     _refuse_doubled(location, [*labels, *map(str, data.columns)])
@@ -1015,7 +1015,7 @@ class Writer(
         """Where the rows go, in words for messages and records, without credentials."""
 
     def exists(self) -> bool:
-        """Tell whether what was written is still there; a writer that cannot tell says yes."""
+        """Tell whether the written table still exists; a writer that cannot know returns True."""
         return True
 
     @abc.abstractmethod
@@ -1063,7 +1063,7 @@ def _replacing(address: str, compression: str | None) -> Iterator[IO[bytes]]:
 # %% ../../nbs/io/datasets.ipynb #bc0dc789
 @contextlib.contextmanager
 def _moved(system: "AbstractFileSystem", path: str) -> Iterator[str]:
-    """Give a name to write to in an object store; what is there is moved when the block ends without an error."""
+    """Yield a draft name in an object store; move the draft to its final name when the block has no error."""
     draft = f"{system._parent(path)}/.{PurePosixPath(path).name}.{uuid.uuid4().hex[:8]}.part"
     if system.isdir(path):
         raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file in it")

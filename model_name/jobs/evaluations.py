@@ -106,7 +106,7 @@ def bootstrap(
         scored: targets and outputs, one row per sample.
         blocks: the block of each row.
         resamples: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         One row per draw, one column per metric; NaN where a metric has no value for a draw.
@@ -245,7 +245,7 @@ class EvaluationsResult(base.JobResult):
 
 # %% ../../nbs/jobs/evaluations.ipynb #d0b821a4
 def _draw(table: pd.DataFrame, slices: pd.DataFrame, scored: pd.DataFrame) -> dict[str, Any]:
-    """Draw what the verdict rests on."""
+    """Draw the figures that explain the verdict."""
     drawn = {"intervals": scores.intervals(table.reset_index())}
     if len(slices):
         first = str(table.index[0])
@@ -291,7 +291,7 @@ def _record_verdict(
 
 # %% ../../nbs/jobs/evaluations.ipynb #5c0e9e0b
 def _check_model_type(model_type: str | None) -> str | None:
-    """Refuse a kind of model that is not the one of the schema's task."""
+    """Refuse a type of model that does not fit the task of the schema."""
     expected = {"regression": "regressor", "classification": "classifier"}[schemas.task()]
     if model_type not in (None, expected):
         raise ValueError(
@@ -302,14 +302,14 @@ def _check_model_type(model_type: str | None) -> str | None:
 
 
 def _check_slices(slices: list[str] | None) -> list[str] | None:
-    """Refuse to slice by a column that the schema has not."""
+    """Refuse to slice by a column that the schema does not have."""
     _require_columns(slices or [], list(schemas.InputsSchema.to_schema().columns))
     return slices
 
 
 # %% ../../nbs/jobs/evaluations.ipynb #5c0e9e0a
 class EvaluationSettings(tables.TablesJob):
-    """What an evaluation can be told: which rows, which version, which metrics, what they have to reach."""
+    """Settings of an evaluation: the rows, the version, the metrics and their thresholds."""
 
     run_config: base.RunConfig = pdt.Field(
         base.RunConfig(name="Evaluations"), description="The MLflow run."

@@ -21,7 +21,7 @@ from . import base
 
 # %% ../../nbs/jobs/promotion.ipynb #5c0ec001
 def _unsupported(client: Any, version: Any, verdict: registries.Verdict) -> str:
-    """Return why the run behind a verdict does not support it: anybody can write tags of a version."""
+    """Return why the run of a verdict does not confirm it (anybody can write the tags of a version)."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -81,7 +81,7 @@ def _evaluation(client: Any, version: Any) -> Any:
 
 
 def _differences(candidate: Any, current: Any) -> tuple[list[str], list[str]]:
-    """Return metrics of two evaluation runs that are worse, in words, and the names of better ones."""
+    """Return the metrics that are worse in the candidate's run, in words, and the names of better ones."""
     worse, better = [], []
     for name, greater in json.loads(candidate.data.tags.get("greater_is_better", "{}")).items():
         new, old = candidate.data.metrics.get(name), current.data.metrics.get(name)
@@ -128,7 +128,7 @@ def compare(client: Any, candidate: Any, current: Any) -> str:
 
 # %% ../../nbs/jobs/promotion.ipynb #9a0e0003
 def nearly_perfect(client: Any, version: Any) -> str:
-    """Return the warning of evaluation, or else of training, about a score that is too good to be true."""
+    """Return the warning about a score that is too good to be true, of the evaluation or else the training."""
     from mlflow.exceptions import MlflowException
 
     runs = [_evaluation(client, version)]
@@ -167,7 +167,7 @@ def _summary(version: int, alias: str, previous: int | None, promoted: bool) -> 
 
 # %% ../../nbs/jobs/promotion.ipynb #5c0ec009
 def _check_alias(alias: str) -> str:
-    """Refuse an alias that means a version, or that MLflow does not take."""
+    """Refuse an alias that looks like a version, or that MLflow does not accept."""
     if re.fullmatch(r"latest|v?\d+", alias, re.IGNORECASE):
         raise ValueError(f"{alias!r} cannot be an alias: it means a version")
     if not re.fullmatch(r"[\w-]+", alias, re.ASCII):

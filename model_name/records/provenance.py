@@ -125,14 +125,14 @@ class _Outcome(_Order):
 
 # %% ../../nbs/records/provenance.ipynb #50075d8d
 def _sha256_of(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a document without its own."""
+    """Return the SHA-256 of a document without its field `sha256`."""
     rest = {name: value for name, value in document.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 # %% ../../nbs/records/provenance.ipynb #9a0e0007
 def _search_tags(record: "Provenance") -> dict[str, str]:
-    """Return what users search runs by, as tags for MLflow; MLflow's own names where it has one."""
+    """Return the MLflow tags by which users search runs, under MLflow's own names where they exist."""
     git, package = record.git, record.package
     tags = {
         "mlflow.source.git.commit": git.commit,
@@ -163,7 +163,7 @@ class Provenance(_Outcome):
     def finish(
         self, at: dt.datetime | None = None, outcome: Literal["finished", "failed"] = "finished"
     ) -> Self:
-        """Return a copy that has ended: how, and when, by default now."""
+        """Return a copy with an outcome and the time when the run finished, by default now."""
         at = at or dt.datetime.now(dt.UTC)
         return self.model_copy(update={"finished": at, "outcome": outcome})
 
@@ -174,19 +174,19 @@ class Provenance(_Outcome):
         return json.dumps(document | {"sha256": _sha256_of(document)}, ensure_ascii=False, indent=2)
 
     def tags(self) -> dict[str, str]:
-        """Return what users search runs by, as tags for MLflow."""
+        """Return the MLflow tags by which users search runs."""
         return _search_tags(self)
 
 
 # %% ../../nbs/records/provenance.ipynb #16663ead
 def digest_of(text: str) -> str:
-    """Return the SHA-256 that a document has, or should have."""
+    """Return the SHA-256 that the field `sha256` of a document should have."""
     return _sha256_of(json.loads(text))
 
 
 # %% ../../nbs/records/provenance.ipynb #9a0e0010
 def _check_version(document: Mapping[str, Any], version: int, origin: str) -> None:
-    """Refuse a document of another version than the one that is written now."""
+    """Refuse a document whose version is not the current one."""
     known = Provenance.model_fields["schema_version"].default
     if version > known:
         raise errors.ConfigError(
@@ -239,7 +239,7 @@ def read_record(text: str, origin: str) -> Provenance:
 
 # %% ../../nbs/records/provenance.ipynb #005848ad
 def _from_root(path: Path) -> str:
-    """Write a path from the root of the project or the checkout, if it is in there."""
+    """Make a path relative to the root of the project or the checkout, if it is inside it."""
     root = osvariables.own_project() or osvariables.package_checkout()
     inside = root is not None and path.is_relative_to(root)
     return (path.relative_to(str(root)) if inside else path).as_posix()
@@ -344,7 +344,7 @@ def artifact_hashes(
 
 # %% ../../nbs/records/provenance.ipynb #c2a2b3db
 def _plain(record: str) -> Any:
-    """Return a document as it is, or as text if it has numbers that JSON has not, such as infinity."""
+    """Return a parsed document, or its string if it has numbers that JSON does not allow, such as infinity."""
     try:
         return json.loads(record, parse_constant=_refuse_constant)
     except ValueError:
@@ -356,7 +356,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def embed(notebook: Path, records: Sequence[str]) -> None:
-    """Write the records of the runs that a notebook made into its metadata, in place of those that are there.
+    """Replace the records in the metadata of a notebook with those of the runs that it made.
 
     Args:
         notebook: an executed notebook.

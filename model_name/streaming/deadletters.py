@@ -31,13 +31,13 @@ class Message(Protocol):
         """Return the key."""
 
     def value(self) -> bytes | None:
-        """Return the value; none is a tombstone."""
+        """Return the value; None is a tombstone."""
 
     def headers(self) -> list[tuple[str, bytes | None]] | None:
         """Return the headers, names and values."""
 
     def timestamp(self) -> tuple[int, int]:
-        """Return the kind of time, and the milliseconds since 1970."""
+        """Return the type of the timestamp, and its milliseconds since 1970."""
 
     def error(self) -> Any:
         """Return the error of the broker, if there is one."""
@@ -56,10 +56,10 @@ Answer = bytes | Rejected
 
 # %% ../../nbs/streaming/deadletters.ipynb #9e00826f
 class RefusalRate:
-    """The share of records without an answer, over about the last thousand."""
+    """Limit the share of records without an answer, over about the last thousand records."""
 
     def __init__(self, limit: float, window: int = 1_000, least: int = 100) -> None:
-        """Allow a share of `limit`, once there are at least so many records."""
+        """Allow a share of at most `limit`; check it when there are at least `least` records."""
         self.limit, self.window, self.least = limit, window, least
         self.batches: deque[tuple[int, list[str]]] = deque()
 
@@ -128,7 +128,7 @@ def _source(topic: bytes, message: Message, now: bytes) -> _Headers:
 
 # %% ../../nbs/streaming/deadletters.ipynb #7f2e3d9c
 def _dead_letter(topics: Topics, message: Message, own: _Headers) -> deliveries.Outgoing:
-    """Return the dead letter of a record, cut when its topic would not take it."""
+    """Return the dead letter of a record; cut it if its topic would refuse it for its size."""
     topic, limit = topics.dead_letter_topic, topics.dead_letter_limit
     key, value, headers = message.key(), message.value(), message.headers() or []
     size = _KAFKA_BYTES + len(key or b"") + len(value or b"") + _length(headers) + _length(own)
@@ -152,7 +152,7 @@ def _dead_letter(topics: Topics, message: Message, own: _Headers) -> deliveries.
 def _produced_answer(
     topics: Topics, message: Message, answer: bytes, own: _Headers
 ) -> deliveries.Outgoing | Rejected:
-    """Return the record of an answer, unless its topic would not take it."""
+    """Return the record of an answer, or a rejection if its topic would refuse it for its size."""
     key, headers, limit = message.key(), message.headers(), topics.output_limit
     if limit is not None:
         size = len(answer) + len(key or b"") + _length(headers) + len(topics.input_topic.encode())
@@ -169,7 +169,7 @@ def _produced_answer(
 def outgoing(
     topics: Topics, answered: Iterable[tuple[Message, Answer]]
 ) -> tuple[list[deliveries.Outgoing], list[tuple[str, str]]]:
-    """Return the records to produce for answered records, and origin and reason of the dead letters."""
+    """Return the records to produce, and the origin and the reason of each dead letter among them."""
     now, topic = b"%d" % (time.time() * 1000), topics.input_topic.encode()
     records: list[deliveries.Outgoing] = []
     refused: list[tuple[str, str]] = []
