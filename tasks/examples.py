@@ -26,8 +26,14 @@ def copy_project(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
 
 
-# nbdev's shell is no kernel, and pandas would cut tables to the width of a terminal
-AS_IN_A_KERNEL = "import pandas\n\npandas.set_option('display.max_columns', 20)\n"
+# nbdev's shell is no kernel: pandas would cut tables to the width of a terminal, and figures would lose their words
+AS_IN_A_KERNEL = """
+import pandas
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+pandas.set_option("display.max_columns", 20)
+set_matplotlib_formats("png")
+"""
 
 
 def _like_a_kernel(folder: Path) -> dict[str, str]:
@@ -87,11 +93,16 @@ def _files(folder: Path) -> set[str]:
 
 
 def shown(text: str) -> Iterator[str]:
-    """Yield what a notebook shows, a line at a time: texts as they are, of a figure only that there is one."""
+    """Yield what a notebook shows, a line at a time: texts as they are, of a figure only the words that go with it.
+
+    Words that the cell has of its own (`#| fig-alt`) stand for those of the figure, which may have times in them.
+    """
     for cell in json.loads(text)["cells"]:
+        own = "#| fig-alt" in "".join(cell["source"])
         for output in cell.get("outputs", []):
             for kind, content in sorted(_contents(output).items()):
-                yield f"{cell['id']}: {kind}"
+                words = "" if own else output.get("metadata", {}).get(kind, {}).get("alt", "")
+                yield f"{cell['id']}: {kind} {words}".rstrip()
                 if kind.startswith("text/"):
                     yield from "".join(content).splitlines()
 
