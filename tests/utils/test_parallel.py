@@ -1,6 +1,5 @@
 """Parallel work: the order of results, the caps on threads, and what is shared only once."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -161,17 +160,3 @@ def test_nothing_is_left_behind_by_a_process_that_ends_abruptly() -> None:
     ended = subprocess.run([sys.executable, "-c", TIDY], capture_output=True, text=True, check=True)
     assert ended.stdout == "[0, 1, 2, 3]\n" * 2
     assert "leaked" not in ended.stderr
-
-
-def _add_up() -> None:
-    assert list(parallel.run(abs, [-1, -2], workers=2)) == [1, 2]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="forks")
-def test_a_forked_process_does_not_wait_for_idle_workers() -> None:
-    """It would wait for as long as joblib keeps them, which is five minutes."""
-    process = multiprocessing.get_context("fork").Process(target=_add_up)
-    process.start()
-    process.join(60)
-    process.kill()
-    assert process.exitcode == 0
