@@ -781,9 +781,9 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
 def test_no_colours_when_nobody_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert services.LoggerService()._in_colours() is True
+    assert services._shows_colors("stderr") is True
     monkeypatch.setenv("NO_COLOR", "1")
-    assert services.LoggerService()._in_colours() is False
+    assert services._shows_colors("stderr") is False
 
 
 @pytest.mark.parametrize(
