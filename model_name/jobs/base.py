@@ -333,9 +333,7 @@ class Job(ReproducibleJob, abc.ABC):
                 outcome = "finished"
             finally:
                 _finish(self, recorder, outcome)
-                mlflow.set_tags(
-                    recorder.provenance.tags() | {"mlflow.source.name": tags["mlflow.source.name"]}
-                )
+                mlflow.set_tags(recorder.provenance.tags() | {key: tags[key] for key in name})
 
     def make_result(self, recorder: Recorder, kind: type[_Result], **values: Any) -> _Result:
         """Make the result of a run, with what the recorder knows of it."""
