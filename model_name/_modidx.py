@@ -7402,6 +7402,12 @@ d = {
                 "model_name/utils/searchers.py",
             ),
         },
+        "model_name.utils.signals": {
+            "model_name.utils.signals.on_stop": (
+                "utils/signals.html#on_stop",
+                "model_name/utils/signals.py",
+            )
+        },
         "model_name.utils.signers": {
             "model_name.utils.signers.InferSigner": (
                 "utils/signers.html#infersigner",

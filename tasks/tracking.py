@@ -30,7 +30,7 @@ def doctor(_c: Context) -> None:
     import mlflow
 
     from model_name.core import errors
-    from model_name.io import services, stores
+    from model_name.io import services
 
     address = _address()
     if not address.startswith("sqlite:"):

@@ -17,14 +17,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..core import errors
 from . import warmups
 from ..io import redaction
+from ..utils import signals
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -205,24 +205,9 @@ class Interruption:
 
 
 # %% ../../nbs/execution/kernels.ipynb #f3fac2ee
-@contextlib.contextmanager
-def interrupting(interruption: Interruption) -> Iterator[None]:
+def interrupting(interruption: Interruption) -> contextlib.AbstractContextManager[None]:
     """Pass interruptions of this process on to a kernel."""
-
-    def arrived(number: int, frame: FrameType | None) -> None:
-        interruption.arrive()
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
-    previous = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:  # a process that nohup started, say
-            signal.signal(number, arrived)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+    return signals.on_stop(interruption.arrive)
 
 
 # %% ../../nbs/execution/kernels.ipynb #69d08cce

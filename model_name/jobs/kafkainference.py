@@ -15,12 +15,10 @@ __all__ = [
 # %% ../../nbs/jobs/kafkainference.ipynb #30836eb4
 import contextlib
 import gc
-import signal
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from types import FrameType
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
@@ -31,29 +29,19 @@ from ..figures import streams
 from ..io import datasets, registries, services
 from . import base, recorders
 from ..streaming import codecs, deliveries, loops, scorers, telemetry, watches
+from ..utils import signals
 
 
 # %% ../../nbs/jobs/kafkainference.ipynb #36fb07cd
-@contextlib.contextmanager
-def _stopping(stream: loops.Stream) -> Iterator[None]:
-    """Ask a stream to stop when a signal arrives."""
+def _stopping(stream: loops.Stream) -> contextlib.AbstractContextManager[None]:
+    """Ask a stream to stop when a signal arrives; a second one interrupts it."""
 
-    def arrived(number: int, frame: FrameType | None) -> None:
+    def stop() -> None:
         if stream.guard.stopping.is_set():
             raise KeyboardInterrupt
         stream.stop()
 
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
-    previous = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:  # a process that nohup started, say
-            signal.signal(number, arrived)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+    return signals.on_stop(stop)
 
 
 # %% ../../nbs/jobs/kafkainference.ipynb #69efe6bc

@@ -116,7 +116,7 @@ class _Outcome(_Order):
     model_written: str | None = pdt.Field(
         None, description="Registered version that was made, as name/version."
     )
-    metrics: Mapping[str, float] = pdt.Field({}, description="Figures of merit, without times.")
+    metrics: Mapping[str, float] = pdt.Field({}, description="Metrics of the run, without times.")
     decision: Mapping[str, str] = pdt.Field({}, description="What was decided, such as a verdict.")
     artifacts: Mapping[str, str] = pdt.Field(
         {}, description="SHA-256 of each file that the run keeps in MLflow."
