@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import loguru
 import psutil
 import pytest
 import pytest_timeout
@@ -125,6 +126,18 @@ def pytest_make_collect_report() -> Iterator[None]:
     report = yield
     _refuse_skips(report)
     return report
+
+
+# ------------------------------------------------------------------------------------------------------------ the log
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """The messages of warnings in the log."""
+    messages: list[str] = []
+    handler = loguru.logger.add(
+        lambda message: messages.append(message.record["message"]), level="WARNING"
+    )
+    yield messages
+    loguru.logger.remove(handler)
 
 
 # ------------------------------------------------------------------------------------------------ stores with MLflow

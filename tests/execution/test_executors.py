@@ -12,12 +12,11 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
-import loguru
 import pytest
 from hypothesis import given, settings
 from mlflow.entities import Run
@@ -45,17 +44,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> services.MlflowService:
 def elsewhere(tmp_path: Path) -> services.MlflowService:
     """A store that nobody has made, for notebooks without runs."""
     return services.MlflowService(tracking_uri=f"sqlite:///{tmp_path.as_posix()}/none.db")
-
-
-@pytest.fixture
-def warned() -> Iterator[list[str]]:
-    """What the executor warns of."""
-    messages: list[str] = []
-    handler = loguru.logger.add(
-        lambda message: messages.append(message.record["message"]), level="WARNING"
-    )
-    yield messages
-    loguru.logger.remove(handler)
 
 
 def write(path: Path, *cells: str, parameters: str | None = "config = None") -> Path:

@@ -12,23 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import loguru
 import pydantic as pdt
 import pytest
 
 from model_name.core import errors
 from model_name.io import brokers, osvariables, services, stores
-
-
-@pytest.fixture
-def warned() -> Iterator[list[str]]:
-    """What is warned of in the log."""
-    messages: list[str] = []
-    handler = loguru.logger.add(
-        lambda message: messages.append(message.record["message"]), level="WARNING"
-    )
-    yield messages
-    loguru.logger.remove(handler)
 
 
 @pytest.fixture
