@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PACKAGE = "model_name"
-SUBPACKAGES = ["core", "io", "utils", "jobs", "scaffold"]
+SUBPACKAGES = sorted(path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py"))
 _BEGIN, _END = "<!-- drawn by `inv diagrams.draw` -->", "<!-- drawn until here -->"
 
 

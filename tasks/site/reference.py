@@ -19,7 +19,9 @@ from tasks.notebooks import ROOT
 
 PACKAGE = "model_name"
 # A name that several modules define leads to the first of these that has it.
-LAYERS = ["core", "io", "utils", "jobs", "settings", "scripts"]
+LAYERS = [
+    "core", "utils", "figures", "io", "records", "streaming", "jobs", "execution", "settings", "steps", "scripts",
+]  # fmt: skip
 MODEL = "pydantic.BaseModel"
 _CODE = re.compile(r"(?<![`\[\w])`([A-Za-z_][\w.]*)(\(\))?`(?![`\]])")
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
