@@ -6229,6 +6229,10 @@ d = {
             ),
             "model_name.scripts._combine": ("scripts.html#_combine", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
+            "model_name.scripts._describe_unsigned": (
+                "scripts.html#_describe_unsigned",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
@@ -6286,6 +6290,7 @@ d = {
             "model_name.scripts.cli": ("scripts.html#cli", "model_name/scripts.py"),
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),
             "model_name.scripts.eject": ("scripts.html#eject", "model_name/scripts.py"),
+            "model_name.scripts.keys": ("scripts.html#keys", "model_name/scripts.py"),
             "model_name.scripts.main": ("scripts.html#main", "model_name/scripts.py"),
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
@@ -6295,6 +6300,7 @@ d = {
                 "model_name/scripts.py",
             ),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
+            "model_name.scripts.sign": ("scripts.html#sign", "model_name/scripts.py"),
             "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },
         "model_name.settings": {

@@ -286,7 +286,10 @@ def _as_data(model: models.Model, folder: Path) -> _Stored:
     folder.mkdir()
     storing.write(model, folder)
     loader = {"loader_module": storing.read.__module__, "data_path": str(folder)}
-    return storing.ServedModel(storing.read(folder)).predict, loader
+    try:
+        return storing.ServedModel(storing.read(folder)).predict, loader
+    except storing.NotAllowed as error:
+        raise errors.ModelError(f"a {type(model).__name__} cannot be saved: {error}") from error
 
 
 # %% ../../nbs/io/registries.ipynb #c7a1c186
@@ -306,7 +309,7 @@ class CustomSaver(Saver):
         with tempfile.TemporaryDirectory() as folder:
             pickled = self.serialization == "pickle"
             predict, stored = (
-                _as_pickle(model) if pickled else _as_data(model, Path(folder, "data"))
+                _as_pickle(model) if pickled else _as_data(model, Path(folder, "model"))
             )
             _try_out(predict, model, example, signature)
             stored |= {"signature": signature, "input_example": example}

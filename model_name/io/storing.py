@@ -26,7 +26,14 @@ from ..core import errors, features, models, schemas, workspaces
 # %% ../../nbs/io/storing.ipynb #c9e21605
 ALLOWED_TYPES = (
     "functools.partial",
+    "numpy.dtype",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
     *(f"{models.Model.__module__}._encode_{what}" for what in ("dates", "labels", "numbers")),
