@@ -3043,6 +3043,10 @@ d = {
                 "io/registries.html#customsaver",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.CustomSaver.prepare": (
+                "io/registries.html#customsaver.prepare",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.CustomSaver.save": (
                 "io/registries.html#customsaver.save",
                 "model_name/io/registries.py",
@@ -3105,6 +3109,10 @@ d = {
             ),
             "model_name.io.registries.Saver._check_path": (
                 "io/registries.html#saver._check_path",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.Saver.prepare": (
+                "io/registries.html#saver.prepare",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Saver.save": (
@@ -3567,6 +3575,10 @@ d = {
                 "io/signatures.html#read_sealed",
                 "model_name/io/signatures.py",
             ),
+            "model_name.io.signatures.require_key": (
+                "io/signatures.html#require_key",
+                "model_name/io/signatures.py",
+            ),
             "model_name.io.signatures.seal": (
                 "io/signatures.html#seal",
                 "model_name/io/signatures.py",
@@ -3750,10 +3762,6 @@ d = {
                 "io/storing.html#servedmodel.python_model",
                 "model_name/io/storing.py",
             ),
-            "model_name.io.storing._address": (
-                "io/storing.html#_address",
-                "model_name/io/storing.py",
-            ),
             "model_name.io.storing._load_pyfunc": (
                 "io/storing.html#_load_pyfunc",
                 "model_name/io/storing.py",
@@ -3772,6 +3780,10 @@ d = {
             ),
             "model_name.io.storing.answer": ("io/storing.html#answer", "model_name/io/storing.py"),
             "model_name.io.storing.read": ("io/storing.html#read", "model_name/io/storing.py"),
+            "model_name.io.storing.require_class": (
+                "io/storing.html#require_class",
+                "model_name/io/storing.py",
+            ),
             "model_name.io.storing.write": ("io/storing.html#write", "model_name/io/storing.py"),
         },
         "model_name.jobs.base": {

@@ -48,7 +48,7 @@ import pydantic as pdt
 from loguru import logger
 
 from ..core import errors, features, kinds, models, packing, schemas, workspaces
-from . import modelfiles, osvariables, storing
+from . import modelfiles, osvariables, signatures, storing
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -144,6 +144,15 @@ class Saver(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
                 f"{path!r} cannot be the name of a model within its run: {fault}; use e.g. 'model'"
             )
         return path
+
+    def prepare(self, model: models.Model) -> None:
+        """Refuse, before a model is fitted, what would prevent it from being saved.
+
+        Raises:
+            ConfigError: there is no key to sign with, and none can be made.
+            ModelError: a model of this class needs another setting.
+        """
+        signatures.require_key()
 
     @abc.abstractmethod
     def save(
@@ -299,6 +308,11 @@ class CustomSaver(Saver):
     KIND: Literal["CustomSaver"] = "CustomSaver"
 
     serialization: Serialization = "skops"
+
+    def prepare(self, model: models.Model) -> None:  # noqa: D102
+        super().prepare(model)
+        if self.serialization == "skops":
+            storing.require_class(type(model))
 
     def save(  # noqa: D102
         self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs
