@@ -6285,6 +6285,18 @@ d = {
             ),
         },
         "model_name.streaming.deadletters": {
+            "model_name.streaming.deadletters.DeadLetterRate": (
+                "streaming/deadletters.html#deadletterrate",
+                "model_name/streaming/deadletters.py",
+            ),
+            "model_name.streaming.deadletters.DeadLetterRate.__init__": (
+                "streaming/deadletters.html#deadletterrate.__init__",
+                "model_name/streaming/deadletters.py",
+            ),
+            "model_name.streaming.deadletters.DeadLetterRate.add": (
+                "streaming/deadletters.html#deadletterrate.add",
+                "model_name/streaming/deadletters.py",
+            ),
             "model_name.streaming.deadletters.Message": (
                 "streaming/deadletters.html#message",
                 "model_name/streaming/deadletters.py",
@@ -6315,18 +6327,6 @@ d = {
             ),
             "model_name.streaming.deadletters.Message.value": (
                 "streaming/deadletters.html#message.value",
-                "model_name/streaming/deadletters.py",
-            ),
-            "model_name.streaming.deadletters.RefusalRate": (
-                "streaming/deadletters.html#refusalrate",
-                "model_name/streaming/deadletters.py",
-            ),
-            "model_name.streaming.deadletters.RefusalRate.__init__": (
-                "streaming/deadletters.html#refusalrate.__init__",
-                "model_name/streaming/deadletters.py",
-            ),
-            "model_name.streaming.deadletters.RefusalRate.add": (
-                "streaming/deadletters.html#refusalrate.add",
                 "model_name/streaming/deadletters.py",
             ),
             "model_name.streaming.deadletters.Rejected": (
