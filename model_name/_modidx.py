@@ -2745,8 +2745,8 @@ d = {
                 "io/readings.html#tableform.column_name",
                 "model_name/io/readings.py",
             ),
-            "model_name.io.readings.TableForm.says_nothing": (
-                "io/readings.html#tableform.says_nothing",
+            "model_name.io.readings.TableForm.is_default": (
+                "io/readings.html#tableform.is_default",
                 "model_name/io/readings.py",
             ),
             "model_name.io.readings._applied": (
