@@ -3645,6 +3645,36 @@ d = {
                 "model_name/jobs/base.py",
             ),
         },
+        "model_name.jobs.contests": {
+            "model_name.jobs.contests._plain": (
+                "jobs/contests.html#_plain",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests._relative": (
+                "jobs/contests.html#_relative",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.compare_draws": (
+                "jobs/contests.html#compare_draws",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.contract_digest": (
+                "jobs/contests.html#contract_digest",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.finite": (
+                "jobs/contests.html#finite",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.slice_losses": (
+                "jobs/contests.html#slice_losses",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.slice_table": (
+                "jobs/contests.html#slice_table",
+                "model_name/jobs/contests.py",
+            ),
+        },
         "model_name.jobs.evaluations": {
             "model_name.jobs.evaluations.EvaluationSettings": (
                 "jobs/evaluations.html#evaluationsettings",
@@ -4246,6 +4276,55 @@ d = {
             "model_name.jobs.recorders.save_record": (
                 "jobs/recorders.html#save_record",
                 "model_name/jobs/recorders.py",
+            ),
+        },
+        "model_name.jobs.rules": {
+            "model_name.jobs.rules.Case": ("jobs/rules.html#case", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules.Case.challenged": (
+                "jobs/rules.html#case.challenged",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.Finding": (
+                "jobs/rules.html#finding",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.Rules": ("jobs/rules.html#rules", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules._not_compared": (
+                "jobs/rules.html#_not_compared",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.apply_rules": (
+                "jobs/rules.html#apply_rules",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.approved": (
+                "jobs/rules.html#approved",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.card_states": (
+                "jobs/rules.html#card_states",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.contract_kept": (
+                "jobs/rules.html#contract_kept",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.evaluation_age": (
+                "jobs/rules.html#evaluation_age",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.gain_over_champion": (
+                "jobs/rules.html#gain_over_champion",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.missed": ("jobs/rules.html#missed", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules.slice_loss": (
+                "jobs/rules.html#slice_loss",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.thresholds_met": (
+                "jobs/rules.html#thresholds_met",
+                "model_name/jobs/rules.py",
             ),
         },
         "model_name.jobs.tables": {
@@ -4969,6 +5048,48 @@ d = {
             "model_name.records.rowhashes.row_hashes": (
                 "records/rowhashes.html#row_hashes",
                 "model_name/records/rowhashes.py",
+            ),
+        },
+        "model_name.records.verdicts": {
+            "model_name.records.verdicts.Contest": (
+                "records/verdicts.html#contest",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Gain": (
+                "records/verdicts.html#gain",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Part": (
+                "records/verdicts.html#part",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Score": (
+                "records/verdicts.html#score",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.SliceScore": (
+                "records/verdicts.html#slicescore",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.SliceScore.name": (
+                "records/verdicts.html#slicescore.name",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.VerdictDocument": (
+                "records/verdicts.html#verdictdocument",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.VerdictDocument.name": (
+                "records/verdicts.html#verdictdocument.name",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.current_user": (
+                "records/verdicts.html#current_user",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.read_verdict": (
+                "records/verdicts.html#read_verdict",
+                "model_name/records/verdicts.py",
             ),
         },
         "model_name.scaffold.declarations": {
