@@ -2646,6 +2646,14 @@ d = {
                 "io/osvariables.html#_split_addresses",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables._split_paths": (
+                "io/osvariables.html#_split_paths",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables._split_words": (
+                "io/osvariables.html#_split_words",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables._tracking_uri": (
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
@@ -3362,6 +3370,108 @@ d = {
             "model_name.io.services._shows_colors": (
                 "io/services.html#_shows_colors",
                 "model_name/io/services.py",
+            ),
+        },
+        "model_name.io.signatures": {
+            "model_name.io.signatures.Signature": (
+                "io/signatures.html#signature",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.SignatureError": (
+                "io/signatures.html#signatureerror",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._check_json": (
+                "io/signatures.html#_check_json",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._check_private": (
+                "io/signatures.html#_check_private",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._elsewhere": (
+                "io/signatures.html#_elsewhere",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._encoded": (
+                "io/signatures.html#_encoded",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._folder": (
+                "io/signatures.html#_folder",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._is_revoked": (
+                "io/signatures.html#_is_revoked",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._key_for": (
+                "io/signatures.html#_key_for",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._key_id": (
+                "io/signatures.html#_key_id",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._make_key": (
+                "io/signatures.html#_make_key",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._private_key": (
+                "io/signatures.html#_private_key",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._public_files": (
+                "io/signatures.html#_public_files",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._public_pem": (
+                "io/signatures.html#_public_pem",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._read_private": (
+                "io/signatures.html#_read_private",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._read_public": (
+                "io/signatures.html#_read_public",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._trusted": (
+                "io/signatures.html#_trusted",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.canonical": (
+                "io/signatures.html#canonical",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.read_sealed": (
+                "io/signatures.html#read_sealed",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.seal": (
+                "io/signatures.html#seal",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.sign": (
+                "io/signatures.html#sign",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.signer_file": (
+                "io/signatures.html#signer_file",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.trusted_signers": (
+                "io/signatures.html#trusted_signers",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.unseal": (
+                "io/signatures.html#unseal",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.verify": (
+                "io/signatures.html#verify",
+                "model_name/io/signatures.py",
             ),
         },
         "model_name.io.simulators": {

@@ -106,6 +106,16 @@ def _no_run_in_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_key_in_the_home_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sign with a key of the tests, and trust no other: the user's own key stays out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGNER_FILE", str(tmp_path_factory.mktemp("signer") / "signer.pem"))
+        for name in ("TRUSTED_SIGNERS", "REVOKED_SIGNERS", "MODEL_VERIFICATION"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 def _refuse_skips(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Turn a skip into a failure where nothing may be skipped; an expected failure is not a skip."""
     if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
