@@ -1909,6 +1909,10 @@ d = {
                 "figures/scores.html#distribution",
                 "model_name/figures/scores.py",
             ),
+            "model_name.figures.scores.gains": (
+                "figures/scores.html#gains",
+                "model_name/figures/scores.py",
+            ),
             "model_name.figures.scores.in_order": (
                 "figures/scores.html#in_order",
                 "model_name/figures/scores.py",
@@ -2606,6 +2610,152 @@ d = {
             "model_name.io.datasets.write_text": (
                 "io/datasets.html#write_text",
                 "model_name/io/datasets.py",
+            ),
+        },
+        "model_name.io.decisions": {
+            "model_name.io.decisions.Decision": (
+                "io/decisions.html#decision",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Decision.moves": (
+                "io/decisions.html#decision.moves",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Decision.sentence": (
+                "io/decisions.html#decision.sentence",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Entry": (
+                "io/decisions.html#entry",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History": (
+                "io/decisions.html#history",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.champion": (
+                "io/decisions.html#history.champion",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.latest": (
+                "io/decisions.html#history.latest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.require": (
+                "io/decisions.html#history.require",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.OvertakenError": (
+                "io/decisions.html#overtakenerror",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.RuleOutcome": (
+                "io/decisions.html#ruleoutcome",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._check": (
+                "io/decisions.html#_check",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._is_busy": (
+                "io/decisions.html#_is_busy",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._make_ledger": (
+                "io/decisions.html#_make_ledger",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._memory": (
+                "io/decisions.html#_memory",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._remember": (
+                "io/decisions.html#_remember",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._remembered": (
+                "io/decisions.html#_remembered",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._store": (
+                "io/decisions.html#_store",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._stored": (
+                "io/decisions.html#_stored",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._verify_chain": (
+                "io/decisions.html#_verify_chain",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._without_memory": (
+                "io/decisions.html#_without_memory",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.append": (
+                "io/decisions.html#append",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.champion_version": (
+                "io/decisions.html#champion_version",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.champions": (
+                "io/decisions.html#champions",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.current_version": (
+                "io/decisions.html#current_version",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.describe": (
+                "io/decisions.html#describe",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.folder_digest": (
+                "io/decisions.html#folder_digest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.follow": (
+                "io/decisions.html#follow",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.is_ledger": (
+                "io/decisions.html#is_ledger",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.ledger_of": (
+                "io/decisions.html#ledger_of",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.model_digest": (
+                "io/decisions.html#model_digest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.point": (
+                "io/decisions.html#point",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.previous_champion": (
+                "io/decisions.html#previous_champion",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.read_history": (
+                "io/decisions.html#read_history",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.record": (
+                "io/decisions.html#record",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.settle": (
+                "io/decisions.html#settle",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.why_undecided": (
+                "io/decisions.html#why_undecided",
+                "model_name/io/decisions.py",
             ),
         },
         "model_name.io.files": {
@@ -3731,6 +3881,10 @@ d = {
                 "jobs/base.html#versionjob",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.VersionJob.finish_decisions": (
+                "jobs/base.html#versionjob.finish_decisions",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base.VersionJob.recording_version": (
                 "jobs/base.html#versionjob.recording_version",
                 "model_name/jobs/base.py",
@@ -3753,6 +3907,117 @@ d = {
             "model_name.jobs.base._step_digest": (
                 "jobs/base.html#_step_digest",
                 "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base._why_undecided": (
+                "jobs/base.html#_why_undecided",
+                "model_name/jobs/base.py",
+            ),
+        },
+        "model_name.jobs.cards": {
+            "model_name.jobs.cards.Card": ("jobs/cards.html#card", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards.CardSource": (
+                "jobs/cards.html#cardsource",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Section": (
+                "jobs/cards.html#section",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Statements": (
+                "jobs/cards.html#statements",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Statements.not_stated": (
+                "jobs/cards.html#statements.not_stated",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._champion": (
+                "jobs/cards.html#_champion",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._data": ("jobs/cards.html#_data", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._features": (
+                "jobs/cards.html#_features",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._history": (
+                "jobs/cards.html#_history",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._html_of": (
+                "jobs/cards.html#_html_of",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._importances": (
+                "jobs/cards.html#_importances",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._limits": (
+                "jobs/cards.html#_limits",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._lineage": (
+                "jobs/cards.html#_lineage",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._loading": (
+                "jobs/cards.html#_loading",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._markdown_of": (
+                "jobs/cards.html#_markdown_of",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._metrics": (
+                "jobs/cards.html#_metrics",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._never_seen": (
+                "jobs/cards.html#_never_seen",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._number": (
+                "jobs/cards.html#_number",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._period": (
+                "jobs/cards.html#_period",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._plain": ("jobs/cards.html#_plain", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._purpose": (
+                "jobs/cards.html#_purpose",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._range": ("jobs/cards.html#_range", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._slices": (
+                "jobs/cards.html#_slices",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._training": (
+                "jobs/cards.html#_training",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.make_card": (
+                "jobs/cards.html#make_card",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.render": ("jobs/cards.html#render", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards.schema_words": (
+                "jobs/cards.html#schema_words",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.to_html": (
+                "jobs/cards.html#to_html",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.to_markdown": (
+                "jobs/cards.html#to_markdown",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.top_features": (
+                "jobs/cards.html#top_features",
+                "model_name/jobs/cards.py",
             ),
         },
         "model_name.jobs.contests": {
@@ -3790,16 +4055,36 @@ d = {
                 "jobs/evaluations.html#evaluationsettings",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations.EvaluationSettings.all_metrics": (
+                "jobs/evaluations.html#evaluationsettings.all_metrics",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations.EvaluationsJob": (
                 "jobs/evaluations.html#evaluationsjob",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._by": (
+                "jobs/evaluations.html#evaluationsjob._by",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._champion": (
+                "jobs/evaluations.html#evaluationsjob._champion",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._champion_version": (
+                "jobs/evaluations.html#evaluationsjob._champion_version",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob._check_thresholds": (
                 "jobs/evaluations.html#evaluationsjob._check_thresholds",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations.EvaluationsJob.all_metrics": (
-                "jobs/evaluations.html#evaluationsjob.all_metrics",
+            "model_name.jobs.evaluations.EvaluationsJob._score": (
+                "jobs/evaluations.html#evaluationsjob._score",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob.resolve_references": (
+                "jobs/evaluations.html#evaluationsjob.resolve_references",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob.run": (
@@ -3814,6 +4099,14 @@ d = {
                 "jobs/evaluations.html#evaluationsresult.worst_slices",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._Judged": (
+                "jobs/evaluations.html#_judged",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._Scores": (
+                "jobs/evaluations.html#_scores",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._by_name": (
                 "jobs/evaluations.html#_by_name",
                 "model_name/jobs/evaluations.py",
@@ -3826,12 +4119,36 @@ d = {
                 "jobs/evaluations.html#_check_slices",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._code_digest": (
+                "jobs/evaluations.html#_code_digest",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._compare": (
+                "jobs/evaluations.html#_compare",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._comparison_tags": (
                 "jobs/evaluations.html#_comparison_tags",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._contest": (
+                "jobs/evaluations.html#_contest",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._document": (
+                "jobs/evaluations.html#_document",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._draw": (
                 "jobs/evaluations.html#_draw",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._keep_card": (
+                "jobs/evaluations.html#_keep_card",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._keep_verdict": (
+                "jobs/evaluations.html#_keep_verdict",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._record_scores": (
@@ -3846,12 +4163,24 @@ d = {
                 "jobs/evaluations.html#_require_columns",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._score_rows": (
+                "jobs/evaluations.html#_score_rows",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._seasonal_mean": (
                 "jobs/evaluations.html#_seasonal_mean",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._slice_values": (
                 "jobs/evaluations.html#_slice_values",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._training_record": (
+                "jobs/evaluations.html#_training_record",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._unseen_by": (
+                "jobs/evaluations.html#_unseen_by",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.bootstrap": (
@@ -4261,16 +4590,28 @@ d = {
             ),
         },
         "model_name.jobs.promotion": {
+            "model_name.jobs.promotion.Evidence": (
+                "jobs/promotion.html#evidence",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.PromotionJob": (
                 "jobs/promotion.html#promotionjob",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.PromotionJob._current_version": (
-                "jobs/promotion.html#promotionjob._current_version",
+            "model_name.jobs.promotion.PromotionJob._decided": (
+                "jobs/promotion.html#promotionjob._decided",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionJob._explain": (
+                "jobs/promotion.html#promotionjob._explain",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionJob.external_state": (
                 "jobs/promotion.html#promotionjob.external_state",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionJob.registered_version": (
+                "jobs/promotion.html#promotionjob.registered_version",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionJob.run": (
@@ -4281,36 +4622,84 @@ d = {
                 "jobs/promotion.html#promotionresult",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion.PromotionResult.rules_table": (
+                "jobs/promotion.html#promotionresult.rules_table",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings": (
+                "jobs/promotion.html#promotionsettings",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings._check_reason": (
+                "jobs/promotion.html#promotionsettings._check_reason",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings.applied_rules": (
+                "jobs/promotion.html#promotionsettings.applied_rules",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._Proposal": (
+                "jobs/promotion.html#_proposal",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._append": (
+                "jobs/promotion.html#_append",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion._check_alias": (
                 "jobs/promotion.html#_check_alias",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._differences": (
-                "jobs/promotion.html#_differences",
+            "model_name.jobs.promotion._commit": (
+                "jobs/promotion.html#_commit",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._evaluation": (
-                "jobs/promotion.html#_evaluation",
+            "model_name.jobs.promotion._decision": (
+                "jobs/promotion.html#_decision",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._facts": (
+                "jobs/promotion.html#_facts",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._gains_table": (
+                "jobs/promotion.html#_gains_table",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._propose": (
+                "jobs/promotion.html#_propose",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion._summary": (
                 "jobs/promotion.html#_summary",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._unsupported": (
-                "jobs/promotion.html#_unsupported",
+            "model_name.jobs.promotion.approve": (
+                "jobs/promotion.html#approve",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.approvers": (
+                "jobs/promotion.html#approvers",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.changed_files": (
+                "jobs/promotion.html#changed_files",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.compare": (
                 "jobs/promotion.html#compare",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.nearly_perfect": (
-                "jobs/promotion.html#nearly_perfect",
+            "model_name.jobs.promotion.examine": (
+                "jobs/promotion.html#examine",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.reasons_to_refuse": (
-                "jobs/promotion.html#reasons_to_refuse",
+            "model_name.jobs.promotion.find_evidence": (
+                "jobs/promotion.html#find_evidence",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.nearly_perfect": (
+                "jobs/promotion.html#nearly_perfect",
                 "model_name/jobs/promotion.py",
             ),
         },
@@ -5197,8 +5586,16 @@ d = {
                 "records/verdicts.html#current_user",
                 "model_name/records/verdicts.py",
             ),
+            "model_name.records.verdicts.load_verdict": (
+                "records/verdicts.html#load_verdict",
+                "model_name/records/verdicts.py",
+            ),
             "model_name.records.verdicts.read_verdict": (
                 "records/verdicts.html#read_verdict",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.save_verdict": (
+                "records/verdicts.html#save_verdict",
                 "model_name/records/verdicts.py",
             ),
         },

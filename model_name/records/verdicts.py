@@ -4,6 +4,8 @@
 
 # %% auto #0
 __all__ = [
+    "FILE",
+    "KIND",
     "Part",
     "Score",
     "SliceScore",
@@ -12,17 +14,27 @@ __all__ = [
     "VerdictDocument",
     "current_user",
     "read_verdict",
+    "save_verdict",
+    "load_verdict",
 ]
 
 # %% ../../nbs/records/verdicts.ipynb #8da182a9
 import getpass
+import hashlib
+import json
 import socket
+import tempfile
 from collections.abc import Mapping
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pydantic as pdt
 
 from ..core import errors
+from ..io import signatures
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 
 # %% ../../nbs/records/verdicts.ipynb #e403b5de
@@ -144,3 +156,47 @@ def read_verdict(text: str, origin: str) -> VerdictDocument:
             f"{origin} is not a verdict that this release reads ({field}: {first['msg']}): "
             "evaluate the version again"
         ) from None
+
+
+# %% ../../nbs/records/verdicts.ipynb #3c058703
+FILE = "verdict/verdict.json"
+KIND = "verdict"  # of the signed document
+
+
+def save_verdict(document: VerdictDocument) -> str:
+    """Sign a verdict and keep it in the active MLflow run; return the SHA-256 of the signed document."""
+    import mlflow
+
+    sealed = signatures.seal(document.model_dump(mode="json"), KIND)
+    mlflow.log_text(sealed, FILE)
+    return hashlib.sha256(sealed.encode()).hexdigest()
+
+
+def load_verdict(client: "MlflowClient", run_id: str, sha256: str) -> VerdictDocument:
+    """Return the verdict that a run keeps.
+
+    Args:
+        client: a client of the tracking server.
+        run_id: MLflow run of the evaluation.
+        sha256: hash of the signed document.
+
+    Raises:
+        GateError: it is not there, is another one, or its signature does not hold.
+    """
+    from mlflow.exceptions import MlflowException
+
+    subject = f"the verdict of the evaluation run {run_id}"
+    try:
+        if client.get_run(run_id).info.lifecycle_stage != "active":
+            raise FileNotFoundError(run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            sealed = Path(client.download_artifacts(run_id, FILE, folder)).read_text("utf-8")
+    except (MlflowException, OSError, UnicodeDecodeError):
+        raise errors.GateError(
+            f"{subject} does not exist any more: evaluate the version again"
+        ) from None
+    if hashlib.sha256(sealed.encode()).hexdigest() != sha256:
+        raise errors.GateError(
+            f"{subject} is not the one that the history names: evaluate the version again"
+        )
+    return read_verdict(json.dumps(signatures.unseal(sealed, KIND, subject)), subject)
