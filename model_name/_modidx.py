@@ -2633,6 +2633,10 @@ d = {
                 "io/decisions.html#history",
                 "model_name/io/decisions.py",
             ),
+            "model_name.io.decisions.History.began": (
+                "io/decisions.html#history.began",
+                "model_name/io/decisions.py",
+            ),
             "model_name.io.decisions.History.champion": (
                 "io/decisions.html#history.champion",
                 "model_name/io/decisions.py",
@@ -2751,6 +2755,10 @@ d = {
             ),
             "model_name.io.decisions.settle": (
                 "io/decisions.html#settle",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.undecided_aliases": (
+                "io/decisions.html#undecided_aliases",
                 "model_name/io/decisions.py",
             ),
             "model_name.io.decisions.why_undecided": (
@@ -6585,6 +6593,10 @@ d = {
             "model_name.scripts._combine": ("scripts.html#_combine", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
+            "model_name.scripts._entry_as_json": (
+                "scripts.html#_entry_as_json",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
@@ -6607,6 +6619,7 @@ d = {
                 "scripts.html#_notebook_from_here",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._promotion": ("scripts.html#_promotion", "model_name/scripts.py"),
             "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._require_repeatable": (
@@ -6637,13 +6650,16 @@ d = {
                 "scripts.html#_working_directory",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts.approve": ("scripts.html#approve", "model_name/scripts.py"),
             "model_name.scripts.check": ("scripts.html#check", "model_name/scripts.py"),
             "model_name.scripts.cli": ("scripts.html#cli", "model_name/scripts.py"),
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),
             "model_name.scripts.eject": ("scripts.html#eject", "model_name/scripts.py"),
+            "model_name.scripts.history": ("scripts.html#history", "model_name/scripts.py"),
             "model_name.scripts.main": ("scripts.html#main", "model_name/scripts.py"),
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
+            "model_name.scripts.rollback": ("scripts.html#rollback", "model_name/scripts.py"),
             "model_name.scripts.run": ("scripts.html#run", "model_name/scripts.py"),
             "model_name.scripts.run_and_exit": (
                 "scripts.html#run_and_exit",
@@ -7351,6 +7367,10 @@ d = {
                 "streaming/scorers.html#modelwatcher.__init__",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers.ModelWatcher._is_undecided": (
+                "streaming/scorers.html#modelwatcher._is_undecided",
+                "model_name/streaming/scorers.py",
+            ),
             "model_name.streaming.scorers.ModelWatcher.close": (
                 "streaming/scorers.html#modelwatcher.close",
                 "model_name/streaming/scorers.py",
@@ -7417,6 +7437,10 @@ d = {
             ),
             "model_name.streaming.scorers._too_large": (
                 "streaming/scorers.html#_too_large",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._undecided": (
+                "streaming/scorers.html#_undecided",
                 "model_name/streaming/scorers.py",
             ),
         },

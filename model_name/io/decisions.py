@@ -24,6 +24,7 @@ __all__ = [
     "point",
     "why_undecided",
     "describe",
+    "undecided_aliases",
     "champions",
     "previous_champion",
     "model_digest",
@@ -141,6 +142,11 @@ class History(NamedTuple):
     name: str
     entries: tuple[Entry, ...] = ()
     fault: str = ""
+
+    @property
+    def began(self) -> bool:
+        """Whether there is an entry, even one that does not hold."""
+        return bool(self.entries or self.fault)
 
     def require(self) -> "History":
         """Return the history if it holds as a whole.
@@ -492,6 +498,19 @@ def describe(entry: Entry) -> str:
     decision = entry.decision
     when = f"{decision.time:%Y-%m-%d %H:%M} UTC"
     return f"{decision.number}. {when}, {decision.by} (key {entry.key[:8]}): {decision.sentence()}"
+
+
+def undecided_aliases(client: "MlflowClient", history: History) -> list[str]:
+    """Return why aliases that decisions were about do not point to where these say."""
+    aliases = sorted({entry.decision.alias for entry in history.entries if entry.decision.moves})
+    current = {alias: current_version(client, history.name, alias) for alias in aliases}
+    notes = [
+        why_undecided(history, alias, version)
+        if version is not None
+        else f"{alias} was removed without a decision"
+        for alias, version in current.items()
+    ]
+    return [note for note in notes if note]
 
 
 # %% ../../nbs/io/decisions.ipynb #b25c45bf
