@@ -302,7 +302,10 @@ class ModelWatcher:
         """Tell whether nobody has decided on a version; say so once."""
         why = self.undecided(self.client, self.wanted, version)
         if why and why != self.not_taken:
-            message = f"version {version.version} of {self.name!r} is not taken ({why}); version {self.current.version} continues"
+            continues = f"version {self.current.version} continues"
+            message = (
+                f"version {version.version} of {self.name!r} is not taken ({why}); {continues}"
+            )
             logger.error("{}", message)
             self.alert("Promotion refused", message)
         self.not_taken = why
