@@ -2673,6 +2673,10 @@ d = {
                 "io/decisions.html#_memory",
                 "model_name/io/decisions.py",
             ),
+            "model_name.io.decisions._page_through": (
+                "io/decisions.html#_page_through",
+                "model_name/io/decisions.py",
+            ),
             "model_name.io.decisions._remember": (
                 "io/decisions.html#_remember",
                 "model_name/io/decisions.py",

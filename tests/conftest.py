@@ -22,7 +22,7 @@ import tqdm
 
 from model_name.core import models
 from model_name.io import datasets, decisions, services
-from model_name.jobs import contests, promotion, training
+from model_name.jobs import contests, training
 from model_name.records import verdicts
 from model_name.utils import splitters
 from tasks import brokers
@@ -255,12 +255,17 @@ def record_verdict(
 
 
 def decide(store: services.MlflowService, version: int, alias: str = "Champion") -> None:
-    """Promote a version by force."""
-    with promotion.PromotionJob(
-        mlflow_service=store, logger_service=_SAY_NOTHING, version=version, alias=alias, force=True,
-        reason="a test needs it",
-    ) as job:  # fmt: skip
-        assert job.run().promoted
+    """Decide that an alias points to a version, as a promotion by force does."""
+    store.start()
+    client, name = store.client(), "model_name"
+    history = decisions.read_history(client, name).require()
+    decision = decisions.Decision(
+        event="promoted", registry_name=name, model_version=version, alias=alias, forced=True,
+        model_sha256=decisions.model_digest(name, version), reason="a test needs it", by="ann@lab",
+        replaces=decisions.champion_version(client, history, alias),
+    )  # fmt: skip
+    decisions.append(client, history, decision)
+    decisions.point(client, name, alias)
 
 
 # ------------------------------------------------------------------------------------------------- a real Kafka broker

@@ -255,8 +255,11 @@ def _remember(file: Path | None, entries: Sequence[Entry]) -> None:
 
 
 # %% ../../nbs/io/decisions.ipynb #016f7f50
-def _stored(client: "MlflowClient", name: str) -> list[str | None]:
-    """Return the documents of a history in the order in which they were stored."""
+_LOOKS = 4
+
+
+def _page_through(client: "MlflowClient", name: str) -> list[str | None]:
+    """Return the document of each version of the ledger."""
     found: list[Any] = []
     token, quote = None, '"' if "'" in name else "'"  # a name has only one kind of quotes
     while True:
@@ -268,6 +271,16 @@ def _stored(client: "MlflowClient", name: str) -> list[str | None]:
         token = page.token
         if not token:
             return [version.tags.get(_TAG) for version in found]
+
+
+def _stored(client: "MlflowClient", name: str) -> list[str | None]:
+    """Return the documents of a history in the order in which they were stored."""
+    for _ in range(_LOOKS):  # what lost a race is removed, and may be half there while this reads
+        documents = _page_through(client, name)
+        if None not in documents:
+            break
+        time.sleep(0.1)
+    return documents
 
 
 def _without_memory(client: "MlflowClient", name: str) -> tuple[History, tuple[int, str]]:
