@@ -1235,8 +1235,16 @@ d = {
                 "core/workspaces.html#project",
                 "model_name/core/workspaces.py",
             ),
+            "model_name.core.workspaces.Project.__getstate__": (
+                "core/workspaces.html#project.__getstate__",
+                "model_name/core/workspaces.py",
+            ),
             "model_name.core.workspaces.Project.__reduce__": (
                 "core/workspaces.html#project.__reduce__",
+                "model_name/core/workspaces.py",
+            ),
+            "model_name.core.workspaces.Project.__setstate__": (
+                "core/workspaces.html#project.__setstate__",
                 "model_name/core/workspaces.py",
             ),
             "model_name.core.workspaces.Project.digest": (
@@ -2783,6 +2791,52 @@ d = {
             "model_name.io.files.replacing": ("io/files.html#replacing", "model_name/io/files.py"),
             "model_name.io.files.reserve": ("io/files.html#reserve", "model_name/io/files.py"),
         },
+        "model_name.io.modelfiles": {
+            "model_name.io.modelfiles._bundle": (
+                "io/modelfiles.html#_bundle",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._difference": (
+                "io/modelfiles.html#_difference",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._local_folder": (
+                "io/modelfiles.html#_local_folder",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._parse": (
+                "io/modelfiles.html#_parse",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._statement": (
+                "io/modelfiles.html#_statement",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.digests": (
+                "io/modelfiles.html#digests",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.fetch": (
+                "io/modelfiles.html#fetch",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.read_signer": (
+                "io/modelfiles.html#read_signer",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.sign": (
+                "io/modelfiles.html#sign",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.total_digest": (
+                "io/modelfiles.html#total_digest",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.verify": (
+                "io/modelfiles.html#verify",
+                "model_name/io/modelfiles.py",
+            ),
+        },
         "model_name.io.osvariables": {
             "model_name.io.osvariables.Env": (
                 "io/osvariables.html#env",
@@ -3159,6 +3213,10 @@ d = {
                 "io/registries.html#loader",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.Loader._verify": (
+                "io/registries.html#loader._verify",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Loader.load": (
                 "io/registries.html#loader.load",
                 "model_name/io/registries.py",
@@ -3215,20 +3273,44 @@ d = {
                 "io/registries.html#saver.save",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.Unsigned": (
+                "io/registries.html#unsigned",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.Unsigned.__init__": (
+                "io/registries.html#unsigned.__init__",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.Unsigned.sign": (
+                "io/registries.html#unsigned.sign",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Verdict": (
                 "io/registries.html#verdict",
                 "model_name/io/registries.py",
             ),
-            "model_name.io.registries._PyfuncFlavor": (
-                "io/registries.html#_pyfuncflavor",
+            "model_name.io.registries._SignedFlavor": (
+                "io/registries.html#_signedflavor",
                 "model_name/io/registries.py",
             ),
-            "model_name.io.registries._PyfuncFlavor.save_model": (
-                "io/registries.html#_pyfuncflavor.save_model",
+            "model_name.io.registries._SignedFlavor.__init__": (
+                "io/registries.html#_signedflavor.__init__",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._SignedFlavor.save_model": (
+                "io/registries.html#_signedflavor.save_model",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._answers": (
                 "io/registries.html#_answers",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._as_data": (
+                "io/registries.html#_as_data",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._as_pickle": (
+                "io/registries.html#_as_pickle",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._bound": (
@@ -3255,6 +3337,14 @@ d = {
                 "io/registries.html#_fast_predictor",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._fetched": (
+                "io/registries.html#_fetched",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._flavor": (
+                "io/registries.html#_flavor",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._inner_model": (
                 "io/registries.html#_inner_model",
                 "model_name/io/registries.py",
@@ -3271,8 +3361,16 @@ d = {
                 "io/registries.html#_listed",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._log": (
+                "io/registries.html#_log",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._named": (
                 "io/registries.html#_named",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._on_or_off": (
+                "io/registries.html#_on_or_off",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._project_of": (
@@ -3291,6 +3389,10 @@ d = {
                 "io/registries.html#_ranges",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._sklearn_format": (
+                "io/registries.html#_sklearn_format",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._top_level": (
                 "io/registries.html#_top_level",
                 "model_name/io/registries.py",
@@ -3301,6 +3403,14 @@ d = {
             ),
             "model_name.io.registries._unwrapped": (
                 "io/registries.html#_unwrapped",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._use_own_list": (
+                "io/registries.html#_use_own_list",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._warn_unverified": (
+                "io/registries.html#_warn_unverified",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.find_version": (
@@ -3315,12 +3425,20 @@ d = {
                 "io/registries.html#model_uri",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.open_unsigned": (
+                "io/registries.html#open_unsigned",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.pip_requirements": (
                 "io/registries.html#pip_requirements",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.read_verdict": (
                 "io/registries.html#read_verdict",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.verify_model": (
+                "io/registries.html#verify_model",
                 "model_name/io/registries.py",
             ),
         },
@@ -3772,6 +3890,51 @@ d = {
                 "io/stores.html#reach_database",
                 "model_name/io/stores.py",
             ),
+        },
+        "model_name.io.storing": {
+            "model_name.io.storing.NotAllowed": (
+                "io/storing.html#notallowed",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.ServedModel": (
+                "io/storing.html#servedmodel",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.ServedModel.__init__": (
+                "io/storing.html#servedmodel.__init__",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.ServedModel.predict": (
+                "io/storing.html#servedmodel.predict",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.ServedModel.python_model": (
+                "io/storing.html#servedmodel.python_model",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._address": (
+                "io/storing.html#_address",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._load_pyfunc": (
+                "io/storing.html#_load_pyfunc",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._model_class": (
+                "io/storing.html#_model_class",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._read_pipeline": (
+                "io/storing.html#_read_pipeline",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._settings": (
+                "io/storing.html#_settings",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.answer": ("io/storing.html#answer", "model_name/io/storing.py"),
+            "model_name.io.storing.read": ("io/storing.html#read", "model_name/io/storing.py"),
+            "model_name.io.storing.write": ("io/storing.html#write", "model_name/io/storing.py"),
         },
         "model_name.jobs.base": {
             "model_name.jobs.base.Job": ("jobs/base.html#job", "model_name/jobs/base.py"),
@@ -4684,6 +4847,10 @@ d = {
             ),
             "model_name.jobs.promotion._summary": (
                 "jobs/promotion.html#_summary",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._verify": (
+                "jobs/promotion.html#_verify",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.approve": (

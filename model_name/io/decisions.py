@@ -37,7 +37,6 @@ import datetime as dt
 import hashlib
 import json
 import random
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pydantic as pdt
 
 from ..core import errors
-from . import files, signatures
+from . import files, modelfiles, signatures
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -564,32 +563,23 @@ def previous_champion(history: History, alias: str, version: int | None = None) 
 
 # %% ../../nbs/io/decisions.ipynb #ddad537d
 def model_digest(name: str, version: int | str) -> str:
-    """Return a digest of the names and contents of all files of a version.
+    """Return a digest of the names and contents of all files of a version, without its signature.
 
     Raises:
         RegistryError: the files cannot be read.
     """
-    import mlflow
     from mlflow.exceptions import MlflowException
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            root = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=folder)
-        except (MlflowException, OSError) as error:
-            raise errors.RegistryError(
-                f"the files of version {version} of {name!r} cannot be read: {error}"
-            ) from error
-        return folder_digest(Path(root))
-
-
-_NOT_HASHED = ("registered_model_meta",)  # MLflow adds it when it loads a registered version
+    try:
+        with modelfiles.fetch(f"models:/{name}/{version}") as folder:
+            return folder_digest(Path(folder, "model"))
+    except (MlflowException, OSError) as error:
+        raise errors.RegistryError(
+            f"the files of version {version} of {name!r} cannot be read: {error}"
+        ) from error
 
 
 def folder_digest(root: Path) -> str:
-    """Return a digest of the names and contents of all files below a folder."""
-    hashes = {
-        file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(root.rglob("*"))
-        if file.is_file() and file.name not in _NOT_HASHED
-    }
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+    """Return a digest of the names and contents of all files of a model in a folder."""
+    files = modelfiles.digests(root)
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

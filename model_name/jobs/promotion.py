@@ -29,7 +29,7 @@ import pydantic as pdt
 
 from ..core import errors
 from ..figures import scores
-from ..io import decisions, registries, services
+from ..io import decisions, osvariables, registries, services
 from . import base, contests
 from . import rules as rules_
 from ..records import verdicts
@@ -44,12 +44,26 @@ class Evidence(NamedTuple):
         entry: the newest evaluation in the history; None if there is none.
         verdict: its signed document.
         fault: why there is no verdict to believe; empty if there is one.
+        signer: key that signed the files; empty where models are not verified.
+        unsigned: why the files would not be loaded; empty if they would.
     """
 
     model_sha256: str
     entry: decisions.Entry | None = None
     verdict: verdicts.VerdictDocument | None = None
     fault: str = ""
+    signer: str = ""
+    unsigned: str = ""
+
+
+def _verify(version: Any) -> dict[str, str]:
+    """Return who signed the files of a version, or why nobody should load them."""
+    if osvariables.env().model_verification == "off":
+        return {}
+    try:
+        return {"signer": registries.verify_model(registries.model_uri(version))[1]}
+    except errors.GateError as error:
+        return {"unsigned": str(error)}
 
 
 def find_evidence(client: Any, history: decisions.History, version: Any) -> Evidence:
@@ -61,26 +75,27 @@ def find_evidence(client: Any, history: decisions.History, version: Any) -> Evid
         version: the registered version.
     """
     number, name = int(version.version), f"version {version.version} of {version.name!r}"
-    digest = decisions.model_digest(version.name, number)
+    found = Evidence(decisions.model_digest(version.name, number), **_verify(version))
     entry = history.latest("evaluated", version=number)
     if entry is None:
-        return Evidence(digest, fault=f"{name} was never evaluated: run the evaluate job first")
+        return found._replace(fault=f"{name} was never evaluated: run the evaluate job first")
+    found = found._replace(entry=entry)
     decision = entry.decision
     try:
         verdict = verdicts.load_verdict(client, decision.run_id, decision.evidence)
     except errors.GateError as error:
-        return Evidence(digest, entry, fault=str(error))
+        return found._replace(fault=str(error))
     if (verdict.registry_name, verdict.model_version) != (version.name, number):
-        return Evidence(
-            digest, entry, fault=f"the verdict is about {verdict.name}: evaluate {name}"
-        )
-    return Evidence(digest, entry, verdict)
+        return found._replace(fault=f"the verdict is about {verdict.name}: evaluate {name}")
+    return found._replace(verdict=verdict)
 
 
 # %% ../../nbs/jobs/promotion.ipynb #caf8c28f
 def changed_files(evidence: Evidence, version: int) -> tuple[str, ...]:
-    """Return the reason to refuse a version whose files have changed since its evaluation, if they have."""
+    """Return the reason to refuse files that nobody has signed, or that have changed since the evaluation."""
     verdict = evidence.verdict
+    if evidence.unsigned:
+        return (evidence.unsigned,)
     if verdict is None or verdict.model_sha256 == evidence.model_sha256:
         return ()
     why = (
@@ -92,8 +107,8 @@ def changed_files(evidence: Evidence, version: int) -> tuple[str, ...]:
 
 # %% ../../nbs/jobs/promotion.ipynb #6ff21b0c
 def approvers(history: decisions.History, evidence: Evidence, version: int) -> tuple[str, ...]:
-    """Return who has approved a version, with other keys than that of its evaluation."""
-    own = {evidence.entry.key} if evidence.entry else set()
+    """Return who has approved a version, with other keys than those of its evaluation and its training."""
+    own = {evidence.signer, evidence.entry.key if evidence.entry else ""}
     found = (
         entry.decision.by
         for entry in history.entries
@@ -414,11 +429,14 @@ class PromotionJob(PromotionSettings):
         return registries.find_version(client, name, number)
 
     def external_state(self) -> dict[str, Any]:  # noqa: D102
-        client, version = self.mlflow_service.client(), self.registered_version()
-        history = decisions.read_history(client, version.name)
+        client, name = self.mlflow_service.client(), self.mlflow_service.resolved_registry_name
+        history = decisions.read_history(client, name)
+        if self.rollback:  # there may be no way further back
+            return {"entries": len(history.entries)}
+        version = self.registered_version()
         evaluated = history.latest("evaluated", version=int(version.version))
         return {
             "evidence": evaluated and evaluated.decision.evidence,
             "decided": decisions.champion_version(client, history, self.alias),
-            "alias": decisions.current_version(client, version.name, self.alias),
+            "alias": decisions.current_version(client, name, self.alias),
         }
