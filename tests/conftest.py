@@ -222,8 +222,9 @@ def copy_store(source: Path, target: Path) -> services.MlflowService:
 def add_version(store: services.MlflowService) -> int:
     """Register the files of version 1 once more; return the number of the new version."""
     store.start()
-    source = store.client().get_model_version("model_name", "1").source
-    return int(store.client().create_model_version("model_name", source).version)
+    first = store.client().get_model_version("model_name", "1")
+    made = store.client().create_model_version("model_name", first.source, run_id=first.run_id)
+    return int(made.version)
 
 
 def record_verdict(

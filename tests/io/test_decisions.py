@@ -2,7 +2,12 @@
 
 import contextlib
 import multiprocessing
+import socket
 import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,7 +141,7 @@ def test_an_alias_that_was_moved_by_hand(ledger: services.MlflowService) -> None
 # ------------------------------------------------------------------------------------------------------- many at once
 def append_once(address: str, history: decisions.History, number: int) -> str:
     """Append a decision in a process of its own; tell how it ended."""
-    client = services.MlflowService(tracking_uri=address).client()
+    client = services.MlflowService(tracking_uri=address, registry_uri=address).client()
     try:
         decisions.append(
             client, history, decision("promoted", version=1, reason=f"number {number}")
@@ -178,3 +183,32 @@ def test_facts_of_many_at_once_are_all_recorded(
 def record_once(address: str, number: int) -> None:
     client = services.MlflowService(tracking_uri=address).client()
     decisions.record(client, decision("evaluated", version=1, reason=str(number)))
+
+
+@contextlib.contextmanager
+def server(store: services.MlflowService) -> Iterator[str]:
+    """Run an MLflow server on a store; yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = store.resolved_tracking_uri
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", place, "--workers", "1", "--no-serve-artifacts"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+                    break
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def test_through_a_server_one_is_first_too(ledger: services.MlflowService) -> None:
+    with server(ledger) as address:
+        client = services.MlflowService(tracking_uri=address, registry_uri=address).client()
+        assert len(decisions.read_history(client, NAME).require().entries) == 5
+        race(address, client, 4)
+    assert fault(ledger) == ""
