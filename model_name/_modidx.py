@@ -4111,6 +4111,10 @@ d = {
                 "model_name/jobs/cards.py",
             ),
             "model_name.jobs.cards._data": ("jobs/cards.html#_data", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._distance": (
+                "jobs/cards.html#_distance",
+                "model_name/jobs/cards.py",
+            ),
             "model_name.jobs.cards._features": (
                 "jobs/cards.html#_features",
                 "model_name/jobs/cards.py",
@@ -4324,6 +4328,10 @@ d = {
             ),
             "model_name.jobs.evaluations._keep_verdict": (
                 "jobs/evaluations.html#_keep_verdict",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._most_important": (
+                "jobs/evaluations.html#_most_important",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._record_scores": (

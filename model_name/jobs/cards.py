@@ -21,13 +21,14 @@ __all__ = [
 import html
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import conversions, errors, schemas
+from ..core import conversions, schemas
 from ..records import provenance, verdicts
 
 # %% ../../nbs/jobs/cards.ipynb #bd82d81e
@@ -167,7 +168,7 @@ class CardSource(NamedTuple):
         training_run: MLflow run of the training.
         seen: rows of the training that are in the table of the evaluation.
         judged: rows that the version was judged on.
-        importances: features with their importance, most important first; empty if the model does not tell.
+        importances: features with their importance, most important first.
         history: decisions so far, in words.
     """
 
@@ -321,7 +322,7 @@ def _slices(verdict: verdicts.VerdictDocument) -> Section:
 def _importances(source: CardSource) -> Section:
     """List the most important features."""
     rows = tuple((name, _number(value)) for name, value in source.importances)
-    text = () if rows else (f"{NOT_STATED}: the model does not explain itself",)
+    text = ("How far predictions move when the feature is shuffled." if rows else NOT_STATED,)
     columns = ("feature", "importance") if rows else ()
     return Section(title="Most important features", text=text, columns=columns, rows=rows)
 
@@ -414,14 +415,41 @@ def make_card(source: CardSource) -> Card:
     )
 
 
-def top_features(model: Any, most: int = 10) -> list[tuple[str, float]]:
-    """Return the most important features of a loaded model; none if it does not explain itself."""
-    try:
-        table = model.unwrap().explain_model()
-    except (NotImplementedError, errors.ProjectError):
-        return []
-    table = table.sort_values(["importance", "feature"], ascending=[False, True]).head(most)
-    return [(str(row.feature), float(row.importance)) for row in table.itertuples()]
+# %% ../../nbs/jobs/cards.ipynb #93df96f6
+_SAMPLE = 300  # rows whose features are shuffled
+
+
+def top_features(
+    predict: Callable[[Any], pd.DataFrame], rows: pd.DataFrame, names: Sequence[str], most: int = 10
+) -> list[tuple[str, float]]:
+    """Return how far predictions move when a feature is shuffled among some rows, the most important feature first.
+
+    Args:
+        predict: returns the outputs for inputs.
+        rows: inputs.
+        names: the features.
+        most: how many are returned.
+
+    Returns:
+        Feature and mean absolute difference of the prediction; for labels, the share of rows with another label.
+    """
+    sample = rows.iloc[
+        np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).astype(int))
+    ]
+    before, random = predict(sample)["prediction"].to_numpy(), np.random.default_rng(42)
+    moved = {}
+    for name in names:
+        order = random.permutation(len(sample))
+        shuffled = sample.assign(**{name: sample[name].iloc[order].set_axis(sample.index)})
+        moved[name] = _distance(before, predict(shuffled)["prediction"].to_numpy())
+    return sorted(moved.items(), key=lambda item: (-item[1], item[0]))[:most]
+
+
+def _distance(before: Any, after: Any) -> float:
+    """Return the mean absolute difference of numbers, or the share of labels that differ."""
+    if before.dtype.kind == "f":
+        return float(np.abs(after - before).mean())
+    return float((after != before).mean())
 
 
 # %% ../../nbs/jobs/cards.ipynb #f089961f

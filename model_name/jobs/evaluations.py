@@ -492,6 +492,13 @@ def _training_record(version: Any, service: Any) -> provenance.Provenance | None
         return None
 
 
+def _most_important(model: Any, judged: _Judged) -> list[tuple[str, float]]:
+    """Return the most important features of a loaded model, on the judged rows."""
+    rows = judged.rows[judged.chosen]
+    names = [name for name in schemas.InputsSchema.features() if name in rows]
+    return cards.top_features(model.predict, rows, names)
+
+
 def _keep_card(
     job: "EvaluationSettings",
     version: Any,
@@ -508,7 +515,7 @@ def _keep_card(
     card = cards.make_card(
         cards.CardSource(
             job.card, document, _training_record(version, service), version.run_id or "", seen,
-            judged.inputs[judged.chosen], cards.top_features(model),
+            judged.inputs[judged.chosen], _most_important(model, judged),
             [f"{entry.decision.time:%Y-%m-%d %H:%M} UTC, {entry.decision.by}: {entry.decision.sentence()}"
              for entry in history.entries],
         )
