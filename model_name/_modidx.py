@@ -3205,6 +3205,10 @@ d = {
                 "io/registries.html#customsaver",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.CustomSaver.prepare": (
+                "io/registries.html#customsaver.prepare",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.CustomSaver.save": (
                 "io/registries.html#customsaver.save",
                 "model_name/io/registries.py",
@@ -3267,6 +3271,10 @@ d = {
             ),
             "model_name.io.registries.Saver._check_path": (
                 "io/registries.html#saver._check_path",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.Saver.prepare": (
+                "io/registries.html#saver.prepare",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Saver.save": (
@@ -3729,6 +3737,10 @@ d = {
                 "io/signatures.html#read_sealed",
                 "model_name/io/signatures.py",
             ),
+            "model_name.io.signatures.require_key": (
+                "io/signatures.html#require_key",
+                "model_name/io/signatures.py",
+            ),
             "model_name.io.signatures.seal": (
                 "io/signatures.html#seal",
                 "model_name/io/signatures.py",
@@ -3912,10 +3924,6 @@ d = {
                 "io/storing.html#servedmodel.python_model",
                 "model_name/io/storing.py",
             ),
-            "model_name.io.storing._address": (
-                "io/storing.html#_address",
-                "model_name/io/storing.py",
-            ),
             "model_name.io.storing._load_pyfunc": (
                 "io/storing.html#_load_pyfunc",
                 "model_name/io/storing.py",
@@ -3934,6 +3942,10 @@ d = {
             ),
             "model_name.io.storing.answer": ("io/storing.html#answer", "model_name/io/storing.py"),
             "model_name.io.storing.read": ("io/storing.html#read", "model_name/io/storing.py"),
+            "model_name.io.storing.require_class": (
+                "io/storing.html#require_class",
+                "model_name/io/storing.py",
+            ),
             "model_name.io.storing.write": ("io/storing.html#write", "model_name/io/storing.py"),
         },
         "model_name.jobs.base": {
@@ -6771,6 +6783,10 @@ d = {
             ),
             "model_name.scripts._combine": ("scripts.html#_combine", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
+            "model_name.scripts._describe_unsigned": (
+                "scripts.html#_describe_unsigned",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
             "model_name.scripts._entry_as_json": (
                 "scripts.html#_entry_as_json",
@@ -6835,6 +6851,7 @@ d = {
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),
             "model_name.scripts.eject": ("scripts.html#eject", "model_name/scripts.py"),
             "model_name.scripts.history": ("scripts.html#history", "model_name/scripts.py"),
+            "model_name.scripts.keys": ("scripts.html#keys", "model_name/scripts.py"),
             "model_name.scripts.main": ("scripts.html#main", "model_name/scripts.py"),
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
@@ -6845,6 +6862,7 @@ d = {
                 "model_name/scripts.py",
             ),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
+            "model_name.scripts.sign": ("scripts.html#sign", "model_name/scripts.py"),
             "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },
         "model_name.settings": {

@@ -17,6 +17,8 @@ __all__ = [
     "new",
     "eject",
     "upgrade",
+    "sign",
+    "keys",
     "main",
     "run_and_exit",
 ]
@@ -572,13 +574,15 @@ def _promotion(overrides: Sequence[str]) -> Iterator[Any]:
     _learn_secrets([step])
     step.job.logger_service.start()
     step.job.mlflow_service.start()
-    step.job.finish_decisions()
-    yield step.job
+    job: Any = step.job
+    job.finish_decisions()
+    yield job
 
 
 def _entry_as_json(entry: Any) -> dict[str, Any]:
     """Return an entry of the history with its hash and the key that signed it."""
-    return entry.decision.model_dump(mode="json") | {"sha256": entry.sha256, "key": entry.key}
+    entries: dict[str, Any] = entry.decision.model_dump(mode="json")
+    return entries | {"sha256": entry.sha256, "key": entry.key}
 
 
 # %% ../nbs/scripts.ipynb #ad38d249
@@ -792,6 +796,69 @@ def upgrade(library: Path, debug: bool) -> None:
 
     for line in upgrades.upgrade(library):
         click.echo(line)
+
+
+# %% ../nbs/scripts.ipynb #e353afd5
+def _describe_unsigned(found: Any, version: Any) -> str:
+    """Describe what is about to be signed."""
+    size = sum((found.folder / name).stat().st_size for name in found.files)
+    carried = [name for name in found.files if name.startswith("code/")]
+    runs = [*found.pickles, *([f"code/ ({len(carried)} files)"] if carried else [])]
+    lines = [
+        f"version {version.version} of {version.name!r}, of the run {version.run_id or 'that is not known'}",
+        f"  files   {len(found.files)}, {size / 1e6:.1f} MB, together sha256 {found.digest}",
+        *(
+            f"          {name}  {digest}"
+            for name, digest in found.files.items()
+            if name not in carried
+        ),
+        f"  runs    {', '.join(runs) or 'no code'}, when it is loaded",
+    ]
+    return "\n".join(lines)
+
+
+# %% ../nbs/scripts.ipynb #e7cd40af
+@cli.command()
+@click.argument("versions", metavar="VERSION...", nargs=-1, required=True)
+@click.option(
+    "--model", "name", metavar="NAME", help="Registered model; by default that of the project."
+)
+@click.option("--yes", is_flag=True, help="Sign without asking.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def sign(versions: Sequence[str], name: str | None, yes: bool, debug: bool) -> None:
+    """Sign versions of a model, after showing what is signed: VERSION is a number or an alias.
+
+    It is for versions that were registered before models were signed, or with a key that was revoked. Sign only
+    what you know the origin of: wherever your key is trusted, a signed model is loaded, and its code runs.
+    """
+    from model_name.io import registries, services, signatures
+
+    service = services.MlflowService()
+    service.start()
+    client, name = service.client(), name or service.resolved_registry_name
+    for version in [registries.find_version(client, name, word) for word in versions]:
+        with registries.open_unsigned(registries.model_uri(version)) as found:
+            click.echo(_describe_unsigned(found, version))
+            if yes or click.confirm(f"Sign it with the key of {signatures.signer_file()}?"):
+                found.sign()
+                click.echo(f"version {version.version} of {version.name!r} is signed")
+            else:
+                click.echo(f"version {version.version} of {version.name!r} is not signed")
+
+
+# %% ../nbs/scripts.ipynb #8faeca63
+@cli.command()
+def keys() -> None:
+    """Show the key that this user signs with, and the keys that are trusted."""
+    from model_name.io import osvariables, signatures
+
+    own, trusted = signatures.signer_file(), signatures.trusted_signers()
+    click.echo(f"signs with  {own}" + ("" if own.exists() else " (made at the first signature)"))
+    for key, file in trusted.items():
+        click.echo(f"trusts      {key}  {file}")
+    for key in osvariables.env().revoked_signers:
+        click.echo(f"revokes     {key}")
+    click.echo(f"Others trust you when they have {own.with_suffix('.pub')}.")
 
 
 # %% ../nbs/scripts.ipynb #a91a7ead

@@ -48,7 +48,7 @@ import pydantic as pdt
 from loguru import logger
 
 from ..core import errors, features, kinds, models, packing, schemas, workspaces
-from . import decisions, modelfiles, osvariables, storing
+from . import decisions, modelfiles, osvariables, signatures, storing
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -144,6 +144,15 @@ class Saver(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
                 f"{path!r} cannot be the name of a model within its run: {fault}; use e.g. 'model'"
             )
         return path
+
+    def prepare(self, model: models.Model) -> None:
+        """Refuse, before a model is fitted, what would prevent it from being saved.
+
+        Raises:
+            ConfigError: there is no key to sign with, and none can be made.
+            ModelError: a model of this class needs another setting.
+        """
+        signatures.require_key()
 
     @abc.abstractmethod
     def save(
@@ -286,7 +295,10 @@ def _as_data(model: models.Model, folder: Path) -> _Stored:
     folder.mkdir()
     storing.write(model, folder)
     loader = {"loader_module": storing.read.__module__, "data_path": str(folder)}
-    return storing.ServedModel(storing.read(folder)).predict, loader
+    try:
+        return storing.ServedModel(storing.read(folder)).predict, loader
+    except storing.NotAllowed as error:
+        raise errors.ModelError(f"a {type(model).__name__} cannot be saved: {error}") from error
 
 
 # %% ../../nbs/io/registries.ipynb #c7a1c186
@@ -297,6 +309,11 @@ class CustomSaver(Saver):
 
     serialization: Serialization = "skops"
 
+    def prepare(self, model: models.Model) -> None:  # noqa: D102
+        super().prepare(model)
+        if self.serialization == "skops":
+            storing.require_class(type(model))
+
     def save(  # noqa: D102
         self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs
     ) -> "ModelInfo":
@@ -306,7 +323,7 @@ class CustomSaver(Saver):
         with tempfile.TemporaryDirectory() as folder:
             pickled = self.serialization == "pickle"
             predict, stored = (
-                _as_pickle(model) if pickled else _as_data(model, Path(folder, "data"))
+                _as_pickle(model) if pickled else _as_data(model, Path(folder, "model"))
             )
             _try_out(predict, model, example, signature)
             stored |= {"signature": signature, "input_example": example}

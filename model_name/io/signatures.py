@@ -8,6 +8,7 @@ __all__ = [
     "trusted_signers",
     "Signature",
     "SignatureError",
+    "require_key",
     "sign",
     "verify",
     "canonical",
@@ -236,6 +237,22 @@ def _encoded(content: bytes, kind: str) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(name), name, len(content), content)
 
 
+# %% ../../nbs/io/signatures.ipynb #90520201
+def require_key() -> str:
+    """Return the number of the key of this user, which is made at first use: jobs ask before they work for hours.
+
+    Raises:
+        ConfigError: there is no key and none can be made, or others can read it, or it was revoked.
+    """
+    key_id = _key_id(_private_key().public_key())
+    if _is_revoked(key_id):
+        raise errors.ConfigError(
+            f"the key {key_id[:_SHORT]} of {signer_file()} is revoked, so nothing is signed with it: move the file "
+            "away, and a new key is made"
+        )
+    return key_id
+
+
 # %% ../../nbs/io/signatures.ipynb #a6097bea
 def sign(content: bytes, kind: str) -> Signature:
     """Sign a document with the key of this user, which is made at first use.
@@ -250,13 +267,7 @@ def sign(content: bytes, kind: str) -> Signature:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = _private_key()
-    key_id = _key_id(key.public_key())
-    if _is_revoked(key_id):
-        raise errors.ConfigError(
-            f"the key {key_id[:_SHORT]} of {signer_file()} is revoked, so nothing is signed with it: move the file "
-            "away, and a new key is made"
-        )
+    key_id, key = require_key(), _private_key()
     value = key.sign(_encoded(content, kind), ec.ECDSA(hashes.SHA256()))
     return Signature(key=key_id, value=base64.b64encode(value).decode())
 

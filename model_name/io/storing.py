@@ -6,6 +6,7 @@
 __all__ = [
     "ALLOWED_TYPES",
     "PICKLE_INSTEAD",
+    "require_class",
     "write",
     "NotAllowed",
     "read",
@@ -26,7 +27,14 @@ from ..core import errors, features, models, schemas, workspaces
 # %% ../../nbs/io/storing.ipynb #c9e21605
 ALLOWED_TYPES = (
     "functools.partial",
+    "numpy.dtype",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
     *(f"{models.Model.__module__}._encode_{what}" for what in ("dates", "labels", "numbers")),
@@ -40,21 +48,7 @@ _SETTINGS, _PIPELINE = "model.json", "pipeline.skops"
 PICKLE_INSTEAD = "declare `serialization: pickle` in the saver; such a model is loaded only with a trusted signature"
 
 
-def _address(cls: type) -> str:
-    """Return where a class can be imported from.
-
-    Raises:
-        ModelError: from nowhere.
-    """
-    if cls.__module__ == "__main__" or "<" in cls.__qualname__:
-        raise errors.ModelError(
-            f"the class {cls.__name__} is not in a module, so nobody else can import it: put it into one, "
-            f"or {PICKLE_INSTEAD}"
-        )
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _settings(model: models.SklearnModel) -> dict[str, Any]:
+def _settings(model: models.Model) -> dict[str, Any]:
     """Return the settings of a model as JSON has them.
 
     Raises:
@@ -74,6 +68,28 @@ def _settings(model: models.SklearnModel) -> dict[str, Any]:
     return settings
 
 
+# %% ../../nbs/io/storing.ipynb #11f6701e
+def require_class(cls: type) -> str:
+    """Return where the class of a model can be imported from, if such models can be stored as data.
+
+    Args:
+        cls: the class, derived from `SklearnModel`, in a module.
+
+    Raises:
+        ModelError: they cannot; the message says what to declare.
+    """
+    if not issubclass(cls, models.SklearnModel):
+        raise errors.ModelError(
+            f"{cls.__name__} is no scikit-learn model, so it cannot be stored as data: {PICKLE_INSTEAD}"
+        )
+    if cls.__module__ == "__main__" or "<" in cls.__qualname__:
+        raise errors.ModelError(
+            f"the class {cls.__name__} is not in a module, so nobody else can import it: put it into one, "
+            f"or {PICKLE_INSTEAD}"
+        )
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
 # %% ../../nbs/io/storing.ipynb #2bb32199
 def write(model: models.Model, folder: Path) -> None:
     """Store a fitted model in a folder that exists.
@@ -88,12 +104,8 @@ def write(model: models.Model, folder: Path) -> None:
     import skops.io
     from skops.io.exceptions import UnsupportedTypeException
 
-    if not isinstance(model, models.SklearnModel):
-        raise errors.ModelError(
-            f"{type(model).__name__} is no scikit-learn model, so it cannot be stored as data: {PICKLE_INSTEAD}"
-        )
-    pipeline = model.get_internal_model()
-    stored = {"class": _address(type(model)), "settings": _settings(model)}
+    address, pipeline = require_class(type(model)), model.get_internal_model()
+    stored = {"class": address, "settings": _settings(model)}
     (folder / _SETTINGS).write_text(json.dumps(stored, indent=1), encoding="utf-8")
     try:
         skops.io.dump(pipeline, folder / _PIPELINE)

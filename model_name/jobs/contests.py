@@ -54,7 +54,7 @@ def compare_draws(
 # %% ../../nbs/jobs/contests.ipynb #732a34f0
 def slice_table(slices: pd.DataFrame) -> tuple[verdicts.SliceScore, ...]:
     """Write the slices that `evaluations.slice_scores` computed in the form of a verdict."""
-    names = [name for name in slices if name not in ("slice", "value", "rows")]
+    names = [str(name) for name in slices if name not in ("slice", "value", "rows")]
     return tuple(
         verdicts.SliceScore(
             column=str(row["slice"]), value=str(row["value"]), rows=int(row["rows"]),

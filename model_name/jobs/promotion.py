@@ -56,14 +56,14 @@ class Evidence(NamedTuple):
     unsigned: str = ""
 
 
-def _verify(version: Any) -> dict[str, str]:
-    """Return who signed the files of a version, or why nobody should load them."""
+def _verify(version: Any) -> tuple[str, str]:
+    """Return who signed the files of a version, and why nobody should load them."""
     if osvariables.env().model_verification == "off":
-        return {}
+        return "", ""
     try:
-        return {"signer": registries.verify_model(registries.model_uri(version))[1]}
+        return registries.verify_model(registries.model_uri(version))[1], ""
     except errors.GateError as error:
-        return {"unsigned": str(error)}
+        return "", str(error)
 
 
 def find_evidence(client: Any, history: decisions.History, version: Any) -> Evidence:
@@ -75,7 +75,9 @@ def find_evidence(client: Any, history: decisions.History, version: Any) -> Evid
         version: the registered version.
     """
     number, name = int(version.version), f"version {version.version} of {version.name!r}"
-    found = Evidence(decisions.model_digest(version.name, number), **_verify(version))
+    signer, unsigned = _verify(version)
+    digest = decisions.model_digest(version.name, number)
+    found = Evidence(digest, signer=signer, unsigned=unsigned)
     entry = history.latest("evaluated", version=number)
     if entry is None:
         return found._replace(fault=f"{name} was never evaluated: run the evaluate job first")

@@ -313,7 +313,7 @@ def test_a_damaged_model(damage: str, trained: services.MlflowService) -> None:
     version = registries.find_version(trained.client(), "model_name", 1)
     folder = files_of(trained, version)
     if damage == "pipeline":
-        file = folder / "data" / "pipeline.skops"
+        file = folder / "data" / "model" / "pipeline.skops"
         file.write_bytes(file.read_bytes()[:1000])
     elif damage == "MLmodel":
         (folder / "MLmodel").write_text("not: [a, model")

@@ -614,7 +614,7 @@ def test_a_model_that_was_edited_since_its_training(there: Path, tell: Tell) -> 
     try:
         for verb in ("train", "evaluate"):
             code, _, err = tell("reproduce", first(verb), "--in-process")
-            assert (code, "artifacts    model/data/pipeline.skops of the run " in err) == (
+            assert (code, "artifacts    model/data/model/pipeline.skops of the run " in err) == (
                 3,
                 True,
             ), verb
