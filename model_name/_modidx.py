@@ -1917,6 +1917,10 @@ d = {
                 "figures/scores.html#distribution",
                 "model_name/figures/scores.py",
             ),
+            "model_name.figures.scores.gains": (
+                "figures/scores.html#gains",
+                "model_name/figures/scores.py",
+            ),
             "model_name.figures.scores.in_order": (
                 "figures/scores.html#in_order",
                 "model_name/figures/scores.py",
@@ -2614,6 +2618,164 @@ d = {
             "model_name.io.datasets.write_text": (
                 "io/datasets.html#write_text",
                 "model_name/io/datasets.py",
+            ),
+        },
+        "model_name.io.decisions": {
+            "model_name.io.decisions.Decision": (
+                "io/decisions.html#decision",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Decision.moves": (
+                "io/decisions.html#decision.moves",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Decision.sentence": (
+                "io/decisions.html#decision.sentence",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Entry": (
+                "io/decisions.html#entry",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History": (
+                "io/decisions.html#history",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.began": (
+                "io/decisions.html#history.began",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.champion": (
+                "io/decisions.html#history.champion",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.latest": (
+                "io/decisions.html#history.latest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.require": (
+                "io/decisions.html#history.require",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.OvertakenError": (
+                "io/decisions.html#overtakenerror",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.RuleOutcome": (
+                "io/decisions.html#ruleoutcome",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._check": (
+                "io/decisions.html#_check",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._is_busy": (
+                "io/decisions.html#_is_busy",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._make_ledger": (
+                "io/decisions.html#_make_ledger",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._memory": (
+                "io/decisions.html#_memory",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._page_through": (
+                "io/decisions.html#_page_through",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._remember": (
+                "io/decisions.html#_remember",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._remembered": (
+                "io/decisions.html#_remembered",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._store": (
+                "io/decisions.html#_store",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._stored": (
+                "io/decisions.html#_stored",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._verify_chain": (
+                "io/decisions.html#_verify_chain",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._without_memory": (
+                "io/decisions.html#_without_memory",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.append": (
+                "io/decisions.html#append",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.champion_version": (
+                "io/decisions.html#champion_version",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.champions": (
+                "io/decisions.html#champions",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.current_version": (
+                "io/decisions.html#current_version",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.describe": (
+                "io/decisions.html#describe",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.folder_digest": (
+                "io/decisions.html#folder_digest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.follow": (
+                "io/decisions.html#follow",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.is_ledger": (
+                "io/decisions.html#is_ledger",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.ledger_of": (
+                "io/decisions.html#ledger_of",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.model_digest": (
+                "io/decisions.html#model_digest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.point": (
+                "io/decisions.html#point",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.previous_champion": (
+                "io/decisions.html#previous_champion",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.read_history": (
+                "io/decisions.html#read_history",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.record": (
+                "io/decisions.html#record",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.settle": (
+                "io/decisions.html#settle",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.undecided_aliases": (
+                "io/decisions.html#undecided_aliases",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.why_undecided": (
+                "io/decisions.html#why_undecided",
+                "model_name/io/decisions.py",
             ),
         },
         "model_name.io.files": {
@@ -3906,6 +4068,10 @@ d = {
                 "jobs/base.html#versionjob",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.VersionJob.finish_decisions": (
+                "jobs/base.html#versionjob.finish_decisions",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base.VersionJob.recording_version": (
                 "jobs/base.html#versionjob.recording_version",
                 "model_name/jobs/base.py",
@@ -3929,22 +4095,187 @@ d = {
                 "jobs/base.html#_step_digest",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base._why_undecided": (
+                "jobs/base.html#_why_undecided",
+                "model_name/jobs/base.py",
+            ),
+        },
+        "model_name.jobs.cards": {
+            "model_name.jobs.cards.Card": ("jobs/cards.html#card", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards.CardSource": (
+                "jobs/cards.html#cardsource",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Section": (
+                "jobs/cards.html#section",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Statements": (
+                "jobs/cards.html#statements",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Statements.not_stated": (
+                "jobs/cards.html#statements.not_stated",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._champion": (
+                "jobs/cards.html#_champion",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._data": ("jobs/cards.html#_data", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._distance": (
+                "jobs/cards.html#_distance",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._features": (
+                "jobs/cards.html#_features",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._history": (
+                "jobs/cards.html#_history",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._html_of": (
+                "jobs/cards.html#_html_of",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._importances": (
+                "jobs/cards.html#_importances",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._limits": (
+                "jobs/cards.html#_limits",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._lineage": (
+                "jobs/cards.html#_lineage",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._loading": (
+                "jobs/cards.html#_loading",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._markdown_of": (
+                "jobs/cards.html#_markdown_of",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._metrics": (
+                "jobs/cards.html#_metrics",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._never_seen": (
+                "jobs/cards.html#_never_seen",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._number": (
+                "jobs/cards.html#_number",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._period": (
+                "jobs/cards.html#_period",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._plain": ("jobs/cards.html#_plain", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._purpose": (
+                "jobs/cards.html#_purpose",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._range": ("jobs/cards.html#_range", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._slices": (
+                "jobs/cards.html#_slices",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._training": (
+                "jobs/cards.html#_training",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.make_card": (
+                "jobs/cards.html#make_card",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.render": ("jobs/cards.html#render", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards.schema_words": (
+                "jobs/cards.html#schema_words",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.to_html": (
+                "jobs/cards.html#to_html",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.to_markdown": (
+                "jobs/cards.html#to_markdown",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.top_features": (
+                "jobs/cards.html#top_features",
+                "model_name/jobs/cards.py",
+            ),
+        },
+        "model_name.jobs.contests": {
+            "model_name.jobs.contests._plain": (
+                "jobs/contests.html#_plain",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests._relative": (
+                "jobs/contests.html#_relative",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.compare_draws": (
+                "jobs/contests.html#compare_draws",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.contract_digest": (
+                "jobs/contests.html#contract_digest",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.finite": (
+                "jobs/contests.html#finite",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.slice_losses": (
+                "jobs/contests.html#slice_losses",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.slice_table": (
+                "jobs/contests.html#slice_table",
+                "model_name/jobs/contests.py",
+            ),
         },
         "model_name.jobs.evaluations": {
             "model_name.jobs.evaluations.EvaluationSettings": (
                 "jobs/evaluations.html#evaluationsettings",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations.EvaluationSettings.all_metrics": (
+                "jobs/evaluations.html#evaluationsettings.all_metrics",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations.EvaluationsJob": (
                 "jobs/evaluations.html#evaluationsjob",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._by": (
+                "jobs/evaluations.html#evaluationsjob._by",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._champion": (
+                "jobs/evaluations.html#evaluationsjob._champion",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._champion_version": (
+                "jobs/evaluations.html#evaluationsjob._champion_version",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob._check_thresholds": (
                 "jobs/evaluations.html#evaluationsjob._check_thresholds",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations.EvaluationsJob.all_metrics": (
-                "jobs/evaluations.html#evaluationsjob.all_metrics",
+            "model_name.jobs.evaluations.EvaluationsJob._score": (
+                "jobs/evaluations.html#evaluationsjob._score",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob.resolve_references": (
+                "jobs/evaluations.html#evaluationsjob.resolve_references",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob.run": (
@@ -3959,6 +4290,14 @@ d = {
                 "jobs/evaluations.html#evaluationsresult.worst_slices",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._Judged": (
+                "jobs/evaluations.html#_judged",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._Scores": (
+                "jobs/evaluations.html#_scores",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._by_name": (
                 "jobs/evaluations.html#_by_name",
                 "model_name/jobs/evaluations.py",
@@ -3971,12 +4310,40 @@ d = {
                 "jobs/evaluations.html#_check_slices",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._code_digest": (
+                "jobs/evaluations.html#_code_digest",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._compare": (
+                "jobs/evaluations.html#_compare",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._comparison_tags": (
                 "jobs/evaluations.html#_comparison_tags",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._contest": (
+                "jobs/evaluations.html#_contest",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._document": (
+                "jobs/evaluations.html#_document",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._draw": (
                 "jobs/evaluations.html#_draw",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._keep_card": (
+                "jobs/evaluations.html#_keep_card",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._keep_verdict": (
+                "jobs/evaluations.html#_keep_verdict",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._most_important": (
+                "jobs/evaluations.html#_most_important",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._record_scores": (
@@ -3991,12 +4358,24 @@ d = {
                 "jobs/evaluations.html#_require_columns",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._score_rows": (
+                "jobs/evaluations.html#_score_rows",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._seasonal_mean": (
                 "jobs/evaluations.html#_seasonal_mean",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._slice_values": (
                 "jobs/evaluations.html#_slice_values",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._training_record": (
+                "jobs/evaluations.html#_training_record",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._unseen_by": (
+                "jobs/evaluations.html#_unseen_by",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.bootstrap": (
@@ -4406,16 +4785,28 @@ d = {
             ),
         },
         "model_name.jobs.promotion": {
+            "model_name.jobs.promotion.Evidence": (
+                "jobs/promotion.html#evidence",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.PromotionJob": (
                 "jobs/promotion.html#promotionjob",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.PromotionJob._current_version": (
-                "jobs/promotion.html#promotionjob._current_version",
+            "model_name.jobs.promotion.PromotionJob._decided": (
+                "jobs/promotion.html#promotionjob._decided",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionJob._explain": (
+                "jobs/promotion.html#promotionjob._explain",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionJob.external_state": (
                 "jobs/promotion.html#promotionjob.external_state",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionJob.registered_version": (
+                "jobs/promotion.html#promotionjob.registered_version",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionJob.run": (
@@ -4426,36 +4817,88 @@ d = {
                 "jobs/promotion.html#promotionresult",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion.PromotionResult.rules_table": (
+                "jobs/promotion.html#promotionresult.rules_table",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings": (
+                "jobs/promotion.html#promotionsettings",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings._check_reason": (
+                "jobs/promotion.html#promotionsettings._check_reason",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings.applied_rules": (
+                "jobs/promotion.html#promotionsettings.applied_rules",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._Proposal": (
+                "jobs/promotion.html#_proposal",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._append": (
+                "jobs/promotion.html#_append",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion._check_alias": (
                 "jobs/promotion.html#_check_alias",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._differences": (
-                "jobs/promotion.html#_differences",
+            "model_name.jobs.promotion._commit": (
+                "jobs/promotion.html#_commit",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._evaluation": (
-                "jobs/promotion.html#_evaluation",
+            "model_name.jobs.promotion._decision": (
+                "jobs/promotion.html#_decision",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._facts": (
+                "jobs/promotion.html#_facts",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._gains_table": (
+                "jobs/promotion.html#_gains_table",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._propose": (
+                "jobs/promotion.html#_propose",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion._summary": (
                 "jobs/promotion.html#_summary",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._unsupported": (
-                "jobs/promotion.html#_unsupported",
+            "model_name.jobs.promotion._verify": (
+                "jobs/promotion.html#_verify",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.approve": (
+                "jobs/promotion.html#approve",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.approvers": (
+                "jobs/promotion.html#approvers",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.changed_files": (
+                "jobs/promotion.html#changed_files",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.compare": (
                 "jobs/promotion.html#compare",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.nearly_perfect": (
-                "jobs/promotion.html#nearly_perfect",
+            "model_name.jobs.promotion.examine": (
+                "jobs/promotion.html#examine",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.reasons_to_refuse": (
-                "jobs/promotion.html#reasons_to_refuse",
+            "model_name.jobs.promotion.find_evidence": (
+                "jobs/promotion.html#find_evidence",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.nearly_perfect": (
+                "jobs/promotion.html#nearly_perfect",
                 "model_name/jobs/promotion.py",
             ),
         },
@@ -4531,6 +4974,55 @@ d = {
             "model_name.jobs.recorders.save_record": (
                 "jobs/recorders.html#save_record",
                 "model_name/jobs/recorders.py",
+            ),
+        },
+        "model_name.jobs.rules": {
+            "model_name.jobs.rules.Case": ("jobs/rules.html#case", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules.Case.challenged": (
+                "jobs/rules.html#case.challenged",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.Finding": (
+                "jobs/rules.html#finding",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.Rules": ("jobs/rules.html#rules", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules._not_compared": (
+                "jobs/rules.html#_not_compared",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.apply_rules": (
+                "jobs/rules.html#apply_rules",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.approved": (
+                "jobs/rules.html#approved",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.card_states": (
+                "jobs/rules.html#card_states",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.contract_kept": (
+                "jobs/rules.html#contract_kept",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.evaluation_age": (
+                "jobs/rules.html#evaluation_age",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.gain_over_champion": (
+                "jobs/rules.html#gain_over_champion",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.missed": ("jobs/rules.html#missed", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules.slice_loss": (
+                "jobs/rules.html#slice_loss",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.thresholds_met": (
+                "jobs/rules.html#thresholds_met",
+                "model_name/jobs/rules.py",
             ),
         },
         "model_name.jobs.tables": {
@@ -5254,6 +5746,56 @@ d = {
             "model_name.records.rowhashes.row_hashes": (
                 "records/rowhashes.html#row_hashes",
                 "model_name/records/rowhashes.py",
+            ),
+        },
+        "model_name.records.verdicts": {
+            "model_name.records.verdicts.Contest": (
+                "records/verdicts.html#contest",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Gain": (
+                "records/verdicts.html#gain",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Part": (
+                "records/verdicts.html#part",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Score": (
+                "records/verdicts.html#score",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.SliceScore": (
+                "records/verdicts.html#slicescore",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.SliceScore.name": (
+                "records/verdicts.html#slicescore.name",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.VerdictDocument": (
+                "records/verdicts.html#verdictdocument",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.VerdictDocument.name": (
+                "records/verdicts.html#verdictdocument.name",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.current_user": (
+                "records/verdicts.html#current_user",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.load_verdict": (
+                "records/verdicts.html#load_verdict",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.read_verdict": (
+                "records/verdicts.html#read_verdict",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.save_verdict": (
+                "records/verdicts.html#save_verdict",
+                "model_name/records/verdicts.py",
             ),
         },
         "model_name.scaffold.declarations": {
@@ -6246,6 +6788,10 @@ d = {
                 "model_name/scripts.py",
             ),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
+            "model_name.scripts._entry_as_json": (
+                "scripts.html#_entry_as_json",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
@@ -6268,6 +6814,7 @@ d = {
                 "scripts.html#_notebook_from_here",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._promotion": ("scripts.html#_promotion", "model_name/scripts.py"),
             "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._require_repeatable": (
@@ -6298,14 +6845,17 @@ d = {
                 "scripts.html#_working_directory",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts.approve": ("scripts.html#approve", "model_name/scripts.py"),
             "model_name.scripts.check": ("scripts.html#check", "model_name/scripts.py"),
             "model_name.scripts.cli": ("scripts.html#cli", "model_name/scripts.py"),
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),
             "model_name.scripts.eject": ("scripts.html#eject", "model_name/scripts.py"),
+            "model_name.scripts.history": ("scripts.html#history", "model_name/scripts.py"),
             "model_name.scripts.keys": ("scripts.html#keys", "model_name/scripts.py"),
             "model_name.scripts.main": ("scripts.html#main", "model_name/scripts.py"),
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
+            "model_name.scripts.rollback": ("scripts.html#rollback", "model_name/scripts.py"),
             "model_name.scripts.run": ("scripts.html#run", "model_name/scripts.py"),
             "model_name.scripts.run_and_exit": (
                 "scripts.html#run_and_exit",
@@ -7014,6 +7564,10 @@ d = {
                 "streaming/scorers.html#modelwatcher.__init__",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers.ModelWatcher._is_undecided": (
+                "streaming/scorers.html#modelwatcher._is_undecided",
+                "model_name/streaming/scorers.py",
+            ),
             "model_name.streaming.scorers.ModelWatcher.close": (
                 "streaming/scorers.html#modelwatcher.close",
                 "model_name/streaming/scorers.py",
@@ -7080,6 +7634,10 @@ d = {
             ),
             "model_name.streaming.scorers._too_large": (
                 "streaming/scorers.html#_too_large",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._undecided": (
+                "streaming/scorers.html#_undecided",
                 "model_name/streaming/scorers.py",
             ),
         },

@@ -11,6 +11,9 @@ __all__ = [
     "schema",
     "completion",
     "reproduce",
+    "history",
+    "approve",
+    "rollback",
     "new",
     "eject",
     "upgrade",
@@ -561,6 +564,92 @@ def reproduce(
         raise outcome.error
     run_id = outcome.run_ids[-1]
     _show_results(record, run_id, service, f"{step.verb}, run {name} and {run_id}")
+
+
+# %% ../nbs/scripts.ipynb #6e1801e6
+@contextlib.contextmanager
+def _promotion(overrides: Sequence[str]) -> Iterator[Any]:
+    """Yield the promote job as it is configured, with MLflow started and interrupted promotions finished."""
+    [step] = steps.load_steps(["promote"], overrides)
+    _learn_secrets([step])
+    step.job.logger_service.start()
+    step.job.mlflow_service.start()
+    job: Any = step.job
+    job.finish_decisions()
+    yield job
+
+
+def _entry_as_json(entry: Any) -> dict[str, Any]:
+    """Return an entry of the history with its hash and the key that signed it."""
+    entries: dict[str, Any] = entry.decision.model_dump(mode="json")
+    return entries | {"sha256": entry.sha256, "key": entry.key}
+
+
+# %% ../nbs/scripts.ipynb #ad38d249
+@cli.command()
+@_OVERRIDES
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def history(overrides: Sequence[str], as_json: bool, debug: bool) -> None:
+    """Print and verify the history of decisions about the model.
+
+    The exit code is 3 when an entry does not hold: it was edited, removed or moved, or its key is not trusted.
+    """
+    from model_name.io import decisions
+
+    with _promotion(overrides) as job:
+        client, name = job.mlflow_service.client(), job.mlflow_service.resolved_registry_name
+        known = decisions.read_history(client, name)
+        notes = decisions.undecided_aliases(client, known)
+    if as_json:
+        entries = [_entry_as_json(entry) for entry in known.entries]
+        document = {"registry_name": name, "entries": entries, "fault": known.fault, "notes": notes}
+        click.echo(_without_secrets(json.dumps(document, indent=2)))
+    else:
+        lines = [decisions.describe(entry) for entry in known.entries] or [
+            f"no decision about {name!r} yet"
+        ]
+        lines += [f"note: {note}" for note in notes]
+        click.echo(_without_secrets("\n".join(lines)))
+    known.require()
+
+
+# %% ../nbs/scripts.ipynb #744530ff
+@cli.command()
+@click.argument("version")
+@click.option("--reason", required=True, help="Why, in your own words; it is recorded.")
+@_OVERRIDES
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def approve(version: str, reason: str, overrides: Sequence[str], debug: bool) -> None:
+    """Approve of an evaluated version: VERSION is a number, an alias, or latest. It is signed with your key."""
+    from model_name.io import decisions
+    from model_name.jobs import promotion
+
+    with _promotion(overrides) as job:
+        entry = promotion.approve(job.mlflow_service, version, reason)
+    click.echo(_without_secrets(decisions.describe(entry)))
+
+
+@cli.command()
+@click.option("--reason", default="", help="Why, in your own words; it is recorded.")
+@click.option("--version", "to", type=int, help="An earlier champion; by default the one before.")
+@_OVERRIDES
+@_IN_PROCESS
+@_ISOLATED
+@_NOTEBOOKS
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def rollback(
+    context: click.Context, reason: str, to: int | None, overrides: Sequence[str], in_process: bool,
+    isolated: bool, folder: Path, debug: bool,
+) -> None:  # fmt: skip
+    """Go back to the champion before, verified as any other version."""
+    back = ["promote.rollback=true", *([f"promote.reason={json.dumps(reason)}"] if reason else [])]
+    back += [f"promote.version={to}"] if to else []
+    context.invoke(
+        run, words=("promote",), overrides=[*overrides, *back], data=None, in_process=in_process,
+        isolated=isolated, folder=folder, resume=False, debug=debug,
+    )  # fmt: skip
 
 
 # %% ../nbs/scripts.ipynb #5b0c9e12

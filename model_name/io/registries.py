@@ -48,7 +48,7 @@ import pydantic as pdt
 from loguru import logger
 
 from ..core import errors, features, kinds, models, packing, schemas, workspaces
-from . import modelfiles, osvariables, signatures, storing
+from . import decisions, modelfiles, osvariables, signatures, storing
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -820,7 +820,11 @@ def find_version(client: "MlflowClient", name: str, alias_or_version: str | int)
     try:
         aliases = client.get_registered_model(name).aliases
     except MlflowException as error:
-        known = [model.name for model in client.search_registered_models()]
+        known = [
+            model.name
+            for model in client.search_registered_models()
+            if not decisions.is_ledger(model.name)
+        ]
         raise errors.RegistryError(
             f"the registry has no model {name!r}{errors.nearest(name, known)} (it has {_listed(known)}). "
             "The train job registers one."
