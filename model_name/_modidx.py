@@ -1441,6 +1441,10 @@ d = {
                 "execution/executors.html#_run_status",
                 "model_name/execution/executors.py",
             ),
+            "model_name.execution.executors._scrub_document": (
+                "execution/executors.html#_scrub_document",
+                "model_name/execution/executors.py",
+            ),
             "model_name.execution.executors._scrub_outputs": (
                 "execution/executors.html#_scrub_outputs",
                 "model_name/execution/executors.py",
@@ -2819,6 +2823,18 @@ d = {
             ),
         },
         "model_name.io.redaction": {
+            "model_name.io.redaction.LiveScrubber": (
+                "io/redaction.html#livescrubber",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.LiveScrubber.__call__": (
+                "io/redaction.html#livescrubber.__call__",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.LiveScrubber.__init__": (
+                "io/redaction.html#livescrubber.__init__",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.ScrubbedStream": (
                 "io/redaction.html#scrubbedstream",
                 "model_name/io/redaction.py",
@@ -2875,6 +2891,10 @@ d = {
                 "io/redaction.html#_sealer._named",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction._Sealer._seal_text": (
+                "io/redaction.html#_sealer._seal_text",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction._Sealer.seal": (
                 "io/redaction.html#_sealer.seal",
                 "model_name/io/redaction.py",
@@ -2903,12 +2923,20 @@ d = {
                 "io/redaction.html#_in_variable",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction._is_public": (
+                "io/redaction.html#_is_public",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction._is_secret": (
                 "io/redaction.html#_is_secret",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction._unsealed": (
                 "io/redaction.html#_unsealed",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction._without_addresses": (
+                "io/redaction.html#_without_addresses",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction.add_argument_secrets": (
@@ -2931,6 +2959,10 @@ d = {
                 "io/redaction.html#in_variables",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction.logins": (
+                "io/redaction.html#logins",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.mask": (
                 "io/redaction.html#mask",
                 "model_name/io/redaction.py",
@@ -2939,12 +2971,24 @@ d = {
                 "io/redaction.html#masked",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction.named_secrets": (
+                "io/redaction.html#named_secrets",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.pairs": (
+                "io/redaction.html#pairs",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.scrub": (
                 "io/redaction.html#scrub",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction.scrubbed_output": (
                 "io/redaction.html#scrubbed_output",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.scrubbed_terminal": (
+                "io/redaction.html#scrubbed_terminal",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction.scrubber": (
@@ -3319,10 +3363,6 @@ d = {
                 "io/services.html#_check_level",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._check_stores": (
-                "io/services.html#_check_stores",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services._explained": (
                 "io/services.html#_explained",
                 "model_name/io/services.py",
@@ -3476,6 +3516,10 @@ d = {
             "model_name.io.stores._started": ("io/stores.html#_started", "model_name/io/stores.py"),
             "model_name.io.stores.check_address": (
                 "io/stores.html#check_address",
+                "model_name/io/stores.py",
+            ),
+            "model_name.io.stores.check_reachable": (
+                "io/stores.html#check_reachable",
                 "model_name/io/stores.py",
             ),
             "model_name.io.stores.creation_lock": (
@@ -5994,6 +6038,7 @@ d = {
                 "model_name/scripts.py",
             ),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
+            "model_name.scripts._scrubbed": ("scripts.html#_scrubbed", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
             "model_name.scripts._show_results": (
                 "scripts.html#_show_results",

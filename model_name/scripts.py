@@ -716,6 +716,22 @@ def _in_project() -> Iterator[Path]:
         yield here
 
 
+_TELLS_NOTHING = {"-h", "--help", "--version", "schema", "completion"}  # and answers at once
+
+
+@contextlib.contextmanager
+def _scrubbed(arguments: Sequence[str]) -> Iterator[None]:
+    """Remove secrets from everything that a command shows, whoever writes it."""
+    if not arguments or _TELLS_NOTHING & set(arguments):
+        yield
+        return
+    from model_name.io import redaction
+
+    redaction.add_argument_secrets(arguments)
+    with redaction.scrubbed_terminal():
+        yield
+
+
 def _without_secrets(text: str) -> str:
     """Return a text without the secrets that an error or a result may contain."""
     from model_name.io import redaction
@@ -756,7 +772,7 @@ def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
             from model_name.io import osvariables
 
             osvariables.tolerate_warnings()
-        with _in_project() as here:
+        with _in_project() as here, _scrubbed(arguments):
             cli.main(arguments, prog_name=program, standalone_mode=False, obj=here)
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -178,6 +178,21 @@ def _scrub_outputs(notebook: Any, scrub: redaction.Scrubber) -> None:
                     output["data"][mime] = scrub.everywhere(shown)
 
 
+def _scrub_document(draft: Path, scrub: redaction.Scrubber) -> None:
+    """Remove secrets from a whole executed notebook: its metadata, its parameters and its outputs."""
+    import nbformat
+
+    if not draft.stat().st_size:
+        return
+    notebook = nbformat.read(draft, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has few types
+    _scrub_outputs(notebook, scrub)
+    notebook.metadata = nbformat.from_dict(scrub.everywhere(notebook.metadata))  # type: ignore[no-untyped-call]
+    for cell in notebook.cells:  # the other cells are those of the source
+        if _INJECTED_TAG in cell.metadata.get("tags", []):
+            cell.source = scrub(cell.source)
+    nbformat.write(notebook, draft)  # type: ignore[no-untyped-call]
+
+
 def _show_failure(cell: Any, error: Exception) -> None:
     """Add an error output to a cell, if the kernel could not."""
     from nbformat import NotebookNode
@@ -403,13 +418,12 @@ _ARTIFACT_FOLDER = "notebook"
 
 
 def _client(service: services.MlflowService) -> "MlflowClient | None":
-    """Return a client, None without a store and so without runs. A server that is gone fails soon."""
+    """Return a client, None without a store and so without runs. A store that is gone fails soon."""
     uri = service.resolved_tracking_uri
     path = osvariables.sqlite_path(uri)
     if path is not None and not path.exists():
         return None
-    if uri.startswith(("http://", "https://")):
-        stores.reach(uri)
+    stores.check_reachable(uri)
     return service.client()
 
 
@@ -449,7 +463,7 @@ def _record(
                 for document in documents:
                     client.log_artifact(run.info.run_id, str(document), _ARTIFACT_FOLDER)
     except Exception as error:  # noqa: BLE001  whatever a server or its client does, the job's result stands
-        reason = str(error).partition("\n")[0]
+        reason = redaction.scrub(str(error).partition("\n")[0])
         loguru.logger.warning(
             "MLflow does not have the executed notebook {}: {}", documents[0], reason
         )
@@ -613,6 +627,7 @@ class PapermillExecutor(Executor):
                     failure = _boot_and_run(
                         kernel, terminal, source, parameters, draft, destination
                     )
+                    _scrub_document(draft, terminal.scrub)
                 if failure is not None:
                     kernel.stop()
                 page = _write_page(destination)

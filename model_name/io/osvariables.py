@@ -167,6 +167,7 @@ def job_notebooks() -> dict[str, Path]:
 # %% ../../nbs/io/osvariables.ipynb #65c4bdc9
 _SECRET_WORDS = {
     "password", "passwd", "passphrase", "secret", "token", "credential", "key", "apikey",
+    "pwd", "authorization", "bearer", "jwt", "cookie",
 }  # fmt: skip
 _SECRET_ENDS = (
     "password", "passwd", "passphrase", "secret", "token", "apikey", "secretkey", "accesskey",

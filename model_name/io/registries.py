@@ -40,7 +40,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors, features, kinds, models, packing, schemas, workspaces
-from . import osvariables
+from . import osvariables, redaction
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -533,7 +533,7 @@ class MlflowRegister(Register):
                 "save it with one to register it"
             )
         with _quiet():
-            return mlflow.register_model(model_uri, name, tags=self.tags)
+            return mlflow.register_model(model_uri, name, tags=redaction.masked(self.tags))
 
 
 # %% ../../nbs/io/registries.ipynb #8b48da4b
