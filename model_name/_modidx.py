@@ -608,7 +608,19 @@ d = {
                 "core/kinds.html#_imported",
                 "model_name/core/kinds.py",
             ),
+            "model_name.core.kinds._is_listed": (
+                "core/kinds.html#_is_listed",
+                "model_name/core/kinds.py",
+            ),
             "model_name.core.kinds.find": ("core/kinds.html#find", "model_name/core/kinds.py"),
+            "model_name.core.kinds.require_importable": (
+                "core/kinds.html#require_importable",
+                "model_name/core/kinds.py",
+            ),
+            "model_name.core.kinds.without_imports": (
+                "core/kinds.html#without_imports",
+                "model_name/core/kinds.py",
+            ),
         },
         "model_name.core.metrics": {
             "model_name.core.metrics.Metric": (
@@ -2076,6 +2088,34 @@ d = {
                 "io/configs.html#loaded.origin",
                 "model_name/io/configs.py",
             ),
+            "model_name.io.configs._Expander": (
+                "io/configs.html#_expander",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander.__init__": (
+                "io/configs.html#_expander.__init__",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._named": (
+                "io/configs.html#_expander._named",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._sum": (
+                "io/configs.html#_expander._sum",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander.measure": (
+                "io/configs.html#_expander.measure",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expansion": (
+                "io/configs.html#_expansion",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expansion.plus": (
+                "io/configs.html#_expansion.plus",
+                "model_name/io/configs.py",
+            ),
             "model_name.io.configs._Origin": (
                 "io/configs.html#_origin",
                 "model_name/io/configs.py",
@@ -2101,8 +2141,20 @@ d = {
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._Spot": ("io/configs.html#_spot", "model_name/io/configs.py"),
+            "model_name.io.configs._TooMuch": (
+                "io/configs.html#_toomuch",
+                "model_name/io/configs.py",
+            ),
             "model_name.io.configs._YamlReader": (
                 "io/configs.html#_yamlreader",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._YamlReader.compose_node": (
+                "io/configs.html#_yamlreader.compose_node",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._YamlReader.count": (
+                "io/configs.html#_yamlreader.count",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._YamlWriter": (
@@ -2115,6 +2167,10 @@ d = {
             ),
             "model_name.io.configs._alternatives": (
                 "io/configs.html#_alternatives",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._check_expansion": (
+                "io/configs.html#_check_expansion",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._choice": (
@@ -2158,6 +2214,7 @@ d = {
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._noun": ("io/configs.html#_noun", "model_name/io/configs.py"),
+            "model_name.io.configs._open": ("io/configs.html#_open", "model_name/io/configs.py"),
             "model_name.io.configs._parse": ("io/configs.html#_parse", "model_name/io/configs.py"),
             "model_name.io.configs._parse_override": (
                 "io/configs.html#_parse_override",
@@ -2174,6 +2231,10 @@ d = {
             ),
             "model_name.io.configs._read_file": (
                 "io/configs.html#_read_file",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._references": (
+                "io/configs.html#_references",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._refuse": (
@@ -2654,6 +2715,10 @@ d = {
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables.check_env_file": (
+                "io/osvariables.html#check_env_file",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.check_experiment_name": (
                 "io/osvariables.html#check_experiment_name",
                 "model_name/io/osvariables.py",
@@ -2935,10 +3000,6 @@ d = {
                 "io/redaction.html#_unsealed",
                 "model_name/io/redaction.py",
             ),
-            "model_name.io.redaction._without_addresses": (
-                "io/redaction.html#_without_addresses",
-                "model_name/io/redaction.py",
-            ),
             "model_name.io.redaction.add_argument_secrets": (
                 "io/redaction.html#add_argument_secrets",
                 "model_name/io/redaction.py",
@@ -3001,6 +3062,10 @@ d = {
             ),
             "model_name.io.redaction.unseal": (
                 "io/redaction.html#unseal",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.without_addresses": (
+                "io/redaction.html#without_addresses",
                 "model_name/io/redaction.py",
             ),
         },
@@ -5186,6 +5251,14 @@ d = {
                 "scaffold/exports.html#export_module",
                 "model_name/scaffold/exports.py",
             ),
+            "model_name.scaffold.exports.in_code": (
+                "scaffold/exports.html#in_code",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports.in_python": (
+                "scaffold/exports.html#in_python",
+                "model_name/scaffold/exports.py",
+            ),
             "model_name.scaffold.exports.lay_out": (
                 "scaffold/exports.html#lay_out",
                 "model_name/scaffold/exports.py",
@@ -5788,10 +5861,6 @@ d = {
             ),
             "model_name.scaffold.projects._as_text": (
                 "scaffold/projects.html#_as_text",
-                "model_name/scaffold/projects.py",
-            ),
-            "model_name.scaffold.projects._code": (
-                "scaffold/projects.html#_code",
                 "model_name/scaffold/projects.py",
             ),
             "model_name.scaffold.projects._commit": (

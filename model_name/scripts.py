@@ -380,9 +380,26 @@ def _checked_rows(step: steps.Step) -> str:
 @click.option(
     "--rows", is_flag=True, help="Also read the table, and check every row against the schema."
 )
-def check(words: Sequence[str], overrides: Sequence[str], data: str | None, rows: bool) -> None:
-    """Check jobs and YAML files against each other and against the files that they name, without running them."""
-    planned = steps.load_steps(words, [*(steps.data_overrides(data) if data else []), *overrides])
+@click.option(
+    "--allow-imports", is_flag=True, help="Import modules that a KIND names: this runs their code."
+)
+def check(
+    words: Sequence[str],
+    overrides: Sequence[str],
+    data: str | None,
+    rows: bool,
+    allow_imports: bool,
+) -> None:
+    """Check jobs and YAML files against each other and against the files that they name, without running them.
+
+    The only code that runs is that of the library and of the project's own package.
+    """
+    from model_name.core import kinds
+
+    with contextlib.nullcontext() if allow_imports else kinds.without_imports():
+        planned = steps.load_steps(
+            words, [*(steps.data_overrides(data) if data else []), *overrides]
+        )
     steps.require_no_faults(planned)
     for step in planned:
         click.echo(f"{step.verb}: {step.job.KIND} is valid" + (_checked_rows(step) if rows else ""))

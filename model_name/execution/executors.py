@@ -111,7 +111,7 @@ def _cells(source: Path) -> list[dict[str, Any]]:
         cells: list[dict[str, Any]] = json.loads(source.read_text(encoding="utf-8"))["cells"]
         if not isinstance(cells, list):
             raise TypeError("its cells are not a list")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise errors.ConfigError(
             f"{source} is not a notebook that can be read ({type(error).__name__}: {error}); "
             "it has to be an .ipynb file of format 4"

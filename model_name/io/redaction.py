@@ -8,6 +8,7 @@ __all__ = [
     "logins",
     "pairs",
     "in_address",
+    "without_addresses",
     "from_files",
     "named_secrets",
     "in_variables",
@@ -95,6 +96,16 @@ def in_address(text: str) -> Iterator[str]:
         yield from pairs(text)
 
 
+# %% ../../nbs/io/redaction.ipynb #d9fb6ab3
+def without_addresses(text: str) -> str:
+    """Return a string with asterisks for user and password in addresses, and for secret parts of queries."""
+    for login in set(logins(text)):
+        text = text.replace(f"://{login}@", f"://{MASK}@")
+    for secret in set(pairs(text)) if "://" in text or ";" in text else ():
+        text = text.replace(f"={secret}", f"={MASK}")
+    return text
+
+
 # %% ../../nbs/io/redaction.ipynb #cc371241
 def _in_variable(name: str, value: str) -> Iterator[str]:
     yield from in_address(value)
@@ -114,7 +125,8 @@ def from_files() -> dict[str, str]:
     except errors.ConfigError:  # the working directory is gone; the message of that comes here, too
         return found
     for file in places:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
+        with contextlib.suppress(OSError, UnicodeDecodeError, errors.ConfigError):
+            osvariables.check_env_file(file)
             found |= {
                 name: value
                 for name, value in dotenv_values(file, encoding="utf-8").items()
@@ -461,16 +473,7 @@ def masked(data: Any) -> Any:
         }
     if isinstance(data, list):
         return [masked(item) for item in data]
-    return _without_addresses(scrub(data)) if isinstance(data, str) else data
-
-
-def _without_addresses(text: str) -> str:
-    """Mask user and password in addresses, and the secret parts of queries."""
-    for login in set(logins(text)):
-        text = text.replace(f"://{login}@", f"://{MASK}@")
-    for secret in set(pairs(text)) if "://" in text or ";" in text else ():
-        text = text.replace(f"={secret}", f"={MASK}")
-    return text
+    return without_addresses(scrub(data)) if isinstance(data, str) else data
 
 
 def _can_hide(value: Any) -> bool:
