@@ -1733,6 +1733,10 @@ d = {
                 "execution/warmups.html#_kill_group",
                 "model_name/execution/warmups.py",
             ),
+            "model_name.execution.warmups._lock_folder": (
+                "execution/warmups.html#_lock_folder",
+                "model_name/execution/warmups.py",
+            ),
             "model_name.execution.warmups._provisioner": (
                 "execution/warmups.html#_provisioner",
                 "model_name/execution/warmups.py",
@@ -2141,8 +2145,8 @@ d = {
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._Spot": ("io/configs.html#_spot", "model_name/io/configs.py"),
-            "model_name.io.configs._TooMuch": (
-                "io/configs.html#_toomuch",
+            "model_name.io.configs._TooMuchError": (
+                "io/configs.html#_toomucherror",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._YamlReader": (
@@ -2682,6 +2686,10 @@ d = {
                 "io/files.html#is_special",
                 "model_name/io/files.py",
             ),
+            "model_name.io.files.make_folder": (
+                "io/files.html#make_folder",
+                "model_name/io/files.py",
+            ),
             "model_name.io.files.publish": ("io/files.html#publish", "model_name/io/files.py"),
             "model_name.io.files.replacing": ("io/files.html#replacing", "model_name/io/files.py"),
             "model_name.io.files.reserve": ("io/files.html#reserve", "model_name/io/files.py"),
@@ -2715,6 +2723,10 @@ d = {
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables.check_artifact_name": (
+                "io/osvariables.html#check_artifact_name",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.check_env_file": (
                 "io/osvariables.html#check_env_file",
                 "model_name/io/osvariables.py",
@@ -2729,6 +2741,10 @@ d = {
             ),
             "model_name.io.osvariables.check_tags": (
                 "io/osvariables.html#check_tags",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_topic_name": (
+                "io/osvariables.html#check_topic_name",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.checkout": (
@@ -3334,6 +3350,10 @@ d = {
             ),
             "model_name.io.services.MlflowService.client": (
                 "io/services.html#mlflowservice.client",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.MlflowService.reach": (
+                "io/services.html#mlflowservice.reach",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.MlflowService.remarks": (
@@ -6175,6 +6195,10 @@ d = {
                 "settings.html#_hand_over",
                 "model_name/settings.py",
             ),
+            "model_name.settings._is_of_others": (
+                "settings.html#_is_of_others",
+                "model_name/settings.py",
+            ),
             "model_name.settings._local": ("settings.html#_local", "model_name/settings.py"),
             "model_name.settings._misnamed": ("settings.html#_misnamed", "model_name/settings.py"),
             "model_name.settings._one_sided": (
@@ -6183,6 +6207,11 @@ d = {
             ),
             "model_name.settings._outputs": ("settings.html#_outputs", "model_name/settings.py"),
             "model_name.settings._parts": ("settings.html#_parts", "model_name/settings.py"),
+            "model_name.settings._protected": (
+                "settings.html#_protected",
+                "model_name/settings.py",
+            ),
+            "model_name.settings._refused": ("settings.html#_refused", "model_name/settings.py"),
             "model_name.settings._row_count": (
                 "settings.html#_row_count",
                 "model_name/settings.py",

@@ -125,6 +125,7 @@ def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outc
     from model_name.execution import executors
     from model_name.io import osvariables, redaction
 
+    step.job.mlflow_service.reach()  # no kernel is started for a store that is not there
     source = osvariables.job_notebooks()[step.verb]
     sealed = redaction.seal(step.settings)
     executor = executors.PapermillExecutor(isolated=isolated)

@@ -360,7 +360,7 @@ def _draft(destination: Path, execution: str) -> Iterator[Path]:
     try:
         target = files.find_target(destination)
         draft = target.with_name(f".{target.stem}-{execution[:8]}.ipynb")
-        draft.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(draft.parent)
         draft.touch()
     except OSError as error:
         raise errors.NotebookError(

@@ -30,7 +30,7 @@ from . import osvariables, redaction
 _MOST_BYTES, _MOST_VALUES, _DEEPEST = 500_000, 20_000, 40
 
 
-class _TooMuch(Exception):
+class _TooMuchError(Exception):
     """A document that is small, and would become something large."""
 
 
@@ -47,14 +47,14 @@ class _YamlReader(yaml.SafeLoader):
         """Count one more value, and refuse too many."""
         self.values += 1
         if self.values > _MOST_VALUES:
-            raise _TooMuch(f"it has more than {_MOST_VALUES:,} values, each alias written out")
+            raise _TooMuchError(f"it has more than {_MOST_VALUES:,} values, each alias written out")
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Read the next node, if the document is neither too large nor too deep."""
         self.count()
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise _TooMuch(f"it is nested more than {_DEEPEST} levels deep")
+            raise _TooMuchError(f"it is nested more than {_DEEPEST} levels deep")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -219,7 +219,7 @@ def _parse(text: str, source: str, is_override: bool = False) -> _Placed | None:
         node = reader.get_single_node()
         reader.values = 0
         return None if node is None else _place(reader, node, origin_of)
-    except _TooMuch as error:
+    except _TooMuchError as error:
         raise errors.ConfigError(f"{source}: {error}; no configuration needs that") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

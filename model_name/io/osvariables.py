@@ -20,6 +20,8 @@ __all__ = [
     "sqlite_path",
     "check_model_name",
     "check_experiment_name",
+    "check_topic_name",
+    "check_artifact_name",
     "check_tags",
     "split_secret_addresses",
     "Env",
@@ -260,7 +262,7 @@ def check_experiment_name(name: str) -> str:
     """Return a name for an experiment, if MLflow can store it.
 
     Raises:
-        ValueError: it is empty, or too long.
+        ValueError: it is empty, too long, or has control characters in it.
     """
     if not name.strip():
         raise ValueError(
@@ -269,6 +271,38 @@ def check_experiment_name(name: str) -> str:
     if len(name) > _EXPERIMENT_NAME_LENGTH:
         raise ValueError(
             f"the name of an experiment has {len(name)} characters: {_EXPERIMENT_NAME_LENGTH} are allowed"
+        )
+    if any(character < " " for character in name):
+        raise ValueError(
+            f"{name[:60]!r} cannot be the name of an experiment: it has control characters"
+        )
+    return name
+
+
+# %% ../../nbs/io/osvariables.ipynb #140d29f9
+def check_topic_name(name: str) -> str:
+    """Return a name for a topic, if Kafka takes it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
+        raise ValueError(
+            f"{name[:60]!r} cannot be the name of a topic: use up to 249 letters, digits and . _ -"
+        )
+    return name
+
+
+def check_artifact_name(name: str) -> str:
+    """Return a name for a part of a run, if it stays within the run.
+
+    Raises:
+        ValueError: it is a path that leads out of the run, or has characters that paths do not have.
+    """
+    is_path = not name or name.startswith(("/", "~")) or ".." in re.split(r"[/\\]", name)
+    if is_path or not re.fullmatch(r"[\w .,/+=@-]{1,200}", name):
+        raise ValueError(
+            f"{name[:60]!r} cannot be the name of a model within its run: use letters, digits and . _ -"
         )
     return name
 

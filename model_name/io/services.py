@@ -27,7 +27,7 @@ import loguru
 import pydantic as pdt
 
 from ..core import errors
-from . import brokers, osvariables, redaction, stores
+from . import brokers, files, osvariables, redaction, stores
 
 if TYPE_CHECKING:
     import confluent_kafka
@@ -59,7 +59,7 @@ def _open_sink(name: str) -> redaction.ScrubbedStream:
     """Open a standard stream, or a file to append to, for lines without secrets."""
     if stream := _STREAMS.get(name):
         return redaction.ScrubbedStream(stream(), redaction.scrubber())
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(Path(name).parent)
     file = Path(name).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 (loguru closes it)
     return redaction.ScrubbedStream(file, redaction.scrubber(), close=True)
 
@@ -293,6 +293,8 @@ def _open_experiment(name: str, tracking_uri: str) -> list[str]:
         if experiment is None:
             store = osvariables.sqlite_path(tracking_uri)
             artifacts = (store.parent / "mlartifacts").as_uri() if store else None
+            if store:
+                files.make_folder(store.parent / "mlartifacts")
             mlflow.create_experiment(name, artifact_location=artifacts)
         elif experiment.lifecycle_stage != "active":
             raise errors.ServiceError(
@@ -419,7 +421,7 @@ class MlflowService(_MlflowSettings):
             ServiceError: a store cannot be reached or written, or is of a kind that MLflow 3 refuses.
         """
         tracking, registry = self.resolved_tracking_uri, self.resolved_registry_uri
-        stores.check_reachable(tracking, registry)
+        self.reach()
         _quiet_mlflow()
         import mlflow
 
@@ -460,6 +462,10 @@ class MlflowService(_MlflowSettings):
     def remarks(self, run_config: MlflowRunConfig) -> list[str]:
         """Say which variables of the environment a run follows or ignores, if that can be a surprise."""
         return [*self._found, *_remarks(run_config)]
+
+    def reach(self) -> None:
+        """Raise a `ServiceError` within seconds if a store does not answer, or is of no kind that works."""
+        stores.check_reachable(self.resolved_tracking_uri, self.resolved_registry_uri)
 
     def client(self) -> "MlflowClient":
         """Return a client of the tracking server and the registry."""

@@ -28,6 +28,7 @@ import http.client
 import ipaddress
 import os
 import platform
+import re
 import socket
 import ssl
 import urllib.error
@@ -42,7 +43,7 @@ from urllib.parse import urlsplit
 import loguru
 
 from ..core import errors
-from . import osvariables, redaction
+from . import files, osvariables, redaction
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -172,10 +173,18 @@ def creation_lock(uri: str) -> Iterator[None]:
         return
     from filelock import FileLock
 
-    lock = FileLock(path.with_name(path.name + ".lock"))
+    place = path.with_name(path.name + ".lock")
+    if place.is_symlink():
+        raise errors.ServiceError(
+            f"{place}, which locks the MLflow store, is a symbolic link: whoever may write there "
+            "could have put it there; remove it"
+        )
+    lock = FileLock(place)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         lock.acquire()
+        if not {"mode=ro", "mode=rw"} & set(re.split("[?&]", uri)):
+            path.touch(mode=0o600)  # a new store is for its owner; SQLite's other files follow it
     except OSError as error:
         raise errors.ServiceError(
             f"the MLflow store {path} cannot be written ({error.strerror}): "

@@ -304,10 +304,11 @@ def digest_table(path: Path) -> str:
 # %% ../../nbs/scaffold/projects.ipynb #c92a2139
 def _data_page(name: str, profile: profiles.TableProfile, path: str, digest: str) -> str:
     """Write the page about the table: where it came from, and how newer rows get here."""
+    here, there = exports.in_code(path, 200), exports.in_code(profile.source, 200)
     return f"""\
 # The table
 
-{exports.in_code(path, 200)} is a copy of {exports.in_code(profile.source, 200)}, as it was found: {profile.rows:,} rows,
+{here} is a copy of {there}, as it was found: {profile.rows:,} rows,
 {len(profile.columns):,} columns, SHA-256 `{digest}`.
 git does not keep it. Write down here where it came from, who may see it, and how a colleague gets it.
 
