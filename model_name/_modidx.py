@@ -2100,8 +2100,16 @@ d = {
                 "io/configs.html#_expander.__init__",
                 "model_name/io/configs.py",
             ),
+            "model_name.io.configs._Expander._find": (
+                "io/configs.html#_expander._find",
+                "model_name/io/configs.py",
+            ),
             "model_name.io.configs._Expander._named": (
                 "io/configs.html#_expander._named",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._references": (
+                "io/configs.html#_expander._references",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._Expander._sum": (
@@ -2235,10 +2243,6 @@ d = {
             ),
             "model_name.io.configs._read_file": (
                 "io/configs.html#_read_file",
-                "model_name/io/configs.py",
-            ),
-            "model_name.io.configs._references": (
-                "io/configs.html#_references",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._refuse": (

@@ -35,7 +35,8 @@ class Leaky(datasets.SimulatedReader):
     fails: bool = False
 
     def batches(self, rows=50_000):
-        env = [value for name, value in os.environ.items() if name in ("CANARY_TOKEN", "CANARY_TOKEN_IN_PATH", "PGPASSWORD", "UPSTREAM")]
+        names = ("CANARY_TOKEN", "CANARY_TOKEN_IN_PATH", "PGPASSWORD", "UPSTREAM")
+        env = [os.environ[name] for name in names if name in os.environ]
         own = [self.api_key, self.login.get_secret_value(), str(self.nested["broker"]["sasl.password"]), self.address]
         files = open(".env").read()
         forms = [*env, *own, self.signed, self.coded, self.path, str(self.nested["pin"]["password"])]

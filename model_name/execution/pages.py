@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nbconvert.exporters import HTMLExporter
 
 # %% ../../nbs/execution/pages.ipynb #28965ce4
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 _STYLE = """
 :root { color-scheme: light; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1f2328; }
@@ -79,7 +78,7 @@ def write(notebook: Path, page: Path) -> None:
     colours = "\n".join(resources["inlining"]["css"])
     text = (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{files.PAGE_POLICY}">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(notebook.stem)}</title>\n'
         f"<style>{colours}{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )

@@ -309,19 +309,6 @@ _INNERMOST = re.compile(r"\$\{([^${}]*)\}")
 _INSIDE = "\0"  # stands for an interpolation within another one
 
 
-def _references(text: str) -> tuple[list[str], bool]:
-    """Return what the interpolations of a string name, and whether a name is made by another one."""
-    names: list[str] = []
-    computed = False
-    while found := _INNERMOST.findall(text):
-        for inside in found:
-            resolver, colon, arguments = inside.partition(":")
-            names += arguments.split(",") if colon else [inside]
-            computed |= _INSIDE in inside and resolver != "oc.env"
-        text = _INNERMOST.sub(_INSIDE, text)
-    return names, computed
-
-
 class _Expansion(NamedTuple):
     """What interpolations make: characters, how many are replaced for that, and how long their chains are."""
 
@@ -361,26 +348,47 @@ class _Expander:
             return reduce(_Expansion.plus, parts, _Expansion())
         if not isinstance(placed.value, str):
             return _Expansion(8)
-        names, computed = _references(placed.value)
-        self.computed |= computed
+        names = self._references(placed.value, path)
         whole = _Expansion(len(placed.value), len(names))
         for part in (self._named(name.strip(), path) for name in names):
             whole = whole.plus(part._replace(chain=part.chain + 1))
         return whole
 
-    def _named(self, name: str, path: tuple[str | int, ...]) -> _Expansion:
-        """Return what a name stands for: a key from the top, one beside this (`.x`), or a variable."""
+    def _references(self, text: str, path: tuple[str | int, ...]) -> list[str]:
+        """Return what the interpolations of a string name; a name can contain another interpolation."""
+        names: list[str] = []
+
+        def replace(found: re.Match[str]) -> str:
+            resolver, colon, arguments = found[1].partition(":")
+            names.extend(arguments.split(",") if colon else [found[1]])
+            self.computed |= _INSIDE in found[1] and resolver != "oc.env"
+            value = None if colon else self._find(found[1].strip(), path)[1]
+            plain = value is not None and not isinstance(value.value, dict | list)
+            return str(value.value) if plain and "${" not in str(value.value) else _INSIDE
+
+        while _INNERMOST.search(text):
+            text = _INNERMOST.sub(replace, text)
+        return names
+
+    def _find(
+        self, name: str, path: tuple[str | int, ...]
+    ) -> tuple[tuple[str | int, ...], _Placed | None]:
+        """Find what a name stands for: a key from the top, or one beside this (`.x`)."""
         dots = len(name) - len(name.lstrip("."))
-        found, here = self._tree, path[: max(0, len(path) - dots)] if dots else ()
-        steps: list[str | int] = [*here, *re.findall(r"[^.\[\]]+", name)]
+        steps: list[str | int] = [*path[: max(0, len(path) - dots)]] if dots else []
+        steps += re.findall(r"[^.\[\]]+", name)
+        found: _Placed | None = self._tree
         for position, step in enumerate(steps):
-            if isinstance(found.value, list) and str(step).isdecimal():
+            if found is not None and isinstance(found.value, list) and str(step).isdecimal():
                 steps[position] = int(step)
-            child = found.child(steps[position])
-            if child is None:
-                return _Expansion(len(os.environ.get(name, "")))
-            found = child
-        return self.measure(tuple(steps), found)
+            found = found and found.child(steps[position])
+        return tuple(steps), found
+
+    def _named(self, name: str, path: tuple[str | int, ...]) -> _Expansion:
+        steps, found = self._find(name, path)
+        if found is None:  # the name of a variable, or a default
+            return _Expansion(len(os.environ.get(name, "")))
+        return self.measure(steps, found)
 
 
 # %% ../../nbs/io/configs.ipynb #2bba4841
@@ -402,7 +410,7 @@ def _check_expansion(tree: _Placed) -> None:
     except RecursionError:
         made = _Expansion(chain=_LONGEST_CHAIN + 1)
     if expander.computed:  # which key is named is not known: as if each named all others
-        counts = [len(_references(text)[0]) for text in texts]
+        counts = [text.count("${") for text in texts]
         times = reduce(operator.mul, filter(None, counts), 1)
         made = _Expansion(times * sum(map(len, texts)), times * len(counts), made.chain)
     limits = _Expansion(_MOST_LETTERS, _MOST_REPLACED, _LONGEST_CHAIN)

@@ -53,7 +53,8 @@ MASK = "***"
 # %% ../../nbs/io/redaction.ipynb #50b3f328
 _LEAST, _SURE = 4, 8
 _COMMON = {"true", "false", "none", "null", "default", "auto"}
-_SCHEME = re.compile(r"[A-Za-z][\w+.-]*://")
+_SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
+_DATABASE = re.compile(r"(postgres|mysql|mariadb|mssql|oracle|mongodb|redis|amqp)")
 # Up to the last @ before the path; whatever libraries make of a / in a password, it is a secret.
 _LOGIN = re.compile(r"[^@\s'\"<>]*(?:@[^@/\s'\"<>]*)*(?=@)")
 _LOGIN_OF_VALUE = re.compile(r"[^@\s]*(?:@[^@/\s]*)*(?=@)")  # where no quotes end an address
@@ -63,10 +64,11 @@ _PORT = re.compile(r"[^:@]*:\d{1,5}(?:[/?#]|$)")
 def logins(text: str) -> Iterator[str]:
     """Yield what stands for user and password in the addresses of a string."""
     login = _LOGIN if re.search(r"\s", text) else _LOGIN_OF_VALUE
-    for part in _SCHEME.split(text)[1:]:
+    parts = _SCHEME.split(text)[1:]
+    for scheme, part in zip(parts[::2], parts[1::2], strict=True):
         host = re.split(r"[/?#\s]", part, maxsplit=1)[0]
         # `host/path/a@b` has no user, `host:80/a@b` a port, `ann:pass/word@host` a password with a slash
-        if "@" in host or (":" in host and not _PORT.match(part)):
+        if "@" in host or (":" in host and (_DATABASE.match(scheme) or not _PORT.match(part))):
             found = login.match(part)
             if found and found[0] and found[0] != MASK:
                 yield found[0]
@@ -422,7 +424,7 @@ def add_argument_secrets(arguments: Iterable[str]) -> None:
             add_secrets([value, value.strip("'\"")])
         for key, secret in _WITHIN.findall(value):
             if osvariables.sounds_secret(key):
-                add_secrets([secret.strip(), *re.findall(r"[^\[\],'\"]+", secret)])
+                add_secrets([secret.strip(), *re.findall(r"[^\[\],'\"\s]+", secret)])
 
 
 # %% ../../nbs/io/redaction.ipynb #3f5260b6
