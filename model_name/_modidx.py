@@ -2727,10 +2727,6 @@ d = {
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
             ),
-            "model_name.io.osvariables.check_artifact_name": (
-                "io/osvariables.html#check_artifact_name",
-                "model_name/io/osvariables.py",
-            ),
             "model_name.io.osvariables.check_env_file": (
                 "io/osvariables.html#check_env_file",
                 "model_name/io/osvariables.py",

@@ -294,8 +294,6 @@ def _misnamed(job: jobs.base.Job) -> Iterator[str]:
         yield f"mlflow_service.registry_name: {name!r} cannot name a model: MLflow allows neither / nor : in it"
     for topic in ("input_topic", "output_topic", "dead_letter_topic"):
         yield from _refused(topic, osvariables.check_topic_name, getattr(job, topic, None))
-    saved = getattr(getattr(job, "saver", None), "path", None)
-    yield from _refused("saver.path", osvariables.check_artifact_name, saved)
     flavor = getattr(getattr(job, "saver", None), "flavor", None)
     if flavor is not None and importlib.util.find_spec(f"mlflow.{flavor}") is None:
         yield f"saver.flavor: MLflow has no flavor {flavor!r}; for scikit-learn it is 'sklearn'"

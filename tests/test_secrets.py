@@ -31,7 +31,7 @@ class Leaky(datasets.SimulatedReader):
     address: str
     signed: str
     coded: str
-    path: str
+    place: str
     fails: bool = False
 
     def batches(self, rows=50_000):
@@ -39,7 +39,7 @@ class Leaky(datasets.SimulatedReader):
         env = [os.environ[name] for name in names if name in os.environ]
         own = [self.api_key, self.login.get_secret_value(), str(self.nested["broker"]["sasl.password"]), self.address]
         files = open(".env").read()
-        forms = [*env, *own, self.signed, self.coded, self.path, str(self.nested["pin"]["password"])]
+        forms = [*env, *own, self.signed, self.coded, self.place, str(self.nested["pin"]["password"])]
         for form in forms:
             print(form, repr(form), json.dumps(form), json.dumps({"a": form}, ensure_ascii=False))
             print(urllib.parse.quote(form, safe=""), urllib.parse.quote_plus(form), html.escape(form), file=sys.stderr)
@@ -68,7 +68,7 @@ job:
     address: postgresql://ann:cAnArY%2Fdatabase@127.0.0.1:9/rows?limit=3
     signed: https://files.example/table?sig=cAnArY-signature&v=1
     coded: 's3://key:cAnArY/s3@bucket/table?code=cAnArY-code&X-Amz-Credential=cAnArY-amz'
-    path: 'downloads/${oc.env:CANARY_TOKEN_IN_PATH}/cAnArY in dotenv/table.csv'
+    place: 'downloads/${oc.env:CANARY_TOKEN_IN_PATH}/cAnArY in dotenv/table.csv'
   targets: *table
   model: {max_iter: 3}
   splitter: {test_size: 240}

@@ -9,6 +9,7 @@ __all__ = ["exporter", "write"]
 import functools
 import html
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,9 @@ def exporter() -> "HTMLExporter":
 
 
 # %% ../../nbs/execution/pages.ipynb #3b829ca2
+_LEADS_AWAY = re.compile("<(meta|base|link|form)(?![a-z])", re.IGNORECASE)  # no policy stops these
+
+
 def write(notebook: Path, page: Path) -> None:
     """Write a notebook as a page.
 
@@ -75,6 +79,7 @@ def write(notebook: Path, page: Path) -> None:
         body, resources = exporter().from_notebook_node(
             cells, resources={"metadata": {"path": str(notebook.parent)}}
         )
+    body = _LEADS_AWAY.sub(r"&lt;\1", body)
     colours = "\n".join(resources["inlining"]["css"])
     text = (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

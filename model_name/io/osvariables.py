@@ -21,7 +21,6 @@ __all__ = [
     "check_model_name",
     "check_experiment_name",
     "check_topic_name",
-    "check_artifact_name",
     "check_tags",
     "split_secret_addresses",
     "Env",
@@ -289,20 +288,6 @@ def check_topic_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
         raise ValueError(
             f"{name[:60]!r} cannot be the name of a topic: use up to 249 letters, digits and . _ -"
-        )
-    return name
-
-
-def check_artifact_name(name: str) -> str:
-    """Return a name for a part of a run, if it stays within the run.
-
-    Raises:
-        ValueError: it is a path that leads out of the run, or has characters that paths do not have.
-    """
-    is_path = not name or name.startswith(("/", "~")) or ".." in re.split(r"[/\\]", name)
-    if is_path or not re.fullmatch(r"[\w .,/+=@-]{1,200}", name):
-        raise ValueError(
-            f"{name[:60]!r} cannot be the name of a model within its run: use letters, digits and . _ -"
         )
     return name
 
