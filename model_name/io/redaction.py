@@ -14,9 +14,6 @@ __all__ = [
     "in_variables",
     "Scrubber",
     "ScrubbedStream",
-    "Sealed",
-    "seal",
-    "unseal",
     "scrubber",
     "scrub",
     "add_secrets",
@@ -24,6 +21,9 @@ __all__ = [
     "LiveScrubber",
     "scrubbed_output",
     "scrubbed_terminal",
+    "Sealed",
+    "seal",
+    "unseal",
     "masked",
     "mask",
 ]
@@ -262,6 +262,82 @@ class ScrubbedStream:
             self._stream.close()
 
 
+# %% ../../nbs/io/redaction.ipynb #d7eacf13
+_learnt: set[str] = set()
+
+
+def scrubber() -> Scrubber:
+    """Return a scrubber of everything that is known to be secret by now."""
+    return Scrubber(_learnt)
+
+
+def scrub(text: str) -> str:
+    """Return a string without anything that is known to be secret by now."""
+    return scrubber()(text)
+
+
+def add_secrets(secrets: Iterable[str]) -> None:
+    """Remember secrets that are in no environment variable."""
+    _learnt.update(secrets)
+
+
+# %% ../../nbs/io/redaction.ipynb #7bc0b903
+_WITHIN = re.compile(  # {KIND: X, password: y, tokens: [a, b]}
+    r"""([\w.-]+)['"]?\s*:\s*(\[[^\]]*\]|"[^"]*"|'[^']*'|[^,}\]]+)"""
+)
+
+
+def add_argument_secrets(arguments: Iterable[str]) -> None:
+    """Remember the secrets of a command line: `-s job.password=...`, and those in addresses."""
+    for argument in arguments:
+        name, equals, value = re.sub("^--set=", "", argument).partition("=")
+        add_secrets(in_address(argument))
+        add_secrets(in_address(value))
+        if equals and osvariables.sounds_secret(name):
+            add_secrets([value, value.strip("'\"")])
+        for key, secret in _WITHIN.findall(value):
+            if osvariables.sounds_secret(key):
+                add_secrets([secret.strip(), *re.findall(r"[^\[\],'\"\s]+", secret)])
+
+
+# %% ../../nbs/io/redaction.ipynb #3f5260b6
+class LiveScrubber:
+    """Scrubs with what is known to be secret at the moment of each call."""
+
+    def __init__(self) -> None:
+        self._known: object = None
+        self._scrub: Scrubber | None = None
+
+    def __call__(self, text: str) -> str:
+        """Return a string without secrets."""
+        known = (len(_learnt), len(os.environ))
+        if self._scrub is None or known != self._known:  # a scrubber takes a moment to make
+            self._known, self._scrub = known, scrubber()
+        return self._scrub(text)
+
+
+@contextlib.contextmanager
+def scrubbed_output() -> Iterator[None]:
+    """Remove secrets from everything that is printed in the block, to either stream."""
+    scrub = LiveScrubber()
+    out = cast(TextIO, ScrubbedStream(sys.stdout, scrub))
+    err = cast(TextIO, ScrubbedStream(sys.stderr, scrub))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield
+
+
+@contextlib.contextmanager
+def scrubbed_terminal() -> Iterator[None]:
+    """Remove secrets from all that this process shows: prints, warnings, and the log before a job sets up its own."""
+    import loguru
+
+    with contextlib.suppress(ValueError):  # a job has replaced it, by one that scrubs
+        loguru.logger.remove(0)  # loguru writes to the stream that was there when it was imported
+        loguru.logger.add(lambda line: sys.stderr.write(scrub(line)), colorize=sys.stderr.isatty())
+    with scrubbed_output():
+        yield
+
+
 # %% ../../nbs/io/redaction.ipynb #31095a3c
 @dataclass(frozen=True)
 class Sealed:
@@ -387,82 +463,6 @@ def unseal(text: str) -> str:
             f"{', '.join(missing)}, or name another configuration"
         )
     return json.dumps(_unsealed(json.loads(text), known), ensure_ascii=False)
-
-
-# %% ../../nbs/io/redaction.ipynb #d7eacf13
-_learnt: set[str] = set()
-
-
-def scrubber() -> Scrubber:
-    """Return a scrubber of everything that is known to be secret by now."""
-    return Scrubber(_learnt)
-
-
-def scrub(text: str) -> str:
-    """Return a string without anything that is known to be secret by now."""
-    return scrubber()(text)
-
-
-def add_secrets(secrets: Iterable[str]) -> None:
-    """Remember secrets that are in no environment variable."""
-    _learnt.update(secrets)
-
-
-# %% ../../nbs/io/redaction.ipynb #7bc0b903
-_WITHIN = re.compile(  # {KIND: X, password: y, tokens: [a, b]}
-    r"""([\w.-]+)['"]?\s*:\s*(\[[^\]]*\]|"[^"]*"|'[^']*'|[^,}\]]+)"""
-)
-
-
-def add_argument_secrets(arguments: Iterable[str]) -> None:
-    """Remember the secrets of a command line: `-s job.password=...`, and those in addresses."""
-    for argument in arguments:
-        name, equals, value = re.sub("^--set=", "", argument).partition("=")
-        add_secrets(in_address(argument))
-        add_secrets(in_address(value))
-        if equals and osvariables.sounds_secret(name):
-            add_secrets([value, value.strip("'\"")])
-        for key, secret in _WITHIN.findall(value):
-            if osvariables.sounds_secret(key):
-                add_secrets([secret.strip(), *re.findall(r"[^\[\],'\"\s]+", secret)])
-
-
-# %% ../../nbs/io/redaction.ipynb #3f5260b6
-class LiveScrubber:
-    """Scrubs with what is known to be secret at the moment of each call."""
-
-    def __init__(self) -> None:
-        self._known: object = None
-        self._scrub: Scrubber | None = None
-
-    def __call__(self, text: str) -> str:
-        """Return a string without secrets."""
-        known = (len(_learnt), len(os.environ))
-        if self._scrub is None or known != self._known:  # a scrubber takes a moment to make
-            self._known, self._scrub = known, scrubber()
-        return self._scrub(text)
-
-
-@contextlib.contextmanager
-def scrubbed_output() -> Iterator[None]:
-    """Remove secrets from everything that is printed in the block, to either stream."""
-    scrub = LiveScrubber()
-    out = cast(TextIO, ScrubbedStream(sys.stdout, scrub))
-    err = cast(TextIO, ScrubbedStream(sys.stderr, scrub))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        yield
-
-
-@contextlib.contextmanager
-def scrubbed_terminal() -> Iterator[None]:
-    """Remove secrets from all that this process shows: prints, warnings, and the log before a job sets up its own."""
-    import loguru
-
-    with contextlib.suppress(ValueError):  # a job has replaced it, by one that scrubs
-        loguru.logger.remove(0)  # loguru writes to the stream that was there when it was imported
-        loguru.logger.add(lambda line: sys.stderr.write(scrub(line)), colorize=sys.stderr.isatty())
-    with scrubbed_output():
-        yield
 
 
 # %% ../../nbs/io/redaction.ipynb #84646994
