@@ -608,7 +608,19 @@ d = {
                 "core/kinds.html#_imported",
                 "model_name/core/kinds.py",
             ),
+            "model_name.core.kinds._is_listed": (
+                "core/kinds.html#_is_listed",
+                "model_name/core/kinds.py",
+            ),
             "model_name.core.kinds.find": ("core/kinds.html#find", "model_name/core/kinds.py"),
+            "model_name.core.kinds.require_importable": (
+                "core/kinds.html#require_importable",
+                "model_name/core/kinds.py",
+            ),
+            "model_name.core.kinds.without_imports": (
+                "core/kinds.html#without_imports",
+                "model_name/core/kinds.py",
+            ),
         },
         "model_name.core.metrics": {
             "model_name.core.metrics.Metric": (
@@ -1449,6 +1461,10 @@ d = {
                 "execution/executors.html#_run_status",
                 "model_name/execution/executors.py",
             ),
+            "model_name.execution.executors._scrub_document": (
+                "execution/executors.html#_scrub_document",
+                "model_name/execution/executors.py",
+            ),
             "model_name.execution.executors._scrub_outputs": (
                 "execution/executors.html#_scrub_outputs",
                 "model_name/execution/executors.py",
@@ -1723,6 +1739,10 @@ d = {
             ),
             "model_name.execution.warmups._kill_group": (
                 "execution/warmups.html#_kill_group",
+                "model_name/execution/warmups.py",
+            ),
+            "model_name.execution.warmups._lock_folder": (
+                "execution/warmups.html#_lock_folder",
                 "model_name/execution/warmups.py",
             ),
             "model_name.execution.warmups._provisioner": (
@@ -2084,6 +2104,42 @@ d = {
                 "io/configs.html#loaded.origin",
                 "model_name/io/configs.py",
             ),
+            "model_name.io.configs._Expander": (
+                "io/configs.html#_expander",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander.__init__": (
+                "io/configs.html#_expander.__init__",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._find": (
+                "io/configs.html#_expander._find",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._named": (
+                "io/configs.html#_expander._named",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._references": (
+                "io/configs.html#_expander._references",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._sum": (
+                "io/configs.html#_expander._sum",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander.measure": (
+                "io/configs.html#_expander.measure",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expansion": (
+                "io/configs.html#_expansion",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expansion.plus": (
+                "io/configs.html#_expansion.plus",
+                "model_name/io/configs.py",
+            ),
             "model_name.io.configs._Origin": (
                 "io/configs.html#_origin",
                 "model_name/io/configs.py",
@@ -2109,8 +2165,20 @@ d = {
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._Spot": ("io/configs.html#_spot", "model_name/io/configs.py"),
+            "model_name.io.configs._TooMuchError": (
+                "io/configs.html#_toomucherror",
+                "model_name/io/configs.py",
+            ),
             "model_name.io.configs._YamlReader": (
                 "io/configs.html#_yamlreader",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._YamlReader.compose_node": (
+                "io/configs.html#_yamlreader.compose_node",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._YamlReader.count": (
+                "io/configs.html#_yamlreader.count",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._YamlWriter": (
@@ -2123,6 +2191,10 @@ d = {
             ),
             "model_name.io.configs._alternatives": (
                 "io/configs.html#_alternatives",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._check_expansion": (
+                "io/configs.html#_check_expansion",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._choice": (
@@ -2166,6 +2238,7 @@ d = {
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._noun": ("io/configs.html#_noun", "model_name/io/configs.py"),
+            "model_name.io.configs._open": ("io/configs.html#_open", "model_name/io/configs.py"),
             "model_name.io.configs._parse": ("io/configs.html#_parse", "model_name/io/configs.py"),
             "model_name.io.configs._parse_override": (
                 "io/configs.html#_parse_override",
@@ -2787,6 +2860,10 @@ d = {
                 "io/files.html#is_special",
                 "model_name/io/files.py",
             ),
+            "model_name.io.files.make_folder": (
+                "io/files.html#make_folder",
+                "model_name/io/files.py",
+            ),
             "model_name.io.files.publish": ("io/files.html#publish", "model_name/io/files.py"),
             "model_name.io.files.replacing": ("io/files.html#replacing", "model_name/io/files.py"),
             "model_name.io.files.reserve": ("io/files.html#reserve", "model_name/io/files.py"),
@@ -2874,6 +2951,10 @@ d = {
                 "io/osvariables.html#_tracking_uri",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables.check_env_file": (
+                "io/osvariables.html#check_env_file",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables.check_experiment_name": (
                 "io/osvariables.html#check_experiment_name",
                 "model_name/io/osvariables.py",
@@ -2884,6 +2965,10 @@ d = {
             ),
             "model_name.io.osvariables.check_tags": (
                 "io/osvariables.html#check_tags",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_topic_name": (
+                "io/osvariables.html#check_topic_name",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.checkout": (
@@ -3043,6 +3128,18 @@ d = {
             ),
         },
         "model_name.io.redaction": {
+            "model_name.io.redaction.LiveScrubber": (
+                "io/redaction.html#livescrubber",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.LiveScrubber.__call__": (
+                "io/redaction.html#livescrubber.__call__",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.LiveScrubber.__init__": (
+                "io/redaction.html#livescrubber.__init__",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.ScrubbedStream": (
                 "io/redaction.html#scrubbedstream",
                 "model_name/io/redaction.py",
@@ -3099,6 +3196,10 @@ d = {
                 "io/redaction.html#_sealer._named",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction._Sealer._seal_text": (
+                "io/redaction.html#_sealer._seal_text",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction._Sealer.seal": (
                 "io/redaction.html#_sealer.seal",
                 "model_name/io/redaction.py",
@@ -3125,6 +3226,10 @@ d = {
             ),
             "model_name.io.redaction._in_variable": (
                 "io/redaction.html#_in_variable",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction._is_public": (
+                "io/redaction.html#_is_public",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction._is_secret": (
@@ -3155,6 +3260,10 @@ d = {
                 "io/redaction.html#in_variables",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction.logins": (
+                "io/redaction.html#logins",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.mask": (
                 "io/redaction.html#mask",
                 "model_name/io/redaction.py",
@@ -3163,12 +3272,24 @@ d = {
                 "io/redaction.html#masked",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction.named_secrets": (
+                "io/redaction.html#named_secrets",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.pairs": (
+                "io/redaction.html#pairs",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.scrub": (
                 "io/redaction.html#scrub",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction.scrubbed_output": (
                 "io/redaction.html#scrubbed_output",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.scrubbed_terminal": (
+                "io/redaction.html#scrubbed_terminal",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction.scrubber": (
@@ -3181,6 +3302,10 @@ d = {
             ),
             "model_name.io.redaction.unseal": (
                 "io/redaction.html#unseal",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.without_addresses": (
+                "io/redaction.html#without_addresses",
                 "model_name/io/redaction.py",
             ),
         },
@@ -3523,6 +3648,10 @@ d = {
                 "io/services.html#mlflowservice.client",
                 "model_name/io/services.py",
             ),
+            "model_name.io.services.MlflowService.reach": (
+                "io/services.html#mlflowservice.reach",
+                "model_name/io/services.py",
+            ),
             "model_name.io.services.MlflowService.remarks": (
                 "io/services.html#mlflowservice.remarks",
                 "model_name/io/services.py",
@@ -3613,10 +3742,6 @@ d = {
             ),
             "model_name.io.services._check_level": (
                 "io/services.html#_check_level",
-                "model_name/io/services.py",
-            ),
-            "model_name.io.services._check_stores": (
-                "io/services.html#_check_stores",
                 "model_name/io/services.py",
             ),
             "model_name.io.services._explained": (
@@ -3878,6 +4003,10 @@ d = {
             "model_name.io.stores._started": ("io/stores.html#_started", "model_name/io/stores.py"),
             "model_name.io.stores.check_address": (
                 "io/stores.html#check_address",
+                "model_name/io/stores.py",
+            ),
+            "model_name.io.stores.check_reachable": (
+                "io/stores.html#check_reachable",
                 "model_name/io/stores.py",
             ),
             "model_name.io.stores.creation_lock": (
@@ -5969,6 +6098,14 @@ d = {
                 "scaffold/exports.html#export_module",
                 "model_name/scaffold/exports.py",
             ),
+            "model_name.scaffold.exports.in_code": (
+                "scaffold/exports.html#in_code",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports.in_python": (
+                "scaffold/exports.html#in_python",
+                "model_name/scaffold/exports.py",
+            ),
             "model_name.scaffold.exports.lay_out": (
                 "scaffold/exports.html#lay_out",
                 "model_name/scaffold/exports.py",
@@ -6573,10 +6710,6 @@ d = {
                 "scaffold/projects.html#_as_text",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._code": (
-                "scaffold/projects.html#_code",
-                "model_name/scaffold/projects.py",
-            ),
             "model_name.scaffold.projects._commit": (
                 "scaffold/projects.html#_commit",
                 "model_name/scaffold/projects.py",
@@ -6830,6 +6963,7 @@ d = {
                 "model_name/scripts.py",
             ),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
+            "model_name.scripts._scrubbed": ("scripts.html#_scrubbed", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
             "model_name.scripts._show_results": (
                 "scripts.html#_show_results",
@@ -6902,6 +7036,10 @@ d = {
                 "settings.html#_hand_over",
                 "model_name/settings.py",
             ),
+            "model_name.settings._is_of_others": (
+                "settings.html#_is_of_others",
+                "model_name/settings.py",
+            ),
             "model_name.settings._local": ("settings.html#_local", "model_name/settings.py"),
             "model_name.settings._misnamed": ("settings.html#_misnamed", "model_name/settings.py"),
             "model_name.settings._one_sided": (
@@ -6910,6 +7048,11 @@ d = {
             ),
             "model_name.settings._outputs": ("settings.html#_outputs", "model_name/settings.py"),
             "model_name.settings._parts": ("settings.html#_parts", "model_name/settings.py"),
+            "model_name.settings._protected": (
+                "settings.html#_protected",
+                "model_name/settings.py",
+            ),
+            "model_name.settings._refused": ("settings.html#_refused", "model_name/settings.py"),
             "model_name.settings._row_count": (
                 "settings.html#_row_count",
                 "model_name/settings.py",

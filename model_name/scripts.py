@@ -130,6 +130,7 @@ def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outc
     from model_name.execution import executors
     from model_name.io import osvariables, redaction
 
+    step.job.mlflow_service.reach()  # no kernel is started for a store that is not there
     source = osvariables.job_notebooks()[step.verb]
     sealed = redaction.seal(step.settings)
     executor = executors.PapermillExecutor(isolated=isolated)
@@ -385,9 +386,26 @@ def _checked_rows(step: steps.Step) -> str:
 @click.option(
     "--rows", is_flag=True, help="Also read the table, and check every row against the schema."
 )
-def check(words: Sequence[str], overrides: Sequence[str], data: str | None, rows: bool) -> None:
-    """Check jobs and YAML files against each other and against the files that they name, without running them."""
-    planned = steps.load_steps(words, [*(steps.data_overrides(data) if data else []), *overrides])
+@click.option(
+    "--allow-imports", is_flag=True, help="Import modules that a KIND names: this runs their code."
+)
+def check(
+    words: Sequence[str],
+    overrides: Sequence[str],
+    data: str | None,
+    rows: bool,
+    allow_imports: bool,
+) -> None:
+    """Check jobs and YAML files against each other and against the files that they name, without running them.
+
+    The only code that runs is that of the library and of the project's own package.
+    """
+    from model_name.core import kinds
+
+    with contextlib.nullcontext() if allow_imports else kinds.without_imports():
+        planned = steps.load_steps(
+            words, [*(steps.data_overrides(data) if data else []), *overrides]
+        )
     steps.require_no_faults(planned)
     for step in planned:
         click.echo(f"{step.verb}: {step.job.KIND} is valid" + (_checked_rows(step) if rows else ""))
@@ -870,6 +888,22 @@ def _in_project() -> Iterator[Path]:
         yield here
 
 
+_TELLS_NOTHING = {"-h", "--help", "--version", "schema", "completion"}  # and answers at once
+
+
+@contextlib.contextmanager
+def _scrubbed(arguments: Sequence[str]) -> Iterator[None]:
+    """Remove secrets from everything that a command shows, whoever writes it."""
+    if not arguments or _TELLS_NOTHING & set(arguments):
+        yield
+        return
+    from model_name.io import redaction
+
+    redaction.add_argument_secrets(arguments)
+    with redaction.scrubbed_terminal():
+        yield
+
+
 def _without_secrets(text: str) -> str:
     """Return a text without the secrets that an error or a result may contain."""
     from model_name.io import redaction
@@ -910,7 +944,7 @@ def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
             from model_name.io import osvariables
 
             osvariables.tolerate_warnings()
-        with _in_project() as here:
+        with _in_project() as here, _scrubbed(arguments):
             cli.main(arguments, prog_name=program, standalone_mode=False, obj=here)
     except click.exceptions.Exit as stop:
         return stop.exit_code

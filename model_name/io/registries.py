@@ -48,7 +48,7 @@ import pydantic as pdt
 from loguru import logger
 
 from ..core import errors, features, kinds, models, packing, schemas, workspaces
-from . import decisions, modelfiles, osvariables, signatures, storing
+from . import decisions, modelfiles, osvariables, redaction, signatures, storing
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -770,7 +770,7 @@ class MlflowRegister(Register):
                 "save it with one to register it"
             )
         with _quiet():
-            return mlflow.register_model(model_uri, name, tags=self.tags)
+            return mlflow.register_model(model_uri, name, tags=redaction.masked(self.tags))
 
 
 # %% ../../nbs/io/registries.ipynb #8b48da4b
