@@ -1241,8 +1241,8 @@ d = {
                 "core/scoring.html#_sums.__init__",
                 "model_name/core/scoring.py",
             ),
-            "model_name.core.scoring._Unsuitable": (
-                "core/scoring.html#_unsuitable",
+            "model_name.core.scoring._UnsuitableError": (
+                "core/scoring.html#_unsuitableerror",
                 "model_name/core/scoring.py",
             ),
             "model_name.core.scoring._boosting": (

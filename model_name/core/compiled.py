@@ -424,10 +424,9 @@ SHIFT: Final = 15
 def _next(node: Any, ranks: Any, row: int, tables: Any) -> int:
     """Return the child that a row goes to."""
     rank = ranks[row, node.column & 0x7FFF]
+    left = np.uint16(rank + (node.column >> SHIFT)) <= node.most
     if node.table >= 0:
         left = tables[node.table, rank]
-    else:
-        left = np.uint16(rank + (node.column >> SHIFT)) <= node.most
     child: int = node.left if left else node.right
     return child
 

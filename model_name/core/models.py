@@ -367,7 +367,7 @@ def _background_of(pipeline: Any) -> "np.ndarray[Any, Any]":
 
 # %% ../../nbs/core/models.ipynb #e2c0d002
 def _distinct(labels: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]] | None:
-    """Return the different labels of each column, then a missing one, and the row of each label; None if many differ."""
+    """Return each column's different labels, then a missing one, and the row of each label; None if many differ."""
     found = {name: pd.factorize(labels[name].array) for name in labels}
     most = max((len(known) for _, known in found.values()), default=0)
     if not found or most + 1 > len(labels):

@@ -25,7 +25,7 @@ _INNER_LEAF: Final = -1  # the column of a leaf
 _MOST_CUTS: Final = 65_000  # ranks have 16 bits
 
 
-class _Unsuitable(Exception):
+class _UnsuitableError(Exception):
     """These trees cannot be laid out."""
 
 
@@ -40,7 +40,7 @@ def _ranking(source: trees.Trees, columns: int) -> "compiled.Ranking":
     cuts = [np.unique(compared["threshold"][compared["column"] == c]) for c in range(columns)]
     sizes = [len(of_column) for of_column in cuts]
     if max(sizes) > _MOST_CUTS or any(by_label & (np.array(sizes) > 0)):
-        raise _Unsuitable("a column has too many thresholds, or labels and numbers")
+        raise _UnsuitableError("a column has too many thresholds, or labels and numbers")
     return compiled.Ranking(np.concatenate(cuts), np.cumsum([0, *sizes]), by_label)
 
 
@@ -261,8 +261,17 @@ def compile_trees(
     try:
         build = _boosting if kind.startswith("HistGradientBoosting") else _forest
         predict, tried = build(estimator, n_jobs), _examples(rows)
-        reason = "" if _same(predict(tried), answers(estimator, tried)) else "its answers differ"
-    except (_Unsuitable, AttributeError, ImportError, IndexError, TypeError, ValueError) as error:
+        with threads.limit(1, worth=1):
+            expected = answers(estimator, tried)
+        reason = "" if _same(predict(tried), expected) else "its answers differ"
+    except (
+        _UnsuitableError,
+        AttributeError,
+        ImportError,
+        IndexError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = str(error)
     if reason:
         logger.warning("The compiled loop cannot be used for this {}: {}", kind, reason)
