@@ -834,10 +834,6 @@ d = {
                 "core/models.html#sklearnmodel",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.SklearnModel._predict": (
-                "core/models.html#sklearnmodel._predict",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.SklearnModel.build": (
                 "core/models.html#sklearnmodel.build",
                 "model_name/core/models.py",
@@ -888,6 +884,14 @@ d = {
             ),
             "model_name.core.models._background_of": (
                 "core/models.html#_background_of",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._by_scikit_learn": (
+                "core/models.html#_by_scikit_learn",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._compiled": (
+                "core/models.html#_compiled",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._date_columns": (
@@ -968,6 +972,10 @@ d = {
             ),
             "model_name.core.models._players": (
                 "core/models.html#_players",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._predict": (
+                "core/models.html#_predict",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.column_owners": (

@@ -437,6 +437,34 @@ def _outputs(estimator: Any, answers: scoring.Answers, index: pd.Index) -> schem
     return schemas.OutputsSchema.check(pd.DataFrame(columns, index=index))
 
 
+# %% ../../nbs/core/models.ipynb #675b2ced
+_Answer = Callable[["np.ndarray[Any, Any]"], scoring.Answers]
+
+
+def _by_scikit_learn(estimator: Any, n_jobs: int | None) -> _Answer:
+    """Return what scikit-learn answers to encoded rows, with as many threads as are worth it."""
+
+    def answer(encoded: "np.ndarray[Any, Any]") -> scoring.Answers:
+        with threads.limit(n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
+            return scoring.answers(estimator, encoded)
+
+    return answer
+
+
+def _compiled(pipeline: Any, n_jobs: int | None) -> _Answer | None:
+    """Return the compiled way to the same answers; None if there is none."""
+    rows = getattr(pipeline, "background_", None)  # an earlier release kept none to compare with
+    return None if rows is None else scoring.compile_trees(pipeline["estimate"], rows, n_jobs)
+
+
+def _predict(pipeline: Any, inputs: schemas.Inputs, answer: _Answer) -> schemas.Outputs:
+    """Encode inputs and answer them."""
+    with _own_project(pipeline):
+        answers = answer(_encoded(pipeline, inputs))
+        return _outputs(pipeline["estimate"], answers, inputs.index)
+
+
+# %% ../../nbs/core/models.ipynb #675b2cee
 def _explain(
     pipeline: Any, encoded: "np.ndarray[Any, Any]", n_jobs: int | None
 ) -> attributions.Attributions:
@@ -492,33 +520,14 @@ class SklearnModel(Model):
         estimator.fit(encoded, labels)
 
     def predict(self, inputs: schemas.Inputs) -> schemas.Outputs:  # noqa: D102
-        estimator = self.get_internal_model()["estimate"]
-
-        def answer(encoded: "np.ndarray[Any, Any]") -> scoring.Answers:
-            with threads.limit(self.n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
-                return scoring.answers(estimator, encoded)
-
-        return self._predict(inputs, answer)
+        pipeline = self.get_internal_model()
+        return _predict(pipeline, inputs, _by_scikit_learn(pipeline["estimate"], self.n_jobs))
 
     def predictor(self) -> Callable[[schemas.Inputs], schemas.Outputs]:  # noqa: D102
+        own = type(self).predict is not SklearnModel.predict
         pipeline = self.get_internal_model()
-        rows = getattr(
-            pipeline, "background_", None
-        )  # an earlier release kept none to compare with
-        if rows is None or type(self).predict is not SklearnModel.predict:
-            return self.predict
-        answer = scoring.compile_trees(pipeline["estimate"], rows, self.n_jobs)
-        return self.predict if answer is None else lambda inputs: self._predict(inputs, answer)
-
-    def _predict(
-        self,
-        inputs: schemas.Inputs,
-        answer: "Callable[[np.ndarray[Any, Any]], scoring.Answers]",
-    ) -> schemas.Outputs:
-        pipeline = self.get_internal_model()
-        with _own_project(pipeline):
-            answers = answer(_encoded(pipeline, inputs))
-            return _outputs(pipeline["estimate"], answers, inputs.index)
+        answer = None if own else _compiled(pipeline, self.n_jobs)
+        return self.predict if answer is None else lambda rows: _predict(pipeline, rows, answer)
 
     def explain_model(self) -> schemas.FeatureImportances:  # noqa: D102
         pipeline = self.get_internal_model()

@@ -161,7 +161,8 @@ class _Sums:
         asked = _comparisons(source, self.ranking)
         leaf = source.nodes["column"] == _INNER_LEAF
         most = int(np.add.reduceat(leaf.astype(int), source.roots).max())
-        self.small = self.large = None
+        self.small: Any = None
+        self.large: Any = None
         if outputs is not None and most <= max(_DE_BRUIJN):
             self.small = _small_trees(source, asked, outputs)
         else:
@@ -172,11 +173,11 @@ class _Sums:
         from model_name.core import compiled
 
         total = np.repeat(self.start[:, None], len(rows), axis=1)
-        if self.small is not None:
-            fixed, add = (self.ranking, self.small, self.tables), compiled.add_small_trees
-        else:
-            fixed, add = (self.ranking, *self.large, self.tables), compiled.add_large_trees
-        _share(lambda first, end: add(*fixed, rows, first, end, total), len(rows), n_jobs)
+        add: Callable[..., None] = compiled.add_small_trees
+        laid_out: tuple[Any, ...] = (self.ranking, self.small, self.tables)
+        if self.small is None:
+            add, laid_out = compiled.add_large_trees, (self.ranking, *self.large, self.tables)
+        _share(lambda first, end: add(*laid_out, rows, first, end, total), len(rows), n_jobs)
         return total
 
 

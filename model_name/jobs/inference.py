@@ -153,8 +153,7 @@ class InferenceJob(base.VersionJob):
 
     def run(self) -> InferenceResult:  # noqa: D102
         with self.recording_version(self.run_config) as (recorder, version):
-            places = {"inputs": self.inputs.location, "outputs": self.outputs.location}
-            recorder.parameters(**places)
+            recorder.parameters(inputs=self.inputs.location, outputs=self.outputs.location)
             model = self.loader.load(registries.model_uri(version)).require_same_tables()
             past = features.Past(tables.read_history(recorder, self.history))
             scored = _score(self, model, past, int(version.version))

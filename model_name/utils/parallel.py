@@ -193,15 +193,19 @@ def ahead(items: Iterable[_Task], depth: int = 2) -> Generator[_Task, None, None
     """
     iterator, end = iter(items), object()
     context = contextvars.copy_context()
+
+    def following() -> Any:
+        return context.run(next, iterator, end)
+
     waiting: collections.deque[Future[Any]] = collections.deque()
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
         try:
             for _ in range(depth):
-                waiting.append(thread.submit(context.run, next, iterator, end))
+                waiting.append(thread.submit(following))
             while (item := waiting.popleft().result()) is not end:
-                waiting.append(thread.submit(context.run, next, iterator, end))
+                waiting.append(thread.submit(following))
                 yield item
         finally:
             for future in waiting:
                 future.cancel()
-            thread.submit(context.run, getattr(iterator, "close", int)).result()
+            thread.submit(getattr(iterator, "close", int)).result()
