@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors
+from ..core import errors, words
 from ..io import osvariables, redaction, registries, services, stores
 from .recorders import Recorder, save_record
 from ..records import gitstates, provenance
@@ -50,7 +50,7 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
     def facts(self) -> dict[str, str]:
         """Return what the table in a notebook shows: what was done, and how well."""
         warned = {f"warning {number}": text for number, text in enumerate(self.warnings, start=1)}
-        values = {name: f"{value:,.4g}" for name, value in self.metrics.items()}
+        values = {name: words.number(value) for name, value in self.metrics.items()}
         return {"job": self.job, "done": self.summary} | warned | values
 
     def gate(self) -> None:
@@ -194,8 +194,8 @@ class ReproducibleJob(ServedJob):
         return described
 
     def non_defaults(self) -> dict[str, Any]:
-        """Return the settings that differ from the defaults, with the KIND of each part."""
-        return _non_defaults(self)
+        """Return the settings that differ from the defaults, with the KIND of each part of the job."""
+        return {name: value for name, value in _non_defaults(self).items() if name != "KIND"}
 
     def resolve_references(self) -> dict[str, Any]:
         """Return what the fields in `MUTABLE_REFERENCES` stand for now."""
