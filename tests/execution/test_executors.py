@@ -166,11 +166,34 @@ def test_a_notebook_with_a_run(
 @given(st.text())
 def test_a_text_goes_in_as_it_is(value: str) -> None:
     executors._papermill()
-    from papermill.translators import PythonTranslator
+    from papermill.translators import papermill_translators
 
-    (statement,) = ast.parse(PythonTranslator.codify({"config": value})).body
+    translator = papermill_translators.find_translator("python3", "python")
+    (statement,) = ast.parse(translator.codify({"config": value})).body
     assert isinstance(statement, ast.Assign)
     assert ast.literal_eval(statement.value) == value
+
+
+def test_papermill_finds_the_parameters_of_an_executed_notebook(
+    elsewhere: services.MlflowService, tmp_path: Path
+) -> None:
+    """papermill's own tools read the parameters, and replace them."""
+    source = write(tmp_path / "train.ipynb", "print(config)")
+    config = "job:\n  path: C:\\data\n---\nfolder: .\n"
+    first = QUIET.execute(source, {"config": config}, tmp_path / "one.ipynb", elsewhere)
+    cell = json.loads(first.notebook.read_text())["cells"][1]
+    assert "".join(cell["source"]).splitlines()[1:4] == [
+        'config = """\\',
+        "job:",
+        "  path: C:\\\\data",
+    ]
+    papermill = executors._papermill()
+    assert list(papermill.inspect_notebook(str(first.notebook))) == ["config"]
+    second = tmp_path / "two.ipynb"
+    papermill.execute_notebook(
+        str(first.notebook), str(second), {"config": "a: 1\nb: 2\n"}, progress_bar=False
+    )
+    assert text(second) == "a: 1\nb: 2\n\n"
 
 
 def test_importing_papermill_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,12 +367,16 @@ def test_a_failed_notebook_fails_in_the_same_way_when_it_is_opened_again(
     read = """
     import json
     from pathlib import Path
-    from model_name.io import redaction
-    found = json.loads(redaction.unseal(config))
+    from model_name import steps
+    from model_name.io import configs, redaction
+    loaded = configs.loads(config, "config").data
+    steps._enter_folder(loaded["folder"])
+    found = json.loads(redaction.unseal(json.dumps(loaded)))
     raise ValueError(f"{Path(found['path']).read_text().split()} for {len(found['password'])} letters")
     """
     source = write(tmp_path / "train.ipynb", read)
-    sealed = {"config": json.dumps({"path": "table.csv", "password": "<secret REOPENED_PASSWORD>"})}
+    text = "path: table.csv\npassword: <secret REOPENED_PASSWORD>\n---\nfolder: ../..\n"
+    sealed = {"config": text}
     secret = {"REOPENED_PASSWORD": "hush-hush"}
     failed = QUIET.execute(
         source, sealed, tmp_path / "out" / "1" / "train.ipynb", elsewhere, secret
