@@ -6022,6 +6022,20 @@ d = {
                 "model_name/scaffold/questions.py",
             ),
         },
+        "model_name.scaffold.samples": {
+            "model_name.scaffold.samples.bikes": (
+                "scaffold/samples.html#bikes",
+                "model_name/scaffold/samples.py",
+            ),
+            "model_name.scaffold.samples.churn": (
+                "scaffold/samples.html#churn",
+                "model_name/scaffold/samples.py",
+            ),
+            "model_name.scaffold.samples.to_csv": (
+                "scaffold/samples.html#to_csv",
+                "model_name/scaffold/samples.py",
+            ),
+        },
         "model_name.scaffold.upgrades": {
             "model_name.scaffold.upgrades._ask_for_changes": (
                 "scaffold/upgrades.html#_ask_for_changes",
@@ -6144,6 +6158,7 @@ d = {
                 "model_name/scripts.py",
             ),
             "model_name.scripts.runs": ("scripts.html#runs", "model_name/scripts.py"),
+            "model_name.scripts.sample": ("scripts.html#sample", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
             "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },

@@ -12,6 +12,7 @@ __all__ = [
     "schema",
     "completion",
     "reproduce",
+    "sample",
     "new",
     "eject",
     "upgrade",
@@ -614,6 +615,20 @@ def _require_table_options(data: Path | None, target: str | None, others: Sequen
         )
     if data is not None and target is None:
         raise errors.ConfigError("--data needs --target: the name of the column to predict")
+
+
+# %% ../nbs/scripts.ipynb #ad351836
+@cli.command()
+@click.argument("name", metavar="bikes|churn")
+@click.option("--rows", type=int, help="Number of rows.")
+@click.option(
+    "--seed", type=int, default=42, show_default=True, help="Another seed makes other rows."
+)
+def sample(name: str, rows: int | None, seed: int) -> None:
+    """Print a simulated table as CSV, to try the commands on: model_name sample bikes > bikes.csv."""
+    from model_name.scaffold import samples
+
+    sys.stdout.write(samples.to_csv(name, rows, seed))
 
 
 # %% ../nbs/scripts.ipynb #fa817b51

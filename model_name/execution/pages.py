@@ -72,7 +72,7 @@ details > :not(summary) { margin-top: .3rem; padding: .6rem .8rem; background: v
   var(--line); border-radius: 6px; }
 .output { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 36rem), 1fr)); gap: .2rem
   1.5rem; align-items: start; }
-.output_area { min-width: 0; grid-column: 1 / -1; overflow-x: auto; } .output_area:has(.output_png) {
+.output_area { min-width: 0; grid-column: 1 / -1; } .scroll { overflow-x: auto; } .output_area:has(.output_png) {
   grid-column: auto; }
 .prompt { display: none; } img, svg { max-width: 100%; height: auto; } .output_png img { border-radius: 4px; }
 table { border-collapse: collapse; border: 0; font-size: 14px; margin: .6rem 0; } thead { border-bottom: 1px
@@ -98,6 +98,7 @@ _TEMPLATE = """{% extends 'basic/index.html.j2' %}
 {% block input %}<details><summary>
 {{- 'Configuration' if 'injected-parameters' in cell.metadata.get('tags', []) else 'Code' }}</summary>
 <div>{{ cell.source | highlight_code(metadata=cell.metadata) | clean_html }}</div></details>{% endblock input %}
+{% block data_html %}<div class="scroll" tabindex="0">{{ super() }}</div>{% endblock data_html %}
 {% block stream_stderr %}{% if output.text.strip() %}{% set lines = output.text.strip().splitlines() | length %}
 {{ folded('Log: ' ~ lines ~ (' line' if lines == 1 else ' lines'), output.text | ansi2html) }}{% endif %}{% endblock %}
 {% block error %}<div class="output_error"><pre>{{ (output.ename ~ ': ' ~ output.evalue) | ansi2html }}</pre>
@@ -243,5 +244,8 @@ def write(notebook: Path, page: Path, addresses: Mapping[str, str] | None = None
         body, _ = exporter().from_notebook_node(
             content, resources={"metadata": {"path": str(notebook.parent)}}
         )
+    body = body.replace(
+        "<th></th>", "<td></td>"
+    )  # a head without words, above the index of a table
     with files.replacing(page) as draft:
         draft.write_text(_document(summary, lead, body, addresses or {}), encoding="utf-8")

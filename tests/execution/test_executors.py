@@ -191,7 +191,11 @@ def test_papermill_finds_the_parameters_of_an_executed_notebook(
     assert list(papermill.inspect_notebook(str(first.notebook))) == ["config"]
     second = tmp_path / "two.ipynb"
     papermill.execute_notebook(
-        str(first.notebook), str(second), {"config": "a: 1\nb: 2\n"}, progress_bar=False
+        str(first.notebook),
+        str(second),
+        {"config": "a: 1\nb: 2\n"},
+        progress_bar=False,
+        kernel_name="python3",
     )
     assert text(second) == "a: 1\nb: 2\n\n"
 
