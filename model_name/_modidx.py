@@ -3682,6 +3682,10 @@ d = {
                 "jobs/base.html#reproduciblejob",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.ReproducibleJob.describe_non_defaults": (
+                "jobs/base.html#reproduciblejob.describe_non_defaults",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base.ReproducibleJob.described": (
                 "jobs/base.html#reproduciblejob.described",
                 "model_name/jobs/base.py",

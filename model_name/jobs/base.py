@@ -21,7 +21,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors, words
-from ..io import osvariables, redaction, registries, services, stores
+from ..io import configs, osvariables, redaction, registries, services, stores
 from .recorders import Recorder, save_record
 from ..records import gitstates, provenance
 from ..records.fingerprints import DataFingerprint, Fingerprint
@@ -196,6 +196,11 @@ class ReproducibleJob(ServedJob):
     def non_defaults(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults, with the KIND of each part of the job."""
         return {name: value for name, value in _non_defaults(self).items() if name != "KIND"}
+
+    def describe_non_defaults(self) -> str:
+        """Return the settings that differ from the defaults as YAML, or a sentence if there are none."""
+        differing = self.non_defaults()
+        return configs.to_yaml(differing) if differing else "Every setting has its default."
 
     def resolve_references(self) -> dict[str, Any]:
         """Return what the fields in `MUTABLE_REFERENCES` stand for now."""

@@ -163,3 +163,5 @@ def test_what_was_asked_for_is_what_differs_from_the_defaults() -> None:
         "fails": True,
         "mlflow_service": {"registry_name": "bikes"},
     }
+    assert job.describe_non_defaults() == "mlflow_service:\n  registry_name: bikes\nfails: true\n"
+    assert CountingJob().describe_non_defaults() == "Every setting has its default."

@@ -97,6 +97,8 @@ def test_code_headings_and_links_stay_as_they_are() -> None:
         ("```{mermaid}\nflowchart LR\n```", "has no words"),
         ("## Reader\n\n### Reader {#reader .api-name}", "2 places are named #reader"),
         ("### Env {#m.Env}\n\n### env {#m.env}", "2 places are named #m.env"),
+        ('## Trees\n\n```{=html}\n<table id="trees"></table>\n```', "2 places are named #trees"),
+        ("```sh\nmodel_name sampel bikes > bikes.csv\n```", "there is no such command"),
     ],
 )
 def test_a_fault_of_a_page_is_found(prose: str, fault: str) -> None:
@@ -104,7 +106,7 @@ def test_a_fault_of_a_page_is_found(prose: str, fault: str) -> None:
 
 
 def test_a_page_that_holds_has_no_faults() -> None:
-    commands = "```sh\nmodel_name run train\nmake test\n```"
+    commands = "```sh\nmodel_name run train\nmake test\nmodel_name sample bikes > bikes.csv\n```"
     prose = f"## A place\n\n[x](#a-place), `core.metrics.Metric`, `settings.ini`\n\n{commands}"
     assert faults(page(prose)) == []
     assert len(faults(page(prose, title="", description=""))) == 2
@@ -171,6 +173,21 @@ def test_tables_become_raw_html_without_scripts() -> None:
         "guides/one", {}, "", [{"cell_type": "code", "source": "", "outputs": [output]}]
     )
     assert "loads scripts from elsewhere" in next(sitechecks.scripted(text))
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/javascript", "application/vnd.jupyter.widget-view+json"]
+)
+def test_outputs_that_only_a_script_can_show_stay_out(kind: str) -> None:
+    data = {kind: "x", "text/plain": "words"}
+    cell = mk_cell(
+        "x", "code", outputs=[{"output_type": "display_data", "data": data, "metadata": {}}]
+    )
+    text = sitechecks.PageText("guides/one", {}, "", [cell])
+    assert kind in next(sitechecks.scripted(text))
+    pages._without_html(cell)
+    assert cell["outputs"][0]["data"] == {"text/plain": "words"}
+    assert list(sitechecks.scripted(text)) == []
 
 
 def test_a_page_that_no_list_names_joins_the_section_of_its_folder() -> None:
