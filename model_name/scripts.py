@@ -378,7 +378,7 @@ def run(
 @click.argument(
     "folder",
     default="outputs/notebooks",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     callback=_from_here,
 )
 def runs(folder: Path) -> None:

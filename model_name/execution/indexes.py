@@ -92,7 +92,7 @@ def _neighbours(found: Sequence[summaries.Summary], number: int) -> str:
     """Write the links of a page to the runs around it."""
     around = (("Before", number - 1), ("After", number + 1))
     links = [
-        f'{word}: <a href="{html.escape(found[i].name)}.html">{html.escape(found[i].title)}, {found[i].when()}</a>'
+        f'{word}: <a href="{html.escape(found[i].name)}.html">{html.escape(found[i].title)} {found[i].when()}</a>'
         for word, i in around
         if 0 <= i < len(found)
     ]
