@@ -11,6 +11,7 @@ import ast
 import contextlib
 import functools
 import importlib
+import itertools
 import json
 import re
 import shlex
@@ -414,12 +415,13 @@ def _record(
             if status is not None:
                 stores.end_runs(client, service, runs, status)
             _embed_records(client, runs, notebook)
+    run_ids = tuple(run.info.run_id for run in runs)
     page = _write_page(notebook, {run.info.run_id: _address(service, run) for run in runs})
     with _tolerating(notebook):
-        for run in runs if client is not None else ():
-            for document in filter(None, (notebook, page)):
-                client.log_artifact(run.info.run_id, str(document), _ARTIFACT_FOLDER)
-    return page, tuple(run.info.run_id for run in runs)
+        if client is not None:
+            for run_id, document in itertools.product(run_ids, filter(None, (notebook, page))):
+                client.log_artifact(run_id, str(document), _ARTIFACT_FOLDER)
+    return page, run_ids
 
 
 # %% ../../nbs/execution/executors.ipynb #f2769d81
