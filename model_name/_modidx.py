@@ -2866,8 +2866,8 @@ d = {
                 "io/readings.html#tableform.column_name",
                 "model_name/io/readings.py",
             ),
-            "model_name.io.readings.TableForm.says_nothing": (
-                "io/readings.html#tableform.says_nothing",
+            "model_name.io.readings.TableForm.is_default": (
+                "io/readings.html#tableform.is_default",
                 "model_name/io/readings.py",
             ),
             "model_name.io.readings._applied": (
@@ -6431,6 +6431,18 @@ d = {
             ),
         },
         "model_name.streaming.deadletters": {
+            "model_name.streaming.deadletters.DeadLetterRate": (
+                "streaming/deadletters.html#deadletterrate",
+                "model_name/streaming/deadletters.py",
+            ),
+            "model_name.streaming.deadletters.DeadLetterRate.__init__": (
+                "streaming/deadletters.html#deadletterrate.__init__",
+                "model_name/streaming/deadletters.py",
+            ),
+            "model_name.streaming.deadletters.DeadLetterRate.add": (
+                "streaming/deadletters.html#deadletterrate.add",
+                "model_name/streaming/deadletters.py",
+            ),
             "model_name.streaming.deadletters.Message": (
                 "streaming/deadletters.html#message",
                 "model_name/streaming/deadletters.py",
@@ -6461,18 +6473,6 @@ d = {
             ),
             "model_name.streaming.deadletters.Message.value": (
                 "streaming/deadletters.html#message.value",
-                "model_name/streaming/deadletters.py",
-            ),
-            "model_name.streaming.deadletters.RefusalRate": (
-                "streaming/deadletters.html#refusalrate",
-                "model_name/streaming/deadletters.py",
-            ),
-            "model_name.streaming.deadletters.RefusalRate.__init__": (
-                "streaming/deadletters.html#refusalrate.__init__",
-                "model_name/streaming/deadletters.py",
-            ),
-            "model_name.streaming.deadletters.RefusalRate.add": (
-                "streaming/deadletters.html#refusalrate.add",
                 "model_name/streaming/deadletters.py",
             ),
             "model_name.streaming.deadletters.Rejected": (

@@ -313,7 +313,7 @@ class _ArrowReader(Reader, readings.TableForm):
 
     def _tables(self) -> Iterator[pa.Table]:
         """Yield the source, read as it is declared, as tables of any size with one plain schema."""
-        if self.says_nothing():
+        if self.is_default():
             return self.source()
         tables = _sized(self.source(), 65_536, self.limit)
         return _spooled(self.location, (readings.apply(table, self) for table in tables))

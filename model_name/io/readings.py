@@ -30,21 +30,21 @@ import pyarrow.compute as pc
 import pydantic as pdt
 
 # %% ../../nbs/io/readings.ipynb #0728cc8b
-# Words for a missing value, where no others are declared.
+# Strings that mean a missing value, where no others are declared.
 USUAL_MISSING: Final = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A")
 
 
 # %% ../../nbs/io/readings.ipynb #6148ca18
 class ColumnForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
-    """How the texts of one column are written."""
+    """How the strings of one column are written."""
 
     kind: Literal["text", "number", "date", "duration"] | None = pdt.Field(
         None,
-        description="What the texts are. Null: a CSV file is searched for the type that fits all of them.",
+        description="Type of the values. Null: a CSV file gets the narrowest type that fits all of them.",
     )
     missing: list[str] | None = pdt.Field(
         None,
-        description="Words for nothing in this column, in place of the reader's; dates also in ISO 8601.",
+        description="Strings that mean a missing value here, in place of the reader's; dates also in ISO 8601.",
     )
     decimal: str | None = pdt.Field(
         None,
@@ -59,10 +59,10 @@ class ColumnForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         description="Character between groups of digits, such as , in 1,250.",
     )
     symbols: list[str] = pdt.Field(
-        [], description="Signs and words around a number, such as $, EUR or %; ignored."
+        [], description="Symbols and words around a number, such as $, EUR or %; ignored."
     )
     formats: list[str] = pdt.Field(
-        [], description="Forms of dates, such as %d.%m.%Y; none is ISO 8601."
+        [], description="Formats of dates, such as %d.%m.%Y; none is ISO 8601."
     )
     latest_year: int | None = pdt.Field(
         None,
@@ -76,16 +76,16 @@ class ColumnForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 # %% ../../nbs/io/readings.ipynb #1488632f
 class TableForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
-    """How the texts of a table are written."""
+    """How the strings of a table are written."""
 
     trim: bool = pdt.Field(
         False,
-        description="Remove blanks around texts and names of columns; a line break in a name becomes a blank.",
+        description="Remove blanks around strings and names of columns; a line break in a name becomes a blank.",
     )
     missing: list[str] | None = pdt.Field(
         None,
-        description="Words for nothing, in every column. Null: the usual ones in a CSV file, but not in columns that "
-        "the schema declares as text; none elsewhere.",
+        description="Strings that mean a missing value, in every column. Null: the usual ones in a CSV file, but not "
+        "in columns that the schema declares as text; none elsewhere.",
     )
     infinite: Literal["keep", "missing"] = pdt.Field(
         "keep",
@@ -95,10 +95,10 @@ class TableForm(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         {}, description="Other names for columns, by the names in the source."
     )
     columns: dict[str, ColumnForm] = pdt.Field(
-        {}, description="Columns that are written in a form of their own."
+        {}, description="Columns that have a format of their own."
     )
 
-    def says_nothing(self) -> bool:
+    def is_default(self) -> bool:
         """Tell whether values are taken as they are."""
         fields = TableForm.model_fields
         return all(getattr(self, name) == field.get_default() for name, field in fields.items())
@@ -133,7 +133,7 @@ def rules_of(
     Args:
         table: what is declared.
         name: the column, as it is called after reading.
-        usual: words for nothing where none are declared.
+        usual: strings that mean a missing value, where none are declared.
         decimal: the decimal mark of columns that declare none.
         guess: whether the type of a column without a declared kind is searched for.
     """
@@ -145,51 +145,55 @@ def rules_of(
 
 
 # %% ../../nbs/io/readings.ipynb #0dc37146
-def _spelt(texts: Any, labels: list[str]) -> Any:
-    """Give every text that is a label, but for case and blanks, the spelling of the label."""
+def _spelt(strings: Any, labels: list[str]) -> Any:
+    """Replace each string that differs from a label only in case and blanks by the label."""
     known = {label.strip().casefold(): label for label in labels}
-    words = pc.drop_null(pc.unique(texts))
+    words = pc.drop_null(pc.unique(strings))
     spelt = [known.get(word.strip().casefold(), word) for word in words.to_pylist()]
-    return pc.take(pa.array(spelt, pa.string()), pc.index_in(texts, words))
+    return pc.take(pa.array(spelt, pa.string()), pc.index_in(strings, words))
 
 
-def clean(texts: Any, rules: Rules) -> Any:
-    """Trim texts, spell labels one way and turn words for nothing into missing values."""
+def clean(strings: Any, rules: Rules) -> Any:
+    """Trim strings, spell labels one way and turn the strings that mean a missing value into missing values."""
     if rules.trim:
-        texts = pc.utf8_trim_whitespace(texts)
+        strings = pc.utf8_trim_whitespace(strings)
     if rules.missing:
-        texts = pc.if_else(
-            pc.is_in(texts, pa.array(rules.missing, pa.string())),
+        strings = pc.if_else(
+            pc.is_in(strings, pa.array(rules.missing, pa.string())),
             pa.scalar(None, pa.string()),
-            texts,
+            strings,
         )
-    return _spelt(texts, rules.form.labels) if rules.form.labels else texts
+    return _spelt(strings, rules.form.labels) if rules.form.labels else strings
 
 
 # %% ../../nbs/io/readings.ipynb #1cc1ff90
-def _plain_numbers(texts: Any, form: ColumnForm) -> Any:
+def _plain_numbers(strings: Any, form: ColumnForm) -> Any:
     """Rewrite numbers with a decimal point and no other marks; other strings become missing."""
-    texts = pc.utf8_trim_whitespace(texts)
+    strings = pc.utf8_trim_whitespace(strings)
     blank = r"[\s\x{a0}\x{202f}\x{2009}]"  # also those that do not break a line
     if form.symbols:
         symbols = "|".join(
             re.escape(symbol) for symbol in sorted(form.symbols, key=len, reverse=True)
         )
-        texts = pc.replace_substring_regex(texts, rf"^([(+-]*){blank}*(?:{symbols}){blank}*", r"\1")
-        texts = pc.replace_substring_regex(texts, rf"{blank}*(?:{symbols}){blank}*([)-]?)$", r"\1")
-    texts = pc.replace_substring_regex(texts, r"^\(([^-+].*)\)$|^([^-+].*)-$", r"-\1\2")
+        strings = pc.replace_substring_regex(
+            strings, rf"^([(+-]*){blank}*(?:{symbols}){blank}*", r"\1"
+        )
+        strings = pc.replace_substring_regex(
+            strings, rf"{blank}*(?:{symbols}){blank}*([)-]?)$", r"\1"
+        )
+    strings = pc.replace_substring_regex(strings, r"^\(([^-+].*)\)$|^([^-+].*)-$", r"-\1\2")
     mark = form.decimal or "."
     digits, decimal = r"\d+", re.escape(mark)
     if form.thousands is not None:
         group = blank if form.thousands.isspace() else re.escape(form.thousands)
         digits = rf"(?:\d+|\d{{1,3}}(?:{group}\d{{2,3}})*{group}\d{{3}})"
     number = rf"^[+-]?(?:{digits}(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity|nan)$"
-    fits = pc.match_substring_regex(texts, number)
+    fits = pc.match_substring_regex(strings, number)
     if form.thousands is not None:
-        texts = pc.replace_substring_regex(texts, group, "")
-    texts = pc.replace_substring(texts, mark, ".") if mark != "." else texts
+        strings = pc.replace_substring_regex(strings, group, "")
+    strings = pc.replace_substring(strings, mark, ".") if mark != "." else strings
     return pc.if_else(
-        fits, pc.replace_substring_regex(texts, r"^\+", ""), pa.scalar(None, pa.string())
+        fits, pc.replace_substring_regex(strings, r"^\+", ""), pa.scalar(None, pa.string())
     )
 
 
@@ -197,10 +201,10 @@ def _plain_numbers(texts: Any, form: ColumnForm) -> Any:
 _MARKED: Final = re.compile("%z")
 
 
-def _dates(texts: Any, form: ColumnForm) -> Any:
+def _dates(strings: Any, form: ColumnForm) -> Any:
     """Read dates by their formats; a string that matches none of them becomes missing."""
     zoned = any(_MARKED.search(each) for each in form.formats)
-    words = pc.drop_null(pc.unique(pc.utf8_trim_whitespace(texts)))
+    words = pc.drop_null(pc.unique(pc.utf8_trim_whitespace(strings)))
     series = pd.Series(words.to_pylist(), dtype="str")
     found = pd.Series(
         pd.NaT, series.index, dtype="datetime64[us, UTC]" if zoned else "datetime64[us]"
@@ -214,7 +218,8 @@ def _dates(texts: Any, form: ColumnForm) -> Any:
             )
     kind = pa.timestamp("us", "UTC" if zoned else None)
     return pc.take(
-        pa.array(found, kind, from_pandas=True), pc.index_in(pc.utf8_trim_whitespace(texts), words)
+        pa.array(found, kind, from_pandas=True),
+        pc.index_in(pc.utf8_trim_whitespace(strings), words),
     )
 
 
@@ -241,11 +246,13 @@ _DURATION: Final = (
 )
 
 
-def _durations(texts: Any) -> Any:
+def _durations(strings: Any) -> Any:
     """Read durations as seconds; a string that is not a duration becomes missing."""
-    texts = pc.utf8_trim_whitespace(texts)
-    texts = pc.if_else(pc.match_substring_regex(texts, r"\d"), texts, pa.scalar(None, pa.string()))
-    found = pc.extract_regex(texts, _DURATION)
+    strings = pc.utf8_trim_whitespace(strings)
+    strings = pc.if_else(
+        pc.match_substring_regex(strings, r"\d"), strings, pa.scalar(None, pa.string())
+    )
+    found = pc.extract_regex(strings, _DURATION)
     parts = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
     total = pa.scalar(0.0)
     for name, size in parts.items():
@@ -288,26 +295,26 @@ def arrow_type(name: TypeName, rules: Rules) -> pa.DataType:
 
 
 # %% ../../nbs/io/readings.ipynb #eaaf4802
-def _complete(texts: Any, values: Any) -> Any:
-    """Return values that were read from texts; raise `ArrowInvalid` if one could not be."""
-    if values.null_count > texts.null_count:
-        raise pa.ArrowInvalid("a text of another form")
+def _complete(strings: Any, values: Any) -> Any:
+    """Return values that were read from strings; raise `ArrowInvalid` if one could not be."""
+    if values.null_count > strings.null_count:
+        raise pa.ArrowInvalid("a string of another form")
     return values
 
 
 def _is_plain(rules: Rules) -> bool:
-    """Tell whether numbers are written as Arrow reads them, and no number is a word for nothing."""
+    """Tell whether numbers are written as Arrow reads them, and no number means a missing value."""
     form = rules.form
     marked = form.decimal not in (None, ".") or form.thousands is not None or form.symbols
     return not marked and not any(re.search(r"\d", word) for word in rules.missing)
 
 
-def _as_booleans(texts: Any) -> Any:
+def _as_booleans(strings: Any) -> Any:
     """Read true and false."""
-    texts = pc.utf8_lower(texts)
-    if not pc.all(pc.is_in(texts, pa.array(["true", "false", None]))).as_py():
+    strings = pc.utf8_lower(strings)
+    if not pc.all(pc.is_in(strings, pa.array(["true", "false", None]))).as_py():
         raise pa.ArrowInvalid("not a boolean")
-    return pc.equal(texts, "true")
+    return pc.equal(strings, "true")
 
 
 # %% ../../nbs/io/readings.ipynb #4ead0007
@@ -317,44 +324,48 @@ def finite(numbers: Any) -> Any:
 
 
 # %% ../../nbs/io/readings.ipynb #16e76053
-def _as_numbers(texts: Any, name: TypeName, rules: Rules) -> Any:
+def _as_numbers(strings: Any, name: TypeName, rules: Rules) -> Any:
     """Read plain numbers."""
     if name == "integer":
-        numbers = pc.cast(texts, pa.int64())
-        if pc.any(pc.match_substring(texts, "x", ignore_case=True)).as_py():
+        numbers = pc.cast(strings, pa.int64())
+        if pc.any(pc.match_substring(strings, "x", ignore_case=True)).as_py():
             raise pa.ArrowInvalid("a hexadecimal number, which is rather a name")
         return numbers
-    numbers = pc.cast(texts, pa.float64())
+    numbers = pc.cast(strings, pa.float64())
     large = (pc.max(pc.abs(numbers)).as_py() or 0) >= 2**53
-    if large and pc.any(pc.match_substring_regex(texts, r"^\s*[+-]?\d{16,}\s*$")).as_py():
+    if large and pc.any(pc.match_substring_regex(strings, r"^\s*[+-]?\d{16,}\s*$")).as_py():
         raise pa.ArrowInvalid("a whole number that a float cannot hold")
     return numbers if rules.infinite else finite(numbers)
 
 
 # %% ../../nbs/io/readings.ipynb #8f76885c
-def _plainly(texts: Any, rules: Rules) -> Any:
-    """Write what has the declared form plainly, and leave the other texts as they are."""
+def _plainly(strings: Any, rules: Rules) -> Any:
+    """Write what has the declared form plainly, and leave the other strings as they are."""
     if rules.form.kind == "date":
         values = (
-            _dates(texts, rules.form) if rules.form.formats else pa.scalar(None, pa.timestamp("us"))
+            _dates(strings, rules.form)
+            if rules.form.formats
+            else pa.scalar(None, pa.timestamp("us"))
         )
     else:
         values = (
-            _plain_numbers(texts, rules.form) if rules.form.kind == "number" else _durations(texts)
+            _plain_numbers(strings, rules.form)
+            if rules.form.kind == "number"
+            else _durations(strings)
         )
-    return pc.coalesce(pc.cast(values, pa.string()), texts)
+    return pc.coalesce(pc.cast(values, pa.string()), strings)
 
 
 # %% ../../nbs/io/readings.ipynb #44d0612b
-def read(texts: Any, name: TypeName, rules: Rules) -> Any:
-    """Read texts as a type; raise `ArrowInvalid` if one of them does not fit."""
+def read(strings: Any, name: TypeName, rules: Rules) -> Any:
+    """Read strings as a type; raise `ArrowInvalid` if one of them does not fit."""
     form = rules.form
     if name in ("integer", "number") and _is_plain(rules):
         try:  # the fast way, which most columns can go
-            return _as_numbers(texts, name, rules)
+            return _as_numbers(strings, name, rules)
         except pa.ArrowInvalid:
             pass
-    cleaned = clean(texts, rules if name == "text" else rules._replace(trim=True))
+    cleaned = clean(strings, rules if name == "text" else rules._replace(trim=True))
     if name == "text":
         return cleaned if form.kind in (None, "text") else _plainly(cleaned, rules)
     if name == "boolean":
@@ -367,11 +378,11 @@ def read(texts: Any, name: TypeName, rules: Rules) -> Any:
 
 
 # %% ../../nbs/io/readings.ipynb #ea01f901
-def narrow(texts: Any, left: list[TypeName], rules: Rules) -> Any:
-    """Remove the types that a batch of texts does not fit; return the texts in the narrowest one that is left."""
+def narrow(strings: Any, left: list[TypeName], rules: Rules) -> Any:
+    """Remove the types that a batch of strings does not fit; return the strings in the narrowest one that is left."""
     while left:
         try:
-            values = read(texts, left[0], rules)
+            values = read(strings, left[0], rules)
         except pa.ArrowInvalid:
             left.pop(0)
             continue
@@ -380,7 +391,7 @@ def narrow(texts: Any, left: list[TypeName], rules: Rules) -> Any:
                 "boolean"
             )  # there was a number: the column cannot be one of booleans any more
         return values
-    return read(texts, "text", rules)
+    return read(strings, "text", rules)
 
 
 # %% ../../nbs/io/readings.ipynb #ae775f8d
@@ -430,8 +441,10 @@ def apply(table: pa.Table, declared: TableForm) -> pa.Table:
 
 
 # %% ../../nbs/io/readings.ipynb #d82f3cce
-def fits(texts: Any, form: ColumnForm) -> Any:
+def fits(strings: Any, form: ColumnForm) -> Any:
     """Tell of each text whether it has a form; a boolean per text."""
     if form.kind == "date":
-        return pc.is_valid(_dates(texts, form))
-    return pc.is_valid(_plain_numbers(texts, form) if form.kind == "number" else _durations(texts))
+        return pc.is_valid(_dates(strings, form))
+    return pc.is_valid(
+        _plain_numbers(strings, form) if form.kind == "number" else _durations(strings)
+    )

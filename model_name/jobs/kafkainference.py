@@ -513,7 +513,7 @@ def _result(
         job=job.KIND,
         summary=(
             f"{metrics.records:,} records scored by version {versions} of {watcher.name!r} from "
-            f"{job.input_topic!r} into {job.output_topic!r}, {metrics.refused:,} dead letters "
+            f"{job.input_topic!r} into {job.output_topic!r}, {metrics.dead_letters:,} dead letters "
             f"({job.guarantee.replace('_', ' ')}); {ended}"
         ),
         run_id=recorder.run_id,
@@ -523,11 +523,11 @@ def _result(
         registry_name=watcher.name,
         model_versions=tuple(watcher.versions),
         records=metrics.records,
-        dead_letters=metrics.refused,
+        dead_letters=metrics.dead_letters,
         ended=ended,
         delivery=job.guarantee,
         timeline=metrics.timeline.table(),
-        letters=pd.DataFrame(metrics.letters, columns=["record", "reason"]),
+        letters=pd.DataFrame(metrics.first_dead_letters, columns=["record", "reason"]),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loguru import Logger
 
 # %% ../../nbs/streaming/batches.ipynb #4aca7601
-Answering = Callable[[list[bytes | None]], list[deadletters.Answer]]
+Answering = Callable[[list[bytes | None]], list[deadletters.Outcome]]
 """Answers the values of a batch in their order; is called in a thread of its own."""
 
 
@@ -37,7 +37,7 @@ class Batch:
     """
 
     messages: list[deadletters.Message]
-    answers: list[deadletters.Answer] = field(default_factory=list)
+    answers: list[deadletters.Outcome] = field(default_factory=list)
     seconds: float = 0.0
     error: BaseException | None = None
     aborted: set[int] = field(default_factory=set)
@@ -47,7 +47,7 @@ class Batch:
         """Return how many of the records are still ours."""
         return sum(message.partition() not in self.aborted for message in self.messages)
 
-    def kept(self) -> Iterator[tuple[deadletters.Message, deadletters.Answer]]:
+    def kept(self) -> Iterator[tuple[deadletters.Message, deadletters.Outcome]]:
         """Return the records that are still ours, with their answers."""
         pairs = zip(self.messages, self.answers, strict=True)
         return (pair for pair in pairs if pair[0].partition() not in self.aborted)

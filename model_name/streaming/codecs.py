@@ -36,11 +36,11 @@ class Decoded(NamedTuple):
 
     Attributes:
         columns: the values of each field, over the records that could be read, in their order.
-        refused: why each of the other records was refused, by its position.
+        rejected: why each of the other records was rejected, by its position.
     """
 
     columns: dict[str, list[Any]]
-    refused: dict[int, str]
+    rejected: dict[int, str]
 
 
 # %% ../../nbs/streaming/codecs.ipynb #093415e9
@@ -57,7 +57,7 @@ class Decoder(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
         Args:
             values: the value of each record, as it came from the topic.
-            required: fields without which a record is refused.
+            required: fields without which a record is rejected.
             optional: fields that become missing values where a record does not have them.
         """
 
@@ -68,7 +68,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def _unique_names(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its members; refuse a name that is there twice."""
+    """Make an object of its members; reject a name that is there twice."""
     made = dict(members)
     if len(made) < len(members):
         (name, _), *_ = Counter(name for name, _ in members).most_common(1)
@@ -101,7 +101,7 @@ def _text_of(value: bytes) -> str:
 class JsonDecoder(Decoder):
     """Read JSON objects in UTF-8; `NaN` and `null` are missing values.
 
-    What other programs read in another way, or not at all, is refused: see the table above.
+    What other programs read in another way, or not at all, is rejected: see the table above.
     """
 
     KIND: Literal["JsonDecoder"] = "JsonDecoder"
@@ -109,18 +109,18 @@ class JsonDecoder(Decoder):
     def decode(  # noqa: D102
         self, values: Sequence[bytes | None], required: Sequence[str], optional: Sequence[str] = ()
     ) -> Decoded:
-        refused: dict[int, str] = {}
+        rejected: dict[int, str] = {}
         try:
-            return Decoded(_columns(_parse_together(values), required, optional), refused)
+            return Decoded(_columns(_parse_together(values), required, optional), rejected)
         except (ValueError, KeyError, TypeError, RecursionError):
-            pass  # at least one of them has to be refused
+            pass  # at least one of them has to be rejected
         documents = []
         for place, value in enumerate(values):
             try:
                 documents.append(_parse(value, required))
             except ValueError as error:
-                refused[place] = str(error)
-        return Decoded(_columns(documents, required, optional), refused)
+                rejected[place] = str(error)
+        return Decoded(_columns(documents, required, optional), rejected)
 
 
 # %% ../../nbs/streaming/codecs.ipynb #412896d0

@@ -65,13 +65,13 @@ class Delivered:
 
     Attributes:
         records: how many records it has.
-        refused: origin and reason of each record without an answer.
+        dead_letters: origin and reason of each record without an answer.
         seconds: how long answering took.
         latencies: seconds from the time stamp of each record to its delivery.
     """
 
     records: int
-    refused: list[tuple[str, str]]
+    dead_letters: list[tuple[str, str]]
     seconds: float
     latencies: "NDArray[np.float64]"
 
@@ -91,7 +91,7 @@ class StreamObserver:
 
 # %% ../../nbs/streaming/loops.ipynb #b0ff9f2a
 def _latencies(
-    answered: Sequence[tuple[deadletters.Message, deadletters.Answer]],
+    answered: Sequence[tuple[deadletters.Message, deadletters.Outcome]],
 ) -> "NDArray[np.float64]":
     """Return the seconds from the time stamps of records until now."""
     made = [message.timestamp()[1] for message, _ in answered]
@@ -114,7 +114,7 @@ class Outlet:
         self.config, self.delivery, self.observers = config, delivery, observers
         self.intake, self.worker, self.guard = intake, worker, intake.guard
         self.size = batches.BatchSize(config.batch_size, config.poll_interval, intake.logger)
-        self.refusals = deadletters.RefusalRate(config.max_refused_rate)
+        self.dead_letter_rate = deadletters.DeadLetterRate(config.max_refused_rate)
         self.delivered = self.delivering = self.attempts = 0
 
     def deliver(self, batch: batches.Batch) -> None:
@@ -130,8 +130,8 @@ class Outlet:
         if not kept:
             return
         self.size.adapt(batch.seconds)
-        records, refused = deadletters.outgoing(self.config, kept)
-        self.refusals.add(len(kept), [reason for _, reason in refused])
+        records, dead_letters = deadletters.outgoing(self.config, kept)
+        self.dead_letter_rate.add(len(kept), [reason for _, reason in dead_letters])
         done = {message.partition(): message.offset() + 1 for message, _ in kept}
         self.delivering = len(kept)
         try:
@@ -143,7 +143,7 @@ class Outlet:
         self.delivering, self.attempts, self.delivered = 0, 0, self.delivered + len(kept)
         self.guard.trouble = ""
         self.guard.timer.renew()
-        answered = Delivered(len(kept), refused, batch.seconds, _latencies(kept))
+        answered = Delivered(len(kept), dead_letters, batch.seconds, _latencies(kept))
         for observer in self.observers:
             observer.delivered(answered)
 

@@ -42,12 +42,12 @@ class LoadedVersion:
 
 
 # %% ../../nbs/streaming/scorers.ipynb #1eb3e187
-_MOST_REFUSED = 8  # records without any answer, after which the model is at fault
+_MOST_REJECTED = 8  # records without any answer, after which the model is at fault
 
 
 def _predict(
     loaded: LoadedVersion, inputs: schemas.Inputs, encoder: codecs.Encoder
-) -> list[deadletters.Answer]:
+) -> list[deadletters.Outcome]:
     """Predict; when the model fails, find the rows that it fails for."""
     try:
         outputs = loaded.predict(inputs)
@@ -57,9 +57,9 @@ def _predict(
         middle = len(inputs) // 2
         answers = _predict(loaded, inputs.iloc[:middle], encoder)
         answers += _predict(loaded, inputs.iloc[middle:], encoder)
-        first = answers[:_MOST_REFUSED]
-        refused = [isinstance(answer, deadletters.Rejected) for answer in first]
-        if len(first) == _MOST_REFUSED and all(refused):
+        first = answers[:_MOST_REJECTED]
+        rejected = [isinstance(answer, deadletters.Rejected) for answer in first]
+        if len(first) == _MOST_REJECTED and all(rejected):
             raise errors.ModelError(
                 f"version {loaded.version} of {loaded.name!r} does not answer: {error}"
             ) from error
@@ -75,7 +75,7 @@ class _Fields:
     """The fields of a record, by the schema.
 
     Attributes:
-        required: fields without which a record is refused.
+        required: fields without which a record is rejected.
         optional: fields that may be absent.
         past: required fields that the schema does not have: what features remember of the past.
         unique: the label, if the schema declares that it is unique.
@@ -105,7 +105,7 @@ def _rounds(table: pd.DataFrame, index: str | None) -> "Iterator[NDArray[np.intp
         return
     try:
         repeated = index is not None and table[index].duplicated().any()
-    except TypeError:  # labels that are lists; the schema refuses them later
+    except TypeError:  # labels that are lists; the schema rejects them later
         repeated = False
     if not repeated:
         yield np.arange(len(table))
@@ -135,12 +135,12 @@ def _half(columns: dict[str, list[Any]], rows: slice) -> dict[str, list[Any]]:
 # %% ../../nbs/streaming/scorers.ipynb #82d640f8
 def _score(
     loaded: LoadedVersion, table: pd.DataFrame, past: Sequence[str], encoder: codecs.Encoder
-) -> tuple[list[deadletters.Answer], schemas.Inputs | None]:
+) -> tuple[list[deadletters.Outcome], schemas.Inputs | None]:
     """Return the answers to decoded records, and one row of the inputs that were scored."""
-    inputs, refused = schemas.InputsSchema.split_valid(table.drop(columns=[*past]))
-    answers: list[deadletters.Answer]
-    answers = [deadletters.Rejected(refused.get(row, "")) for row in range(len(table))]
-    good = [row for row in range(len(table)) if row not in refused]
+    inputs, rejected = schemas.InputsSchema.split_valid(table.drop(columns=[*past]))
+    answers: list[deadletters.Outcome]
+    answers = [deadletters.Rejected(rejected.get(row, "")) for row in range(len(table))]
+    good = [row for row in range(len(table)) if row not in rejected]
     if not good:
         return answers, None
     inputs = features.carry_over(inputs, table.iloc[good])
@@ -161,26 +161,26 @@ class Scorer:
         most_bytes: int,
         keep_example: Callable[[schemas.Inputs], object] = _drop,
     ) -> None:
-        """Ask `loaded` for the version once a batch; refuse records of more than `most_bytes`."""
+        """Ask `loaded` for the version once a batch; reject records of more than `most_bytes`."""
         self.loaded, self.decoder, self.encoder = loaded, decoder, encoder
         self.most_bytes, self.keep_example = most_bytes, keep_example
         self.fields = _fields()
         self.limits: Any = None
 
-    def __call__(self, values: list[bytes | None]) -> list[deadletters.Answer]:
+    def __call__(self, values: list[bytes | None]) -> list[deadletters.Outcome]:
         """Return for each value that of the record to produce, or the reason why there is none."""
         if self.limits is None:  # the limit belongs to the thread that answers
             self.limits = threadpoolctl.threadpool_limits(1, user_api="openmp")
-        answers: list[deadletters.Answer | None] = [
+        answers: list[deadletters.Outcome | None] = [
             _too_large(value, self.most_bytes) for value in values
         ]
         rows = [row for row, answer in enumerate(answers) if answer is None]
         fields = self.fields
         sent = [values[row] for row in rows]
         decoded = self.decoder.decode(sent, fields.required, fields.optional)
-        for number, reason in decoded.refused.items():
+        for number, reason in decoded.rejected.items():
             answers[rows[number]] = deadletters.Rejected(features.explain_missing(reason))
-        rows = [row for number, row in enumerate(rows) if number not in decoded.refused]
+        rows = [row for number, row in enumerate(rows) if number not in decoded.rejected]
         scored = self._answer(self.loaded(), decoded.columns, len(rows))
         for row, answer in zip(rows, scored, strict=True):
             answers[row] = answer
@@ -188,9 +188,9 @@ class Scorer:
 
     def _answer(
         self, loaded: LoadedVersion, columns: dict[str, list[Any]], count: int
-    ) -> list[deadletters.Answer]:
+    ) -> list[deadletters.Outcome]:
         """Answer decoded records; when they cannot be checked together, check halves of them."""
-        answers: list[deadletters.Answer] = [deadletters.Rejected("it was not scored")] * count
+        answers: list[deadletters.Outcome] = [deadletters.Rejected("it was not scored")] * count
         try:
             table = pd.DataFrame(columns, index=pd.RangeIndex(count))
             for rows in _rounds(table, self.fields.unique):

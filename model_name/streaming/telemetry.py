@@ -96,10 +96,12 @@ class StreamMetrics(loops.StreamObserver):
 
     def __init__(self) -> None:
         """Start with nothing."""
-        self.records = self.refused = self.batches = 0
+        self.records = self.dead_letters = self.batches = 0
         self.scoring = self.first_record = self.last_record = 0.0  # seconds
         self.lag: dict[int, int] = {}
-        self.letters: list[tuple[str, str]] = []  # the first dead letters, with their reasons
+        self.first_dead_letters: list[
+            tuple[str, str]
+        ] = []  # the first dead letters, with their reasons
         self.latencies, self.timeline = LatencyHistogram(), Timeline()
 
     def delivered(self, batch: loops.Delivered) -> None:
@@ -108,12 +110,12 @@ class StreamMetrics(loops.StreamObserver):
         self.first_record = self.first_record or now - batch.seconds
         self.last_record = now
         self.records += batch.records
-        self.refused += len(batch.refused)
+        self.dead_letters += len(batch.dead_letters)
         self.batches += 1
         self.scoring += batch.seconds
         self.latencies.add(batch.latencies)
-        if len(self.letters) < 20:
-            self.letters += batch.refused[:20]
+        if len(self.first_dead_letters) < 20:
+            self.first_dead_letters += batch.dead_letters[:20]
 
     def tick(self, lag: dict[int, int]) -> None:
         """Add a row to the table by time."""
@@ -122,7 +124,7 @@ class StreamMetrics(loops.StreamObserver):
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics for the MLflow run."""
-        counts = {"records": float(self.records), "dead_letters": float(self.refused)}
+        counts = {"records": float(self.records), "dead_letters": float(self.dead_letters)}
         if not self.records:
             return counts
         return counts | {
@@ -155,7 +157,7 @@ class LogTicker(loops.StreamObserver):
             "{:,} records ({:,.0f} a second), {:,} dead letters, latency {:.0f} ms (p99 {:.0f}), lag {:,}, version {}",
             metrics.records,
             (metrics.records - self.records) / (now - self.logged),
-            metrics.refused,
+            metrics.dead_letters,
             1000 * half if metrics.records else 0,
             1000 * most if metrics.records else 0,
             sum(lag.values()),
@@ -171,9 +173,9 @@ def _families(metrics: StreamMetrics, version: int) -> "Iterator[Any]":
 
     name = f"{osvariables.PACKAGE}_stream"
     counters = {
-        "records_in": ("Records read and answered or refused.", metrics.records),
-        "records_out": ("Predictions delivered.", metrics.records - metrics.refused),
-        "dead_letters": ("Records without an answer.", metrics.refused),
+        "records_in": ("Records read and answered or rejected.", metrics.records),
+        "records_out": ("Predictions delivered.", metrics.records - metrics.dead_letters),
+        "dead_letters": ("Records without an answer.", metrics.dead_letters),
         "batches": ("Batches delivered.", metrics.batches),
         "scoring_seconds": ("Seconds spent on scoring.", metrics.scoring),
     }

@@ -38,7 +38,7 @@ DOCUMENTS = st.lists(
 def test_what_was_json_is_read_field_by_field(documents: list[dict[str, Any]]) -> None:
     values = [json.dumps(each, ensure_ascii=False).encode() for each in documents]
     decoded = codecs.JsonDecoder().decode(values, ["a", "b %s"], ["c", "d"])
-    assert decoded.refused == {}
+    assert decoded.rejected == {}
     assert decoded.columns["a"] == [each["a"] for each in documents]
     assert decoded.columns["b %s"] == [each["b %s"] for each in documents]
     assert decoded.columns.get("c", [None] * len(documents)) == [
@@ -59,8 +59,8 @@ def test_together_and_one_by_one_are_the_same(values: list[bytes | None]) -> Non
     decoder = codecs.JsonDecoder()
     alone = [decoder.decode([value], ["a"], ["c"]) for value in values]
     decoded = decoder.decode(values, ["a"], ["c"])
-    assert decoded.refused == {
-        place: each.refused[0] for place, each in enumerate(alone) if each.refused
+    assert decoded.rejected == {
+        place: each.rejected[0] for place, each in enumerate(alone) if each.rejected
     }
     assert repr(decoded.columns["a"]) == repr(
         [value for each in alone for value in each.columns["a"]]
@@ -74,7 +74,7 @@ def test_together_and_one_by_one_are_the_same(values: list[bytes | None]) -> Non
 def test_no_record_reaches_into_its_neighbour(split: list[bytes]) -> None:
     good = b'{"a": 3}'
     decoded = codecs.JsonDecoder().decode([good, *split, good], ["a"])
-    assert sorted(decoded.refused) == [1, 2]
+    assert sorted(decoded.rejected) == [1, 2]
     assert decoded.columns == {"a": [3, 3]}
 
 
@@ -86,7 +86,7 @@ def test_a_missing_value_is_no_reason_to_refuse(value: bytes) -> None:
 
 def test_documents_that_are_too_deep() -> None:
     assert (
-        "not JSON" in codecs.JsonDecoder().decode([b"[" * 100_000, b'{"a": 1}'], ["a"]).refused[0]
+        "not JSON" in codecs.JsonDecoder().decode([b"[" * 100_000, b'{"a": 1}'], ["a"]).rejected[0]
     )
 
 
@@ -126,9 +126,9 @@ def test_what_other_programs_read_in_another_way_is_refused(
     """Also among good records, which are not held up."""
     good = b'{"a": "\\ud83d\\ude00"}'
     decoded = codecs.JsonDecoder().decode([good, value, b'{"a": 2}'], ["a"])
-    assert reason in decoded.refused[1]
+    assert reason in decoded.rejected[1]
     assert decoded.columns == {"a": ["\N{GRINNING FACE}", 2]}
-    assert list(decoded.refused) == [1]
+    assert list(decoded.rejected) == [1]
 
 
 def test_a_backslash_before_what_looks_like_half_a_character() -> None:
@@ -253,7 +253,7 @@ class Seen(loops.StreamObserver):
         self.on_tick()
 
 
-def echo(values: list[bytes | None]) -> list[deadletters.Answer]:
+def echo(values: list[bytes | None]) -> list[deadletters.Outcome]:
     return [
         deadletters.Rejected("it is bad") if value is None or value.startswith(b"bad") else value
         for value in values
@@ -289,7 +289,7 @@ def test_answers_and_dead_letters_say_where_they_come_from(mock: Mock) -> None:
         )
         assert headers.get("dead.reason") == (b"it is bad" if message.key() in letters else None)
     assert sum(each.records for each in seen.batches) == stream.outlet.delivered == 4
-    assert sorted(reason for each in seen.batches for _, reason in each.refused) == [
+    assert sorted(reason for each in seen.batches for _, reason in each.dead_letters) == [
         "it is bad",
         "it is bad",
     ]
@@ -301,7 +301,7 @@ def test_a_batch_has_at_most_so_many_records(mock: Mock, size: int) -> None:
     config = mock.fill([b"%d" % number for number in range(40)])
     sizes: list[int] = []
 
-    def count(values: list[bytes | None]) -> list[deadletters.Answer]:
+    def count(values: list[bytes | None]) -> list[deadletters.Outcome]:
         sizes.append(len(values))
         return echo(values)
 
@@ -314,7 +314,7 @@ def test_a_batch_has_at_most_so_many_records(mock: Mock, size: int) -> None:
 
 
 def test_an_error_of_who_answers_ends_the_stream(mock: Mock) -> None:
-    def fail(values: list[bytes | None]) -> list[deadletters.Answer]:
+    def fail(values: list[bytes | None]) -> list[deadletters.Outcome]:
         raise errors.ModelError("no version answers")
 
     with pytest.raises(errors.ModelError, match="no version answers"):
@@ -345,7 +345,7 @@ def test_a_rebalance_reads_nothing_twice(mock: Mock, slow: float) -> None:
     config = mock.fill([b"%d" % number for number in range(400)])
     gone: set[int] = set()
 
-    def answer(values: list[bytes | None]) -> list[deadletters.Answer]:
+    def answer(values: list[bytes | None]) -> list[deadletters.Outcome]:
         time.sleep(0.02 + slow / 10)
         return echo(values)
 
@@ -458,8 +458,10 @@ def test_nothing_is_larger_than_its_topic_takes(
     key: bytes | None, value: bytes | None, headers: Any, answer: str | bytes
 ) -> None:
     config = loops.StreamConfig("i" * 249, "o", "d", output_limit=4_096, dead_letter_limit=4_096)
-    scored: deadletters.Answer = deadletters.Rejected(answer) if isinstance(answer, str) else answer
-    (record,), refused = deadletters.outgoing(config, [(Record(key, value, headers), scored)])
+    scored: deadletters.Outcome = (
+        deadletters.Rejected(answer) if isinstance(answer, str) else answer
+    )
+    (record,), dead_letters = deadletters.outgoing(config, [(Record(key, value, headers), scored)])
     size = (
         61
         + 36
@@ -468,7 +470,7 @@ def test_nothing_is_larger_than_its_topic_takes(
         + deadletters._length(record.headers)
     )
     assert size <= 4_096
-    assert len(refused) == (record.topic == "d")
+    assert len(dead_letters) == (record.topic == "d")
     own = dict(record.headers)
     assert own["source.offset"] == b"%d" % 2**62
     if record.topic == "o":
@@ -653,7 +655,7 @@ def test_a_fatal_error_that_hides_in_another_one() -> None:
 
 # ------------------------------------------------------------------------------------------------------- counters
 def test_dead_letters_are_counted_over_the_last_thousand() -> None:
-    rate = deadletters.RefusalRate(limit=0.1)
+    rate = deadletters.DeadLetterRate(limit=0.1)
     rate.add(50, ["bad"] * 50)  # too few to say anything
     rate.add(950, [])
     for _ in range(20):
@@ -668,7 +670,7 @@ def test_dead_letters_are_counted_over_the_last_thousand() -> None:
 def test_the_rate_is_that_of_the_last_batches(
     batches: list[tuple[int, float]], limit: float
 ) -> None:
-    rate, done = deadletters.RefusalRate(limit), [(0, 0)]
+    rate, done = deadletters.DeadLetterRate(limit), [(0, 0)]
     for records, share in batches:
         done.append((records, round(records * share)))
         window: list[tuple[int, int]] = []
