@@ -113,6 +113,7 @@ def _changelog() -> str:
     front = {
         "title": "Changelog",
         "description": "What changed, version by version.",
+        "body-classes": "part-changelog",
         "repo-actions": False,
     }
     return f"---\n{yaml.safe_dump(front)}---\n\n{body}\n"

@@ -53,7 +53,11 @@ class Page(Processor):
             return {}
         first.source = first.source[match.end() :]
         summary = " ".join(line.lstrip("> ").strip() for line in match[2].splitlines())
-        front = {"title": match[1], "description": summary}
+        front = {
+            "title": match[1],
+            "description": summary,
+            "body-classes": f"part-{_part(self.name)}",
+        }
         if self.module:
             head = (
                 f"[`{self.module}`]{{.api-module}}\n\n" if self.module != reference.PACKAGE else ""
@@ -155,6 +159,13 @@ _RAW_HTML = """::: {{.cell-output .cell-output-display}}
 def _fence(text: str) -> int:
     """Return how many back-quotes a block needs that holds a text."""
     return max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+
+
+def _part(name: str) -> str:
+    """Return which part of the site a page belongs to; the style sheet marks its link in the navigation."""
+    return {"guides": "guides", "runs": "jobs", "index": "front"}.get(
+        name.partition("/")[0], "reference"
+    )
 
 
 def _name(path: Any) -> str:

@@ -145,6 +145,20 @@ def test_places_are_full_names_that_differ_by_more_than_case(
     assert reference.anchor(f"model_name.{module}", name) == place
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("guides/start", "guides"),
+        ("runs/train", "jobs"),
+        ("io/files", "reference"),
+        ("scripts", "reference"),
+    ],
+)
+def test_the_navigation_shows_the_part_of_a_page(name: str, part: str) -> None:
+    assert pages._part(name) == part
+    assert f".part-{part} .navbar a" in (ROOT / "nbs" / "theme.scss").read_text("utf-8")
+
+
 def test_diagrams_carry_their_words() -> None:
     diagram = '```mermaid\n%%| fig-alt: "Jobs. And: versions."\nflowchart LR\n  a --> b\n```'
     made = pages._DIAGRAM.sub(pages._with_words, diagram)
