@@ -58,6 +58,37 @@ def readme(_c: Context) -> None:
     README.write_text(exports.readme(ROOT), encoding="utf-8")
 
 
+def with_printed(text: str, printed: str) -> str:
+    """Put what a command printed, from the head of its table to the last step, into the block that shows it."""
+    table = printed[printed.index("step ") : printed.index("\nMLflow: ")].rstrip()
+    shown, found = re.subn(
+        r"```text\nstep .*?```", lambda _: f"```text\n{table}\n```", text, flags=re.DOTALL
+    )
+    if found != 1:
+        raise Exit(
+            f"{exports.INDEX} has {found} blocks that begin with ```text and step; it should have one.",
+            1,
+        )
+    return shown
+
+
+@task
+def printed(c: Context) -> None:
+    """Run every job as `make run` does, and show in README.md what it prints; takes a few minutes."""
+    import nbformat
+
+    clean = {name: "" for name in os.environ if name.startswith("MLFLOW_")}
+    command = f'"{sys.executable}" -m model_name run {" ".join(verbs())}'
+    with tempfile.TemporaryDirectory(prefix="model_name-") as folder, c.cd(folder):
+        output = c.run(command, env=clean, hide="stdout").stdout
+    index = ROOT / exports.INDEX
+    notebook = nbformat.read(index, as_version=4)
+    cell = next(cell for cell in notebook.cells if "```text\nstep " in cell.source)
+    cell.source = with_printed(cell.source, output)
+    nbformat.write(notebook, index)
+    README.write_text(exports.readme(ROOT), encoding="utf-8")
+
+
 # ---------------------------------------------------------------------------------------------------- the pages
 def stage() -> Path:
     """Process the notebooks into what Quarto renders, and complete its configuration."""

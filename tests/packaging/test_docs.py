@@ -159,6 +159,16 @@ def test_the_navigation_shows_the_part_of_a_page(name: str, part: str) -> None:
     assert f".part-{part} .navbar a" in (ROOT / "nbs" / "theme.scss").read_text("utf-8")
 
 
+def test_the_front_page_shows_what_a_command_printed() -> None:
+    output = "\nstep   time  result\ntrain  1.0 s  version 1\n\nMLflow: mlflow ui\n"
+    shown = docs.with_printed("Before\n\n```text\nstep old\n...\n```\n\nAfter ```x```", output)
+    assert shown == (
+        "Before\n\n```text\nstep   time  result\ntrain  1.0 s  version 1\n```\n\nAfter ```x```"
+    )
+    with pytest.raises(docs.Exit, match="has 0 blocks"):
+        docs.with_printed("nothing", output)
+
+
 def test_diagrams_carry_their_words() -> None:
     diagram = '```mermaid\n%%| fig-alt: "Jobs. And: versions."\nflowchart LR\n  a --> b\n```'
     made = pages._DIAGRAM.sub(pages._with_words, diagram)
