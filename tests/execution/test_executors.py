@@ -174,30 +174,24 @@ def test_a_text_goes_in_as_it_is(value: str) -> None:
     assert ast.literal_eval(statement.value) == value
 
 
-def test_papermill_finds_the_parameters_of_an_executed_notebook(
-    elsewhere: services.MlflowService, tmp_path: Path
-) -> None:
+def test_papermill_finds_the_parameters_of_an_executed_notebook(tmp_path: Path) -> None:
     """papermill's own tools read the parameters, and replace them."""
-    source = write(tmp_path / "train.ipynb", "print(config)")
-    config = "job:\n  path: C:\\data\n---\nfolder: .\n"
-    first = QUIET.execute(source, {"config": config}, tmp_path / "one.ipynb", elsewhere)
-    cell = json.loads(first.notebook.read_text())["cells"][1]
-    assert "".join(cell["source"]).splitlines()[1:4] == [
-        'config = """\\',
-        "job:",
-        "  path: C:\\\\data",
-    ]
     papermill = executors._papermill()
-    assert list(papermill.inspect_notebook(str(first.notebook))) == ["config"]
-    second = tmp_path / "two.ipynb"
-    papermill.execute_notebook(
-        str(first.notebook),
-        str(second),
-        {"config": "a: 1\nb: 2\n"},
-        progress_bar=False,
-        kernel_name="python3",
-    )
-    assert text(second) == "a: 1\nb: 2\n\n"
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    python = {"kernel_name": "python3", "language": "python"}
+    source = load_notebook_node(str(write(tmp_path / "train.ipynb", "print(config)")))
+    config = "job:\n  path: C:\\data\n---\nfolder: .\n"
+    executed = parameterize_notebook(source, {"config": config}, **python)
+    cell = executed.cells[1].source.splitlines()
+    assert cell[1:4] == ['config = """\\', "job:", "  path: C:\\\\data"]
+    executed.metadata["kernelspec"] = {"name": "python3", "language": "python"}
+    (tmp_path / "one.ipynb").write_text(json.dumps(executed), encoding="utf-8")
+    assert list(papermill.inspect_notebook(str(tmp_path / "one.ipynb"))) == ["config"]
+    again = parameterize_notebook(executed, {"config": "a: 1\nb: 2\n"}, **python)
+    injected = [cell.source for cell in again.cells if "injected-parameters" in cell.metadata.tags]
+    assert injected == ['# Parameters\nconfig = """\\\na: 1\nb: 2\n"""\n']
 
 
 def test_importing_papermill_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
