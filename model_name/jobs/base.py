@@ -25,6 +25,7 @@ from ..io import osvariables, redaction, registries, services, stores
 from .recorders import Recorder, save_record
 from ..records import gitstates, provenance
 from ..records.fingerprints import DataFingerprint, Fingerprint
+from ..utils import clusters
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -121,6 +122,11 @@ class ServedJob(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     mlflow_service: services.MlflowService = pdt.Field(
         services.MlflowService(), description="Tracking and registry."
     )
+    cluster: clusters.ClusterKind | None = pdt.Field(
+        None,
+        description="Where parallel work runs; null is the cluster of DASK_SCHEDULER_ADDRESS, "
+        "or else this machine. The results are the same.",
+    )
     _running: list[contextlib.ExitStack] = pdt.PrivateAttr(default_factory=list)
 
     def started(self) -> tuple[services.Service, ...]:
@@ -138,6 +144,8 @@ class ServedJob(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
             for service in self.started():
                 service.start()
                 stack.callback(service.stop)
+            address = osvariables.env().dask_scheduler_address
+            stack.enter_context(clusters.using(clusters.resolve(self.cluster, address)))
             self._running.append(stack.pop_all())
         return self
 
@@ -227,7 +235,7 @@ class ReproducibleJob(ServedJob):
 
 # %% ../../nbs/jobs/base.ipynb #5c0e9b08
 _WITHOUT_EFFECT = (
-    "logger_service", "alerts_service", "mlflow_service", "run_config", "reproduces"
+    "logger_service", "alerts_service", "mlflow_service", "run_config", "reproduces", "cluster"
 )  # fmt: skip
 
 
