@@ -99,9 +99,8 @@ def test_only_what_is_new_or_changed_is_scored_again(
     again = infer(trained, hive, out)
     assert (again.scored_partitions, again.partitions) == (2, DAYS)
     left = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
-    assert len(left) == DAYS and len(left.items() & files.items()) == DAYS - 2, (
-        "others are as they were"
-    )
+    assert len(left) == DAYS
+    assert len(left.items() & files.items()) == DAYS - 2, "others are as they were"
     infer(trained, hive, tmp_path / "whole.parquet")
     pd.testing.assert_frame_equal(answers(out), answers(tmp_path / "whole.parquet"))
     # zip=02, zip=03 and zip=010, and not zip=013, which is new
@@ -200,7 +199,7 @@ def test_a_cluster_has_the_same_bits_though_a_worker_dies(
             time.sleep(0.005)
         os.kill(cluster.workers[0].pid, signal.SIGKILL)
 
-    thread = threading.Thread(target=kill_after_a_part)
+    thread = threading.Thread(target=kill_after_a_part, daemon=True)
     thread.start()
     place = clusters.DaskCluster(address=cluster.address)
     done = infer(trained, hive, out, cluster=place, n_jobs=-1)

@@ -127,7 +127,7 @@ def later(seconds: float, *actions: Any) -> threading.Thread:
         for action in actions:
             action()
 
-    thread = threading.Thread(target=act)
+    thread = threading.Thread(target=act, daemon=True)
     thread.start()
     return thread
 
@@ -186,7 +186,7 @@ def test_a_lost_scheduler_leaves_a_search_that_goes_on(
         process.kill()
 
     with processes.running(workers=1) as lost:
-        thread = threading.Thread(target=end_after_a_score, args=(lost.scheduler,))
+        thread = threading.Thread(target=end_after_a_score, args=(lost.scheduler,), daemon=True)
         thread.start()
         with (
             clusters.using(clusters.DaskCluster(address=lost.address, timeout=3)),
