@@ -144,8 +144,10 @@ class ServedJob(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
             for service in self.started():
                 service.start()
                 stack.callback(service.stop)
+            # a run is also repeated where the cluster of that time does not exist
+            named = None if self.reproduces else self.cluster
             address = osvariables.env().dask_scheduler_address
-            stack.enter_context(clusters.using(clusters.resolve(self.cluster, address)))
+            stack.enter_context(clusters.using(clusters.resolve(named, address)))
             self._running.append(stack.pop_all())
         return self
 
