@@ -84,6 +84,10 @@ d = {
                 "core/attributions.html#explain",
                 "model_name/core/attributions.py",
             ),
+            "model_name.core.attributions.join": (
+                "core/attributions.html#join",
+                "model_name/core/attributions.py",
+            ),
             "model_name.core.attributions.shapley_values": (
                 "core/attributions.html#shapley_values",
                 "model_name/core/attributions.py",
@@ -1020,6 +1024,18 @@ d = {
                 "core/packing.html#packed.__reduce__",
                 "model_name/core/packing.py",
             ),
+            "model_name.core.packing.Unpickler": (
+                "core/packing.html#unpickler",
+                "model_name/core/packing.py",
+            ),
+            "model_name.core.packing.Unpickler.__init__": (
+                "core/packing.html#unpickler.__init__",
+                "model_name/core/packing.py",
+            ),
+            "model_name.core.packing.Unpickler.find_class": (
+                "core/packing.html#unpickler.find_class",
+                "model_name/core/packing.py",
+            ),
             "model_name.core.packing._Carried": (
                 "core/packing.html#_carried",
                 "model_name/core/packing.py",
@@ -1078,18 +1094,6 @@ d = {
             ),
             "model_name.core.packing._Names.visit_ImportFrom": (
                 "core/packing.html#_names.visit_importfrom",
-                "model_name/core/packing.py",
-            ),
-            "model_name.core.packing._Unpickler": (
-                "core/packing.html#_unpickler",
-                "model_name/core/packing.py",
-            ),
-            "model_name.core.packing._Unpickler.__init__": (
-                "core/packing.html#_unpickler.__init__",
-                "model_name/core/packing.py",
-            ),
-            "model_name.core.packing._Unpickler.find_class": (
-                "core/packing.html#_unpickler.find_class",
                 "model_name/core/packing.py",
             ),
             "model_name.core.packing._unpack": (
@@ -2563,8 +2567,52 @@ d = {
                 "io/datasets.html#csvwriter._compression",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets.ParquetPart": (
+                "io/datasets.html#parquetpart",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetPart._chosen": (
+                "io/datasets.html#parquetpart._chosen",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetPart._files": (
+                "io/datasets.html#parquetpart._files",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetPart._folder": (
+                "io/datasets.html#parquetpart._folder",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetPart._in_folders": (
+                "io/datasets.html#parquetpart._in_folders",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetPart.digest": (
+                "io/datasets.html#parquetpart.digest",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetPart.title": (
+                "io/datasets.html#parquetpart.title",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets.ParquetReader": (
                 "io/datasets.html#parquetreader",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetReader._chosen": (
+                "io/datasets.html#parquetreader._chosen",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetReader._files": (
+                "io/datasets.html#parquetreader._files",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetReader._folder": (
+                "io/datasets.html#parquetreader._folder",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.ParquetReader._in_folders": (
+                "io/datasets.html#parquetreader._in_folders",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.ParquetReader._open": (
@@ -2801,6 +2849,10 @@ d = {
                 "io/datasets.html#_declared_text",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._digest_groups": (
+                "io/datasets.html#_digest_groups",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._drop": ("io/datasets.html#_drop", "model_name/io/datasets.py"),
             "model_name.io.datasets._engine": (
                 "io/datasets.html#_engine",
@@ -2823,12 +2875,24 @@ d = {
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._find": ("io/datasets.html#_find", "model_name/io/datasets.py"),
+            "model_name.io.datasets._find_parquet": (
+                "io/datasets.html#_find_parquet",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._first_fault": (
                 "io/datasets.html#_first_fault",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._group_ranges": (
+                "io/datasets.html#_group_ranges",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._in_seconds": (
                 "io/datasets.html#_in_seconds",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._is_pattern": (
+                "io/datasets.html#_is_pattern",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._is_whole": (
@@ -2841,6 +2905,10 @@ d = {
             ),
             "model_name.io.datasets._lineage": (
                 "io/datasets.html#_lineage",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._listed_parts": (
+                "io/datasets.html#_listed_parts",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._moved": (
@@ -2891,6 +2959,14 @@ d = {
                 "io/datasets.html#_sized",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._sizes": (
+                "io/datasets.html#_sizes",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._some_groups": (
+                "io/datasets.html#_some_groups",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._split_name": (
                 "io/datasets.html#_split_name",
                 "model_name/io/datasets.py",
@@ -2911,6 +2987,14 @@ d = {
                 "io/datasets.html#_sql_table",
                 "model_name/io/datasets.py",
             ),
+            "model_name.io.datasets._stamp": (
+                "io/datasets.html#_stamp",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._table_folder": (
+                "io/datasets.html#_table_folder",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._to_arrow": (
                 "io/datasets.html#_to_arrow",
                 "model_name/io/datasets.py",
@@ -2921,6 +3005,22 @@ d = {
             ),
             "model_name.io.datasets._unified": (
                 "io/datasets.html#_unified",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.has_files": (
+                "io/datasets.html#has_files",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.parquet_parts": (
+                "io/datasets.html#parquet_parts",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.read_text": (
+                "io/datasets.html#read_text",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets.remove": (
+                "io/datasets.html#remove",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets.without_secrets": (
@@ -4852,6 +4952,10 @@ d = {
                 "jobs/explanations.html#_explain",
                 "model_name/jobs/explanations.py",
             ),
+            "model_name.jobs.explanations._explain_block": (
+                "jobs/explanations.html#_explain_block",
+                "model_name/jobs/explanations.py",
+            ),
             "model_name.jobs.explanations._free_name": (
                 "jobs/explanations.html#_free_name",
                 "model_name/jobs/explanations.py",
@@ -4874,6 +4978,10 @@ d = {
             ),
             "model_name.jobs.explanations._scores": (
                 "jobs/explanations.html#_scores",
+                "model_name/jobs/explanations.py",
+            ),
+            "model_name.jobs.explanations._spread": (
+                "jobs/explanations.html#_spread",
                 "model_name/jobs/explanations.py",
             ),
             "model_name.jobs.explanations._within_budget": (
@@ -4957,6 +5065,10 @@ d = {
                 "jobs/inference.html#inferencejob",
                 "model_name/jobs/inference.py",
             ),
+            "model_name.jobs.inference.InferenceJob._check_partitions": (
+                "jobs/inference.html#inferencejob._check_partitions",
+                "model_name/jobs/inference.py",
+            ),
             "model_name.jobs.inference.InferenceJob.batches": (
                 "jobs/inference.html#inferencejob.batches",
                 "model_name/jobs/inference.py",
@@ -5031,6 +5143,10 @@ d = {
             ),
             "model_name.jobs.inference._predictions": (
                 "jobs/inference.html#_predictions",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._run_partitions": (
+                "jobs/inference.html#_run_partitions",
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference._score": (
@@ -5170,6 +5286,144 @@ d = {
             "model_name.jobs.kafkainference._without_pauses": (
                 "jobs/kafkainference.html#_without_pauses",
                 "model_name/jobs/kafkainference.py",
+            ),
+        },
+        "model_name.jobs.partitions": {
+            "model_name.jobs.partitions.Entry": (
+                "jobs/partitions.html#entry",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.Entry.record": (
+                "jobs/partitions.html#entry.record",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.PartitionSettings": (
+                "jobs/partitions.html#partitionsettings",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.Partitions": (
+                "jobs/partitions.html#partitions",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.Partitions.inputs": (
+                "jobs/partitions.html#partitions.inputs",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.Partitions.outputs": (
+                "jobs/partitions.html#partitions.outputs",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.Partitions.rows": (
+                "jobs/partitions.html#partitions.rows",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.Partitions.scored": (
+                "jobs/partitions.html#partitions.scored",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._Common": (
+                "jobs/partitions.html#_common",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._Task": (
+                "jobs/partitions.html#_task",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._absolute": (
+                "jobs/partitions.html#_absolute",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._describe": (
+                "jobs/partitions.html#_describe",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._for_workers": (
+                "jobs/partitions.html#_for_workers",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._labels": (
+                "jobs/partitions.html#_labels",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._model": (
+                "jobs/partitions.html#_model",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._output_name": (
+                "jobs/partitions.html#_output_name",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._overlapping": (
+                "jobs/partitions.html#_overlapping",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._plain": (
+                "jobs/partitions.html#_plain",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._publish": (
+                "jobs/partitions.html#_publish",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._require_no_past": (
+                "jobs/partitions.html#_require_no_past",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._require_own_folder": (
+                "jobs/partitions.html#_require_own_folder",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._require_unique_labels": (
+                "jobs/partitions.html#_require_unique_labels",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._sample": (
+                "jobs/partitions.html#_sample",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._score_part": (
+                "jobs/partitions.html#_score_part",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._tasks": (
+                "jobs/partitions.html#_tasks",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._unique_labels": (
+                "jobs/partitions.html#_unique_labels",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._write": (
+                "jobs/partitions.html#_write",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions._write_manifest": (
+                "jobs/partitions.html#_write_manifest",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.check_settings": (
+                "jobs/partitions.html#check_settings",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.chosen": (
+                "jobs/partitions.html#chosen",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.digests": (
+                "jobs/partitions.html#digests",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.input_fingerprint": (
+                "jobs/partitions.html#input_fingerprint",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.read_manifest": (
+                "jobs/partitions.html#read_manifest",
+                "model_name/jobs/partitions.py",
+            ),
+            "model_name.jobs.partitions.score": (
+                "jobs/partitions.html#score",
+                "model_name/jobs/partitions.py",
             ),
         },
         "model_name.jobs.promotion": {
@@ -8252,6 +8506,160 @@ d = {
                 "model_name/streaming/watches.py",
             ),
         },
+        "model_name.utils.clusters": {
+            "model_name.utils.clusters.Cluster": (
+                "utils/clusters.html#cluster",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.Cluster.connect": (
+                "utils/clusters.html#cluster.connect",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.Connection": (
+                "utils/clusters.html#connection",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.Connection.__init__": (
+                "utils/clusters.html#connection.__init__",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.Connection.call": (
+                "utils/clusters.html#connection.call",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.Connection.close": (
+                "utils/clusters.html#connection.close",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.Connection.hold": (
+                "utils/clusters.html#connection.hold",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.Connection.pack": (
+                "utils/clusters.html#connection.pack",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.Connection.threads": (
+                "utils/clusters.html#connection.threads",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.DaskCluster": (
+                "utils/clusters.html#daskcluster",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.DaskCluster.connect": (
+                "utils/clusters.html#daskcluster.connect",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.LocalProcesses": (
+                "utils/clusters.html#localprocesses",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.LocalProcesses.connect": (
+                "utils/clusters.html#localprocesses.connect",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._Chosen": (
+                "utils/clusters.html#_chosen",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._Chosen.__init__": (
+                "utils/clusters.html#_chosen.__init__",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._Chosen.close": (
+                "utils/clusters.html#_chosen.close",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._Chosen.connection": (
+                "utils/clusters.html#_chosen.connection",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._FromTask": (
+                "utils/clusters.html#_fromtask",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._Held": (
+                "utils/clusters.html#_held",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._Held.__init__": (
+                "utils/clusters.html#_held.__init__",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._Held.drop": (
+                "utils/clusters.html#_held.drop",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._Held.send": (
+                "utils/clusters.html#_held.send",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._check": (
+                "utils/clusters.html#_check",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._client": (
+                "utils/clusters.html#_client",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._load": (
+                "utils/clusters.html#_load",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._no_worker": (
+                "utils/clusters.html#_no_worker",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._other_versions": (
+                "utils/clusters.html#_other_versions",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._unreachable": (
+                "utils/clusters.html#_unreachable",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._wait": (
+                "utils/clusters.html#_wait",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._watched": (
+                "utils/clusters.html#_watched",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._work": (
+                "utils/clusters.html#_work",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.current": (
+                "utils/clusters.html#current",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.differing": (
+                "utils/clusters.html#differing",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.pack": (
+                "utils/clusters.html#pack",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.resolve": (
+                "utils/clusters.html#resolve",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.unpack": (
+                "utils/clusters.html#unpack",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.using": (
+                "utils/clusters.html#using",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters.versions": (
+                "utils/clusters.html#versions",
+                "model_name/utils/clusters.py",
+            ),
+        },
         "model_name.utils.journals": {
             "model_name.utils.journals.Candidate": (
                 "utils/journals.html#candidate",
@@ -8393,6 +8801,14 @@ d = {
             ),
             "model_name.utils.parallel.count_workers": (
                 "utils/parallel.html#count_workers",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.joblib_backend": (
+                "utils/parallel.html#joblib_backend",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.joblib_on_cluster": (
+                "utils/parallel.html#joblib_on_cluster",
                 "model_name/utils/parallel.py",
             ),
             "model_name.utils.parallel.run": (
@@ -8643,6 +9059,10 @@ d = {
             ),
             "model_name.utils.searchers._grid_details": (
                 "utils/searchers.html#_grid_details",
+                "model_name/utils/searchers.py",
+            ),
+            "model_name.utils.searchers._held": (
+                "utils/searchers.html#_held",
                 "model_name/utils/searchers.py",
             ),
             "model_name.utils.searchers._identity": (

@@ -64,11 +64,12 @@ def shim(name: str) -> str:
 def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
     """Write requirements.lock from settings.ini: one file for all systems and Pythons, with hashes.
 
-    Holds what runs, what develops the project and the driver of PostgreSQL, which is what `make install` installs. The
-    extras `dask` and `docs` stay outside: few need them, and they would make every installation larger.
+    Holds what runs, what develops the project, the driver of PostgreSQL and Dask (which tests need, too), which is what
+    `make install` installs. The extra `docs` stays outside: few need it, and it would make every installation larger.
     """
     command = [
-        "uv pip compile setup.py --extra dev --extra postgresql --universal --python-version 3.11 --generate-hashes",
+        "uv pip compile setup.py --extra dev --extra postgresql --extra dask --universal",
+        "--python-version 3.11 --generate-hashes",
         "--no-emit-index-url --no-emit-find-links --custom-compile-command 'inv installs.lock'",
         "--quiet --output-file requirements.lock",
     ]

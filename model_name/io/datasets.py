@@ -4,17 +4,24 @@
 
 # %% auto #0
 __all__ = [
+    "MANIFEST",
+    "UNFINISHED",
     "ReaderKind",
     "WriterKind",
     "without_secrets",
     "Reader",
     "ParquetReader",
+    "ParquetPart",
+    "parquet_parts",
     "CsvReader",
     "SqlReader",
     "SimulatedReader",
     "Sink",
     "Writer",
     "write_text",
+    "read_text",
+    "remove",
+    "has_files",
     "ParquetWriter",
     "CsvWriter",
     "SqlWriter",
@@ -26,6 +33,9 @@ import codecs
 import contextlib
 import csv
 import errno
+import hashlib
+import itertools
+import json
 import os
 import re
 import tempfile
@@ -379,7 +389,8 @@ class ParquetReader(_ArrowReader):
     KIND: Literal["ParquetReader"] = "ParquetReader"
 
     path: str = pdt.Field(
-        description="File or folder: a local path or an fsspec address such as s3://bucket/table."
+        description="File, folder or pattern (day=*/part-*.parquet): a local path or an fsspec address "
+        "such as s3://bucket/table."
     )
 
     @property
@@ -393,7 +404,7 @@ class ParquetReader(_ArrowReader):
 
     def source(self) -> Iterator[pa.Table]:
         """Yield the parts as they are, one after the other."""
-        files, path = _find(self.path, folders=True)
+        files, path = _find_parquet(self.path)
         with _explained(self.location, "read as Parquet (is it another format?)"):
             dataset, schema = self._open(files, path)
             for fragment in dataset.get_fragments():
@@ -407,12 +418,10 @@ class ParquetReader(_ArrowReader):
         import pyarrow.dataset as ds
         from pyarrow import parquet
 
-        parts = _parquet_parts(files, path)
-        if not parts:
-            raise errors.DataError(f"{self.location}: the folder has no file that ends in .parquet")
+        parts = self._files(files, path)
         with files.open(parts[0], "rb") as file:
             _refuse_doubled(self.location, parquet.read_schema(file).names)
-        folder = path if files.isdir(path) else files._parent(path)
+        folder = self._folder(files, path)
         options = {"filesystem": files, "format": "parquet", "partition_base_dir": folder}
         found = ds.dataset(parts, **options)
         footers = [fragment.physical_schema.remove_metadata() for fragment in found.get_fragments()]
@@ -423,12 +432,32 @@ class ParquetReader(_ArrowReader):
                     f"{self.location}: {PurePosixPath(part).name} lacks columns {sorted(absent)}"
                 )
         columns = pa.unify_schemas(footers, promote_options="permissive")
-        in_folders, gaps = _partitions(parts, folder)
+        in_folders, gaps = self._in_folders(parts, folder)
         in_folders = pa.schema([field for field in in_folders if field.name not in columns.names])
         options["partitioning"] = ds.HivePartitioning(in_folders, null_fallback=_NULL_PARTITION)
-        dataset = ds.dataset(parts, schema=pa.schema([*columns, *in_folders]), **options)
+        dataset = self._chosen(
+            ds.dataset(parts, schema=pa.schema([*columns, *in_folders]), **options)
+        )
         gaps |= _columns_with_gaps(dataset, columns.names)
         return dataset, _plain_schema(dataset.schema, gaps & set(dataset.schema.names))
+
+    def _files(self, files: "AbstractFileSystem", path: str) -> list[str]:
+        """Return the files of the table, in their order."""
+        if parts := _parquet_parts(files, path):
+            return parts
+        raise errors.DataError(f"{self.location}: there is no file that ends in .parquet")
+
+    def _folder(self, files: "AbstractFileSystem", path: str) -> str:
+        """Return the folder below which the names of folders are columns."""
+        return _table_folder(files, path)
+
+    def _in_folders(self, parts: Sequence[str], folder: str) -> tuple[pa.Schema, set[str]]:
+        """Return the columns in the names of folders, and which of them miss a value."""
+        return _partitions(parts, folder)
+
+    def _chosen(self, dataset: Any) -> Any:
+        """Return what is read of the data set."""
+        return dataset
 
 
 # %% ../../nbs/io/datasets.ipynb #b5797999
@@ -455,15 +484,59 @@ def _partitions(parts: Sequence[str], folder: str) -> tuple[pa.Schema, set[str]]
 
 
 # %% ../../nbs/io/datasets.ipynb #bdb5c43d
+MANIFEST: Final = "_manifest.json"
+"""The file that lists the parts of a table that was written partition by partition."""
+UNFINISHED: Final = "_unfinished"
+"""The file that stands in its place until the first manifest is written."""
+
+
+def _find_parquet(address: str) -> "tuple[AbstractFileSystem, str]":
+    """Return the file system and the path of a file, a folder or a pattern."""
+    files, path = _filesystem(address)
+    if _is_pattern(files, path):
+        return files, path
+    return _find(address, folders=True)
+
+
+def _is_pattern(files: "AbstractFileSystem", path: str) -> bool:
+    """Tell whether a path stands for several files; `[` and `*` can also be parts of a name."""
+    return any(mark in path for mark in "*?[") and not files.exists(path)
+
+
+def _table_folder(files: "AbstractFileSystem", path: str) -> str:
+    """Return the folder that a table is in: itself, that of a file, or that before a pattern."""
+    if _is_pattern(files, path):
+        before = itertools.takewhile(lambda step: not re.search(r"[*?[]", step), path.split("/"))
+        return "/".join(before)
+    return path if files.isdir(path) else str(files._parent(path))
+
+
 def _parquet_parts(files: "AbstractFileSystem", path: str) -> list[str]:
     """Return the files of a table in their order, without those that writers keep beside it (`_SUCCESS`, `.part`)."""
-    if not files.isdir(path):
+    if _is_pattern(files, path):
+        names = files.glob(path)
+    elif files.isdir(path):
+        if (listed := _listed_parts(files, path)) is not None:
+            return listed
+        names = [name for name in files.find(path) if name.endswith((".parquet", ".pq"))]
+    else:
         return [path]
-    names = [name for name in files.find(path) if name.endswith((".parquet", ".pq"))]
     return sorted(
         (name for name in names if not PurePosixPath(name).name.startswith((".", "_"))),
         key=_as_counted,
     )
+
+
+def _listed_parts(files: "AbstractFileSystem", folder: str) -> list[str] | None:
+    """Return the parts that the manifest of a folder lists; None if it has none."""
+    if files.exists(f"{folder}/{MANIFEST}"):
+        manifest = json.loads(files.cat_file(f"{folder}/{MANIFEST}"))
+        return [f"{folder}/{part['output']}" for part in manifest["partitions"]]
+    if files.exists(f"{folder}/{UNFINISHED}"):
+        raise errors.DataError(
+            f"{folder}: is not finished: a job is writing it, or was ended; run the job again to finish it"
+        )
+    return None
 
 
 def _as_counted(name: str) -> list[Any]:
@@ -471,6 +544,152 @@ def _as_counted(name: str) -> list[Any]:
     return [
         (int(part), part) if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)
     ]
+
+
+# %% ../../nbs/io/datasets.ipynb #cdddbac1
+class ParquetPart(ParquetReader):
+    """Read one piece of a table in Parquet."""
+
+    name: str = pdt.Field(description="Path of the file within the table.")
+    folder: str = pdt.Field(description="Folder of the table, in its file system.")
+    in_folders: dict[str, bool] = pdt.Field(
+        description="Columns in the names of folders; whether their values are whole numbers."
+    )
+    groups: tuple[int, int] | None = pdt.Field(
+        None, description="First row group, and the one after the last; null for all."
+    )
+
+    @property
+    def title(self) -> str:
+        """The name for people: the path within the table, and the row groups."""
+        return self.name if self.groups is None else "{}#{}-{}".format(self.name, *self.groups)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the bytes of the rows, the columns and the place in the table.
+
+        Raises:
+            DataError: the file cannot be read, or changes in the meantime.
+        """
+        files, path = _find(self.path)
+        with _explained(self.location, "read as Parquet (is it another format?)"):
+            before = files.info(path)
+            with files.open(path, "rb") as file:
+                found = _digest_groups(file, self.groups, self.title)
+            files.invalidate_cache()
+            if _stamp(before) != _stamp(files.info(path)):
+                raise errors.DataError(
+                    f"{self.location}: changes while it is read; try again later"
+                )
+        return found
+
+    def _files(self, files: "AbstractFileSystem", path: str) -> list[str]:
+        return [path]
+
+    def _folder(self, files: "AbstractFileSystem", path: str) -> str:
+        return self.folder
+
+    def _in_folders(self, parts: Sequence[str], folder: str) -> tuple[pa.Schema, set[str]]:
+        kinds_ = {
+            name: pa.int64() if whole else pa.string() for name, whole in self.in_folders.items()
+        }
+        _, gaps = _partitions(parts, folder)
+        return pa.schema(list(kinds_.items())), gaps
+
+    def _chosen(self, dataset: Any) -> Any:
+        return dataset if self.groups is None else _some_groups(dataset, range(*self.groups))
+
+
+# %% ../../nbs/io/datasets.ipynb #cdddbac2
+def _stamp(info: dict[str, Any]) -> list[Any]:
+    """Return what changes when somebody replaces a file."""
+    return [info.get(name) for name in ("size", "mtime", "ino", "ETag", "LastModified", "updated")]
+
+
+def _some_groups(dataset: Any, groups: Iterable[int]) -> Any:
+    """Return a data set of some row groups of its one file."""
+    import pyarrow.dataset as ds
+
+    [fragment] = dataset.get_fragments()
+    chosen = fragment.subset(row_group_ids=list(groups), schema=dataset.schema)
+    return ds.FileSystemDataset([chosen], dataset.schema, dataset.format, dataset.filesystem)
+
+
+def _digest_groups(file: Any, groups: tuple[int, int] | None, title: str) -> str:
+    """Return a digest of the columns of a Parquet file, and of the bytes of some row groups."""
+    from pyarrow import parquet
+
+    footer = parquet.ParquetFile(file).metadata
+    digest = hashlib.sha256(
+        f"{title}\n{footer.schema.to_arrow_schema().remove_metadata()}".encode()
+    )
+    for number in range(*(groups or (0, footer.num_row_groups))):
+        group = footer.row_group(number)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        starts = [column.dictionary_page_offset or column.data_page_offset for column in columns]
+        end = max(
+            start + column.total_compressed_size
+            for start, column in zip(starts, columns, strict=True)
+        )
+        file.seek(min(starts))
+        for size in _sizes(end - min(starts)):
+            digest.update(file.read(size))
+    return digest.hexdigest()
+
+
+def _sizes(total: int, most: int = 1 << 24) -> Iterator[int]:
+    """Cut a number of bytes into numbers that memory has room for."""
+    yield from itertools.repeat(most, total // most)
+    yield total % most
+
+
+# %% ../../nbs/io/datasets.ipynb #cdddbac3
+def parquet_parts(reader: ParquetReader, rows: int | None = None) -> list[ParquetPart]:
+    """Cut a table in Parquet into pieces, in their order.
+
+    Args:
+        reader: of a file, a folder or a pattern.
+        rows: cut files with more rows between their row groups; null leaves each file whole.
+
+    Raises:
+        DataError: there is no file, or one cannot be read.
+    """
+    files, path = _find_parquet(reader.path)
+    folder, parts = _table_folder(files, path), reader._files(files, path)
+    in_folders = {field.name: field.type == pa.int64() for field in _partitions(parts, folder)[0]}
+    form = {name: getattr(reader, name) for name in type(reader).model_fields if name != "path"}
+    pieces = []
+    for part in parts:
+        address = files.unstrip_protocol(part) if "://" in reader.path else part
+        with _explained(without_secrets(address), "read as Parquet (is it another format?)"):
+            ranges = [None] if rows is None else _group_ranges(files, part, rows)
+        name = part.removeprefix(folder).lstrip("/")
+        pieces += [
+            ParquetPart(
+                **form, path=address, name=name, folder=folder, in_folders=in_folders, groups=groups
+            )
+            for groups in ranges
+        ]
+    return pieces
+
+
+def _group_ranges(
+    files: "AbstractFileSystem", path: str, rows: int
+) -> list[tuple[int, int] | None]:
+    """Cut a file between its row groups, into ranges of `rows` rows or of one group."""
+    from pyarrow import parquet
+
+    with files.open(path, "rb") as file:
+        footer = parquet.ParquetFile(file).metadata
+    if footer.num_rows <= rows:
+        return [None]
+    edges, held = [0], 0
+    for number in range(footer.num_row_groups):
+        size = footer.row_group(number).num_rows
+        if held and held + size > rows:
+            edges.append(number)
+            held = 0
+        held += size
+    return [*itertools.pairwise([*edges, footer.num_row_groups])]
 
 
 # %% ../../nbs/io/datasets.ipynb #8e9b8576
@@ -1090,6 +1309,32 @@ def write_text(address: str, text: str) -> None:
     """
     with _replacing(address, None) as file:
         file.write(text.encode("utf-8"))
+
+
+# %% ../../nbs/io/datasets.ipynb #f1fdf7d6
+def read_text(address: str) -> str | None:
+    """Return the text of a file in UTF-8; None if there is no such file."""
+    files, path = _filesystem(address)
+    with _explained(without_secrets(address), "read"):
+        if not files.isfile(path):
+            return None
+        content: bytes = files.cat_file(path)
+        return content.decode("utf-8")
+
+
+def remove(address: str) -> None:
+    """Remove a file, if it is there."""
+    files, path = _filesystem(address)
+    with _explained(without_secrets(address), "removed"):
+        if files.isfile(path):
+            files.rm_file(path)
+
+
+def has_files(address: str) -> bool:
+    """Tell whether there is a file at an address, or in a folder or below it."""
+    files, path = _filesystem(address)
+    with _explained(without_secrets(address), "read"):
+        return bool(files.exists(path) and files.find(path))
 
 
 # %% ../../nbs/io/datasets.ipynb #efc09163

@@ -394,6 +394,10 @@ class Env(pdts.BaseSettings):
     kafka_sasl_password: pdt.SecretStr | None = pdt.Field(
         None, description="Password of that user."
     )
+    dask_scheduler_address: str | None = pdt.Field(
+        None,
+        description="Scheduler of a Dask cluster, e.g. tcp://host:8786; without one, work stays on this machine.",
+    )
     alerts_addresses: Annotated[
         tuple[pdt.SecretStr, ...], pdts.NoDecode, pdt.BeforeValidator(_split_addresses)
     ] = pdt.Field(

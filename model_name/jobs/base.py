@@ -33,6 +33,7 @@ from model_name.io import (
 from .recorders import Recorder, save_record
 from ..records import gitstates, provenance
 from ..records.fingerprints import DataFingerprint, Fingerprint
+from ..utils import clusters
 
 if TYPE_CHECKING:
     from loguru import Logger
@@ -129,6 +130,11 @@ class ServedJob(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     mlflow_service: services.MlflowService = pdt.Field(
         services.MlflowService(), description="Tracking and registry."
     )
+    cluster: clusters.ClusterKind | None = pdt.Field(
+        None,
+        description="Where parallel work runs; null is the cluster of DASK_SCHEDULER_ADDRESS, "
+        "or else this machine. The results are the same.",
+    )
     _running: list[contextlib.ExitStack] = pdt.PrivateAttr(default_factory=list)
 
     def started(self) -> tuple[services.Service, ...]:
@@ -146,6 +152,10 @@ class ServedJob(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
             for service in self.started():
                 service.start()
                 stack.callback(service.stop)
+            # a run is also repeated where the cluster of that time does not exist
+            named = None if self.reproduces else self.cluster
+            address = osvariables.env().dask_scheduler_address
+            stack.enter_context(clusters.using(clusters.resolve(named, address)))
             self._running.append(stack.pop_all())
         return self
 
@@ -240,7 +250,7 @@ class ReproducibleJob(ServedJob):
 
 # %% ../../nbs/jobs/base.ipynb #5c0e9b08
 _WITHOUT_EFFECT = (
-    "logger_service", "alerts_service", "mlflow_service", "run_config", "reproduces"
+    "logger_service", "alerts_service", "mlflow_service", "run_config", "reproduces", "cluster"
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import abc
 import base64
 import html
 import io
+import itertools
 import time
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ from ..figures import explanations
 from ..io import datasets, files, registries
 from . import base, guards, tables
 from .recorders import Recorder
-from ..utils import resampling
+from ..utils import clusters, parallel, resampling
 
 
 # %% ../../nbs/jobs/explanations.ipynb #5c0ea001
@@ -241,13 +242,36 @@ def _sample_table(found: attributions.Attributions, index: pd.Index) -> pd.DataF
     return table
 
 
+# %% ../../nbs/jobs/explanations.ipynb #5c0ea021
+_BLOCKS = 4  # of each worker: few cost less, more end together
+
+
+def _explain_block(task: tuple[Any, int, int]) -> attributions.Attributions:
+    """Explain samples from one position to another."""
+    held, start, stop = task
+    model, inputs = held.get()
+    found: attributions.Attributions = model.explain(inputs.iloc[start:stop])
+    return found
+
+
+def _spread(model: models.Model, inputs: schemas.Inputs) -> attributions.Attributions:
+    """Explain samples, on the cluster in use if there is one."""
+    if clusters.current() is None:
+        return model.explain(inputs)
+    workers = parallel.count_workers(-1)
+    edges = np.linspace(0, len(inputs), min(len(inputs), workers * _BLOCKS) + 1, dtype=int).tolist()
+    with parallel.shared((model, inputs)) as held:
+        blocks = [(held, start, stop) for start, stop in itertools.pairwise(edges)]
+        return attributions.join(list(parallel.run(_explain_block, blocks, workers)))
+
+
 # %% ../../nbs/jobs/explanations.ipynb #5c0ea013
 def _explain(
     recorder: Recorder, model: models.Model, inputs: schemas.Inputs
 ) -> attributions.Attributions:
     """Explain samples, and record how long it took."""
     start = time.perf_counter()
-    found = model.explain(inputs)
+    found = _spread(model, inputs)
     seconds = time.perf_counter() - start
     recorder.metrics({"explain_seconds": seconds})
     off = float(found.residuals.max())

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ..core import errors, features, schemas
 from ..figures import scores
 from ..io import datasets, registries
-from . import base, tables
+from . import base, partitions, tables
+from .partitions import PartitionSettings
 from .recorders import Recorder
 from ..records.fingerprints import Fingerprint
 from ..utils import parallel
@@ -71,6 +72,12 @@ class InferenceResult(base.JobResult):
     model_version: int = pdt.Field(description="Version that made the predictions.")
     rows: int = pdt.Field(description="Rows that were scored.")
     location: str = pdt.Field(description="Where the predictions were written.")
+    partitions: int | None = pdt.Field(
+        None, description="Partitions of the outputs; null where they are one table."
+    )
+    scored_partitions: int | None = pdt.Field(
+        None, description="Partitions that this run has scored; the others were up to date."
+    )
     sample: pd.DataFrame = pdt.Field(
         exclude=True, repr=False, description="Some of the predictions."
     )
@@ -150,10 +157,23 @@ class InferenceJob(base.VersionJob):
         registries.CustomLoader(), description="How the model is loaded."
     )
     batch_size: int = pdt.Field(50_000, ge=1, description="Rows that are in memory at once.")
+    partitions: PartitionSettings | None = pdt.Field(
+        None,
+        description="Score each file of the inputs by itself, into a folder with a manifest; "
+        "null: as one table.",
+    )
+
+    @pdt.model_validator(mode="after")
+    def _check_partitions(self) -> Self:
+        if self.partitions is not None:
+            partitions.check_settings(self.inputs, self.outputs)
+        return self
 
     def run(self) -> InferenceResult:  # noqa: D102
         with self.recording_version(self.run_config) as (recorder, version):
             recorder.parameters(inputs=self.inputs.location, outputs=self.outputs.location)
+            if self.partitions is not None:
+                return _run_partitions(self, recorder, version)
             model = self.loader.load(registries.model_uri(version)).require_same_tables()
             past = features.Past(tables.read_history(recorder, self.history))
             scored = _score(self, model, past, int(version.version))
@@ -174,14 +194,40 @@ class InferenceJob(base.VersionJob):
             yield schemas.InputsSchema.check(batch)
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
+        if self.partitions is not None:
+            yield "inputs", partitions.digests(self.inputs, self.partitions)
+            return
         yield from (("inputs", batch) for batch in self.batches())
         yield from tables.history_tables(self.history)
 
     def external_state(self) -> dict[str, Any]:  # noqa: D102
+        if self.partitions is not None:
+            return {"outputs": bool(partitions.read_manifest(self.outputs.path))}
         return {"outputs": self.outputs.exists()}
 
     def redirect_outputs(self, folder: Path) -> dict[str, Any]:  # noqa: D102
         return {"outputs": datasets.ParquetWriter(path=str(folder / "predictions.parquet"))}
+
+
+# %% ../../nbs/jobs/inference.ipynb #d4ff87e0
+def _run_partitions(job: InferenceJob, recorder: Recorder, version: Any) -> InferenceResult:
+    """Score the partitions that need it, and record all."""
+    done = partitions.score(
+        job.partitions, job.inputs, job.outputs, version, job.loader, job.mlflow_service,
+        job.batch_size,
+    )  # fmt: skip
+    recorder.note_fingerprint("inputs", done.inputs())
+    recorder.output("predictions", done.outputs())
+    recorder.metrics({"rows": float(done.rows), "partitions": float(len(done.entries))})
+    recorder.figures({"predictions": scores.distribution(done.sample["prediction"])})
+    return job.conclude(
+        recorder, InferenceResult,
+        summary=f"{done.scored:,} of {len(done.entries):,} partitions scored by version "
+        f"{version.version} of {version.name!r} into {job.outputs.location}, {done.rows:,} rows in all",
+        registry_name=version.name, model_version=int(version.version), rows=done.rows,
+        location=job.outputs.location, sample=done.sample,
+        partitions=len(done.entries), scored_partitions=done.scored,
+    )  # fmt: skip
 
 
 # %% ../../nbs/jobs/inference.ipynb #5c0eb005

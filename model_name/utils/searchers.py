@@ -31,7 +31,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors, kinds, metrics, models, schemas
-from . import journals, parallel, samplers, spaces
+from . import clusters, journals, parallel, samplers, spaces
 from .journals import Candidate
 
 if TYPE_CHECKING:
@@ -170,6 +170,17 @@ def _grid_details(search: Any) -> pd.DataFrame:
     return details.sort_values("rank_test_score", kind="stable", ignore_index=True)
 
 
+# %% ../../nbs/utils/searchers.ipynb #43df491d
+@contextlib.contextmanager
+def _held(*tables: pd.DataFrame) -> Iterator[None]:
+    """Let the workers of a cluster, where one is in use, hold tables that every fit reads."""
+    connection = clusters.current()
+    with contextlib.ExitStack() as stack:
+        for table in tables if connection is not None else ():
+            stack.enter_context(connection.hold(table))
+        yield
+
+
 # %% ../../nbs/utils/searchers.ipynb #43df491e
 class GridCVSearcher(Searcher):
     """Try every combination of the values, each in a cross-validation.
@@ -217,7 +228,7 @@ class GridCVSearcher(Searcher):
         if parallel.count_workers(self.n_jobs) > 1:
             model = _with_threads(model, 1)  # one layer of parallel work
         search = GridSearchCV(model, self.param_grid, scoring=metric.scorer, cv=cv, **settings)
-        with _explained(model):
+        with _explained(model), _held(inputs, targets), parallel.joblib_on_cluster():
             search.fit(inputs, targets)
         return _grid_details(search), float(search.best_score_), dict(search.best_params_)
 
