@@ -42,7 +42,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import errors
+from . import errors, kinds
 
 if TYPE_CHECKING:
     from model_name.core.columns import Schema
@@ -140,11 +140,13 @@ def locate() -> Declaration | None:
                 f"{VARIABLE}={named}: this folder has no pyproject.toml with a table [tool.{PACKAGE}]; "
                 "name the folder of a project, or remove the variable"
             )
+        kinds.own_packages.add(declaration.schemas.partition(".")[0])
         return declaration
     here = working_directory()
     for folder in (here, *here.parents):
         if declaration := read_declaration(folder):
             os.environ[VARIABLE] = str(folder)
+            kinds.own_packages.add(declaration.schemas.partition(".")[0])
             return declaration
     return None
 
