@@ -250,7 +250,7 @@ def _training(source: CardSource) -> Section:
     job = source.training.configuration.get("job", {})
     model = job.get("model") or {}
     rows = tuple((str(name), str(value)) for name, value in sorted(model.items()))
-    tuned = source.training.resolved.get("tuned") or job.get("tuned")
+    tuned = source.training.resolved.get("tuned")
     text = (
         f"Trained {source.training.started:%Y-%m-%d %H:%M} UTC.",
         f"Seeds: {', '.join(f'{name} {seed}' for name, seed in source.training.seeds.items()) or NOT_STATED}.",
