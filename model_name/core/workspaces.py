@@ -330,6 +330,17 @@ class Project:
 
         return packing.revive, (*self.declaration[:2], dict(self.sources))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the sources, for formats that hold data and no code (pickle takes `__reduce__`)."""
+        schemas, features, _ = self.declaration
+        return {"schemas": schemas, "features": features, "sources": dict(self.sources)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the project with these sources."""
+        from model_name.core import packing  # it imports this module
+
+        vars(self).update(vars(packing.revive(**state)))
+
 
 # %% ../../nbs/core/workspaces.ipynb #87e8fd89
 def _read_sources(declaration: Declaration) -> dict[str, str]:

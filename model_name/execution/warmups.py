@@ -60,6 +60,7 @@ MODULES = (
     "sklearn.compose",
     "sklearn.ensemble",
     "sklearn.pipeline",
+    "skops.io",
     f"{osvariables.PACKAGE}.scripts",
     f"{osvariables.PACKAGE}.settings",
 )

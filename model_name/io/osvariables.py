@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "PACKAGE",
+    "RevokedKey",
     "checkout",
     "own_project",
     "project_name",
@@ -322,6 +323,21 @@ def split_secret_addresses(value: str) -> tuple[pdt.SecretStr, ...]:
     return tuple(pdt.SecretStr(address) for address in _split_addresses(value))
 
 
+# %% ../../nbs/io/osvariables.ipynb #11df888a
+def _split_paths(value: Any) -> Any:
+    """Split a text into paths."""
+    return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
+
+def _split_words(value: Any) -> Any:
+    """Split a text at commas and spaces."""
+    return tuple(re.findall(r"[^,\s]+", value.lower())) if isinstance(value, str) else value
+
+
+# a key is revoked by its whole number, or by the first characters of it, as messages show them
+RevokedKey = Annotated[str, pdt.StringConstraints(pattern="^[0-9a-f]{16,64}$")]
+
+
 # %% ../../nbs/io/osvariables.ipynb #506f3208
 def _tracking_uri() -> str:
     return sqlite_address(workspace() / "mlflow.db")
@@ -383,6 +399,26 @@ class Env(pdts.BaseSettings):
     ] = pdt.Field(
         (),
         description="Apprise addresses to send alerts to, separated by commas; none: they are printed.",
+    )
+    signer_file: Path | None = pdt.Field(
+        None,
+        description="File of the private key for signatures; without one, signer.pem in the user's configuration.",
+    )
+    trusted_signers: Annotated[
+        tuple[Path, ...], pdts.NoDecode, pdt.BeforeValidator(_split_paths)
+    ] = pdt.Field(
+        (),
+        description="Files and folders of public keys whose signatures are trusted, separated as in PATH.",
+    )
+    revoked_signers: Annotated[
+        tuple[RevokedKey, ...], pdts.NoDecode, pdt.BeforeValidator(_split_words)
+    ] = pdt.Field(
+        (),
+        description="Numbers of keys whose signatures are not trusted any more, separated by commas.",
+    )
+    model_verification: Literal["on", "off"] = pdt.Field(
+        "on",
+        description="Whether only models with a trusted signature are loaded; off where no key can be known.",
     )
 
 

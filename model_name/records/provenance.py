@@ -290,8 +290,8 @@ def begin(
 
 # %% ../../nbs/records/provenance.ipynb #a2ab806a
 RECORD_FILE = "provenance.json"
-# MLflow adds the second one later, and the executor the third
-_NOT_HASHED = (RECORD_FILE, "registered_model_meta", "notebook/")
+# MLflow adds the second one later, the executor the third; a signature is verified, and can be renewed by another key
+_NOT_HASHED = (RECORD_FILE, "registered_model_meta", "notebook/", "model.sig")
 
 
 # %% ../../nbs/records/provenance.ipynb #043f85e4
