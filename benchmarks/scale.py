@@ -72,6 +72,36 @@ class Scale:
         )
         return cases
 
+    def scoring(self) -> list[Case]:
+        """Rows a second of the loops over trees alone, beside scikit-learn on one core."""
+        import threadpoolctl
+
+        from model_name.core import models, schemas, scoring
+        from model_name.io import datasets
+
+        data = datasets.SimulatedReader(rows=15_340, missing=0.02).read()
+        inputs, targets = schemas.InputsSchema.check(data), schemas.TargetsSchema.check(data)
+        cases = []
+        kinds = [(models.GradientBoostingModel(), 200_000), (models.BaselineSklearnModel(), 40_000)]
+        for unfitted, rows in kinds:
+            pipeline = unfitted.fit(inputs, targets).get_internal_model()
+            encoded = pipeline["encode"].transform(inputs).repeat(rows // len(inputs) + 1, axis=0)
+            few, many = encoded[: rows // 10], encoded[:rows]
+            estimator, reference = pipeline["estimate"], f"scikit-learn, {unfitted.KIND}"
+
+            def plain(estimator: Any = estimator, few: Any = few) -> measuring.Sample:
+                with threadpoolctl.threadpool_limits(1):
+                    sample = measuring.run_here(lambda: estimator.predict(few))
+                return measuring.Sample(10 * sample.seconds, 10 * sample.cpu)
+
+            cases.append(Case(reference, plain, None, rows, "rows"))
+            for count in (1, 2):
+                predict = scoring.compile_trees(estimator, pipeline.background_, count)
+                run = partial(measuring.run_here, partial(predict, many))
+                name = f"compiled, {count} thread{'s' * (count > 1)}, {unfitted.KIND}"
+                cases.append(Case(name, run, reference, rows, "rows"))
+        return cases
+
     def fingerprint(self) -> list[Case]:
         """Gigabytes a second of the fingerprint, beside SHA-256 over the same columns."""
         import numpy as np
@@ -216,6 +246,7 @@ def main() -> None:
         bench = Scale(given.table, Path(folder))
         groups: dict[str, Callable[[], list[Case]]] = {
             "infer": bench.infer,
+            "scoring": bench.scoring,
             "fingerprint": bench.fingerprint,
             "save": bench.save,
             "load": bench.load,

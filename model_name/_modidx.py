@@ -192,12 +192,24 @@ d = {
             ),
         },
         "model_name.core.compiled": {
+            "model_name.core.compiled.Ranking": (
+                "core/compiled.html#ranking",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled.SmallTrees": (
+                "core/compiled.html#smalltrees",
+                "model_name/core/compiled.py",
+            ),
             "model_name.core.compiled._Game": (
                 "core/compiled.html#_game",
                 "model_name/core/compiled.py",
             ),
             "model_name.core.compiled._Walk": (
                 "core/compiled.html#_walk",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._add_leaves": (
+                "core/compiled.html#_add_leaves",
                 "model_name/core/compiled.py",
             ),
             "model_name.core.compiled._add_tree": (
@@ -216,6 +228,10 @@ d = {
                 "core/compiled.html#_descend",
                 "model_name/core/compiled.py",
             ),
+            "model_name.core.compiled._descend_all": (
+                "core/compiled.html#_descend_all",
+                "model_name/core/compiled.py",
+            ),
             "model_name.core.compiled._enter": (
                 "core/compiled.html#_enter",
                 "model_name/core/compiled.py",
@@ -228,8 +244,20 @@ d = {
                 "core/compiled.html#_goes_left",
                 "model_name/core/compiled.py",
             ),
-            "model_name.core.compiled._leaf": (
-                "core/compiled.html#_leaf",
+            "model_name.core.compiled._next": (
+                "core/compiled.html#_next",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._rank": (
+                "core/compiled.html#_rank",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._rank_rows": (
+                "core/compiled.html#_rank_rows",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._rule_out": (
+                "core/compiled.html#_rule_out",
                 "model_name/core/compiled.py",
             ),
             "model_name.core.compiled._split": (
@@ -240,8 +268,12 @@ d = {
                 "core/compiled.html#_wait",
                 "model_name/core/compiled.py",
             ),
-            "model_name.core.compiled.predict_raw": (
-                "core/compiled.html#predict_raw",
+            "model_name.core.compiled.add_large_trees": (
+                "core/compiled.html#add_large_trees",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled.add_small_trees": (
+                "core/compiled.html#add_small_trees",
                 "model_name/core/compiled.py",
             ),
             "model_name.core.compiled.tree_shap": (
@@ -781,10 +813,6 @@ d = {
                 "core/models.html#gradientboostingmodel.fit_estimator",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.GradientBoostingModel.predictor": (
-                "core/models.html#gradientboostingmodel.predictor",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.Model": ("core/models.html#model", "model_name/core/models.py"),
             "model_name.core.models.Model.explain": (
                 "core/models.html#model.explain",
@@ -818,10 +846,6 @@ d = {
                 "core/models.html#sklearnmodel",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.SklearnModel._answer": (
-                "core/models.html#sklearnmodel._answer",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.SklearnModel.build": (
                 "core/models.html#sklearnmodel.build",
                 "model_name/core/models.py",
@@ -850,6 +874,10 @@ d = {
                 "core/models.html#sklearnmodel.predict",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models.SklearnModel.predictor": (
+                "core/models.html#sklearnmodel.predictor",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._GrowingForest": (
                 "core/models.html#_growingforest",
                 "model_name/core/models.py",
@@ -862,18 +890,6 @@ d = {
                 "core/models.html#_growingforest.fit",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models._QuickBoosting": (
-                "core/models.html#_quickboosting",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models._QuickBoosting.__init__": (
-                "core/models.html#_quickboosting.__init__",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models._QuickBoosting.predict": (
-                "core/models.html#_quickboosting.predict",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models._background": (
                 "core/models.html#_background",
                 "model_name/core/models.py",
@@ -882,12 +898,28 @@ d = {
                 "core/models.html#_background_of",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._by_scikit_learn": (
+                "core/models.html#_by_scikit_learn",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._compiled": (
+                "core/models.html#_compiled",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._date_columns": (
                 "core/models.html#_date_columns",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._date_part": (
                 "core/models.html#_date_part",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._distinct": (
+                "core/models.html#_distinct",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._encode": (
+                "core/models.html#_encode",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._encode_dates": (
@@ -902,6 +934,10 @@ d = {
                 "core/models.html#_encode_numbers",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._encode_once": (
+                "core/models.html#_encode_once",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._encoded": (
                 "core/models.html#_encoded",
                 "model_name/core/models.py",
@@ -912,6 +948,10 @@ d = {
             ),
             "model_name.core.models._importances": (
                 "core/models.html#_importances",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._kinds": (
+                "core/models.html#_kinds",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._labels": (
@@ -944,6 +984,10 @@ d = {
             ),
             "model_name.core.models._players": (
                 "core/models.html#_players",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._predict": (
+                "core/models.html#_predict",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.column_owners": (
@@ -1198,6 +1242,80 @@ d = {
             "model_name.core.schemas.task": (
                 "core/schemas.html#task",
                 "model_name/core/schemas.py",
+            ),
+        },
+        "model_name.core.scoring": {
+            "model_name.core.scoring._Comparisons": (
+                "core/scoring.html#_comparisons",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Sums": (
+                "core/scoring.html#_sums",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Sums.__call__": (
+                "core/scoring.html#_sums.__call__",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Sums.__init__": (
+                "core/scoring.html#_sums.__init__",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._UnsuitableError": (
+                "core/scoring.html#_unsuitableerror",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._boosting": (
+                "core/scoring.html#_boosting",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._comparisons": (
+                "core/scoring.html#_comparisons",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._examples": (
+                "core/scoring.html#_examples",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._forest": (
+                "core/scoring.html#_forest",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._large_trees": (
+                "core/scoring.html#_large_trees",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._ranking": (
+                "core/scoring.html#_ranking",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._same": (
+                "core/scoring.html#_same",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._share": (
+                "core/scoring.html#_share",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._small_trees": (
+                "core/scoring.html#_small_trees",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._tables": (
+                "core/scoring.html#_tables",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._width": (
+                "core/scoring.html#_width",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring.answers": (
+                "core/scoring.html#answers",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring.compile_trees": (
+                "core/scoring.html#compile_trees",
+                "model_name/core/scoring.py",
             ),
         },
         "model_name.core.threads": {
@@ -3366,6 +3484,10 @@ d = {
                 "io/registries.html#modeladapter.__init__",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.ModelAdapter._predict": (
+                "io/registries.html#modeladapter._predict",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.ModelAdapter.predict": (
                 "io/registries.html#modeladapter.predict",
                 "model_name/io/registries.py",
@@ -3452,6 +3574,10 @@ d = {
             ),
             "model_name.io.registries._check_signature": (
                 "io/registries.html#_check_signature",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._checked": (
+                "io/registries.html#_checked",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._code_paths": (
@@ -4772,6 +4898,14 @@ d = {
             ),
             "model_name.jobs.inference._hashes": (
                 "jobs/inference.html#_hashes",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._label_check": (
+                "jobs/inference.html#_label_check",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._predictions": (
+                "jobs/inference.html#_predictions",
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference._score": (
@@ -8105,6 +8239,10 @@ d = {
             ),
             "model_name.utils.parallel._settle": (
                 "utils/parallel.html#_settle",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.ahead": (
+                "utils/parallel.html#ahead",
                 "model_name/utils/parallel.py",
             ),
             "model_name.utils.parallel.count_workers": (

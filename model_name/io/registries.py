@@ -457,7 +457,14 @@ def _fast_predictor(
         inner = _inner_model(model)
     except MlflowException:  # a built-in flavor
         return otherwise
-    return otherwise if inner is None else inner.predictor()
+    return otherwise if inner is None else _checked(inner.predictor())
+
+
+def _checked(
+    predict: "Callable[[schemas.Inputs], schemas.Outputs]",
+) -> "Callable[[schemas.Inputs], schemas.Outputs]":
+    """Return a function that checks what another one predicts, which may be a project's own."""
+    return lambda inputs: schemas.OutputsSchema.check(predict(inputs).set_axis(inputs.index))
 
 
 # %% ../../nbs/io/registries.ipynb #4e61000a
@@ -494,6 +501,9 @@ def _bound(
 
 
 # %% ../../nbs/io/registries.ipynb #4060628e
+_MANY_ROWS = 50_000  # importing the compiler pays from here on
+
+
 class ModelAdapter:
     """A loaded model that predicts.
 
@@ -509,6 +519,8 @@ class ModelAdapter:
         self.project = _project_of(model)
         self.digest: str | None = None
         self.files: Any = None  # the copy that was loaded, deleted with this object
+        self._rows = 0
+        self._fast: Callable[[schemas.Inputs], schemas.Outputs] | None = None
 
     def require_same_tables(self) -> "ModelAdapter":
         """Return the adapter if the tables of the job are those that the model was trained with.
@@ -526,7 +538,17 @@ class ModelAdapter:
         return self
 
     def predict(self, inputs: schemas.Inputs) -> schemas.Outputs:
-        """Return checked outputs, with the index of the checked inputs."""
+        """Return checked outputs, with the index of the checked inputs.
+
+        From many rows on, it is `predictor` that answers: the same values, sooner.
+        """
+        self._rows += len(inputs)
+        if self._rows >= _MANY_ROWS:
+            self._fast = self._fast or self.predictor()
+            return self._fast(inputs)
+        return self._predict(inputs)
+
+    def _predict(self, inputs: schemas.Inputs) -> schemas.Outputs:
         with workspaces.using(self.project):
             answers = _answers(self.model, _example(inputs))
             return schemas.OutputsSchema.check(answers.set_axis(inputs.index))
@@ -541,7 +563,7 @@ class ModelAdapter:
             ModelError: the signature needs something that `InputsSchema` does not have.
         """
         with workspaces.using(self.project):
-            predict = _fast_predictor(self.model, self.predict)
+            predict = _fast_predictor(self.model, self._predict)
         return _bound(predict, self.project)
 
     def unwrap(self) -> models.Model:
