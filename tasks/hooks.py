@@ -257,7 +257,7 @@ def main(what: str, *arguments: str) -> int:
     """Do what git asks for."""
     notebooks = _tasks("notebooks") if what in ("clean", "serve") else {}
     actions = {
-        "clean": lambda: notebooks["main"](),
+        "clean": notebooks.get("main"),
         "serve": lambda: notebooks["main"]("serve"),
         "merge-notebook": merge_notebook,
         "merge-generated": merge_generated,

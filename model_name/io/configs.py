@@ -342,9 +342,10 @@ class _Expander:
 
     def _sum(self, path: tuple[str | int, ...], placed: _Placed) -> _Expansion:
         if isinstance(placed.value, dict | list):
-            many = isinstance(placed.value, dict)
-            items = placed.value.items() if many else enumerate(placed.value)
-            parts = (self.measure((*path, step), item) for step, item in items)
+            named = (
+                placed.value if isinstance(placed.value, dict) else dict(enumerate(placed.value))
+            )
+            parts = (self.measure((*path, step), item) for step, item in named.items())
             return reduce(_Expansion.plus, parts, _Expansion())
         if not isinstance(placed.value, str):
             return _Expansion(8)
@@ -363,8 +364,9 @@ class _Expander:
             names.extend(arguments.split(",") if colon else [found[1]])
             self.computed |= _INSIDE in found[1] and resolver != "oc.env"
             value = None if colon else self._find(found[1].strip(), path)[1]
-            plain = value is not None and not isinstance(value.value, dict | list)
-            return str(value.value) if plain and "${" not in str(value.value) else _INSIDE
+            if value is None or isinstance(value.value, dict | list) or "${" in str(value.value):
+                return _INSIDE
+            return str(value.value)
 
         while _INNERMOST.search(text):
             text = _INNERMOST.sub(replace, text)

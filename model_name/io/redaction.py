@@ -331,9 +331,12 @@ def scrubbed_terminal() -> Iterator[None]:
     """Remove secrets from all that this process shows: prints, warnings, and the log before a job sets up its own."""
     import loguru
 
+    def show(line: str) -> None:
+        sys.stderr.write(scrub(line))
+
     with contextlib.suppress(ValueError):  # a job has replaced it, by one that scrubs
         loguru.logger.remove(0)  # loguru writes to the stream that was there when it was imported
-        loguru.logger.add(lambda line: sys.stderr.write(scrub(line)), colorize=sys.stderr.isatty())
+        loguru.logger.add(show, colorize=sys.stderr.isatty())
     with scrubbed_output():
         yield
 
