@@ -174,6 +174,36 @@ class Scale:
             Case("the project's saver", lambda: measuring.run_here(project), reference),
         ]
 
+    def load(self) -> list[Case]:
+        """Seconds to load the default model with and without verification of its signature."""
+        import mlflow
+
+        from model_name.core import models, schemas
+        from model_name.io import datasets, registries
+        from model_name.utils import signers
+
+        mlflow.set_tracking_uri(f"sqlite:///{self.folder / 'loading.db'}")
+        mlflow.create_experiment("loading", artifact_location=(self.folder / "loading").as_uri())
+        mlflow.set_experiment("loading")
+        data = datasets.SimulatedReader(rows=3_000).read()
+        inputs, targets = schemas.InputsSchema.check(data), schemas.TargetsSchema.check(data)
+        model = models.GradientBoostingModel().fit(inputs, targets)
+        example = inputs[schemas.InputsSchema.features()].head(3)
+        signature = signers.InferSigner().sign(example, model.predict(inputs.head(3)))
+        with mlflow.start_run():
+            uri = registries.CustomSaver().save(model, signature, inputs.head(3)).model_uri
+
+        def load(verification: str) -> measuring.Sample:
+            loader = registries.CustomLoader(verification=verification)
+            return measuring.run_here(lambda: loader.load(uri))
+
+        unverified = "load, verification off"
+        load("off")  # what is imported once is not part of a case
+        return [
+            Case(unverified, lambda: load("off")),
+            Case("load, verified", lambda: load("on"), unverified),
+        ]
+
 
 class _Wrapped:
     """The plain way to hand a model to MLflow."""
@@ -219,6 +249,7 @@ def main() -> None:
             "scoring": bench.scoring,
             "fingerprint": bench.fingerprint,
             "save": bench.save,
+            "load": bench.load,
         }
         measuring.report(given, groups)
 
