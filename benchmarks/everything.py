@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-GROUPS = ("lifecycle", "scale", "explaining", "tuning", "projects", "streaming")
+GROUPS = ("lifecycle", "executor", "scale", "explaining", "tuning", "projects", "streaming")
 FOLDER = Path("outputs/benchmarks")
 SMALLEST = 0.05  # changes below this share are not worth a name, however quiet the machine was
 

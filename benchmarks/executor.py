@@ -2,13 +2,14 @@
 
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks import measuring
 from benchmarks.measuring import Case
@@ -41,28 +42,22 @@ def steps(folder: Path, *options: str) -> dict[str, float]:
     }
 
 
-def overhead(rounds: int) -> str:
+def overhead(rounds: int) -> dict[str, measuring.Measured]:
     """Compare each job as a notebook with the same job in process; every second round the other way round."""
-    more: dict[str, list[float]] = {verb: [] for verb in VERBS}
+    plain = {verb: measuring.Measured(f"{verb}, in process", None) for verb in VERBS}
+    notebook = {verb: measuring.Measured(f"{verb}, notebook", plain[verb].name) for verb in VERBS}
+    ways = [(plain, ["--in-process"]), (notebook, [])]
     for number in range(rounds):
-        ways = [("--in-process",), ()] if number % 2 == 0 else [(), ("--in-process",)]
-        took = {}
-        for way in ways:
+        for found, options in ways if number % 2 == 0 else ways[::-1]:
             with tempfile.TemporaryDirectory(prefix="executor-") as folder:
-                took[way] = steps(Path(folder), *way)
-            print(
-                f"round {number + 1}/{rounds}  {way or 'notebooks'}  {took[way]}",
-                file=sys.stderr,
-                flush=True,
-            )
-        for verb in VERBS:
-            more[verb].append(took[()][verb] - took[("--in-process",)][verb])
-    rows = ["seconds more as a notebook than in process, in one command of four jobs", ""]
-    rows += [
-        f"{verb:<10} median {statistics.median(values):>5.1f}   least {min(values):>5.1f}   most {max(values):>5.1f}"
-        for verb, values in more.items()
-    ]
-    return "\n".join(rows)
+                took = steps(Path(folder), *options)
+            for verb, seconds in took.items():
+                found[verb].seconds.append(seconds)
+                found[verb].cpu.append(0.0)  # of one job among four, unknown
+            print(f"round {number + 1}/{rounds}  {options or 'notebooks'}  {took}", file=sys.stderr)
+    measured = {one.name: one for one in [*plain.values(), *notebook.values()]}
+    measuring.conclude(measured)
+    return measured
 
 
 def at_once(folder: Path, count: int) -> measuring.Sample:
@@ -97,10 +92,11 @@ def main() -> None:
             Case(one, partial(at_once, Path(folder), 1)),
             Case(many, partial(at_once, Path(folder), 16), one, amount=16, unit="commands"),
         ]
-        if given.only in "overhead":
-            print(overhead(given.rounds))
-        if given.only in "parallel":
-            measuring.report(given, {"parallel": lambda: many_at_once})
+        groups: dict[str, Callable[[], Any]] = {
+            "overhead": lambda: overhead(given.rounds),
+            "parallel": lambda: many_at_once,
+        }
+        measuring.report(given, groups)
 
 
 if __name__ == "__main__":

@@ -143,19 +143,20 @@ def measure(cases: Sequence[Case], rounds: int) -> list[Measured]:
                 file=sys.stderr,
                 flush=True,
             )
+    conclude(found)
     for case in cases:
-        _conclude(found[case.name], case, found)
+        if case.amount is not None:
+            found[case.name].rate = case.amount / found[case.name].median
     return list(found.values())
 
 
-def _conclude(measured: Measured, case: Case, found: Mapping[str, Measured]) -> None:
-    """Work out median, rate and ratio."""
-    measured.median = statistics.median(measured.seconds)
-    if case.amount is not None:
-        measured.rate = case.amount / measured.median
-    if case.reference is not None:
-        pairs = zip(measured.seconds, found[case.reference].seconds, strict=True)
-        measured.ratio = statistics.median(mine / theirs for mine, theirs in pairs)
+def conclude(found: Mapping[str, Measured]) -> None:
+    """Work out medians and ratios."""
+    for measured in found.values():
+        measured.median = statistics.median(measured.seconds)
+        if measured.reference is not None:
+            pairs = zip(measured.seconds, found[measured.reference].seconds, strict=True)
+            measured.ratio = statistics.median(mine / theirs for mine, theirs in pairs)
 
 
 def table(results: Sequence[Measured]) -> str:
@@ -192,8 +193,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def arguments(description: str | None, rounds: int) -> argparse.Namespace:
-    """Read the command line that all benchmarks share."""
+def arguments(description: str | None, rounds: int, **numbers: int) -> argparse.Namespace:
+    """Read the command line that all benchmarks share, and whole numbers that one of them has besides."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--table",
@@ -207,6 +208,8 @@ def arguments(description: str | None, rounds: int) -> argparse.Namespace:
         "--only", default="", metavar="TEXT", help="groups whose name contains this"
     )
     parser.add_argument("--json", type=Path, help="file to write the results to")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help="%(default)s")
     given = parser.parse_args()
     if given.table is None and os.environ.get("BIKE_SHARING_CSV"):
         given.table = Path(os.environ["BIKE_SHARING_CSV"])
@@ -215,14 +218,22 @@ def arguments(description: str | None, rounds: int) -> argparse.Namespace:
     return given
 
 
-def report(given: argparse.Namespace, groups: Mapping[str, Callable[[], Sequence[Case]]]) -> None:
-    """Measure the groups that were asked for, print a table of each, and write the file."""
+def report(
+    given: argparse.Namespace,
+    groups: Mapping[str, Callable[[], Sequence[Case] | Mapping[str, Measured]]],
+) -> None:
+    """Measure the groups that were asked for, print a table of each, and write the file.
+
+    A group makes its cases; or it returns what it has measured itself, where one execution measures several cases.
+    """
     chosen = {name: make for name, make in groups.items() if given.only in name}
     if not chosen:
         raise SystemExit(f"--only {given.only}: there are the groups {', '.join(groups)}")
     before, results = machine(), {}
     for name, make in chosen.items():
-        results[name] = measure(make(), given.rounds)
+        made = make()
+        measured = made if isinstance(made, Mapping) else None
+        results[name] = list(measured.values()) if measured else measure(made, given.rounds)
         print(f"\n{name}\n{table(results[name])}", flush=True)
     print(
         f"\n{given.rounds} rounds; load average {before['load'][0]:.1f} before, {os.getloadavg()[0]:.1f} after"

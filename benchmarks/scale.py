@@ -72,6 +72,36 @@ class Scale:
         )
         return cases
 
+    def scoring(self) -> list[Case]:
+        """Rows a second of the loops over trees alone, beside scikit-learn on one core."""
+        import threadpoolctl
+
+        from model_name.core import models, schemas, scoring
+        from model_name.io import datasets
+
+        data = datasets.SimulatedReader(rows=15_340, missing=0.02).read()
+        inputs, targets = schemas.InputsSchema.check(data), schemas.TargetsSchema.check(data)
+        cases = []
+        kinds = [(models.GradientBoostingModel(), 200_000), (models.BaselineSklearnModel(), 40_000)]
+        for unfitted, rows in kinds:
+            pipeline = unfitted.fit(inputs, targets).get_internal_model()
+            encoded = pipeline["encode"].transform(inputs).repeat(rows // len(inputs) + 1, axis=0)
+            few, many = encoded[: rows // 10], encoded[:rows]
+            estimator, reference = pipeline["estimate"], f"scikit-learn, {unfitted.KIND}"
+
+            def plain(estimator: Any = estimator, few: Any = few) -> measuring.Sample:
+                with threadpoolctl.threadpool_limits(1):
+                    sample = measuring.run_here(lambda: estimator.predict(few))
+                return measuring.Sample(10 * sample.seconds, 10 * sample.cpu)
+
+            cases.append(Case(reference, plain, None, rows, "rows"))
+            for count in (1, 2):
+                predict = scoring.compile_trees(estimator, pipeline.background_, count)
+                run = partial(measuring.run_here, partial(predict, many))
+                name = f"compiled, {count} thread{'s' * (count > 1)}, {unfitted.KIND}"
+                cases.append(Case(name, run, reference, rows, "rows"))
+        return cases
+
     def fingerprint(self) -> list[Case]:
         """Gigabytes a second of the fingerprint, beside SHA-256 over the same columns."""
         import numpy as np
@@ -144,6 +174,36 @@ class Scale:
             Case("the project's saver", lambda: measuring.run_here(project), reference),
         ]
 
+    def load(self) -> list[Case]:
+        """Seconds to load the default model with and without verification of its signature."""
+        import mlflow
+
+        from model_name.core import models, schemas
+        from model_name.io import datasets, registries
+        from model_name.utils import signers
+
+        mlflow.set_tracking_uri(f"sqlite:///{self.folder / 'loading.db'}")
+        mlflow.create_experiment("loading", artifact_location=(self.folder / "loading").as_uri())
+        mlflow.set_experiment("loading")
+        data = datasets.SimulatedReader(rows=3_000).read()
+        inputs, targets = schemas.InputsSchema.check(data), schemas.TargetsSchema.check(data)
+        model = models.GradientBoostingModel().fit(inputs, targets)
+        example = inputs[schemas.InputsSchema.features()].head(3)
+        signature = signers.InferSigner().sign(example, model.predict(inputs.head(3)))
+        with mlflow.start_run():
+            uri = registries.CustomSaver().save(model, signature, inputs.head(3)).model_uri
+
+        def load(verification: str) -> measuring.Sample:
+            loader = registries.CustomLoader(verification=verification)
+            return measuring.run_here(lambda: loader.load(uri))
+
+        unverified = "load, verification off"
+        load("off")  # what is imported once is not part of a case
+        return [
+            Case(unverified, lambda: load("off")),
+            Case("load, verified", lambda: load("on"), unverified),
+        ]
+
 
 class _Wrapped:
     """The plain way to hand a model to MLflow."""
@@ -186,8 +246,10 @@ def main() -> None:
         bench = Scale(given.table, Path(folder))
         groups: dict[str, Callable[[], list[Case]]] = {
             "infer": bench.infer,
+            "scoring": bench.scoring,
             "fingerprint": bench.fingerprint,
             "save": bench.save,
+            "load": bench.load,
         }
         measuring.report(given, groups)
 

@@ -1,14 +1,18 @@
 """How fast records flow: only copied, scored by the stream job, and scored one by one; and how long each takes."""
 
-import argparse
+import sys
 import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
+from benchmarks import measuring
+from benchmarks.measuring import Case, Sample
 from model_name.core import models, schemas
 from model_name.io import datasets, services
 from model_name.jobs import kafkainference, training
@@ -140,58 +144,55 @@ class Course:
         return loops.open_stream(config, consumer, delivery, answer, SILENT.logger(), [watch])
 
 
-def measure(course: Course, place: str, records: int, rounds: int) -> None:
-    """Measure and print one broker."""
-    rates: dict[str, list[float]] = {COPY: [], JOB: [], ONES: []}
-    processor: dict[str, list[float]] = {COPY: [], JOB: [], ONES: []}
-    for number in range(rounds):
-        for what in [COPY, JOB, ONES][:: -1 if number % 2 else 1]:
-            rate, seconds, _ = course.run(what, 300 if what == ONES else records)
-            rates[what].append(rate)
-            processor[what].append(seconds)
-    for what, found in rates.items():
-        ratio = np.median(np.array(found) / np.array(rates[COPY]))
-        rate = f"{np.median(found):>10,.0f} records/s ({min(found):,.0f} to {max(found):,.0f})"
-        cost = f"{1e6 * np.median(processor[what]):8,.1f} us of processor a record"
-        print(f"{place:<8} {what:<15} {rate}  {ratio:6.3f} of copying  {cost}", flush=True)
-    *_, latencies = course.run(JOB, 10_000, rate=1_000.0)
-    steady = latencies[2_000:] * 1_000
-    half, most = np.quantile(steady, [0.5, 0.99])
-    print(
-        f"{place:<8} at 1,000 records/s: half within {half:.1f} ms, 99 % within {most:.1f} ms",
-        flush=True,
-    )
+def cases(course: Course, records: int) -> list[Case]:
+    """Make the cases of one broker; seconds are those of so many records, also where fewer are sent."""
+
+    def flow(what: str, sent: int) -> Sample:
+        rate, processor, _ = course.run(what, sent)
+        return Sample(records / rate, processor * records)
+
+    def latency() -> Sample:
+        *_, latencies = course.run(JOB, 10_000, rate=1_000.0)
+        half, most = np.quantile(latencies[2_000:], [0.5, 0.99])
+        print(f"half within {1e3 * half:.1f} ms, 99 % within {1e3 * most:.1f} ms", file=sys.stderr)
+        return Sample(float(most))
+
+    return [
+        Case(COPY, lambda: flow(COPY, records), None, records, "records"),
+        Case(JOB, lambda: flow(JOB, records), COPY, records, "records"),
+        Case(ONES, lambda: flow(ONES, 300), COPY, records, "records"),
+        Case("99 % within, at 1,000 records a second", latency),
+    ]
 
 
 def main() -> None:
     """Measure on the broker inside the process, and on a real one if it is installed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    given = measuring.arguments(__doc__, rounds=3, records=100_000)
     SILENT.start()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ExitStack() as stack:
         store = train(folder)
         watcher = scorers.ModelWatcher(
             store.client(), "model_name", "latest", kafkainference.registries.CustomLoader(), print
         )
-        embedded = services.KafkaService()
-        embedded.start()
-        measure(
-            Course(embedded, watcher, exactly=False), "mock", arguments.records, arguments.rounds
-        )
-        embedded.stop()
-        if reason := brokers.missing():
-            print(f"no real broker: {reason}")
-            return
-        broker = brokers.Broker()
-        try:
+
+        def embedded() -> list[Case]:
+            kafka = services.KafkaService()
+            kafka.start()
+            stack.callback(kafka.stop)
+            return cases(Course(kafka, watcher, exactly=False), given.records)
+
+        def real() -> list[Case]:
+            broker = brokers.Broker()
+            stack.callback(broker.close)
             kafka = services.KafkaService(bootstrap_servers=broker.address)
-            measure(
-                Course(kafka, watcher, exactly=True), "real", arguments.records, arguments.rounds
-            )
-        finally:
-            broker.close()
+            return cases(Course(kafka, watcher, exactly=True), given.records)
+
+        groups: dict[str, Callable[[], list[Case]]] = {"broker in the process": embedded}
+        if reason := brokers.missing():
+            print(f"no real broker: {reason}", file=sys.stderr)
+        else:
+            groups["Apache Kafka"] = real
+        measuring.report(given, groups)
 
 
 if __name__ == "__main__":

@@ -196,12 +196,24 @@ d = {
             ),
         },
         "model_name.core.compiled": {
+            "model_name.core.compiled.Ranking": (
+                "core/compiled.html#ranking",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled.SmallTrees": (
+                "core/compiled.html#smalltrees",
+                "model_name/core/compiled.py",
+            ),
             "model_name.core.compiled._Game": (
                 "core/compiled.html#_game",
                 "model_name/core/compiled.py",
             ),
             "model_name.core.compiled._Walk": (
                 "core/compiled.html#_walk",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._add_leaves": (
+                "core/compiled.html#_add_leaves",
                 "model_name/core/compiled.py",
             ),
             "model_name.core.compiled._add_tree": (
@@ -220,6 +232,10 @@ d = {
                 "core/compiled.html#_descend",
                 "model_name/core/compiled.py",
             ),
+            "model_name.core.compiled._descend_all": (
+                "core/compiled.html#_descend_all",
+                "model_name/core/compiled.py",
+            ),
             "model_name.core.compiled._enter": (
                 "core/compiled.html#_enter",
                 "model_name/core/compiled.py",
@@ -232,8 +248,20 @@ d = {
                 "core/compiled.html#_goes_left",
                 "model_name/core/compiled.py",
             ),
-            "model_name.core.compiled._leaf": (
-                "core/compiled.html#_leaf",
+            "model_name.core.compiled._next": (
+                "core/compiled.html#_next",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._rank": (
+                "core/compiled.html#_rank",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._rank_rows": (
+                "core/compiled.html#_rank_rows",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled._rule_out": (
+                "core/compiled.html#_rule_out",
                 "model_name/core/compiled.py",
             ),
             "model_name.core.compiled._split": (
@@ -244,8 +272,12 @@ d = {
                 "core/compiled.html#_wait",
                 "model_name/core/compiled.py",
             ),
-            "model_name.core.compiled.predict_raw": (
-                "core/compiled.html#predict_raw",
+            "model_name.core.compiled.add_large_trees": (
+                "core/compiled.html#add_large_trees",
+                "model_name/core/compiled.py",
+            ),
+            "model_name.core.compiled.add_small_trees": (
+                "core/compiled.html#add_small_trees",
                 "model_name/core/compiled.py",
             ),
             "model_name.core.compiled.tree_shap": (
@@ -612,7 +644,19 @@ d = {
                 "core/kinds.html#_imported",
                 "model_name/core/kinds.py",
             ),
+            "model_name.core.kinds._is_listed": (
+                "core/kinds.html#_is_listed",
+                "model_name/core/kinds.py",
+            ),
             "model_name.core.kinds.find": ("core/kinds.html#find", "model_name/core/kinds.py"),
+            "model_name.core.kinds.require_importable": (
+                "core/kinds.html#require_importable",
+                "model_name/core/kinds.py",
+            ),
+            "model_name.core.kinds.without_imports": (
+                "core/kinds.html#without_imports",
+                "model_name/core/kinds.py",
+            ),
         },
         "model_name.core.metrics": {
             "model_name.core.metrics.Metric": (
@@ -773,10 +817,6 @@ d = {
                 "core/models.html#gradientboostingmodel.fit_estimator",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.GradientBoostingModel.predictor": (
-                "core/models.html#gradientboostingmodel.predictor",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.Model": ("core/models.html#model", "model_name/core/models.py"),
             "model_name.core.models.Model.explain": (
                 "core/models.html#model.explain",
@@ -810,10 +850,6 @@ d = {
                 "core/models.html#sklearnmodel",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models.SklearnModel._answer": (
-                "core/models.html#sklearnmodel._answer",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models.SklearnModel.build": (
                 "core/models.html#sklearnmodel.build",
                 "model_name/core/models.py",
@@ -842,6 +878,10 @@ d = {
                 "core/models.html#sklearnmodel.predict",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models.SklearnModel.predictor": (
+                "core/models.html#sklearnmodel.predictor",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._GrowingForest": (
                 "core/models.html#_growingforest",
                 "model_name/core/models.py",
@@ -854,18 +894,6 @@ d = {
                 "core/models.html#_growingforest.fit",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models._QuickBoosting": (
-                "core/models.html#_quickboosting",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models._QuickBoosting.__init__": (
-                "core/models.html#_quickboosting.__init__",
-                "model_name/core/models.py",
-            ),
-            "model_name.core.models._QuickBoosting.predict": (
-                "core/models.html#_quickboosting.predict",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models._background": (
                 "core/models.html#_background",
                 "model_name/core/models.py",
@@ -874,12 +902,28 @@ d = {
                 "core/models.html#_background_of",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._by_scikit_learn": (
+                "core/models.html#_by_scikit_learn",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._compiled": (
+                "core/models.html#_compiled",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._date_columns": (
                 "core/models.html#_date_columns",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._date_part": (
                 "core/models.html#_date_part",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._distinct": (
+                "core/models.html#_distinct",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._encode": (
+                "core/models.html#_encode",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._encode_dates": (
@@ -894,6 +938,10 @@ d = {
                 "core/models.html#_encode_numbers",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._encode_once": (
+                "core/models.html#_encode_once",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._encoded": (
                 "core/models.html#_encoded",
                 "model_name/core/models.py",
@@ -904,6 +952,10 @@ d = {
             ),
             "model_name.core.models._importances": (
                 "core/models.html#_importances",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._kinds": (
+                "core/models.html#_kinds",
                 "model_name/core/models.py",
             ),
             "model_name.core.models._labels": (
@@ -936,6 +988,10 @@ d = {
             ),
             "model_name.core.models._players": (
                 "core/models.html#_players",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._predict": (
+                "core/models.html#_predict",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.column_owners": (
@@ -1192,6 +1248,80 @@ d = {
                 "model_name/core/schemas.py",
             ),
         },
+        "model_name.core.scoring": {
+            "model_name.core.scoring._Comparisons": (
+                "core/scoring.html#_comparisons",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Sums": (
+                "core/scoring.html#_sums",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Sums.__call__": (
+                "core/scoring.html#_sums.__call__",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Sums.__init__": (
+                "core/scoring.html#_sums.__init__",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._UnsuitableError": (
+                "core/scoring.html#_unsuitableerror",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._boosting": (
+                "core/scoring.html#_boosting",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._comparisons": (
+                "core/scoring.html#_comparisons",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._examples": (
+                "core/scoring.html#_examples",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._forest": (
+                "core/scoring.html#_forest",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._large_trees": (
+                "core/scoring.html#_large_trees",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._ranking": (
+                "core/scoring.html#_ranking",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._same": (
+                "core/scoring.html#_same",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._share": (
+                "core/scoring.html#_share",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._small_trees": (
+                "core/scoring.html#_small_trees",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._tables": (
+                "core/scoring.html#_tables",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._width": (
+                "core/scoring.html#_width",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring.answers": (
+                "core/scoring.html#answers",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring.compile_trees": (
+                "core/scoring.html#compile_trees",
+                "model_name/core/scoring.py",
+            ),
+        },
         "model_name.core.threads": {
             "model_name.core.threads._openmp": (
                 "core/threads.html#_openmp",
@@ -1239,8 +1369,16 @@ d = {
                 "core/workspaces.html#project",
                 "model_name/core/workspaces.py",
             ),
+            "model_name.core.workspaces.Project.__getstate__": (
+                "core/workspaces.html#project.__getstate__",
+                "model_name/core/workspaces.py",
+            ),
             "model_name.core.workspaces.Project.__reduce__": (
                 "core/workspaces.html#project.__reduce__",
+                "model_name/core/workspaces.py",
+            ),
+            "model_name.core.workspaces.Project.__setstate__": (
+                "core/workspaces.html#project.__setstate__",
                 "model_name/core/workspaces.py",
             ),
             "model_name.core.workspaces.Project.digest": (
@@ -1443,6 +1581,10 @@ d = {
             ),
             "model_name.execution.executors._run_status": (
                 "execution/executors.html#_run_status",
+                "model_name/execution/executors.py",
+            ),
+            "model_name.execution.executors._scrub_document": (
+                "execution/executors.html#_scrub_document",
                 "model_name/execution/executors.py",
             ),
             "model_name.execution.executors._scrub_outputs": (
@@ -1721,6 +1863,10 @@ d = {
                 "execution/warmups.html#_kill_group",
                 "model_name/execution/warmups.py",
             ),
+            "model_name.execution.warmups._lock_folder": (
+                "execution/warmups.html#_lock_folder",
+                "model_name/execution/warmups.py",
+            ),
             "model_name.execution.warmups._provisioner": (
                 "execution/warmups.html#_provisioner",
                 "model_name/execution/warmups.py",
@@ -1913,6 +2059,10 @@ d = {
                 "figures/scores.html#distribution",
                 "model_name/figures/scores.py",
             ),
+            "model_name.figures.scores.gains": (
+                "figures/scores.html#gains",
+                "model_name/figures/scores.py",
+            ),
             "model_name.figures.scores.in_order": (
                 "figures/scores.html#in_order",
                 "model_name/figures/scores.py",
@@ -2076,6 +2226,42 @@ d = {
                 "io/configs.html#loaded.origin",
                 "model_name/io/configs.py",
             ),
+            "model_name.io.configs._Expander": (
+                "io/configs.html#_expander",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander.__init__": (
+                "io/configs.html#_expander.__init__",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._find": (
+                "io/configs.html#_expander._find",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._named": (
+                "io/configs.html#_expander._named",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._references": (
+                "io/configs.html#_expander._references",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander._sum": (
+                "io/configs.html#_expander._sum",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expander.measure": (
+                "io/configs.html#_expander.measure",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expansion": (
+                "io/configs.html#_expansion",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._Expansion.plus": (
+                "io/configs.html#_expansion.plus",
+                "model_name/io/configs.py",
+            ),
             "model_name.io.configs._Origin": (
                 "io/configs.html#_origin",
                 "model_name/io/configs.py",
@@ -2101,8 +2287,20 @@ d = {
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._Spot": ("io/configs.html#_spot", "model_name/io/configs.py"),
+            "model_name.io.configs._TooMuchError": (
+                "io/configs.html#_toomucherror",
+                "model_name/io/configs.py",
+            ),
             "model_name.io.configs._YamlReader": (
                 "io/configs.html#_yamlreader",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._YamlReader.compose_node": (
+                "io/configs.html#_yamlreader.compose_node",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._YamlReader.count": (
+                "io/configs.html#_yamlreader.count",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._YamlWriter": (
@@ -2115,6 +2313,10 @@ d = {
             ),
             "model_name.io.configs._alternatives": (
                 "io/configs.html#_alternatives",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._check_expansion": (
+                "io/configs.html#_check_expansion",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._choice": (
@@ -2158,6 +2360,7 @@ d = {
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._noun": ("io/configs.html#_noun", "model_name/io/configs.py"),
+            "model_name.io.configs._open": ("io/configs.html#_open", "model_name/io/configs.py"),
             "model_name.io.configs._parse": ("io/configs.html#_parse", "model_name/io/configs.py"),
             "model_name.io.configs._parse_override": (
                 "io/configs.html#_parse_override",
@@ -2708,6 +2911,164 @@ d = {
                 "model_name/io/datasets.py",
             ),
         },
+        "model_name.io.decisions": {
+            "model_name.io.decisions.Decision": (
+                "io/decisions.html#decision",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Decision.moves": (
+                "io/decisions.html#decision.moves",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Decision.sentence": (
+                "io/decisions.html#decision.sentence",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.Entry": (
+                "io/decisions.html#entry",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History": (
+                "io/decisions.html#history",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.began": (
+                "io/decisions.html#history.began",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.champion": (
+                "io/decisions.html#history.champion",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.latest": (
+                "io/decisions.html#history.latest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.History.require": (
+                "io/decisions.html#history.require",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.OvertakenError": (
+                "io/decisions.html#overtakenerror",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.RuleOutcome": (
+                "io/decisions.html#ruleoutcome",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._check": (
+                "io/decisions.html#_check",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._is_busy": (
+                "io/decisions.html#_is_busy",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._make_ledger": (
+                "io/decisions.html#_make_ledger",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._memory": (
+                "io/decisions.html#_memory",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._page_through": (
+                "io/decisions.html#_page_through",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._remember": (
+                "io/decisions.html#_remember",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._remembered": (
+                "io/decisions.html#_remembered",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._store": (
+                "io/decisions.html#_store",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._stored": (
+                "io/decisions.html#_stored",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._verify_chain": (
+                "io/decisions.html#_verify_chain",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._without_memory": (
+                "io/decisions.html#_without_memory",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.append": (
+                "io/decisions.html#append",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.champion_version": (
+                "io/decisions.html#champion_version",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.champions": (
+                "io/decisions.html#champions",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.current_version": (
+                "io/decisions.html#current_version",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.describe": (
+                "io/decisions.html#describe",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.folder_digest": (
+                "io/decisions.html#folder_digest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.follow": (
+                "io/decisions.html#follow",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.is_ledger": (
+                "io/decisions.html#is_ledger",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.ledger_of": (
+                "io/decisions.html#ledger_of",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.model_digest": (
+                "io/decisions.html#model_digest",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.point": (
+                "io/decisions.html#point",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.previous_champion": (
+                "io/decisions.html#previous_champion",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.read_history": (
+                "io/decisions.html#read_history",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.record": (
+                "io/decisions.html#record",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.settle": (
+                "io/decisions.html#settle",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.undecided_aliases": (
+                "io/decisions.html#undecided_aliases",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions.why_undecided": (
+                "io/decisions.html#why_undecided",
+                "model_name/io/decisions.py",
+            ),
+        },
         "model_name.io.files": {
             "model_name.io.files.find_target": (
                 "io/files.html#find_target",
@@ -2717,9 +3078,59 @@ d = {
                 "io/files.html#is_special",
                 "model_name/io/files.py",
             ),
+            "model_name.io.files.make_folder": (
+                "io/files.html#make_folder",
+                "model_name/io/files.py",
+            ),
             "model_name.io.files.publish": ("io/files.html#publish", "model_name/io/files.py"),
             "model_name.io.files.replacing": ("io/files.html#replacing", "model_name/io/files.py"),
             "model_name.io.files.reserve": ("io/files.html#reserve", "model_name/io/files.py"),
+        },
+        "model_name.io.modelfiles": {
+            "model_name.io.modelfiles._bundle": (
+                "io/modelfiles.html#_bundle",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._difference": (
+                "io/modelfiles.html#_difference",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._local_folder": (
+                "io/modelfiles.html#_local_folder",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._parse": (
+                "io/modelfiles.html#_parse",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._statement": (
+                "io/modelfiles.html#_statement",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.digests": (
+                "io/modelfiles.html#digests",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.fetch": (
+                "io/modelfiles.html#fetch",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.read_signer": (
+                "io/modelfiles.html#read_signer",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.sign": (
+                "io/modelfiles.html#sign",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.total_digest": (
+                "io/modelfiles.html#total_digest",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles.verify": (
+                "io/modelfiles.html#verify",
+                "model_name/io/modelfiles.py",
+            ),
         },
         "model_name.io.osvariables": {
             "model_name.io.osvariables.Env": (
@@ -2746,8 +3157,20 @@ d = {
                 "io/osvariables.html#_split_addresses",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables._split_paths": (
+                "io/osvariables.html#_split_paths",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables._split_words": (
+                "io/osvariables.html#_split_words",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables._tracking_uri": (
                 "io/osvariables.html#_tracking_uri",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_env_file": (
+                "io/osvariables.html#check_env_file",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.check_experiment_name": (
@@ -2760,6 +3183,10 @@ d = {
             ),
             "model_name.io.osvariables.check_tags": (
                 "io/osvariables.html#check_tags",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables.check_topic_name": (
+                "io/osvariables.html#check_topic_name",
                 "model_name/io/osvariables.py",
             ),
             "model_name.io.osvariables.checkout": (
@@ -2919,6 +3346,18 @@ d = {
             ),
         },
         "model_name.io.redaction": {
+            "model_name.io.redaction.LiveScrubber": (
+                "io/redaction.html#livescrubber",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.LiveScrubber.__call__": (
+                "io/redaction.html#livescrubber.__call__",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.LiveScrubber.__init__": (
+                "io/redaction.html#livescrubber.__init__",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.ScrubbedStream": (
                 "io/redaction.html#scrubbedstream",
                 "model_name/io/redaction.py",
@@ -2975,6 +3414,10 @@ d = {
                 "io/redaction.html#_sealer._named",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction._Sealer._seal_text": (
+                "io/redaction.html#_sealer._seal_text",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction._Sealer.seal": (
                 "io/redaction.html#_sealer.seal",
                 "model_name/io/redaction.py",
@@ -3001,6 +3444,10 @@ d = {
             ),
             "model_name.io.redaction._in_variable": (
                 "io/redaction.html#_in_variable",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction._is_public": (
+                "io/redaction.html#_is_public",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction._is_secret": (
@@ -3031,6 +3478,10 @@ d = {
                 "io/redaction.html#in_variables",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction.logins": (
+                "io/redaction.html#logins",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.mask": (
                 "io/redaction.html#mask",
                 "model_name/io/redaction.py",
@@ -3039,12 +3490,24 @@ d = {
                 "io/redaction.html#masked",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction.named_secrets": (
+                "io/redaction.html#named_secrets",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.pairs": (
+                "io/redaction.html#pairs",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction.scrub": (
                 "io/redaction.html#scrub",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction.scrubbed_output": (
                 "io/redaction.html#scrubbed_output",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.scrubbed_terminal": (
+                "io/redaction.html#scrubbed_terminal",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction.scrubber": (
@@ -3057,6 +3520,10 @@ d = {
             ),
             "model_name.io.redaction.unseal": (
                 "io/redaction.html#unseal",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction.without_addresses": (
+                "io/redaction.html#without_addresses",
                 "model_name/io/redaction.py",
             ),
         },
@@ -3081,12 +3548,20 @@ d = {
                 "io/registries.html#customsaver",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.CustomSaver.prepare": (
+                "io/registries.html#customsaver.prepare",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.CustomSaver.save": (
                 "io/registries.html#customsaver.save",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Loader": (
                 "io/registries.html#loader",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.Loader._verify": (
+                "io/registries.html#loader._verify",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Loader.load": (
@@ -3107,6 +3582,10 @@ d = {
             ),
             "model_name.io.registries.ModelAdapter.__init__": (
                 "io/registries.html#modeladapter.__init__",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.ModelAdapter._predict": (
+                "io/registries.html#modeladapter._predict",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.ModelAdapter.predict": (
@@ -3141,24 +3620,52 @@ d = {
                 "io/registries.html#saver._check_path",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.Saver.prepare": (
+                "io/registries.html#saver.prepare",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.Saver.save": (
                 "io/registries.html#saver.save",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.Unsigned": (
+                "io/registries.html#unsigned",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.Unsigned.__init__": (
+                "io/registries.html#unsigned.__init__",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.Unsigned.sign": (
+                "io/registries.html#unsigned.sign",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.Verdict": (
                 "io/registries.html#verdict",
                 "model_name/io/registries.py",
             ),
-            "model_name.io.registries._PyfuncFlavor": (
-                "io/registries.html#_pyfuncflavor",
+            "model_name.io.registries._SignedFlavor": (
+                "io/registries.html#_signedflavor",
                 "model_name/io/registries.py",
             ),
-            "model_name.io.registries._PyfuncFlavor.save_model": (
-                "io/registries.html#_pyfuncflavor.save_model",
+            "model_name.io.registries._SignedFlavor.__init__": (
+                "io/registries.html#_signedflavor.__init__",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._SignedFlavor.save_model": (
+                "io/registries.html#_signedflavor.save_model",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._answers": (
                 "io/registries.html#_answers",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._as_data": (
+                "io/registries.html#_as_data",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._as_pickle": (
+                "io/registries.html#_as_pickle",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._bound": (
@@ -3167,6 +3674,10 @@ d = {
             ),
             "model_name.io.registries._check_signature": (
                 "io/registries.html#_check_signature",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._checked": (
+                "io/registries.html#_checked",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._code_paths": (
@@ -3185,6 +3696,14 @@ d = {
                 "io/registries.html#_fast_predictor",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._fetched": (
+                "io/registries.html#_fetched",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._flavor": (
+                "io/registries.html#_flavor",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._inner_model": (
                 "io/registries.html#_inner_model",
                 "model_name/io/registries.py",
@@ -3201,8 +3720,16 @@ d = {
                 "io/registries.html#_listed",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._log": (
+                "io/registries.html#_log",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._named": (
                 "io/registries.html#_named",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._on_or_off": (
+                "io/registries.html#_on_or_off",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._project_of": (
@@ -3221,6 +3748,10 @@ d = {
                 "io/registries.html#_ranges",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._sklearn_format": (
+                "io/registries.html#_sklearn_format",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._top_level": (
                 "io/registries.html#_top_level",
                 "model_name/io/registries.py",
@@ -3231,6 +3762,14 @@ d = {
             ),
             "model_name.io.registries._unwrapped": (
                 "io/registries.html#_unwrapped",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._use_own_list": (
+                "io/registries.html#_use_own_list",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._warn_unverified": (
+                "io/registries.html#_warn_unverified",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.find_version": (
@@ -3245,12 +3784,20 @@ d = {
                 "io/registries.html#model_uri",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries.open_unsigned": (
+                "io/registries.html#open_unsigned",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries.pip_requirements": (
                 "io/registries.html#pip_requirements",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries.read_verdict": (
                 "io/registries.html#read_verdict",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries.verify_model": (
+                "io/registries.html#verify_model",
                 "model_name/io/registries.py",
             ),
         },
@@ -3325,6 +3872,10 @@ d = {
             ),
             "model_name.io.services.MlflowService.client": (
                 "io/services.html#mlflowservice.client",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services.MlflowService.reach": (
+                "io/services.html#mlflowservice.reach",
                 "model_name/io/services.py",
             ),
             "model_name.io.services.MlflowService.remarks": (
@@ -3419,10 +3970,6 @@ d = {
                 "io/services.html#_check_level",
                 "model_name/io/services.py",
             ),
-            "model_name.io.services._check_stores": (
-                "io/services.html#_check_stores",
-                "model_name/io/services.py",
-            ),
             "model_name.io.services._explained": (
                 "io/services.html#_explained",
                 "model_name/io/services.py",
@@ -3462,6 +4009,112 @@ d = {
             "model_name.io.services._shows_colors": (
                 "io/services.html#_shows_colors",
                 "model_name/io/services.py",
+            ),
+        },
+        "model_name.io.signatures": {
+            "model_name.io.signatures.Signature": (
+                "io/signatures.html#signature",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.SignatureError": (
+                "io/signatures.html#signatureerror",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._check_json": (
+                "io/signatures.html#_check_json",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._check_private": (
+                "io/signatures.html#_check_private",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._elsewhere": (
+                "io/signatures.html#_elsewhere",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._encoded": (
+                "io/signatures.html#_encoded",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._folder": (
+                "io/signatures.html#_folder",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._is_revoked": (
+                "io/signatures.html#_is_revoked",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._key_for": (
+                "io/signatures.html#_key_for",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._key_id": (
+                "io/signatures.html#_key_id",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._make_key": (
+                "io/signatures.html#_make_key",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._private_key": (
+                "io/signatures.html#_private_key",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._public_files": (
+                "io/signatures.html#_public_files",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._public_pem": (
+                "io/signatures.html#_public_pem",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._read_private": (
+                "io/signatures.html#_read_private",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._read_public": (
+                "io/signatures.html#_read_public",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures._trusted": (
+                "io/signatures.html#_trusted",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.canonical": (
+                "io/signatures.html#canonical",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.read_sealed": (
+                "io/signatures.html#read_sealed",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.require_key": (
+                "io/signatures.html#require_key",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.seal": (
+                "io/signatures.html#seal",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.sign": (
+                "io/signatures.html#sign",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.signer_file": (
+                "io/signatures.html#signer_file",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.trusted_signers": (
+                "io/signatures.html#trusted_signers",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.unseal": (
+                "io/signatures.html#unseal",
+                "model_name/io/signatures.py",
+            ),
+            "model_name.io.signatures.verify": (
+                "io/signatures.html#verify",
+                "model_name/io/signatures.py",
             ),
         },
         "model_name.io.simulators": {
@@ -3578,6 +4231,10 @@ d = {
                 "io/stores.html#check_address",
                 "model_name/io/stores.py",
             ),
+            "model_name.io.stores.check_reachable": (
+                "io/stores.html#check_reachable",
+                "model_name/io/stores.py",
+            ),
             "model_name.io.stores.creation_lock": (
                 "io/stores.html#creation_lock",
                 "model_name/io/stores.py",
@@ -3600,6 +4257,51 @@ d = {
                 "io/stores.html#reach_database",
                 "model_name/io/stores.py",
             ),
+        },
+        "model_name.io.storing": {
+            "model_name.io.storing.NotAllowed": (
+                "io/storing.html#notallowed",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.ServedModel": (
+                "io/storing.html#servedmodel",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.ServedModel.__init__": (
+                "io/storing.html#servedmodel.__init__",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.ServedModel.predict": (
+                "io/storing.html#servedmodel.predict",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.ServedModel.python_model": (
+                "io/storing.html#servedmodel.python_model",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._load_pyfunc": (
+                "io/storing.html#_load_pyfunc",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._model_class": (
+                "io/storing.html#_model_class",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._read_pipeline": (
+                "io/storing.html#_read_pipeline",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._settings": (
+                "io/storing.html#_settings",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.answer": ("io/storing.html#answer", "model_name/io/storing.py"),
+            "model_name.io.storing.read": ("io/storing.html#read", "model_name/io/storing.py"),
+            "model_name.io.storing.require_class": (
+                "io/storing.html#require_class",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing.write": ("io/storing.html#write", "model_name/io/storing.py"),
         },
         "model_name.jobs.base": {
             "model_name.jobs.base.Job": ("jobs/base.html#job", "model_name/jobs/base.py"),
@@ -3721,6 +4423,10 @@ d = {
                 "jobs/base.html#versionjob",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base.VersionJob.finish_decisions": (
+                "jobs/base.html#versionjob.finish_decisions",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base.VersionJob.recording_version": (
                 "jobs/base.html#versionjob.recording_version",
                 "model_name/jobs/base.py",
@@ -3744,22 +4450,187 @@ d = {
                 "jobs/base.html#_step_digest",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base._why_undecided": (
+                "jobs/base.html#_why_undecided",
+                "model_name/jobs/base.py",
+            ),
+        },
+        "model_name.jobs.cards": {
+            "model_name.jobs.cards.Card": ("jobs/cards.html#card", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards.CardSource": (
+                "jobs/cards.html#cardsource",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Section": (
+                "jobs/cards.html#section",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Statements": (
+                "jobs/cards.html#statements",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.Statements.not_stated": (
+                "jobs/cards.html#statements.not_stated",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._champion": (
+                "jobs/cards.html#_champion",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._data": ("jobs/cards.html#_data", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._distance": (
+                "jobs/cards.html#_distance",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._features": (
+                "jobs/cards.html#_features",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._history": (
+                "jobs/cards.html#_history",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._html_of": (
+                "jobs/cards.html#_html_of",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._importances": (
+                "jobs/cards.html#_importances",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._limits": (
+                "jobs/cards.html#_limits",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._lineage": (
+                "jobs/cards.html#_lineage",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._loading": (
+                "jobs/cards.html#_loading",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._markdown_of": (
+                "jobs/cards.html#_markdown_of",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._metrics": (
+                "jobs/cards.html#_metrics",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._never_seen": (
+                "jobs/cards.html#_never_seen",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._number": (
+                "jobs/cards.html#_number",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._period": (
+                "jobs/cards.html#_period",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._plain": ("jobs/cards.html#_plain", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._purpose": (
+                "jobs/cards.html#_purpose",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._range": ("jobs/cards.html#_range", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards._slices": (
+                "jobs/cards.html#_slices",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards._training": (
+                "jobs/cards.html#_training",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.make_card": (
+                "jobs/cards.html#make_card",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.render": ("jobs/cards.html#render", "model_name/jobs/cards.py"),
+            "model_name.jobs.cards.schema_words": (
+                "jobs/cards.html#schema_words",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.to_html": (
+                "jobs/cards.html#to_html",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.to_markdown": (
+                "jobs/cards.html#to_markdown",
+                "model_name/jobs/cards.py",
+            ),
+            "model_name.jobs.cards.top_features": (
+                "jobs/cards.html#top_features",
+                "model_name/jobs/cards.py",
+            ),
+        },
+        "model_name.jobs.contests": {
+            "model_name.jobs.contests._plain": (
+                "jobs/contests.html#_plain",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests._relative": (
+                "jobs/contests.html#_relative",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.compare_draws": (
+                "jobs/contests.html#compare_draws",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.contract_digest": (
+                "jobs/contests.html#contract_digest",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.finite": (
+                "jobs/contests.html#finite",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.slice_losses": (
+                "jobs/contests.html#slice_losses",
+                "model_name/jobs/contests.py",
+            ),
+            "model_name.jobs.contests.slice_table": (
+                "jobs/contests.html#slice_table",
+                "model_name/jobs/contests.py",
+            ),
         },
         "model_name.jobs.evaluations": {
             "model_name.jobs.evaluations.EvaluationSettings": (
                 "jobs/evaluations.html#evaluationsettings",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations.EvaluationSettings.all_metrics": (
+                "jobs/evaluations.html#evaluationsettings.all_metrics",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations.EvaluationsJob": (
                 "jobs/evaluations.html#evaluationsjob",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._by": (
+                "jobs/evaluations.html#evaluationsjob._by",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._champion": (
+                "jobs/evaluations.html#evaluationsjob._champion",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob._champion_version": (
+                "jobs/evaluations.html#evaluationsjob._champion_version",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob._check_thresholds": (
                 "jobs/evaluations.html#evaluationsjob._check_thresholds",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations.EvaluationsJob.all_metrics": (
-                "jobs/evaluations.html#evaluationsjob.all_metrics",
+            "model_name.jobs.evaluations.EvaluationsJob._score": (
+                "jobs/evaluations.html#evaluationsjob._score",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations.EvaluationsJob.resolve_references": (
+                "jobs/evaluations.html#evaluationsjob.resolve_references",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.EvaluationsJob.run": (
@@ -3774,6 +4645,14 @@ d = {
                 "jobs/evaluations.html#evaluationsresult.worst_slices",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._Judged": (
+                "jobs/evaluations.html#_judged",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._Scores": (
+                "jobs/evaluations.html#_scores",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._by_name": (
                 "jobs/evaluations.html#_by_name",
                 "model_name/jobs/evaluations.py",
@@ -3786,12 +4665,40 @@ d = {
                 "jobs/evaluations.html#_check_slices",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._code_digest": (
+                "jobs/evaluations.html#_code_digest",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._compare": (
+                "jobs/evaluations.html#_compare",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._comparison_tags": (
                 "jobs/evaluations.html#_comparison_tags",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._contest": (
+                "jobs/evaluations.html#_contest",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._document": (
+                "jobs/evaluations.html#_document",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._draw": (
                 "jobs/evaluations.html#_draw",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._keep_card": (
+                "jobs/evaluations.html#_keep_card",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._keep_verdict": (
+                "jobs/evaluations.html#_keep_verdict",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._most_important": (
+                "jobs/evaluations.html#_most_important",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._record_scores": (
@@ -3806,12 +4713,24 @@ d = {
                 "jobs/evaluations.html#_require_columns",
                 "model_name/jobs/evaluations.py",
             ),
+            "model_name.jobs.evaluations._score_rows": (
+                "jobs/evaluations.html#_score_rows",
+                "model_name/jobs/evaluations.py",
+            ),
             "model_name.jobs.evaluations._seasonal_mean": (
                 "jobs/evaluations.html#_seasonal_mean",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._slice_values": (
                 "jobs/evaluations.html#_slice_values",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._training_record": (
+                "jobs/evaluations.html#_training_record",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._unseen_by": (
+                "jobs/evaluations.html#_unseen_by",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations.bootstrap": (
@@ -4091,6 +5010,14 @@ d = {
             ),
             "model_name.jobs.inference._hashes": (
                 "jobs/inference.html#_hashes",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._label_check": (
+                "jobs/inference.html#_label_check",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference._predictions": (
+                "jobs/inference.html#_predictions",
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference._run_partitions": (
@@ -4375,16 +5302,28 @@ d = {
             ),
         },
         "model_name.jobs.promotion": {
+            "model_name.jobs.promotion.Evidence": (
+                "jobs/promotion.html#evidence",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion.PromotionJob": (
                 "jobs/promotion.html#promotionjob",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.PromotionJob._current_version": (
-                "jobs/promotion.html#promotionjob._current_version",
+            "model_name.jobs.promotion.PromotionJob._decided": (
+                "jobs/promotion.html#promotionjob._decided",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionJob._explain": (
+                "jobs/promotion.html#promotionjob._explain",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionJob.external_state": (
                 "jobs/promotion.html#promotionjob.external_state",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionJob.registered_version": (
+                "jobs/promotion.html#promotionjob.registered_version",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.PromotionJob.run": (
@@ -4395,36 +5334,88 @@ d = {
                 "jobs/promotion.html#promotionresult",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion.PromotionResult.rules_table": (
+                "jobs/promotion.html#promotionresult.rules_table",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings": (
+                "jobs/promotion.html#promotionsettings",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings._check_reason": (
+                "jobs/promotion.html#promotionsettings._check_reason",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.PromotionSettings.applied_rules": (
+                "jobs/promotion.html#promotionsettings.applied_rules",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._Proposal": (
+                "jobs/promotion.html#_proposal",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._append": (
+                "jobs/promotion.html#_append",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion._check_alias": (
                 "jobs/promotion.html#_check_alias",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._differences": (
-                "jobs/promotion.html#_differences",
+            "model_name.jobs.promotion._commit": (
+                "jobs/promotion.html#_commit",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._evaluation": (
-                "jobs/promotion.html#_evaluation",
+            "model_name.jobs.promotion._decision": (
+                "jobs/promotion.html#_decision",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._facts": (
+                "jobs/promotion.html#_facts",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._gains_table": (
+                "jobs/promotion.html#_gains_table",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._propose": (
+                "jobs/promotion.html#_propose",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion._summary": (
                 "jobs/promotion.html#_summary",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion._unsupported": (
-                "jobs/promotion.html#_unsupported",
+            "model_name.jobs.promotion._verify": (
+                "jobs/promotion.html#_verify",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.approve": (
+                "jobs/promotion.html#approve",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.approvers": (
+                "jobs/promotion.html#approvers",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.changed_files": (
+                "jobs/promotion.html#changed_files",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion.compare": (
                 "jobs/promotion.html#compare",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.nearly_perfect": (
-                "jobs/promotion.html#nearly_perfect",
+            "model_name.jobs.promotion.examine": (
+                "jobs/promotion.html#examine",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.reasons_to_refuse": (
-                "jobs/promotion.html#reasons_to_refuse",
+            "model_name.jobs.promotion.find_evidence": (
+                "jobs/promotion.html#find_evidence",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion.nearly_perfect": (
+                "jobs/promotion.html#nearly_perfect",
                 "model_name/jobs/promotion.py",
             ),
         },
@@ -4500,6 +5491,55 @@ d = {
             "model_name.jobs.recorders.save_record": (
                 "jobs/recorders.html#save_record",
                 "model_name/jobs/recorders.py",
+            ),
+        },
+        "model_name.jobs.rules": {
+            "model_name.jobs.rules.Case": ("jobs/rules.html#case", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules.Case.challenged": (
+                "jobs/rules.html#case.challenged",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.Finding": (
+                "jobs/rules.html#finding",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.Rules": ("jobs/rules.html#rules", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules._not_compared": (
+                "jobs/rules.html#_not_compared",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.apply_rules": (
+                "jobs/rules.html#apply_rules",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.approved": (
+                "jobs/rules.html#approved",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.card_states": (
+                "jobs/rules.html#card_states",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.contract_kept": (
+                "jobs/rules.html#contract_kept",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.evaluation_age": (
+                "jobs/rules.html#evaluation_age",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.gain_over_champion": (
+                "jobs/rules.html#gain_over_champion",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.missed": ("jobs/rules.html#missed", "model_name/jobs/rules.py"),
+            "model_name.jobs.rules.slice_loss": (
+                "jobs/rules.html#slice_loss",
+                "model_name/jobs/rules.py",
+            ),
+            "model_name.jobs.rules.thresholds_met": (
+                "jobs/rules.html#thresholds_met",
+                "model_name/jobs/rules.py",
             ),
         },
         "model_name.jobs.tables": {
@@ -5225,6 +6265,56 @@ d = {
                 "model_name/records/rowhashes.py",
             ),
         },
+        "model_name.records.verdicts": {
+            "model_name.records.verdicts.Contest": (
+                "records/verdicts.html#contest",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Gain": (
+                "records/verdicts.html#gain",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Part": (
+                "records/verdicts.html#part",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.Score": (
+                "records/verdicts.html#score",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.SliceScore": (
+                "records/verdicts.html#slicescore",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.SliceScore.name": (
+                "records/verdicts.html#slicescore.name",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.VerdictDocument": (
+                "records/verdicts.html#verdictdocument",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.VerdictDocument.name": (
+                "records/verdicts.html#verdictdocument.name",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.current_user": (
+                "records/verdicts.html#current_user",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.load_verdict": (
+                "records/verdicts.html#load_verdict",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.read_verdict": (
+                "records/verdicts.html#read_verdict",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.save_verdict": (
+                "records/verdicts.html#save_verdict",
+                "model_name/records/verdicts.py",
+            ),
+        },
         "model_name.scaffold.declarations": {
             "model_name.scaffold.declarations._alias": (
                 "scaffold/declarations.html#_alias",
@@ -5394,6 +6484,14 @@ d = {
             ),
             "model_name.scaffold.exports.export_module": (
                 "scaffold/exports.html#export_module",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports.in_code": (
+                "scaffold/exports.html#in_code",
+                "model_name/scaffold/exports.py",
+            ),
+            "model_name.scaffold.exports.in_python": (
+                "scaffold/exports.html#in_python",
                 "model_name/scaffold/exports.py",
             ),
             "model_name.scaffold.exports.lay_out": (
@@ -6000,10 +7098,6 @@ d = {
                 "scaffold/projects.html#_as_text",
                 "model_name/scaffold/projects.py",
             ),
-            "model_name.scaffold.projects._code": (
-                "scaffold/projects.html#_code",
-                "model_name/scaffold/projects.py",
-            ),
             "model_name.scaffold.projects._commit": (
                 "scaffold/projects.html#_commit",
                 "model_name/scaffold/projects.py",
@@ -6210,7 +7304,15 @@ d = {
             ),
             "model_name.scripts._combine": ("scripts.html#_combine", "model_name/scripts.py"),
             "model_name.scripts._complete": ("scripts.html#_complete", "model_name/scripts.py"),
+            "model_name.scripts._describe_unsigned": (
+                "scripts.html#_describe_unsigned",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._ending": ("scripts.html#_ending", "model_name/scripts.py"),
+            "model_name.scripts._entry_as_json": (
+                "scripts.html#_entry_as_json",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._explain": ("scripts.html#_explain", "model_name/scripts.py"),
             "model_name.scripts._from_here": ("scripts.html#_from_here", "model_name/scripts.py"),
             "model_name.scripts._how_to_see": ("scripts.html#_how_to_see", "model_name/scripts.py"),
@@ -6233,6 +7335,7 @@ d = {
                 "scripts.html#_notebook_from_here",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._promotion": ("scripts.html#_promotion", "model_name/scripts.py"),
             "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._require_repeatable": (
@@ -6248,6 +7351,7 @@ d = {
                 "model_name/scripts.py",
             ),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
+            "model_name.scripts._scrubbed": ("scripts.html#_scrubbed", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),
             "model_name.scripts._show_results": (
                 "scripts.html#_show_results",
@@ -6263,19 +7367,24 @@ d = {
                 "scripts.html#_working_directory",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts.approve": ("scripts.html#approve", "model_name/scripts.py"),
             "model_name.scripts.check": ("scripts.html#check", "model_name/scripts.py"),
             "model_name.scripts.cli": ("scripts.html#cli", "model_name/scripts.py"),
             "model_name.scripts.completion": ("scripts.html#completion", "model_name/scripts.py"),
             "model_name.scripts.eject": ("scripts.html#eject", "model_name/scripts.py"),
+            "model_name.scripts.history": ("scripts.html#history", "model_name/scripts.py"),
+            "model_name.scripts.keys": ("scripts.html#keys", "model_name/scripts.py"),
             "model_name.scripts.main": ("scripts.html#main", "model_name/scripts.py"),
             "model_name.scripts.new": ("scripts.html#new", "model_name/scripts.py"),
             "model_name.scripts.reproduce": ("scripts.html#reproduce", "model_name/scripts.py"),
+            "model_name.scripts.rollback": ("scripts.html#rollback", "model_name/scripts.py"),
             "model_name.scripts.run": ("scripts.html#run", "model_name/scripts.py"),
             "model_name.scripts.run_and_exit": (
                 "scripts.html#run_and_exit",
                 "model_name/scripts.py",
             ),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
+            "model_name.scripts.sign": ("scripts.html#sign", "model_name/scripts.py"),
             "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },
         "model_name.settings": {
@@ -6315,6 +7424,10 @@ d = {
                 "settings.html#_hand_over",
                 "model_name/settings.py",
             ),
+            "model_name.settings._is_of_others": (
+                "settings.html#_is_of_others",
+                "model_name/settings.py",
+            ),
             "model_name.settings._local": ("settings.html#_local", "model_name/settings.py"),
             "model_name.settings._misnamed": ("settings.html#_misnamed", "model_name/settings.py"),
             "model_name.settings._one_sided": (
@@ -6323,6 +7436,11 @@ d = {
             ),
             "model_name.settings._outputs": ("settings.html#_outputs", "model_name/settings.py"),
             "model_name.settings._parts": ("settings.html#_parts", "model_name/settings.py"),
+            "model_name.settings._protected": (
+                "settings.html#_protected",
+                "model_name/settings.py",
+            ),
+            "model_name.settings._refused": ("settings.html#_refused", "model_name/settings.py"),
             "model_name.settings._row_count": (
                 "settings.html#_row_count",
                 "model_name/settings.py",
@@ -6977,6 +8095,10 @@ d = {
                 "streaming/scorers.html#modelwatcher.__init__",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers.ModelWatcher._is_undecided": (
+                "streaming/scorers.html#modelwatcher._is_undecided",
+                "model_name/streaming/scorers.py",
+            ),
             "model_name.streaming.scorers.ModelWatcher.close": (
                 "streaming/scorers.html#modelwatcher.close",
                 "model_name/streaming/scorers.py",
@@ -7043,6 +8165,10 @@ d = {
             ),
             "model_name.streaming.scorers._too_large": (
                 "streaming/scorers.html#_too_large",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._undecided": (
+                "streaming/scorers.html#_undecided",
                 "model_name/streaming/scorers.py",
             ),
         },
@@ -7521,6 +8647,10 @@ d = {
             ),
             "model_name.utils.parallel._settle": (
                 "utils/parallel.html#_settle",
+                "model_name/utils/parallel.py",
+            ),
+            "model_name.utils.parallel.ahead": (
+                "utils/parallel.html#ahead",
                 "model_name/utils/parallel.py",
             ),
             "model_name.utils.parallel.count_workers": (

@@ -11,9 +11,14 @@ __all__ = [
     "schema",
     "completion",
     "reproduce",
+    "history",
+    "approve",
+    "rollback",
     "new",
     "eject",
     "upgrade",
+    "sign",
+    "keys",
     "main",
     "run_and_exit",
 ]
@@ -125,6 +130,7 @@ def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outc
     from model_name.execution import executors
     from model_name.io import osvariables, redaction
 
+    step.job.mlflow_service.reach()  # no kernel is started for a store that is not there
     source = osvariables.job_notebooks()[step.verb]
     sealed = redaction.seal(step.settings)
     executor = executors.PapermillExecutor(isolated=isolated)
@@ -380,9 +386,26 @@ def _checked_rows(step: steps.Step) -> str:
 @click.option(
     "--rows", is_flag=True, help="Also read the table, and check every row against the schema."
 )
-def check(words: Sequence[str], overrides: Sequence[str], data: str | None, rows: bool) -> None:
-    """Check jobs and YAML files against each other and against the files that they name, without running them."""
-    planned = steps.load_steps(words, [*(steps.data_overrides(data) if data else []), *overrides])
+@click.option(
+    "--allow-imports", is_flag=True, help="Import modules that a KIND names: this runs their code."
+)
+def check(
+    words: Sequence[str],
+    overrides: Sequence[str],
+    data: str | None,
+    rows: bool,
+    allow_imports: bool,
+) -> None:
+    """Check jobs and YAML files against each other and against the files that they name, without running them.
+
+    The only code that runs is that of the library and of the project's own package.
+    """
+    from model_name.core import kinds
+
+    with contextlib.nullcontext() if allow_imports else kinds.without_imports():
+        planned = steps.load_steps(
+            words, [*(steps.data_overrides(data) if data else []), *overrides]
+        )
     steps.require_no_faults(planned)
     for step in planned:
         click.echo(f"{step.verb}: {step.job.KIND} is valid" + (_checked_rows(step) if rows else ""))
@@ -561,6 +584,92 @@ def reproduce(
     _show_results(record, run_id, service, f"{step.verb}, run {name} and {run_id}")
 
 
+# %% ../nbs/scripts.ipynb #6e1801e6
+@contextlib.contextmanager
+def _promotion(overrides: Sequence[str]) -> Iterator[Any]:
+    """Yield the promote job as it is configured, with MLflow started and interrupted promotions finished."""
+    [step] = steps.load_steps(["promote"], overrides)
+    _learn_secrets([step])
+    step.job.logger_service.start()
+    step.job.mlflow_service.start()
+    job: Any = step.job
+    job.finish_decisions()
+    yield job
+
+
+def _entry_as_json(entry: Any) -> dict[str, Any]:
+    """Return an entry of the history with its hash and the key that signed it."""
+    entries: dict[str, Any] = entry.decision.model_dump(mode="json")
+    return entries | {"sha256": entry.sha256, "key": entry.key}
+
+
+# %% ../nbs/scripts.ipynb #ad38d249
+@cli.command()
+@_OVERRIDES
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def history(overrides: Sequence[str], as_json: bool, debug: bool) -> None:
+    """Print and verify the history of decisions about the model.
+
+    The exit code is 3 when an entry does not hold: it was edited, removed or moved, or its key is not trusted.
+    """
+    from model_name.io import decisions
+
+    with _promotion(overrides) as job:
+        client, name = job.mlflow_service.client(), job.mlflow_service.resolved_registry_name
+        known = decisions.read_history(client, name)
+        notes = decisions.undecided_aliases(client, known)
+    if as_json:
+        entries = [_entry_as_json(entry) for entry in known.entries]
+        document = {"registry_name": name, "entries": entries, "fault": known.fault, "notes": notes}
+        click.echo(_without_secrets(json.dumps(document, indent=2)))
+    else:
+        lines = [decisions.describe(entry) for entry in known.entries] or [
+            f"no decision about {name!r} yet"
+        ]
+        lines += [f"note: {note}" for note in notes]
+        click.echo(_without_secrets("\n".join(lines)))
+    known.require()
+
+
+# %% ../nbs/scripts.ipynb #744530ff
+@cli.command()
+@click.argument("version")
+@click.option("--reason", required=True, help="Why, in your own words; it is recorded.")
+@_OVERRIDES
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def approve(version: str, reason: str, overrides: Sequence[str], debug: bool) -> None:
+    """Approve of an evaluated version: VERSION is a number, an alias, or latest. It is signed with your key."""
+    from model_name.io import decisions
+    from model_name.jobs import promotion
+
+    with _promotion(overrides) as job:
+        entry = promotion.approve(job.mlflow_service, version, reason)
+    click.echo(_without_secrets(decisions.describe(entry)))
+
+
+@cli.command()
+@click.option("--reason", default="", help="Why, in your own words; it is recorded.")
+@click.option("--version", "to", type=int, help="An earlier champion; by default the one before.")
+@_OVERRIDES
+@_IN_PROCESS
+@_ISOLATED
+@_NOTEBOOKS
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def rollback(
+    context: click.Context, reason: str, to: int | None, overrides: Sequence[str], in_process: bool,
+    isolated: bool, folder: Path, debug: bool,
+) -> None:  # fmt: skip
+    """Go back to the champion before, verified as any other version."""
+    back = ["promote.rollback=true", *([f"promote.reason={json.dumps(reason)}"] if reason else [])]
+    back += [f"promote.version={to}"] if to else []
+    context.invoke(
+        run, words=("promote",), overrides=[*overrides, *back], data=None, in_process=in_process,
+        isolated=isolated, folder=folder, resume=False, debug=debug,
+    )  # fmt: skip
+
+
 # %% ../nbs/scripts.ipynb #5b0c9e12
 def _prompt(question: Any) -> str:
     """Ask a question in the terminal."""
@@ -707,6 +816,69 @@ def upgrade(library: Path, debug: bool) -> None:
         click.echo(line)
 
 
+# %% ../nbs/scripts.ipynb #e353afd5
+def _describe_unsigned(found: Any, version: Any) -> str:
+    """Describe what is about to be signed."""
+    size = sum((found.folder / name).stat().st_size for name in found.files)
+    carried = [name for name in found.files if name.startswith("code/")]
+    runs = [*found.pickles, *([f"code/ ({len(carried)} files)"] if carried else [])]
+    lines = [
+        f"version {version.version} of {version.name!r}, of the run {version.run_id or 'that is not known'}",
+        f"  files   {len(found.files)}, {size / 1e6:.1f} MB, together sha256 {found.digest}",
+        *(
+            f"          {name}  {digest}"
+            for name, digest in found.files.items()
+            if name not in carried
+        ),
+        f"  runs    {', '.join(runs) or 'no code'}, when it is loaded",
+    ]
+    return "\n".join(lines)
+
+
+# %% ../nbs/scripts.ipynb #e7cd40af
+@cli.command()
+@click.argument("versions", metavar="VERSION...", nargs=-1, required=True)
+@click.option(
+    "--model", "name", metavar="NAME", help="Registered model; by default that of the project."
+)
+@click.option("--yes", is_flag=True, help="Sign without asking.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def sign(versions: Sequence[str], name: str | None, yes: bool, debug: bool) -> None:
+    """Sign versions of a model, after showing what is signed: VERSION is a number or an alias.
+
+    It is for versions that were registered before models were signed, or with a key that was revoked. Sign only
+    what you know the origin of: wherever your key is trusted, a signed model is loaded, and its code runs.
+    """
+    from model_name.io import registries, services, signatures
+
+    service = services.MlflowService()
+    service.start()
+    client, name = service.client(), name or service.resolved_registry_name
+    for version in [registries.find_version(client, name, word) for word in versions]:
+        with registries.open_unsigned(registries.model_uri(version)) as found:
+            click.echo(_describe_unsigned(found, version))
+            if yes or click.confirm(f"Sign it with the key of {signatures.signer_file()}?"):
+                found.sign()
+                click.echo(f"version {version.version} of {version.name!r} is signed")
+            else:
+                click.echo(f"version {version.version} of {version.name!r} is not signed")
+
+
+# %% ../nbs/scripts.ipynb #8faeca63
+@cli.command()
+def keys() -> None:
+    """Show the key that this user signs with, and the keys that are trusted."""
+    from model_name.io import osvariables, signatures
+
+    own, trusted = signatures.signer_file(), signatures.trusted_signers()
+    click.echo(f"signs with  {own}" + ("" if own.exists() else " (made at the first signature)"))
+    for key, file in trusted.items():
+        click.echo(f"trusts      {key}  {file}")
+    for key in osvariables.env().revoked_signers:
+        click.echo(f"revokes     {key}")
+    click.echo(f"Others trust you when they have {own.with_suffix('.pub')}.")
+
+
 # %% ../nbs/scripts.ipynb #a91a7ead
 @contextlib.contextmanager
 def _in_project() -> Iterator[Path]:
@@ -714,6 +886,22 @@ def _in_project() -> Iterator[Path]:
     here, declaration = workspaces.working_directory(), workspaces.locate()
     with contextlib.chdir((declaration and declaration.folder) or here):
         yield here
+
+
+_TELLS_NOTHING = {"-h", "--help", "--version", "schema", "completion"}  # and answers at once
+
+
+@contextlib.contextmanager
+def _scrubbed(arguments: Sequence[str]) -> Iterator[None]:
+    """Remove secrets from everything that a command shows, whoever writes it."""
+    if not arguments or _TELLS_NOTHING & set(arguments):
+        yield
+        return
+    from model_name.io import redaction
+
+    redaction.add_argument_secrets(arguments)
+    with redaction.scrubbed_terminal():
+        yield
 
 
 def _without_secrets(text: str) -> str:
@@ -756,7 +944,7 @@ def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
             from model_name.io import osvariables
 
             osvariables.tolerate_warnings()
-        with _in_project() as here:
+        with _in_project() as here, _scrubbed(arguments):
             cli.main(arguments, prog_name=program, standalone_mode=False, obj=here)
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -19,7 +19,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -27,7 +27,7 @@ import pydantic as pdt
 
 from . import jobs
 from .core import errors, metrics, schemas
-from .io import datasets, registries
+from .io import datasets, osvariables, registries
 from .utils import splitters
 
 
@@ -153,7 +153,10 @@ class MainSettings(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 # %% ../nbs/settings.ipynb #9a483e8b
 def _local(address: Any) -> Path | None:
     """Return the absolute path of a local file; nothing for addresses of servers."""
-    return Path(address).absolute() if isinstance(address, str) and "://" not in address else None
+    if not isinstance(address, str):
+        return None
+    path = re.sub(r"^(\w+::)*(file|local)://", "", address)
+    return Path(path).absolute() if "://" not in path else None
 
 
 def _parts(job: jobs.base.Job, base: type[pdt.BaseModel]) -> Iterator[tuple[str, Any]]:
@@ -203,6 +206,44 @@ def _unwritable(job: jobs.base.Job) -> Iterator[str]:
         taken[path] = name
 
 
+# %% ../nbs/settings.ipynb #6a992f7e
+_OF_THE_SYSTEM = tuple(
+    Path(name)
+    for name in (
+        "/bin", "/boot", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr/bin", "/usr/lib",
+        "/usr/lib64", "/usr/sbin", "/usr/share", "/usr/local/bin", "/usr/local/lib",
+        "/usr/local/sbin", "/var/spool", "/System", "/Library", "C:/Windows", "C:/Program Files",
+    )
+)  # fmt: skip
+_PROGRAMS = {".git", ".ssh", ".venv", ".config", ".gnupg", ".ipython", ".jupyter", "site-packages"}
+
+
+def _is_of_others(path: Path) -> bool:
+    """Tell whether a file belongs to the system, or to programs that would run or believe it."""
+    places = (path, path.resolve())
+    return path.is_block_device() or any(
+        any(place.is_relative_to(folder) for folder in _OF_THE_SYSTEM)
+        or bool(_PROGRAMS & set(place.parts))
+        or (place.parent == Path.home() and place.name.startswith("."))
+        for place in places
+    )
+
+
+def _protected(job: jobs.base.Job) -> Iterator[str]:
+    """Report outputs in places that are not for data."""
+    sink = job.logger_service.sink
+    named = [
+        *_outputs(job),
+        *([] if sink in ("stderr", "stdout") else [("logger_service.sink", Path(sink))]),
+    ]
+    for name, path in named:
+        if _is_of_others(path.absolute()):
+            yield (
+                f"{name}: {path} is a place of the system or of other programs, and not for data; "
+                "write to another folder"
+            )
+
+
 # %% ../nbs/settings.ipynb #84ba125e
 def _example_targets() -> list[schemas.Targets]:
     """Simulate targets as the schema declares them; of labels, all of them and the first two."""
@@ -237,11 +278,22 @@ def _unsuitable(job: jobs.base.Job) -> Iterator[str]:
 
 
 # %% ../nbs/settings.ipynb #5f66dfc0
+def _refused(key: str, check: Callable[[str], str], name: str | None) -> Iterator[str]:
+    """Report what a check refuses about a name."""
+    try:
+        if name is not None:
+            check(name)
+    except ValueError as error:
+        yield f"{key}: {error}"
+
+
 def _misnamed(job: jobs.base.Job) -> Iterator[str]:
     """Report names that MLflow would refuse later, when a model is registered."""
     name = job.mlflow_service.resolved_registry_name
     if not name or re.search("[/:]", name):
         yield f"mlflow_service.registry_name: {name!r} cannot name a model: MLflow allows neither / nor : in it"
+    for topic in ("input_topic", "output_topic", "dead_letter_topic"):
+        yield from _refused(topic, osvariables.check_topic_name, getattr(job, topic, None))
     flavor = getattr(getattr(job, "saver", None), "flavor", None)
     if flavor is not None and importlib.util.find_spec(f"mlflow.{flavor}") is None:
         yield f"saver.flavor: MLflow has no flavor {flavor!r}; for scikit-learn it is 'sklearn'"
@@ -345,7 +397,7 @@ def known_faults(steps: Sequence[tuple[str, jobs.base.Job]]) -> list[str]:
     keys: dict[str, list[str]] = {}
     written: set[Path] = set()
     for verb, job in steps:
-        checks = (_unwritable, _unsuitable, _misnamed, _one_sided, _contradictory)
+        checks = (_unwritable, _protected, _unsuitable, _misnamed, _one_sided, _contradictory)
         for line in [
             *_unreadable(job, written),
             *(line for check in checks for line in check(job)),

@@ -20,6 +20,7 @@ from tasks.notebooks import ROOT
 
 CONTAINERFILE = ROOT / "Containerfile"
 COMPOSE = ROOT / "compose.yaml"
+WORKFLOWS = [*(ROOT / ".github" / "workflows").glob("*.yaml")]
 ENGINES = ("docker", "podman")
 
 
@@ -34,6 +35,7 @@ def lint(c: Context) -> None:
     problems = [
         *unpinned(CONTAINERFILE.read_text(encoding="utf-8")),
         *unhealthy(COMPOSE.read_text(encoding="utf-8")),
+        *(line for path in WORKFLOWS for line in movable(path.read_text(encoding="utf-8"))),
     ]
     if problems:
         raise Exit("\n".join(problems))
@@ -77,8 +79,15 @@ def unpinned(containerfile: str) -> Iterator[str]:
             yield f"Containerfile: {line!r} names no exact version: a build next year would be another one"
 
 
+def movable(workflow: str) -> Iterator[str]:
+    """Find the actions of a workflow that are named by a tag, which can be moved, and not by a commit."""
+    for action in re.findall(r"(?m)^\s*-? *uses: (\S+)", workflow):
+        if not action.startswith("./") and not re.search("@[0-9a-f]{40}$", action):
+            yield f"{action} is not pinned to a commit: write the 40 digits, and the version behind them"
+
+
 def unhealthy(compose: str) -> Iterator[str]:
-    """Find services that a person cannot tell to work, images that change, and ports open to the network."""
+    """Find services that nobody can tell to work, images that change, rights that are too many, and open ports."""
     import yaml
 
     for name, service in yaml.safe_load(compose)["services"].items():
@@ -91,6 +100,9 @@ def unhealthy(compose: str) -> Iterator[str]:
             and "depends_on" not in service
         ):
             yield f"compose.yaml: service {name} has no healthcheck"
+        kept = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
+        if loose := [key for key, value in kept.items() if service.get(key) != value]:
+            yield f"compose.yaml: service {name} has other rights than it needs: {', '.join(loose)}"
         for port in service.get("ports", []):
             if not str(port).startswith("127.0.0.1:"):
                 yield f"compose.yaml: service {name} opens port {port} to the network: write 127.0.0.1:{port}"

@@ -1,4 +1,7 @@
-"""What git starts by itself: the merge drivers and the hooks that `inv installs.hooks` registers.
+"""What git starts by itself: the filter, the merge drivers and the hooks that `inv installs.git` and `.hooks` register.
+
+git runs a copy of this file and of the two that it loads, which is in `.git`: a branch that is checked out changes
+what is in tasks/, and not what runs here. `inv installs.git` makes the copy, and asks before it renews it.
 
 A notebook merges cell by cell. What is generated from notebooks is never merged by hand: the driver lets it pass, and
 the hooks export again before the commit is made, from exactly what is staged. No hook asks anything, and without
@@ -17,13 +20,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+ROOT = (
+    HERE.parent if HERE.name == "tasks" else Path.cwd()
+)  # git starts what it runs at the root of the work tree
 MARKER = re.compile(r"^(?:<span[^>]*><b>)?(?:<{7}|>{7}) ", re.MULTILINE)
 HOOKS = ("pre-commit", "pre-merge-commit", "post-merge", "commit-msg", "post-rewrite")
 
 
 def _tasks(module: str) -> dict[str, Any]:
-    return runpy.run_path(str(ROOT / "tasks" / f"{module}.py"))
+    return runpy.run_path(str(HERE / f"{module}.py"))
 
 
 def _git(*arguments: str, text: str | None = None) -> str:
@@ -249,7 +255,10 @@ def after_rebase(command: str) -> int:
 
 def main(what: str, *arguments: str) -> int:
     """Do what git asks for."""
+    notebooks = _tasks("notebooks") if what in ("clean", "serve") else {}
     actions = {
+        "clean": lambda: notebooks["main"](),
+        "serve": lambda: notebooks["main"]("serve"),
         "merge-notebook": merge_notebook,
         "merge-generated": merge_generated,
         "pre-commit": lambda *_: export_staged(),

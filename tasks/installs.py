@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,19 +14,24 @@ from tasks.exports import PACKAGE
 from tasks.hooks import HOOKS
 
 PYTHON = ".venv/Scripts/python.exe" if os.name == "nt" else ".venv/bin/python"
+# What git runs is a copy in .git, which no checkout changes. A branch that holds a .venv of its own runs nothing.
+COPY = "git-tools"
+TOOLS = ("hooks.py", "exports.py", "notebooks.py")
+FIND = f"""t="$(git rev-parse --git-common-dir)/{COPY}/hooks.py"; \\
+[ -x {PYTHON} ] && [ -f "$t" ] && [ -z "$(git ls-files .venv)" ]"""
 # One process for all files of a command. Git would end where there is none to answer it, as in a work tree without
 # .venv: there a line of shell answers in its place, that it can do nothing.
 SERVE = f"""\
-if [ -x {PYTHON} ] && [ -f tasks/notebooks.py ]; then exec {PYTHON} -I tasks/notebooks.py serve; fi; \
+if {FIND}; then exec {PYTHON} -I "$t" serve; fi; \
 echo 'notebooks are stored here as they are: make install sets up what cleans them' >&2; \
 printf '0016git-filter-server\\n000eversion=2\\n00000000'; cat > /dev/null"""
 GIT = {
-    "filter.nbclean.clean": f"{PYTHON} -I tasks/notebooks.py",
+    "filter.nbclean.clean": f'if {FIND}; then exec {PYTHON} -I "$t" clean; fi; cat',
     "filter.nbclean.process": SERVE,
     "merge.nbmerge.name": "merge notebooks cell by cell",
-    "merge.nbmerge.driver": f"{PYTHON} -I tasks/hooks.py merge-notebook %O %A %B %P",
+    "merge.nbmerge.driver": f'{FIND} && {PYTHON} -I "$t" merge-notebook %O %A %B %P',
     "merge.nbexport.name": "export generated files again instead of merging them",
-    "merge.nbexport.driver": f"{PYTHON} -I tasks/hooks.py merge-generated %O %A %B %P",
+    "merge.nbexport.driver": f'{FIND} && {PYTHON} -I "$t" merge-generated %O %A %B %P',
 }
 JUPYTER = Path(".venv/etc/jupyter/jupyter_server_config.py")
 JUPYTER_MARK = "# Installed by `inv installs.git`:"
@@ -38,14 +44,14 @@ c.FileContentsManager.post_save_hook = runpy.run_path({file!r})["after_save"]
 MARK = "# Installed by `inv installs.hooks`; `inv installs.hooks --remove` takes it away."
 SHIM = """#!/bin/sh
 {mark}
-[ -x {python} ] && [ -f tasks/hooks.py ] || exit 0
-exec {python} -I tasks/hooks.py {name} "$@"
+{find} || exit 0
+exec {python} -I "$t" {name} "$@"
 """
 
 
 def shim(name: str) -> str:
     """Give the text of a hook."""
-    return SHIM.format(mark=MARK, name=name, python=PYTHON)
+    return SHIM.format(mark=MARK, name=name, python=PYTHON, find=FIND)
 
 
 @task(
@@ -72,19 +78,58 @@ def lock(c: Context, package: list[str], upgrade: bool = False) -> None:
     c.run(" ".join(command))
 
 
-@task
-def git(c: Context) -> None:
+def _copy_tools(folder: Path, *, trust: bool = False) -> bool:
+    """Copy what git is going to run into its own folder, if a person agrees; tell whether there is a copy.
+
+    The first time is part of the installation that somebody started. Later, what is in tasks/ can come from any branch.
+    """
+    wanted = {name: Path("tasks", name).read_text(encoding="utf-8") for name in TOOLS}
+    there = {name: folder / name for name in TOOLS if (folder / name).exists()}
+    before = {name: path.read_text(encoding="utf-8") for name, path in there.items()}
+    if before == wanted:
+        return True
+    changed = [f"tasks/{name}" for name in TOOLS if before.get(name) != wanted[name]]
+    question = f"git will run a copy of {', '.join(changed)} with your rights at commits, merges and checkouts. Agree?"
+    if not trust and sys.stdin.isatty():
+        trust = input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    elif not trust:
+        trust = (
+            not before
+        )  # nobody to ask: an installation from scratch goes on, a change has to be told
+    if not trust:
+        print(
+            f"git goes on with what it had. {', '.join(changed)}: read them, then: inv installs.git --trust"
+        )
+        return bool(before)
+    folder.mkdir(exist_ok=True)
+    for name, text in wanted.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    print(f"git runs a copy of {', '.join(changed)} from {folder} now, whatever is checked out.")
+    return True
+
+
+def _common_folder(c: Context) -> Path:
+    """Return the folder that the repository and its work trees share."""
+    result = c.run("git rev-parse --git-common-dir", hide=True, echo=False)
+    return Path(result.stdout.strip() if result else ".git").resolve()
+
+
+@task(help={"trust": "let git run what is in tasks/ now, without asking"})
+def git(c: Context, trust: bool = False) -> None:
     """Register the filter and the merge drivers for notebooks in this clone (see .gitattributes) and in JupyterLab."""
     if not Path(".git").exists():
         print("Not a git checkout: no notebook filter to register.")
         return
+    folder = _common_folder(c) / COPY
+    if not _copy_tools(folder, trust=trust):
+        return
     for key, value in GIT.items():
         c.run(f"git config --local {key} {shlex.quote(value)}", echo=False)
     if Path(".venv").is_dir():
-        _configure_jupyter(JUPYTER)
+        _configure_jupyter(JUPYTER, folder / "notebooks.py")
 
 
-def _configure_jupyter(path: Path) -> None:
+def _configure_jupyter(path: Path, tool: Path) -> None:
     """Let the JupyterLab of .venv tell git of notebooks that it saves, unless a person configured it."""
     if path.exists() and not path.read_text(encoding="utf-8").startswith(JUPYTER_MARK):
         print(
@@ -92,7 +137,7 @@ def _configure_jupyter(path: Path) -> None:
         )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = JUPYTER_CONFIG.format(mark=JUPYTER_MARK, file=str(Path("tasks/notebooks.py").resolve()))
+    text = JUPYTER_CONFIG.format(mark=JUPYTER_MARK, file=str(tool))
     path.write_text(text, encoding="utf-8")
 
 

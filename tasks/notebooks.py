@@ -18,7 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+ROOT = (
+    HERE.parent if HERE.name == "tasks" else Path.cwd()
+)  # a copy of this file runs at the root of the work tree
 PARAMETERS = "parameters"  # the tag by which papermill finds the parameters of a job notebook
 
 
@@ -152,8 +155,16 @@ def _send(target: IO[bytes], *packets: bytes) -> None:
     target.flush()
 
 
-if __name__ == "__main__":
-    if sys.argv[1:] == ["serve"]:
+def main(what: str = "clean") -> int:
+    """Clean the notebook on stdin, or serve git for as long as it asks."""
+    if what == "serve":
         serve(sys.stdin.buffer, sys.stdout.buffer)
     else:
         sys.stdout.buffer.write(stored(sys.stdin.buffer.read()))
+    return 0
+
+
+if (
+    __name__ == "__main__"
+):  # clones that were set up earlier start this file; later ones start tasks/hooks.py
+    main(*sys.argv[1:])

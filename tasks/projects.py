@@ -345,5 +345,6 @@ def rename(c: Context, name: str) -> None:
     )  # imports are in another order now
     c.run(f"ruff format --quiet . && nbdev-export && ruff format --quiet {name}")
     print(
-        f"Now it is {name}: rm -rf .venv && make install && .venv/bin/inv formats.all, then make test, and commit it."
+        f"Now it is {name}: rm -rf .venv && make install && .venv/bin/inv installs.git --trust formats.all,\n"
+        "then make test, and commit it."
     )

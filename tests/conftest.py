@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import contextlib
+import datetime as dt
 import faulthandler
 import functools
 import os
@@ -20,8 +21,9 @@ import pytest_timeout
 import tqdm
 
 from model_name.core import models
-from model_name.io import datasets, services
-from model_name.jobs import training
+from model_name.io import datasets, decisions, services
+from model_name.jobs import contests, training
+from model_name.records import verdicts
 from model_name.utils import splitters
 from tasks import brokers
 
@@ -103,6 +105,16 @@ def _no_run_in_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", address)
         patch.setenv("MLFLOW_REGISTRY_URI", address)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_key_in_the_home_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sign with a key of the tests, and trust no other: the user's own key stays out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGNER_FILE", str(tmp_path_factory.mktemp("signer") / "signer.pem"))
+        for name in ("TRUSTED_SIGNERS", "REVOKED_SIGNERS", "MODEL_VERIFICATION"):
+            patch.delenv(name, raising=False)
         yield
 
 
@@ -205,6 +217,56 @@ def copy_store(source: Path, target: Path) -> services.MlflowService:
                 (source.as_posix(), target.as_posix()),
             )
     return services.MlflowService(tracking_uri=f"sqlite:///{target.as_posix()}/mlflow.db")
+
+
+def add_version(store: services.MlflowService) -> int:
+    """Register the files of version 1 once more; return the number of the new version."""
+    store.start()
+    first = store.client().get_model_version("model_name", "1")
+    made = store.client().create_model_version("model_name", first.source, run_id=first.run_id)
+    return int(made.version)
+
+
+def record_verdict(
+    store: services.MlflowService,
+    version: int = 1,
+    run_tags: dict[str, str] | None = None,
+    **changes: Any,
+) -> str:
+    """Leave behind the signed verdict that an evaluation leaves behind; return its run."""
+    store.start()
+    with store.run_context(store.RunConfig(name="Evaluations", tags=run_tags)) as run:
+        fields = {
+            "registry_name": "model_name", "model_version": version,
+            "model_sha256": decisions.model_digest("model_name", version), "run_id": run.info.run_id,
+            "judged_rows": "unseen", "rows": 240, "rows_sha256": "7d79", "metrics": (), "slices": (),
+            "thresholds": {}, "outcome": "passed", "contract_sha256": contests.contract_digest(),
+            "code_sha256": "9f86", "evaluated": dt.datetime.now(dt.UTC), "by": "ann@lab",
+        } | changes  # fmt: skip
+        verdict = verdicts.VerdictDocument(**fields)
+        evidence = verdicts.save_verdict(verdict)
+    decisions.record(
+        store.client(),
+        decisions.Decision(
+            event="evaluated", registry_name="model_name", model_version=version,
+            model_sha256=verdict.model_sha256, evidence=evidence, run_id=verdict.run_id, by="ann@lab",
+        ),
+    )  # fmt: skip
+    return str(run.info.run_id)
+
+
+def decide(store: services.MlflowService, version: int, alias: str = "Champion") -> None:
+    """Decide that an alias points to a version, as a promotion by force does."""
+    store.start()
+    client, name = store.client(), "model_name"
+    history = decisions.read_history(client, name).require()
+    decision = decisions.Decision(
+        event="promoted", registry_name=name, model_version=version, alias=alias, forced=True,
+        model_sha256=decisions.model_digest(name, version), reason="a test needs it", by="ann@lab",
+        replaces=decisions.champion_version(client, history, alias),
+    )  # fmt: skip
+    decisions.append(client, history, decision)
+    decisions.point(client, name, alias)
 
 
 # ------------------------------------------------------------------------------------------------- a real Kafka broker

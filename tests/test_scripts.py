@@ -556,3 +556,41 @@ def test_every_shell_gets_something(shell: str, tell: Any) -> None:
 def test_errors_are_those_of_the_project() -> None:
     with pytest.raises(errors.ConfigError, match="there is no job 'x'"):
         steps.load_steps(["x"])
+
+
+def test_check_runs_no_code_that_a_configuration_names(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "theirs.py").write_text("from pathlib import Path\nPath('it-ran').touch()\n")
+    (here / "theirs.yaml").write_text(
+        "job: {KIND: TrainingJob, model: {KIND: 'theirs:Model'}, saver: {KIND: 'theirs:Saver'}}"
+    )
+    assert main(["check", "theirs.yaml"]) == 2
+    assert "--allow-imports" in capsys.readouterr().err
+    assert not (here / "it-ran").exists()
+    monkeypatch.setenv("MODEL_NAME_IMPORTS", "ours")
+    assert main(["run", "theirs.yaml", "--in-process"]) == 2
+    assert "may not be imported" in capsys.readouterr().err
+    assert not (here / "it-ran").exists()
+    monkeypatch.setenv("MODEL_NAME_IMPORTS", "ours, theirs")
+    assert main(["check", "theirs.yaml"]) == 2
+    assert "has no 'Model'" in capsys.readouterr().err
+    assert (here / "it-ran").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--in-process"]])
+def test_a_database_that_is_not_there_is_refused_at_once(
+    options: list[str],
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_kernel(*_: Any) -> None:
+        raise AssertionError("a kernel was started")
+
+    monkeypatch.setattr(executors.kernels.Kernel, "launch", no_kernel)
+    address = "postgresql://ann:hush-hush@127.0.0.1:9/db"
+    assert main(["run", "train", *options, "-s", f"job.mlflow_service.tracking_uri={address}"]) == 1
+    told = capsys.readouterr()
+    assert "postgresql://127.0.0.1:9 cannot be reached" in told.err
+    assert "hush-hush" not in told.out + told.err

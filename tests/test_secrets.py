@@ -1,9 +1,12 @@
 """Canaries: one secret for each way in, a job that tells all of them, and a look at every byte that the run wrote."""
 
+import base64
+import http.server
 import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,13 +30,16 @@ class Leaky(datasets.SimulatedReader):
     nested: dict[str, dict[str, str | int]]
     address: str
     signed: str
+    coded: str
+    place: str
     fails: bool = False
 
     def batches(self, rows=50_000):
-        env = [value for name, value in os.environ.items() if name in ("CANARY_TOKEN", "PGPASSWORD", "UPSTREAM")]
+        names = ("CANARY_TOKEN", "CANARY_TOKEN_IN_PATH", "PGPASSWORD", "UPSTREAM")
+        env = [os.environ[name] for name in names if name in os.environ]
         own = [self.api_key, self.login.get_secret_value(), str(self.nested["broker"]["sasl.password"]), self.address]
         files = open(".env").read()
-        forms = [*env, *own, self.signed, str(self.nested["pin"]["password"])]
+        forms = [*env, *own, self.signed, self.coded, self.place, str(self.nested["pin"]["password"])]
         for form in forms:
             print(form, repr(form), json.dumps(form), json.dumps({"a": form}, ensure_ascii=False))
             print(urllib.parse.quote(form, safe=""), urllib.parse.quote_plus(form), html.escape(form), file=sys.stderr)
@@ -61,11 +67,17 @@ job:
       pin: {password: 73915504}
     address: postgresql://ann:cAnArY%2Fdatabase@127.0.0.1:9/rows?limit=3
     signed: https://files.example/table?sig=cAnArY-signature&v=1
+    coded: 's3://key:cAnArY/s3@bucket/table?code=cAnArY-code&X-Amz-Credential=cAnArY-amz'
+    place: 'downloads/${oc.env:CANARY_TOKEN_IN_PATH}/cAnArY in dotenv/table.csv'
   targets: *table
   model: {max_iter: 3}
   splitter: {test_size: 240}
   logger_service: {sink: stderr, level: DEBUG}
-  run_config: {name: Canary, description: a run, tags: {access_token: cAnArY-tag}}
+  run_config:
+    name: Canary
+    description: a run by https://ann:cAnArY/description@host/x with ${oc.env:CANARY_TOKEN_IN_PATH}
+    tags: {access_token: cAnArY-tag, source: 'https://host/x?token=cAnArY-query'}
+  registry: {KIND: MlflowRegister, tags: {origin: 'https://ann:cAnArY-register@host/x'}}
 """
 DOTENV = """
 PLAIN_SETTING=cAnArY in dotenv
@@ -74,6 +86,7 @@ ALERTS_ADDRESSES=json://ann:cAnArY-alert@127.0.0.1:9/path
 MLFLOW_EXPERIMENT_NAME=experiment
 """
 VARIABLES = {
+    "CANARY_TOKEN_IN_PATH": "cAnArY-path",
     "CANARY_TOKEN": "cAnArY-variable\nof several cAnArY lines",
     "PGPASSWORD": "cAnArY-pg",
     "UPSTREAM": "https://bob:cAnArY-upstream@example.com/x",
@@ -93,7 +106,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
     unwanted = ("MLFLOW_", "MODEL_NAME_")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(unwanted)
-    }
+    } | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     command = [sys.executable, "-m", osvariables.PACKAGE, "run", *arguments]
     done = subprocess.run(
         command,
@@ -179,10 +192,43 @@ def test_no_secret_in_anything_that_a_run_wrote(
             1,
         ),
         (("stream", "-s", "job.kafka_config={sasl.password: cAnArY-stream}"), 2),
+        (
+            ("train", "-s", "job.mlflow_service.tracking_uri=https://ann:cAnArY/uri@127.0.0.1:9/x"),
+            1,
+        ),
+        (("train", "--set=job.inputs.password='cAnArY with blanks'"), 2),
     ],
 )
 def test_no_secret_in_a_refusal(arguments: tuple[str, ...], code: int, folder: Path) -> None:
     ended, said = run(folder, *arguments, "--in-process", "--debug")
     assert (ended in (1, 2), CANARY in said) == (True, False), said
     assert "error: " in said
+    assert leaks(folder) == []
+
+
+class Failing(http.server.BaseHTTPRequestHandler):
+    """A server that is there, and answers everything with an error that tells what it was asked with."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health" else 500)
+        self.end_headers()
+        self.wfile.write(f"login {self.headers.get('Authorization')} of ann:cAnArY-server".encode())
+
+    do_POST = do_GET  # noqa: N815 (the names are http.server's)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.parametrize("options", [(), ("--in-process",)], ids=["notebook", "in process"])
+def test_no_secret_of_a_server_that_fails(options: tuple[str, ...], folder: Path) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://ann:cAnArY-server@127.0.0.1:{server.server_port}"
+    ended, said = run(
+        folder, "train", *options, "--debug", "-s", f"job.mlflow_service.tracking_uri={address}"
+    )
+    server.shutdown()
+    login = base64.b64encode(b"ann:cAnArY-server").decode()
+    assert (ended, CANARY in said, login in said) == (1, False, False), said
     assert leaks(folder) == []

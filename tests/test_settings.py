@@ -312,3 +312,40 @@ def test_files_have_to_be_there_unless_an_earlier_job_writes_them(tmp_path: Path
 def test_the_configurations_of_the_project_have_no_known_fault() -> None:
     kinds = [job.__name__ for job in settings.verbs().values()]
     assert foreseen(*({"KIND": kind} for kind in kinds)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"KIND": "InferenceJob", "outputs": {"KIND": "CsvWriter", "path": "/etc/cron.d/job"}}, "place of the system"),
+        ({"KIND": "InferenceJob", "outputs": {"KIND": "CsvWriter", "path": "file:///etc/job"}}, "place of the system"),
+        ({"KIND": "InferenceJob", "outputs": {"KIND": "CsvWriter", "path": ".git/hooks/pre-commit"}}, "other programs"),
+        ({"KIND": "TrainingJob", "logger_service": {"sink": "/usr/bin/log"}}, "logger_service.sink: /usr/bin/log"),
+        ({"KIND": "KafkaInferenceJob", "input_topic": "../../x"}, "input_topic: '../../x' cannot be"),
+        ({"KIND": "KafkaInferenceJob", "dead_letter_topic": "a b"}, "name of a topic"),
+    ],
+)  # fmt: skip
+def test_names_and_places_are_known_before(given: dict[str, Any], told: str) -> None:
+    found = foreseen(given)
+    assert any(told in line for line in found), found
+
+
+def test_a_link_to_a_place_of_the_system_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("outputs").symlink_to("/etc")
+    job = {"KIND": "InferenceJob", "outputs": {"KIND": "CsvWriter", "path": "outputs/hosts.csv"}}
+    assert any("place of the system" in line for line in foreseen(job))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("registry_name", "../../x"), ("registry_name", "a:b"), ("experiment_name", "a\nb"),
+        ("experiment_name", " "),
+    ],
+)  # fmt: skip
+def test_names_in_mlflow_are_checked(name: str, value: str) -> None:
+    with pytest.raises(pdt.ValidationError, match="cannot be the name|is empty"):
+        validate(job={"KIND": "TrainingJob", "mlflow_service": {name: value}})

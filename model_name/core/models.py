@@ -32,8 +32,8 @@ from model_name.core import (
     errors,
     kinds,
     schemas,
+    scoring,
     threads,
-    trees,
     workspaces,
 )
 from . import features as features_
@@ -365,6 +365,54 @@ def _background_of(pipeline: Any) -> "np.ndarray[Any, Any]":
     return kept
 
 
+# %% ../../nbs/core/models.ipynb #e2c0d002
+def _distinct(labels: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]] | None:
+    """Return each column's different labels, then a missing one, and the row of each label; None if many differ."""
+    found = {name: pd.factorize(labels[name].array) for name in labels}
+    most = max((len(known) for _, known in found.values()), default=0)
+    if not found or most + 1 > len(labels):
+        return None
+    columns = {}
+    for name, (_, known) in found.items():
+        rows = [row if row < len(known) else -1 for row in range(most + 1)]
+        columns[name] = known.take(rows, allow_fill=True)
+    return pd.DataFrame(columns), [rows for rows, _ in found.values()]
+
+
+def _encode_once(transformer: Any, labels: pd.DataFrame) -> Any:
+    """Encode every label once, with a transformer that looks at one value at a time."""
+    kinds = (pd.CategoricalDtype, pd.StringDtype)
+    distinct = _distinct(labels) if all(isinstance(k, kinds) for k in labels.dtypes) else None
+    if distinct is None:
+        return transformer.transform(labels)
+    encoded = transformer.transform(distinct[0])
+    return np.column_stack([encoded[rows, column] for column, rows in enumerate(distinct[1])])
+
+
+# %% ../../nbs/core/models.ipynb #e2c0d003
+def _kinds(encode: Any) -> list[Any]:
+    """Return what the parts of a fitted encoder are: functions, and classes of scikit-learn."""
+    kinds: list[Any] = []
+    for _, transformer, _ in _parts(encode):
+        steps = getattr(transformer, "steps", [("", transformer)])
+        kinds += [getattr(step, "func", type(step)) for _, step in steps]
+    return kinds
+
+
+def _encode(encode: Any, table: pd.DataFrame) -> "np.ndarray[Any, Any]":
+    """Return what a fitted encoder's `transform` returns, sooner if it is the one of `encoder`."""
+    from sklearn.preprocessing import OrdinalEncoder
+
+    own = _kinds(encode) == [_encode_labels, OrdinalEncoder, _encode_numbers, _encode_dates]
+    if not own or table.empty or not set(table) >= set(encode.feature_names_in_):
+        encoded: np.ndarray[Any, Any] = encode.transform(table)
+        return encoded
+    (_, labels, names), *others = _parts(encode)
+    blocks = [_encode_once(labels, table[names])] if names else []
+    blocks += [part.transform(table[columns]) for _, part, columns in others if columns]
+    return np.column_stack(blocks)
+
+
 # %% ../../nbs/core/models.ipynb #5fd2a1c7
 def _own_project(pipeline: Any) -> Any:
     """Use the project that a pipeline was fitted in; an older pipeline does not know it."""
@@ -375,21 +423,48 @@ def _encoded(pipeline: Any, inputs: pd.DataFrame) -> "np.ndarray[Any, Any]":
     """Encode inputs, with the derived columns of the project."""
     derive = pipeline.named_steps.get("derive")
     table = inputs if derive is None else derive.transform(inputs)
-    encoded: np.ndarray[Any, Any] = pipeline["encode"].transform(table)
-    return encoded
+    return _encode(pipeline["encode"], table)
 
 
 # %% ../../nbs/core/models.ipynb #675b2cec
-def _outputs(estimator: Any, encoded: "np.ndarray[Any, Any]", index: pd.Index) -> schemas.Outputs:
-    """Predict encoded rows, with the probabilities of the labels where there are labels."""
-    columns: dict[str, Any] = {"prediction": estimator.predict(encoded)}
-    if schemas.task() == "classification":
-        probabilities = estimator.predict_proba(encoded).T
-        for label, probability in zip(estimator.classes_, probabilities, strict=True):
+def _outputs(estimator: Any, answers: scoring.Answers, index: pd.Index) -> schemas.Outputs:
+    """Lay out predictions, with the probabilities of the labels where there are labels."""
+    predicted, probabilities = answers
+    columns: dict[str, Any] = {"prediction": predicted}
+    if probabilities is not None:
+        for label, probability in zip(estimator.classes_, probabilities.T, strict=True):
             columns[f"probability_{label}"] = probability
     return schemas.OutputsSchema.check(pd.DataFrame(columns, index=index))
 
 
+# %% ../../nbs/core/models.ipynb #675b2ced
+_Answer = Callable[["np.ndarray[Any, Any]"], scoring.Answers]
+
+
+def _by_scikit_learn(estimator: Any, n_jobs: int | None) -> _Answer:
+    """Return what scikit-learn answers to encoded rows, with as many threads as are worth it."""
+
+    def answer(encoded: "np.ndarray[Any, Any]") -> scoring.Answers:
+        with threads.limit(n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
+            return scoring.answers(estimator, encoded)
+
+    return answer
+
+
+def _compiled(pipeline: Any, n_jobs: int | None) -> _Answer | None:
+    """Return the compiled way to the same answers; None if there is none."""
+    rows = getattr(pipeline, "background_", None)  # an earlier release kept none to compare with
+    return None if rows is None else scoring.compile_trees(pipeline["estimate"], rows, n_jobs)
+
+
+def _predict(pipeline: Any, inputs: schemas.Inputs, answer: _Answer) -> schemas.Outputs:
+    """Encode inputs and answer them."""
+    with _own_project(pipeline):
+        answers = answer(_encoded(pipeline, inputs))
+        return _outputs(pipeline["estimate"], answers, inputs.index)
+
+
+# %% ../../nbs/core/models.ipynb #675b2cee
 def _explain(
     pipeline: Any, encoded: "np.ndarray[Any, Any]", n_jobs: int | None
 ) -> attributions.Attributions:
@@ -445,14 +520,14 @@ class SklearnModel(Model):
         estimator.fit(encoded, labels)
 
     def predict(self, inputs: schemas.Inputs) -> schemas.Outputs:  # noqa: D102
-        return self._answer(inputs, self.get_internal_model()["estimate"])
-
-    def _answer(self, inputs: schemas.Inputs, estimator: Any) -> schemas.Outputs:
         pipeline = self.get_internal_model()
-        with _own_project(pipeline):
-            encoded = _encoded(pipeline, inputs)
-            with threads.limit(self.n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
-                return _outputs(estimator, encoded, inputs.index)
+        return _predict(pipeline, inputs, _by_scikit_learn(pipeline["estimate"], self.n_jobs))
+
+    def predictor(self) -> Callable[[schemas.Inputs], schemas.Outputs]:  # noqa: D102
+        own = type(self).predict is not SklearnModel.predict
+        pipeline = self.get_internal_model()
+        answer = None if own else _compiled(pipeline, self.n_jobs)
+        return self.predict if answer is None else lambda rows: _predict(pipeline, rows, answer)
 
     def explain_model(self) -> schemas.FeatureImportances:  # noqa: D102
         pipeline = self.get_internal_model()
@@ -530,25 +605,6 @@ class BaselineSklearnModel(SklearnModel):
         estimator.set_params(n_jobs=1)  # from here on it only predicts
 
 
-# %% ../../nbs/core/models.ipynb #5b3306ee
-class _QuickBoosting:
-    """A fitted regression by gradient boosting, all its trees in one compiled loop."""
-
-    def __init__(self, boosting: Any) -> None:
-        self.boosting, self.trees = boosting, trees.boosted_trees(boosting)
-
-    def predict(self, encoded: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-        from model_name.core import compiled  # here, because importing the compiler takes a second
-
-        nodes, values, labels, roots, _, start = self.trees
-        rows = self.boosting._preprocess_X(encoded, reset=False)
-        sums = compiled.predict_raw(
-            nodes, values[:, 0].copy(), labels, roots, rows, float(start[0])
-        )
-        answers: np.ndarray[Any, Any] = self.boosting._loss.link.inverse(sums)
-        return answers
-
-
 # %% ../../nbs/core/models.ipynb #a9fc8901
 class GradientBoostingModel(SklearnModel):
     """Gradient boosting over binned features; Poisson loss where the target is a count.
@@ -592,16 +648,6 @@ class GradientBoostingModel(SklearnModel):
     def fit_estimator(self, estimator: Any, encoded: Any, labels: Any) -> None:  # noqa: D102
         with threads.limit(self.n_jobs, worth=encoded.size / _CELLS_PER_THREAD):
             estimator.fit(encoded, labels)
-
-    def predictor(self) -> Callable[[schemas.Inputs], schemas.Outputs]:  # noqa: D102
-        pipeline = self.get_internal_model()
-        estimator, rows = pipeline["estimate"], getattr(pipeline, "background_", None)
-        if schemas.task() == "classification" or rows is None:
-            return self.predict
-        quick = _QuickBoosting(estimator)
-        if not np.array_equal(quick.predict(rows), estimator.predict(rows)):
-            return self.predict  # a version of scikit-learn that adds up in another way
-        return lambda inputs: self._answer(inputs, quick)
 
 
 # %% ../../nbs/core/models.ipynb #e917ebbe

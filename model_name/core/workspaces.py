@@ -42,7 +42,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import errors
+from . import errors, kinds
 
 if TYPE_CHECKING:
     from model_name.core.columns import Schema
@@ -140,11 +140,13 @@ def locate() -> Declaration | None:
                 f"{VARIABLE}={named}: this folder has no pyproject.toml with a table [tool.{PACKAGE}]; "
                 "name the folder of a project, or remove the variable"
             )
+        kinds.own_packages.add(declaration.schemas.partition(".")[0])
         return declaration
     here = working_directory()
     for folder in (here, *here.parents):
         if declaration := read_declaration(folder):
             os.environ[VARIABLE] = str(folder)
+            kinds.own_packages.add(declaration.schemas.partition(".")[0])
             return declaration
     return None
 
@@ -327,6 +329,17 @@ class Project:
         from model_name.core import packing  # it imports this module
 
         return packing.revive, (*self.declaration[:2], dict(self.sources))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the sources, for formats that hold data and no code (pickle takes `__reduce__`)."""
+        schemas, features, _ = self.declaration
+        return {"schemas": schemas, "features": features, "sources": dict(self.sources)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the project with these sources."""
+        from model_name.core import packing  # it imports this module
+
+        vars(self).update(vars(packing.revive(**state)))
 
 
 # %% ../../nbs/core/workspaces.ipynb #87e8fd89

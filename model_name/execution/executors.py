@@ -111,7 +111,7 @@ def _cells(source: Path) -> list[dict[str, Any]]:
         cells: list[dict[str, Any]] = json.loads(source.read_text(encoding="utf-8"))["cells"]
         if not isinstance(cells, list):
             raise TypeError("its cells are not a list")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise errors.ConfigError(
             f"{source} is not a notebook that can be read ({type(error).__name__}: {error}); "
             "it has to be an .ipynb file of format 4"
@@ -176,6 +176,21 @@ def _scrub_outputs(notebook: Any, scrub: redaction.Scrubber) -> None:
             for mime, shown in output.get("data", {}).items():
                 if not mime.startswith("image/") or mime == "image/svg+xml":
                     output["data"][mime] = scrub.everywhere(shown)
+
+
+def _scrub_document(draft: Path, scrub: redaction.Scrubber) -> None:
+    """Remove secrets from a whole executed notebook: its metadata, its parameters and its outputs."""
+    import nbformat
+
+    if not draft.stat().st_size:
+        return
+    notebook = nbformat.read(draft, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has few types
+    _scrub_outputs(notebook, scrub)
+    notebook.metadata = nbformat.from_dict(scrub.everywhere(notebook.metadata))  # type: ignore[no-untyped-call]
+    for cell in notebook.cells:  # the other cells are those of the source
+        if _INJECTED_TAG in cell.metadata.get("tags", []):
+            cell.source = scrub(cell.source)
+    nbformat.write(notebook, draft)  # type: ignore[no-untyped-call]
 
 
 def _show_failure(cell: Any, error: Exception) -> None:
@@ -345,7 +360,7 @@ def _draft(destination: Path, execution: str) -> Iterator[Path]:
     try:
         target = files.find_target(destination)
         draft = target.with_name(f".{target.stem}-{execution[:8]}.ipynb")
-        draft.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(draft.parent)
         draft.touch()
     except OSError as error:
         raise errors.NotebookError(
@@ -403,13 +418,12 @@ _ARTIFACT_FOLDER = "notebook"
 
 
 def _client(service: services.MlflowService) -> "MlflowClient | None":
-    """Return a client, None without a store and so without runs. A server that is gone fails soon."""
+    """Return a client, None without a store and so without runs. A store that is gone fails soon."""
     uri = service.resolved_tracking_uri
     path = osvariables.sqlite_path(uri)
     if path is not None and not path.exists():
         return None
-    if uri.startswith(("http://", "https://")):
-        stores.reach(uri)
+    stores.check_reachable(uri)
     return service.client()
 
 
@@ -449,7 +463,7 @@ def _record(
                 for document in documents:
                     client.log_artifact(run.info.run_id, str(document), _ARTIFACT_FOLDER)
     except Exception as error:  # noqa: BLE001  whatever a server or its client does, the job's result stands
-        reason = str(error).partition("\n")[0]
+        reason = redaction.scrub(str(error).partition("\n")[0])
         loguru.logger.warning(
             "MLflow does not have the executed notebook {}: {}", documents[0], reason
         )
@@ -613,6 +627,7 @@ class PapermillExecutor(Executor):
                     failure = _boot_and_run(
                         kernel, terminal, source, parameters, draft, destination
                     )
+                    _scrub_document(draft, terminal.scrub)
                 if failure is not None:
                     kernel.stop()
                 page = _write_page(destination)

@@ -9,6 +9,7 @@ __all__ = ["exporter", "write"]
 import functools
 import html
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from nbconvert.exporters import HTMLExporter
 
 # %% ../../nbs/execution/pages.ipynb #28965ce4
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 _STYLE = """
 :root { color-scheme: light; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1f2328; }
@@ -60,6 +60,9 @@ def exporter() -> "HTMLExporter":
 
 
 # %% ../../nbs/execution/pages.ipynb #3b829ca2
+_LEADS_AWAY = re.compile("<(meta|base|link|form)(?![a-z])", re.IGNORECASE)  # no policy stops these
+
+
 def write(notebook: Path, page: Path) -> None:
     """Write a notebook as a page.
 
@@ -76,10 +79,11 @@ def write(notebook: Path, page: Path) -> None:
         body, resources = exporter().from_notebook_node(
             cells, resources={"metadata": {"path": str(notebook.parent)}}
         )
+    body = _LEADS_AWAY.sub(r"&lt;\1", body)
     colours = "\n".join(resources["inlining"]["css"])
     text = (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{files.PAGE_POLICY}">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{html.escape(notebook.stem)}</title>\n'
         f"<style>{colours}{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )

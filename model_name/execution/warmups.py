@@ -26,6 +26,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core import errors
 from ..io import osvariables
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ MODULES = (
     "sklearn.compose",
     "sklearn.ensemble",
     "sklearn.pipeline",
+    "skops.io",
     f"{osvariables.PACKAGE}.scripts",
     f"{osvariables.PACKAGE}.settings",
 )
@@ -258,6 +261,24 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+# %% ../../nbs/execution/warmups.ipynb #2a5eee46
+def _lock_folder() -> Path:
+    """Return the folder for locks of this user, which nobody else may have made."""
+    user = getattr(os, "getuid", int)()
+    folder = Path(tempfile.gettempdir(), f"{osvariables.PACKAGE}-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (os.name == "posix" and found.st_uid != user):
+        raise errors.ServiceError(
+            f"{folder} is not a folder of this user, though its name says so: remove it, or name "
+            "another folder for temporary files with TMPDIR"
+        )
+    for lock in folder.glob("kernel-*.lock"):
+        if lock.is_symlink():
+            raise errors.ServiceError(f"the lock {lock} is a symbolic link: remove it")
+    return folder
+
+
 # %% ../../nbs/execution/warmups.ipynb #47c9fbc6
 def acquire_slot(may_wait: Callable[[], object] | None = None) -> "FileLock | None":
     """Take one of the slots for kernels that start.
@@ -270,8 +291,7 @@ def acquire_slot(may_wait: Callable[[], object] | None = None) -> "FileLock | No
     """
     from filelock import FileLock, Timeout
 
-    folder = Path(tempfile.gettempdir(), f"{osvariables.PACKAGE}-{getattr(os, 'getuid', int)()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = _lock_folder()
     slots = [
         FileLock(folder / f"kernel-{number}.lock") for number in range(max(2, os.cpu_count() or 1))
     ]

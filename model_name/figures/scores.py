@@ -9,6 +9,7 @@ __all__ = [
     "in_order",
     "timeline",
     "intervals",
+    "gains",
     "slices",
     "distribution",
     "confusion",
@@ -270,6 +271,44 @@ def intervals(metrics: pd.DataFrame) -> "Figure":
             figure,
             f"The model beside the naive baseline on {len(metrics)} metric"
             + "s" * (len(metrics) != 1),
+        )
+    return figure
+
+
+# %% ../../nbs/figures/scores.ipynb #8b6c74c6
+def gains(table: pd.DataFrame) -> "Figure":
+    """Draw how much better a challenger is than the champion, by each metric, with the interval of the difference.
+
+    Args:
+        table: one row per metric, with the columns `metric`, `champion`, `gain`, `low` and `high`; a positive gain is
+            better, whatever the metric.
+
+    Raises:
+        errors.DataError: when a column is missing.
+    """
+    canvas.require(table, "metric", "champion", "gain", "low", "high")
+    with canvas.canvas(size=(7.0, 1.6 + 0.5 * max(1, len(table)))) as (figure, panels):
+        if table.empty:
+            canvas.say_empty(figure, "there are no metrics")
+            return figure
+        axes, rows = panels[0], range(len(table))
+        base = table["champion"].abs().clip(lower=1e-12) / 100
+        gain, low, high = (table[side] / base for side in ("gain", "low", "high"))
+        axes.hlines(rows, low, high, color=canvas.PREDICTED, linewidth=5, alpha=0.35)
+        axes.plot(gain, rows, "o", color=canvas.PREDICTED, markersize=7)
+        axes.axvline(0, color=canvas.COMPARED, linewidth=1.5)
+        names = [canvas.text(name) for name in table["metric"]]
+        axes.set(
+            yticks=list(rows),
+            yticklabels=names,
+            xlabel="gain over the champion, in % of its value (95 % interval)",
+        )
+        axes.invert_yaxis()
+        better = int((low > 0).sum())
+        worse = int((high < 0).sum())
+        canvas.entitle(
+            figure,
+            f"Beyond noise, {better} of {len(table)} metrics are better, and {worse} are worse",
         )
     return figure
 

@@ -9,6 +9,7 @@ __all__ = ["Loaded", "read", "load", "explain", "to_yaml", "to_json"]
 import contextlib
 import json
 import operator
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +24,40 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from ..core import errors, kinds
-from . import osvariables
-
+from . import osvariables, redaction
 
 # %% ../../nbs/io/configs.ipynb #4107b4d3
+_MOST_BYTES, _MOST_VALUES, _DEEPEST = 500_000, 20_000, 40
+
+
+class _TooMuchError(Exception):
+    """A document that is small, and would become something large."""
+
+
 class _YamlReader(yaml.SafeLoader):
-    """Reads YAML 1.2's plain values; `007`, `12:30`, `no` and `2011-01-01` are text."""
+    """Reads YAML 1.2's plain values; `007`, `12:30`, `no` and `2011-01-01` are text.
+
+    Attributes:
+        values: how many there are so far; an alias counts as what it stands for.
+    """
+
+    values = depth = 0
+
+    def count(self) -> None:
+        """Count one more value, and refuse too many."""
+        self.values += 1
+        if self.values > _MOST_VALUES:
+            raise _TooMuchError(f"it has more than {_MOST_VALUES:,} values, each alias written out")
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Read the next node, if the document is neither too large nor too deep."""
+        self.count()
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise _TooMuchError(f"it is nested more than {_DEEPEST} levels deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _YamlWriter(yaml.SafeDumper):
@@ -121,6 +150,7 @@ def _refuse(origin: _Origin, message: str) -> NoReturn:
 def _place_mapping(
     reader: _YamlReader, node: yaml.MappingNode, origin_of: Callable[[Any], _Origin]
 ) -> dict[str, _Placed]:
+    reader.count()
     inherited: dict[str, _Placed] = {}
     own: dict[str, _Placed] = {}
     for key, item in node.value:
@@ -152,6 +182,7 @@ def _place(
     origin_of: Callable[[Any], _Origin],
     origin: _Origin | None = None,
 ) -> _Placed:
+    reader.count()
     origin = origin or origin_of(node)
     tag = node.tag.removeprefix(_TAG)
     if isinstance(node, yaml.MappingNode) and tag == "map":
@@ -172,16 +203,24 @@ def _place(
 
 
 # %% ../../nbs/io/configs.ipynb #be4f47a6
+_TOO_LONG = f"it is longer than {_MOST_BYTES:,} bytes, and no configuration needs that"
+
+
 def _parse(text: str, source: str, is_override: bool = False) -> _Placed | None:
     """Parse one YAML document; None if there is nothing in it."""
 
     def origin_of(node: Any) -> _Origin:
         return _Origin(source) if is_override else _Origin(source, node.start_mark.line + 1)
 
+    if len(text) > _MOST_BYTES:
+        raise errors.ConfigError(f"{source}: {_TOO_LONG}")
     try:
         reader = _YamlReader(text)
         node = reader.get_single_node()
+        reader.values = 0
         return None if node is None else _place(reader, node, origin_of)
+    except _TooMuchError as error:
+        raise errors.ConfigError(f"{source}: {error}; no configuration needs that") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = "" if is_override or mark is None else f":{mark.line + 1}:{mark.column + 1}"
@@ -265,6 +304,125 @@ def _dotted(path: Sequence[str | int]) -> str:
     return ".".join(map(str, path))
 
 
+# %% ../../nbs/io/configs.ipynb #3624fc4b
+_INNERMOST = re.compile(r"\$\{([^${}]*)\}")
+_INSIDE = "\0"  # stands for an interpolation within another one
+
+
+class _Expansion(NamedTuple):
+    """What interpolations make: characters, how many are replaced for that, and how long their chains are."""
+
+    letters: int = 0
+    replaced: int = 0
+    chain: int = 0
+
+    def plus(self, other: "_Expansion") -> "_Expansion":
+        return _Expansion(
+            self.letters + other.letters,
+            self.replaced + other.replaced,
+            max(self.chain, other.chain),
+        )
+
+
+# %% ../../nbs/io/configs.ipynb #00147c3a
+class _Expander:
+    """Measures what interpolations make, without making it."""
+
+    def __init__(self, tree: _Placed) -> None:
+        self._tree = tree
+        self._known: dict[tuple[str | int, ...], _Expansion] = {}
+        self.computed = False
+
+    def measure(self, path: tuple[str | int, ...], placed: _Placed) -> _Expansion:
+        """Return what a value becomes; a value that contains itself is OmegaConf's to report."""
+        if path not in self._known:
+            self._known[path] = _Expansion()
+            self._known[path] = self._sum(path, placed)
+        return self._known[path]
+
+    def _sum(self, path: tuple[str | int, ...], placed: _Placed) -> _Expansion:
+        if isinstance(placed.value, dict | list):
+            many = isinstance(placed.value, dict)
+            items = placed.value.items() if many else enumerate(placed.value)
+            parts = (self.measure((*path, step), item) for step, item in items)
+            return reduce(_Expansion.plus, parts, _Expansion())
+        if not isinstance(placed.value, str):
+            return _Expansion(8)
+        names = self._references(placed.value, path)
+        whole = _Expansion(len(placed.value), len(names))
+        for part in (self._named(name.strip(), path) for name in names):
+            whole = whole.plus(part._replace(chain=part.chain + 1))
+        return whole
+
+    def _references(self, text: str, path: tuple[str | int, ...]) -> list[str]:
+        """Return what the interpolations of a string name; a name can contain another interpolation."""
+        names: list[str] = []
+
+        def replace(found: re.Match[str]) -> str:
+            resolver, colon, arguments = found[1].partition(":")
+            names.extend(arguments.split(",") if colon else [found[1]])
+            self.computed |= _INSIDE in found[1] and resolver != "oc.env"
+            value = None if colon else self._find(found[1].strip(), path)[1]
+            plain = value is not None and not isinstance(value.value, dict | list)
+            return str(value.value) if plain and "${" not in str(value.value) else _INSIDE
+
+        while _INNERMOST.search(text):
+            text = _INNERMOST.sub(replace, text)
+        return names
+
+    def _find(
+        self, name: str, path: tuple[str | int, ...]
+    ) -> tuple[tuple[str | int, ...], _Placed | None]:
+        """Find what a name stands for: a key from the top, or one beside this (`.x`)."""
+        dots = len(name) - len(name.lstrip("."))
+        steps: list[str | int] = [*path[: max(0, len(path) - dots)]] if dots else []
+        steps += re.findall(r"[^.\[\]]+", name)
+        found: _Placed | None = self._tree
+        for position, step in enumerate(steps):
+            if found is not None and isinstance(found.value, list) and str(step).isdecimal():
+                steps[position] = int(step)
+            found = found and found.child(steps[position])
+        return tuple(steps), found
+
+    def _named(self, name: str, path: tuple[str | int, ...]) -> _Expansion:
+        steps, found = self._find(name, path)
+        if found is None:  # the name of a variable, or a default
+            return _Expansion(len(os.environ.get(name, "")))
+        return self.measure(steps, found)
+
+
+# %% ../../nbs/io/configs.ipynb #2bba4841
+_MOST_LETTERS, _MOST_REPLACED, _LONGEST_CHAIN = 1_000_000, 500, 20
+_MOST_PARSED = 30_000  # characters: OmegaConf's parser takes a second for 60,000
+
+
+def _check_expansion(tree: _Placed) -> None:
+    """Refuse interpolations that would make something large of something small, before they do."""
+    texts = [leaf.value for _, leaf in tree.leaves() if isinstance(leaf.value, str)]
+    if (letters := sum(len(text) for text in texts if "${" in text)) > _MOST_PARSED:
+        raise errors.ConfigError(
+            f"the texts with interpolations (${{...}}) have {letters:,} characters, and {_MOST_PARSED:,} "
+            "are allowed; write the long ones without"
+        )
+    expander = _Expander(tree)
+    try:
+        made = expander.measure((), tree)
+    except RecursionError:
+        made = _Expansion(chain=_LONGEST_CHAIN + 1)
+    if expander.computed:  # which key is named is not known: as if each named all others
+        counts = [text.count("${") for text in texts]
+        times = reduce(operator.mul, filter(None, counts), 1)
+        made = _Expansion(times * sum(map(len, texts)), times * len(counts), made.chain)
+    limits = _Expansion(_MOST_LETTERS, _MOST_REPLACED, _LONGEST_CHAIN)
+    words = ("{:,} characters would be made", "{:,} would be replaced", "{:,} refer to each other")
+    for number, limit, word in zip(made, limits, words, strict=True):
+        if number > limit:
+            raise errors.ConfigError(
+                f"too many interpolations (${{...}}): {word.format(number)}, and {limit:,} are "
+                "allowed; write the values themselves"
+            )
+
+
 # %% ../../nbs/io/configs.ipynb #7c2c7345
 def _resolve(tree: _Placed) -> dict[str, Any]:
     """Replace the interpolations, or raise with one line for each that cannot be replaced."""
@@ -276,6 +434,7 @@ def _resolve(tree: _Placed) -> dict[str, Any]:
     ]
     if not texts:
         return data
+    _check_expansion(tree)
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -316,24 +475,26 @@ def _interpolation_problem(error: Exception, tree: _Placed) -> str:
 # %% ../../nbs/io/configs.ipynb #cfbfde1e
 def _shown(file: Path | str) -> str:
     """A file's name for messages, without the user, password or signature that an address can carry."""
-    return (
-        re.sub(r"\?.*", "", re.sub(r"//[^/@]*@", "//***@", str(file)))
-        if "://" in str(file)
-        else str(file)
-    )
+    name = str(file)
+    return re.sub(r"\?.*", "", redaction.without_addresses(name)) if "://" in name else name
 
 
 # %% ../../nbs/io/configs.ipynb #42d91e7f
+def _open(file: Path | str) -> Any:
+    """Open a file, or an address that fsspec understands."""
+    if "://" not in str(file):
+        return Path(file).open("rb")
+    import fsspec
+
+    return fsspec.open(str(file), "rb")
+
+
 def _read_bytes(file: Path | str) -> bytes:
+    """Read a file, if it is not longer than any configuration."""
     shown = _shown(file)
     try:
-        if "://" not in str(file):
-            return Path(file).read_bytes()
-        import fsspec
-
-        with fsspec.open(str(file), "rb") as stream:
-            content: bytes = stream.read()
-            return content
+        with _open(file) as stream:
+            content: bytes = stream.read(_MOST_BYTES + 1)
     except FileNotFoundError as error:
         folder = Path(file).parent
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -350,6 +511,9 @@ def _read_bytes(file: Path | str) -> bytes:
     ) as error:  # fsspec: no such protocol, or its library is missing
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise errors.ConfigError(f"{shown}: cannot be read: {reason}") from error
+    if len(content) > _MOST_BYTES:
+        raise errors.ConfigError(f"{shown}: {_TOO_LONG}")
+    return content
 
 
 # %% ../../nbs/io/configs.ipynb #cad005e5

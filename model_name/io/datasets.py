@@ -51,7 +51,7 @@ import pyarrow as pa
 import pydantic as pdt
 
 from ..core import errors, kinds, schemas
-from . import files, readings, simulators
+from . import files, readings, redaction, simulators
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -65,7 +65,7 @@ def without_secrets(address: str) -> str:
     """Return an address as it may be shown: no user, no password, no signed query."""
     if "://" not in address:
         return address
-    return re.sub(r"\?.*$", "?***", re.sub(r"://[^/]*@", "://***@", address))
+    return re.sub(r"\?.*$", "?***", redaction.without_addresses(address))
 
 
 # %% ../../nbs/io/datasets.ipynb #06be2520
@@ -223,8 +223,8 @@ def _dataset_source(reader: "Reader") -> "DatasetSource":
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.exceptions import MlflowException
 
-    address = reader.source_address()
-    facts = {"location": reader.location, "kind": reader.KIND}
+    address = redaction.masked(reader.source_address())
+    facts = redaction.masked({"location": reader.location, "kind": reader.KIND})
     if address is None:
         return CodeDatasetSource(facts)
     try:

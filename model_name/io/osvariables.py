@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "PACKAGE",
+    "RevokedKey",
     "checkout",
     "own_project",
     "project_name",
@@ -20,10 +21,12 @@ __all__ = [
     "sqlite_path",
     "check_model_name",
     "check_experiment_name",
+    "check_topic_name",
     "check_tags",
     "split_secret_addresses",
     "Env",
     "env_files",
+    "check_env_file",
     "env",
     "tolerate_warnings",
 ]
@@ -167,6 +170,7 @@ def job_notebooks() -> dict[str, Path]:
 # %% ../../nbs/io/osvariables.ipynb #65c4bdc9
 _SECRET_WORDS = {
     "password", "passwd", "passphrase", "secret", "token", "credential", "key", "apikey",
+    "pwd", "authorization", "bearer", "jwt", "cookie",
 }  # fmt: skip
 _SECRET_ENDS = (
     "password", "passwd", "passphrase", "secret", "token", "apikey", "secretkey", "accesskey",
@@ -177,6 +181,8 @@ _SECRET_ENDS = (
 # %% ../../nbs/io/osvariables.ipynb #387a8ef4
 def sounds_secret(name: object) -> bool:
     """Tell whether a name has a word in it that stands for a secret, e.g. `sasl.password` or `apiKeys`."""
+    if name in ("PWD", "OLDPWD"):  # the working directory
+        return False
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", str(name))]
     whole = any(word in _SECRET_WORDS or word.removesuffix("s") in _SECRET_WORDS for word in words)
     return whole or any(word.endswith(_SECRET_ENDS) for word in words)  # PGPASSWORD, dbpassword
@@ -256,7 +262,7 @@ def check_experiment_name(name: str) -> str:
     """Return a name for an experiment, if MLflow can store it.
 
     Raises:
-        ValueError: it is empty, or too long.
+        ValueError: it is empty, too long, or has control characters in it.
     """
     if not name.strip():
         raise ValueError(
@@ -265,6 +271,24 @@ def check_experiment_name(name: str) -> str:
     if len(name) > _EXPERIMENT_NAME_LENGTH:
         raise ValueError(
             f"the name of an experiment has {len(name)} characters: {_EXPERIMENT_NAME_LENGTH} are allowed"
+        )
+    if any(character < " " for character in name):
+        raise ValueError(
+            f"{name[:60]!r} cannot be the name of an experiment: it has control characters"
+        )
+    return name
+
+
+# %% ../../nbs/io/osvariables.ipynb #140d29f9
+def check_topic_name(name: str) -> str:
+    """Return a name for a topic, if Kafka takes it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in (".", ".."):
+        raise ValueError(
+            f"{name[:60]!r} cannot be the name of a topic: use up to 249 letters, digits and . _ -"
         )
     return name
 
@@ -297,6 +321,21 @@ def _split_addresses(value: Any) -> Any:
 def split_secret_addresses(value: str) -> tuple[pdt.SecretStr, ...]:
     """Return the addresses in a text, each of them a secret."""
     return tuple(pdt.SecretStr(address) for address in _split_addresses(value))
+
+
+# %% ../../nbs/io/osvariables.ipynb #11df888a
+def _split_paths(value: Any) -> Any:
+    """Split a text into paths."""
+    return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
+
+def _split_words(value: Any) -> Any:
+    """Split a text at commas and spaces."""
+    return tuple(re.findall(r"[^,\s]+", value.lower())) if isinstance(value, str) else value
+
+
+# a key is revoked by its whole number, or by the first characters of it, as messages show them
+RevokedKey = Annotated[str, pdt.StringConstraints(pattern="^[0-9a-f]{16,64}$")]
 
 
 # %% ../../nbs/io/osvariables.ipynb #506f3208
@@ -365,12 +404,62 @@ class Env(pdts.BaseSettings):
         (),
         description="Apprise addresses to send alerts to, separated by commas; none: they are printed.",
     )
+    signer_file: Path | None = pdt.Field(
+        None,
+        description="File of the private key for signatures; without one, signer.pem in the user's configuration.",
+    )
+    trusted_signers: Annotated[
+        tuple[Path, ...], pdts.NoDecode, pdt.BeforeValidator(_split_paths)
+    ] = pdt.Field(
+        (),
+        description="Files and folders of public keys whose signatures are trusted, separated as in PATH.",
+    )
+    revoked_signers: Annotated[
+        tuple[RevokedKey, ...], pdts.NoDecode, pdt.BeforeValidator(_split_words)
+    ] = pdt.Field(
+        (),
+        description="Numbers of keys whose signatures are not trusted any more, separated by commas.",
+    )
+    model_verification: Literal["on", "off"] = pdt.Field(
+        "on",
+        description="Whether only models with a trusted signature are loaded; off where no key can be known.",
+    )
 
 
 # %% ../../nbs/io/osvariables.ipynb #a0cc9baf
 def env_files() -> tuple[Path, Path]:
     """Return the files `.env` that are read: of the workspace, and of the working directory, which wins."""
     return workspace() / ".env", Path(".env")
+
+
+# %% ../../nbs/io/osvariables.ipynb #8a4bdfc2
+_MOST_BYTES = 200_000
+
+
+def check_env_file(file: Path) -> None:
+    """Refuse a file of variables that is, or would become, very large: `B=${A}${A}` doubles with every line.
+
+    Raises:
+        ConfigError: it is too large.
+    """
+    import io
+
+    from dotenv import dotenv_values
+
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        text = opened.read(_MOST_BYTES + 1).decode(errors="replace")
+    lengths: dict[str, int] = {}
+    for name, value in dotenv_values(stream=io.StringIO(text), interpolate=False).items():
+        named = re.findall(r"\$\{([^}:]*)", value or "")
+        parts = (lengths.get(each, len(os.environ.get(each, ""))) for each in named)
+        lengths[name] = len(value or "") + sum(parts)
+    if max(len(text), *lengths.values(), 0) > _MOST_BYTES:
+        raise errors.ConfigError(
+            f"the file {file} is too large, or its variables would be: {_MOST_BYTES:,} bytes are "
+            "allowed, with each ${NAME} replaced; remove what is no variable"
+        )
 
 
 # %% ../../nbs/io/osvariables.ipynb #f3d66197
@@ -381,8 +470,11 @@ def env() -> Env:
     Raises:
         ConfigError: if a variable has a value that is not allowed. The value itself is not shown.
     """
+    files = env_files()
+    for file in files:
+        check_env_file(file)
     try:
-        return Env(_env_file=env_files())
+        return Env(_env_file=files)
     except pdt.ValidationError as error:
         lines = [f"{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
         raise errors.ConfigError(

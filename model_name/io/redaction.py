@@ -5,31 +5,38 @@
 # %% auto #0
 __all__ = [
     "MASK",
+    "logins",
+    "pairs",
     "in_address",
+    "without_addresses",
     "from_files",
+    "named_secrets",
     "in_variables",
     "Scrubber",
     "ScrubbedStream",
-    "Sealed",
-    "seal",
-    "unseal",
     "scrubber",
     "scrub",
     "add_secrets",
     "add_argument_secrets",
+    "LiveScrubber",
     "scrubbed_output",
+    "scrubbed_terminal",
+    "Sealed",
+    "seal",
+    "unseal",
     "masked",
     "mask",
 ]
 
 # %% ../../nbs/io/redaction.ipynb #c4bc4fde
+import base64
 import contextlib
 import html
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO, cast
 from urllib.parse import quote, quote_plus, unquote
@@ -46,18 +53,59 @@ MASK = "***"
 # %% ../../nbs/io/redaction.ipynb #50b3f328
 _LEAST, _SURE = 4, 8
 _COMMON = {"true", "false", "none", "null", "default", "auto"}
-_USER = re.compile(r"://([^/\s@'\"<>]+)@")
-_QUERY = re.compile(r"[?&;]([\w.%-]+)=([^&;#\s'\"]+)")
-_SIGNATURES = {"sig", "signature", "x-amz-signature", "x-amz-credential", "x-goog-signature"}
+_SCHEME = re.compile(r"([A-Za-z][\w+.-]*)://")
+_DATABASE = re.compile(r"(postgres|mysql|mariadb|mssql|oracle|mongodb|redis|amqp)")
+# Up to the last @ before the path; whatever libraries make of a / in a password, it is a secret.
+_LOGIN = re.compile(r"[^@\s'\"<>]*(?:@[^@/\s'\"<>]*)*(?=@)")
+_LOGIN_OF_VALUE = re.compile(r"[^@\s]*(?:@[^@/\s]*)*(?=@)")  # where no quotes end an address
+_PORT = re.compile(r"[^:@]*:\d{1,5}(?:[/?#]|$)")
+
+
+def logins(text: str) -> Iterator[str]:
+    """Yield what stands for user and password in the addresses of a string."""
+    login = _LOGIN if re.search(r"\s", text) else _LOGIN_OF_VALUE
+    parts = _SCHEME.split(text)[1:]
+    for scheme, part in zip(parts[::2], parts[1::2], strict=True):
+        host = re.split(r"[/?#\s]", part, maxsplit=1)[0]
+        # `host/path/a@b` has no user, `host:80/a@b` a port, `ann:pass/word@host` a password with a slash
+        if "@" in host or (":" in host and (_DATABASE.match(scheme) or not _PORT.match(part))):
+            found = login.match(part)
+            if found and found[0] and found[0] != MASK:
+                yield found[0]
+
+
+# %% ../../nbs/io/redaction.ipynb #65af5ee1
+_PAIR = re.compile(r"(?:^|[?&;#])([\w.%-]+)=([^&;#\s'\"]+)")
+_SIGNATURES = {
+    "sig", "signature", "hmac", "x-amz-signature", "x-amz-credential", "x-goog-signature",
+    "x-goog-credential",
+}  # fmt: skip
+_CODES = {"code", "auth", "sas", "session", "sessionid", "sid", "ticket"}  # short values are none
+
+
+def pairs(text: str) -> Iterator[str]:
+    """Yield the secrets of queries and connection strings: `?sig=...&code=...`, `;AccountKey=...`."""
+    for name, value in _PAIR.findall(text) if "=" in text else ():
+        known = osvariables.sounds_secret(name) or name.lower() in _SIGNATURES
+        if (known or (name.lower() in _CODES and len(value) >= _SURE)) and value != MASK:
+            yield value
 
 
 def in_address(text: str) -> Iterator[str]:
     """Yield the secrets of the addresses in a string: user and password, and parts of a query."""
-    if "://" in text:
-        yield from (each for each in _USER.findall(text) if each != MASK)
-        for name, value in _QUERY.findall(text):
-            if osvariables.sounds_secret(name) or name.lower() in _SIGNATURES:
-                yield value
+    yield from logins(text)
+    if "://" in text or ";" in text:
+        yield from pairs(text)
+
+
+# %% ../../nbs/io/redaction.ipynb #d9fb6ab3
+def without_addresses(text: str) -> str:
+    """Return a string with asterisks for user and password in addresses, and for secret parts of queries."""
+    for login in set(logins(text)):
+        text = text.replace(f"://{login}@", f"://{MASK}@")
+    for secret in set(pairs(text)) if "://" in text or ";" in text else ():
+        text = text.replace(f"={secret}", f"={MASK}")
+    return text
 
 
 # %% ../../nbs/io/redaction.ipynb #cc371241
@@ -79,7 +127,8 @@ def from_files() -> dict[str, str]:
     except errors.ConfigError:  # the working directory is gone; the message of that comes here, too
         return found
     for file in places:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
+        with contextlib.suppress(OSError, UnicodeDecodeError, errors.ConfigError):
+            osvariables.check_env_file(file)
             found |= {
                 name: value
                 for name, value in dotenv_values(file, encoding="utf-8").items()
@@ -89,19 +138,29 @@ def from_files() -> dict[str, str]:
 
 
 # %% ../../nbs/io/redaction.ipynb #fb0d0af9
+def _is_public(name: str) -> bool:
+    """Tell whether `io.osvariables` declares a variable as an address or a name, and not as a secret."""
+    declared = osvariables.Env.model_fields.get(name.lower())
+    return declared is not None and "Secret" not in str(declared.annotation)
+
+
+def named_secrets() -> dict[str, str]:
+    """Return the variables of the environment and of `.env` whose whole value is a secret."""
+    named = {name: text for name, text in os.environ.items() if osvariables.sounds_secret(name)}
+    for name, value in from_files().items():
+        hidden = not _is_public(name) and len(value) >= _SURE
+        if name not in os.environ and (hidden or osvariables.sounds_secret(name)):
+            named[name] = value
+    return named
+
+
 def in_variables() -> Iterator[str]:
     """Yield the secrets of the environment and of `.env`."""
-    for name, value in os.environ.items():
+    files = from_files()
+    for name, value in [*os.environ.items(), *files.items()]:
         yield from _in_variable(name, value)
-    public = {
-        name.upper()
-        for name, each in osvariables.Env.model_fields.items()
-        if "Secret" not in str(each.annotation)
-    }
-    for name, value in from_files().items():
-        yield from _in_variable(name, value)
-        if name.upper() not in public and len(value) >= _SURE:
-            yield value
+    yield from named_secrets().values()
+    yield from (text for name, text in files.items() if not _is_public(name) and len(text) >= _SURE)
 
 
 # %% ../../nbs/io/redaction.ipynb #756bbe5a
@@ -114,8 +173,10 @@ def _forms(secret: str) -> set[str]:
     parts = {secret, secret.strip(), unquote(secret)}
     parts |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= _SURE}
     _, colon, password = secret.partition(":")
-    if colon and "@" not in secret and _is_secret(password) and not password.startswith("//"):
-        parts |= {password, unquote(password)}
+    if colon and _is_secret(password) and not password.startswith("//"):
+        # with a slash in it, libraries report what stands before it as the host or the port
+        parts |= {password, unquote(password), re.split("[/?#]", password, maxsplit=1)[0]}
+        parts.add(base64.b64encode(secret.encode()).decode())  # the header of a login
     writers = (
         str,
         quote,
@@ -179,7 +240,7 @@ class Scrubber:
 class ScrubbedStream:
     """A stream that writes without secrets."""
 
-    def __init__(self, stream: TextIO, scrub: Scrubber, *, close: bool = False) -> None:
+    def __init__(self, stream: TextIO, scrub: Callable[[str], str], *, close: bool = False) -> None:
         """Write to a stream; `close` says whether it is closed at the end."""
         self._stream, self._scrub, self._close = stream, scrub, close
 
@@ -199,6 +260,82 @@ class ScrubbedStream:
         """End; loguru calls this."""
         if self._close:
             self._stream.close()
+
+
+# %% ../../nbs/io/redaction.ipynb #d7eacf13
+_learnt: set[str] = set()
+
+
+def scrubber() -> Scrubber:
+    """Return a scrubber of everything that is known to be secret by now."""
+    return Scrubber(_learnt)
+
+
+def scrub(text: str) -> str:
+    """Return a string without anything that is known to be secret by now."""
+    return scrubber()(text)
+
+
+def add_secrets(secrets: Iterable[str]) -> None:
+    """Remember secrets that are in no environment variable."""
+    _learnt.update(secrets)
+
+
+# %% ../../nbs/io/redaction.ipynb #7bc0b903
+_WITHIN = re.compile(  # {KIND: X, password: y, tokens: [a, b]}
+    r"""([\w.-]+)['"]?\s*:\s*(\[[^\]]*\]|"[^"]*"|'[^']*'|[^,}\]]+)"""
+)
+
+
+def add_argument_secrets(arguments: Iterable[str]) -> None:
+    """Remember the secrets of a command line: `-s job.password=...`, and those in addresses."""
+    for argument in arguments:
+        name, equals, value = re.sub("^--set=", "", argument).partition("=")
+        add_secrets(in_address(argument))
+        add_secrets(in_address(value))
+        if equals and osvariables.sounds_secret(name):
+            add_secrets([value, value.strip("'\"")])
+        for key, secret in _WITHIN.findall(value):
+            if osvariables.sounds_secret(key):
+                add_secrets([secret.strip(), *re.findall(r"[^\[\],'\"\s]+", secret)])
+
+
+# %% ../../nbs/io/redaction.ipynb #3f5260b6
+class LiveScrubber:
+    """Scrubs with what is known to be secret at the moment of each call."""
+
+    def __init__(self) -> None:
+        self._known: object = None
+        self._scrub: Scrubber | None = None
+
+    def __call__(self, text: str) -> str:
+        """Return a string without secrets."""
+        known = (len(_learnt), len(os.environ))
+        if self._scrub is None or known != self._known:  # a scrubber takes a moment to make
+            self._known, self._scrub = known, scrubber()
+        return self._scrub(text)
+
+
+@contextlib.contextmanager
+def scrubbed_output() -> Iterator[None]:
+    """Remove secrets from everything that is printed in the block, to either stream."""
+    scrub = LiveScrubber()
+    out = cast(TextIO, ScrubbedStream(sys.stdout, scrub))
+    err = cast(TextIO, ScrubbedStream(sys.stderr, scrub))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield
+
+
+@contextlib.contextmanager
+def scrubbed_terminal() -> Iterator[None]:
+    """Remove secrets from all that this process shows: prints, warnings, and the log before a job sets up its own."""
+    import loguru
+
+    with contextlib.suppress(ValueError):  # a job has replaced it, by one that scrubs
+        loguru.logger.remove(0)  # loguru writes to the stream that was there when it was imported
+        loguru.logger.add(lambda line: sys.stderr.write(scrub(line)), colorize=sys.stderr.isatty())
+    with scrubbed_output():
+        yield
 
 
 # %% ../../nbs/io/redaction.ipynb #31095a3c
@@ -221,12 +358,14 @@ class _Sealer:
 
     def __init__(self) -> None:
         self.variables: dict[str, str] = {}
-        known = {**from_files(), **os.environ}
-        self._names = {
-            value: name
-            for name, value in known.items()
-            if osvariables.sounds_secret(name) and value
-        }
+        self._names = {text: name for name, text in named_secrets().items() if _is_secret(text)}
+        longest_first = sorted(self._names, key=len, reverse=True)
+        written = (
+            re.escape(text) if len(text) >= _SURE else rf"(?<!\w){re.escape(text)}(?!\w)"
+            for text in longest_first
+        )
+        self._known = re.compile("|".join(written) or r"(?!)")
+        self._scrub = scrubber()
 
     def seal(self, data: Any, plain: Any, path: tuple[str, ...], secret: bool = False) -> Any:
         """Return JSON data without secrets; `plain` is the same as Python has it."""
@@ -251,10 +390,19 @@ class _Sealer:
             return self._named(plain.get_secret_value(), path)
         if secret and data is not None and not isinstance(data, bool):
             return self._named(data, path)
-        if isinstance(data, str):
-            for each in dict.fromkeys(in_address(data)):
-                data = data.replace(each, self._named(each, path))
-        return data
+        return self._seal_text(data, path) if isinstance(data, str) else data
+
+    def _seal_text(self, text: str, path: tuple[str, ...]) -> Any:
+        """Replace the secrets in a string; all of it where one is written in another form."""
+        sealed = text
+        for each in dict.fromkeys(in_address(text)):
+            sealed = sealed.replace(each, self._named(each, path))
+        parts = _WHOLE_PLACE.split(sealed)
+        parts[::2] = [
+            self._known.sub(lambda found: self._named(found[0], path), part) for part in parts[::2]
+        ]
+        left = "".join(_WHOLE_PLACE.split("".join(parts))[::2])
+        return "".join(parts) if self._scrub(left) == left else self._named(text, path)
 
     def _named(self, value: Any, path: tuple[str, ...]) -> Any:
         """Return what stands for a value; numbers are written as JSON, which is read back as a number."""
@@ -273,6 +421,7 @@ class _Sealer:
 
 # %% ../../nbs/io/redaction.ipynb #d24c9214
 _PLACE = re.compile(r"<secret ([A-Za-z0-9_]+)>")
+_WHOLE_PLACE = re.compile(r"(<secret [A-Za-z0-9_]+>)")
 _PREFIX = f"{osvariables.PACKAGE.upper()}_SECRET_"
 
 
@@ -316,50 +465,6 @@ def unseal(text: str) -> str:
     return json.dumps(_unsealed(json.loads(text), known), ensure_ascii=False)
 
 
-# %% ../../nbs/io/redaction.ipynb #d7eacf13
-_learnt: set[str] = set()
-
-
-def scrubber() -> Scrubber:
-    """Return a scrubber of everything that is known to be secret by now."""
-    return Scrubber(_learnt)
-
-
-def scrub(text: str) -> str:
-    """Return a string without anything that is known to be secret by now."""
-    return scrubber()(text)
-
-
-def add_secrets(secrets: Iterable[str]) -> None:
-    """Remember secrets that are in no environment variable."""
-    _learnt.update(secrets)
-
-
-# %% ../../nbs/io/redaction.ipynb #7bc0b903
-_WITHIN = re.compile(r"([\w.]+)['\"]?\s*:\s*['\"]?([^,'\"}\s]+)")  # {KIND: X, password: y}
-
-
-def add_argument_secrets(arguments: Iterable[str]) -> None:
-    """Remember the secrets of a command line: `-s job.password=...`, and those in addresses."""
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        add_secrets(in_address(argument))
-        if equals and osvariables.sounds_secret(name):
-            add_secrets([value, value.strip("'\"")])
-        named = _WITHIN.findall(value)
-        add_secrets(secret for key, secret in named if osvariables.sounds_secret(key))
-
-
-# %% ../../nbs/io/redaction.ipynb #3f5260b6
-@contextlib.contextmanager
-def scrubbed_output() -> Iterator[None]:
-    """Remove secrets from everything that is printed in the block, to either stream."""
-    out = cast(TextIO, ScrubbedStream(sys.stdout, scrubber()))
-    err = cast(TextIO, ScrubbedStream(sys.stderr, scrubber()))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        yield
-
-
 # %% ../../nbs/io/redaction.ipynb #84646994
 def masked(data: Any) -> Any:
     """Return JSON data with asterisks for secrets."""
@@ -370,9 +475,7 @@ def masked(data: Any) -> Any:
         }
     if isinstance(data, list):
         return [masked(item) for item in data]
-    return (
-        re.sub(r"://[^/\s\"'<>]*@", f"://{MASK}@", scrub(data)) if isinstance(data, str) else data
-    )
+    return without_addresses(scrub(data)) if isinstance(data, str) else data
 
 
 def _can_hide(value: Any) -> bool:

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "Serialization",
     "SaverKind",
     "LoaderKind",
     "RegisterKind",
@@ -16,6 +17,9 @@ __all__ = [
     "Loader",
     "CustomLoader",
     "BuiltinLoader",
+    "verify_model",
+    "Unsigned",
+    "open_unsigned",
     "Register",
     "MlflowRegister",
     "find_version",
@@ -28,19 +32,23 @@ __all__ = [
 # %% ../../nbs/io/registries.ipynb #49c475cd
 import abc
 import contextlib
+import functools
 import importlib.metadata
 import inspect
 import io
+import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 import pandas as pd
 import pydantic as pdt
+from loguru import logger
 
 from ..core import errors, features, kinds, models, packing, schemas, workspaces
-from . import osvariables
+from . import decisions, modelfiles, osvariables, redaction, signatures, storing
 from ..utils import signers
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ _REQUIRED = (
     "pydantic",
     "scikit-learn",
     "scipy",
+    "skops",
     "tqdm",
 )
 
@@ -110,6 +119,14 @@ def _code_paths(model: models.Model) -> list[str]:
 
 
 # %% ../../nbs/io/registries.ipynb #79fb868e
+Serialization = Annotated[
+    Literal["skops", "pickle"],
+    pdt.Field(
+        description="skops stores data and no code; pickle stores any model, and executes its code when it is loaded."
+    ),
+]
+
+
 class Saver(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the ways to save a model in the current MLflow run."""
 
@@ -127,6 +144,15 @@ class Saver(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
                 f"{path!r} cannot be the name of a model within its run: {fault}; use e.g. 'model'"
             )
         return path
+
+    def prepare(self, model: models.Model) -> None:
+        """Refuse, before a model is fitted, what would prevent it from being saved.
+
+        Raises:
+            ConfigError: there is no key to sign with, and none can be made.
+            ModelError: a model of this class needs another setting.
+        """
+        signatures.require_key()
 
     @abc.abstractmethod
     def save(
@@ -166,9 +192,9 @@ def _kept_example(inputs: schemas.Inputs) -> pd.DataFrame:
 
 # %% ../../nbs/io/registries.ipynb #11cab2d2
 def _pyfunc(model: models.Model) -> Any:
-    """Wrap a model for MLflow: it checks its inputs, because callers of a server can send anything.
+    """Wrap a model for MLflow, to be pickled.
 
-    The class is made here, not in the module: it is then stored with the model, and loading needs `core` alone.
+    The class is made here, not in the module: it is then stored with the model.
     """
     from mlflow.pyfunc.model import PythonModel
 
@@ -181,12 +207,7 @@ def _pyfunc(model: models.Model) -> Any:
         def predict(
             self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
         ) -> Any:
-            with workspaces.using(self.project):
-                index = schemas.InputsSchema.index_name()
-                if index is not None and index not in model_input.columns:
-                    model_input = model_input.rename_axis(index)
-                checked = schemas.InputsSchema.check(model_input, only=features.needed_columns())
-                return self.model.predict(features.carry_over(checked, model_input))
+            return storing.answer(self.model, self.project, model_input)
 
         def __getstate__(self) -> dict[str, Any]:
             return {"packed": packing.Packed(self.project, self.model)}
@@ -201,31 +222,83 @@ def _pyfunc(model: models.Model) -> Any:
 
 
 # %% ../../nbs/io/registries.ipynb #964e12a7
-class _PyfuncFlavor:
-    """MLflow's Python function as a flavor that `Model.log` does not test itself."""
+class _SignedFlavor:
+    """A flavor of MLflow whose models are signed before they leave this machine, and that `Model.log` does not test."""
 
-    @staticmethod
+    def __init__(self, save: Callable[..., Any]) -> None:
+        self.save = save
+
     def save_model(
-        path: str, mlflow_model: Any, validate_serving_input: bool, **settings: Any
+        self, path: str, mlflow_model: Any, validate_serving_input: bool, **settings: Any
     ) -> None:
-        """Save a model in a folder."""
-        import mlflow.pyfunc
+        """Save a model in a folder, and sign the files."""
+        self.save(path=path, mlflow_model=mlflow_model, **settings)
+        for compiled in list(Path(path).rglob("__pycache__")):
+            shutil.rmtree(compiled)
+        modelfiles.sign(Path(path))
 
-        mlflow.pyfunc.save_model(path=path, mlflow_model=mlflow_model, **settings)
+
+def _log(saver: "Saver", save: Callable[..., Any], model: models.Model, **settings: Any) -> Any:
+    """Save a model in the current run of MLflow, with its code and its requirements."""
+    from mlflow.models import Model
+
+    return Model.log(
+        artifact_path=None,
+        name=saver.path,
+        flavor=_SignedFlavor(save),
+        pip_requirements=pip_requirements(model),
+        code_paths=_code_paths(model),
+        validate_serving_input=False,
+        **settings,
+    )
 
 
-def _try_out(wrapped: Any, example: pd.DataFrame, signature: "ModelSignature") -> None:
-    """Test a model with the input that callers of a server send."""
+# %% ../../nbs/io/registries.ipynb #16182dd1
+def _try_out(
+    predict: Callable[[pd.DataFrame], Any],
+    model: models.Model,
+    example: pd.DataFrame,
+    signature: "ModelSignature",
+) -> None:
+    """Test a stored model with the input that callers of a server send."""
     from mlflow.exceptions import MlflowException
     from mlflow.models import validate_schema
 
     try:
         validate_schema(example, signature.inputs)
-        wrapped.predict(None, example)
-    except (MlflowException, errors.ProjectError) as error:
+        answers = predict(example)
+        expected = storing.answer(model, workspaces.active(), example)
+    except (MlflowException, errors.DataError, errors.ModelError) as error:
         raise errors.ModelError(
             f"the model cannot answer its own input example: {error}"
         ) from error
+    if not answers.equals(expected):
+        raise errors.ModelError(
+            f"the stored {type(model).__name__} does not answer as the fitted one does, so a part of it was not "
+            f"stored: {storing.PICKLE_INSTEAD}"
+        )
+
+
+# %% ../../nbs/io/registries.ipynb #e5e2ea93
+_Stored = tuple[Callable[[pd.DataFrame], Any], dict[str, Any]]
+"""What predicts with a stored model, and what MLflow needs to know to store it."""
+
+
+def _as_pickle(model: models.Model) -> _Stored:
+    """Store a model as a pickle."""
+    wrapped = _pyfunc(model)
+    return functools.partial(wrapped.predict, None), {"python_model": wrapped}
+
+
+def _as_data(model: models.Model, folder: Path) -> _Stored:
+    """Store a model as data in a folder, which is made."""
+    folder.mkdir()
+    storing.write(model, folder)
+    loader = {"loader_module": storing.read.__module__, "data_path": str(folder)}
+    try:
+        return storing.ServedModel(storing.read(folder)).predict, loader
+    except storing.NotAllowed as error:
+        raise errors.ModelError(f"a {type(model).__name__} cannot be saved: {error}") from error
 
 
 # %% ../../nbs/io/registries.ipynb #c7a1c186
@@ -234,59 +307,82 @@ class CustomSaver(Saver):
 
     KIND: Literal["CustomSaver"] = "CustomSaver"
 
+    serialization: Serialization = "skops"
+
+    def prepare(self, model: models.Model) -> None:  # noqa: D102
+        super().prepare(model)
+        if self.serialization == "skops":
+            storing.require_class(type(model))
+
     def save(  # noqa: D102
         self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs
     ) -> "ModelInfo":
-        from mlflow.models import Model
+        import mlflow.pyfunc
 
-        wrapped, example = _pyfunc(model), _kept_example(input_example)
-        _try_out(wrapped, example, signature)
-        saved = Model.log(
-            artifact_path=None,
-            name=self.path,
-            flavor=_PyfuncFlavor,
-            python_model=wrapped,
-            signature=signature,
-            input_example=example,
-            pip_requirements=pip_requirements(model),
-            code_paths=_code_paths(model),
-            validate_serving_input=False,
-        )
+        example = _kept_example(input_example)
+        with tempfile.TemporaryDirectory() as folder:
+            pickled = self.serialization == "pickle"
+            predict, stored = (
+                _as_pickle(model) if pickled else _as_data(model, Path(folder, "model"))
+            )
+            _try_out(predict, model, example, signature)
+            stored |= {"signature": signature, "input_example": example}
+            saved = _log(self, mlflow.pyfunc.save_model, model, **stored)
         return cast("ModelInfo", saved)
 
 
 # %% ../../nbs/io/registries.ipynb #76e0e693
+def _flavor(name: str) -> Any:
+    """Return a module of MLflow's that saves models of one library."""
+    import mlflow
+
+    module = getattr(mlflow, name, None)
+    if not hasattr(module, "log_model"):
+        raise errors.ConfigError(
+            f"MLflow has no flavor {name!r}{errors.nearest(name, dir(mlflow))}"
+        )
+    return module
+
+
+def _sklearn_format(serialization: str) -> dict[str, Any]:
+    """Return how MLflow stores a scikit-learn model."""
+    if serialization == "pickle":
+        return {"serialization_format": "cloudpickle"}
+    return {
+        "serialization_format": "skops",
+        "skops_trusted_types": list(storing.ALLOWED_TYPES),
+    }
+
+
+# %% ../../nbs/io/registries.ipynb #01471346
 class BuiltinSaver(Saver):
     """Save the object within the project's model in MLflow's format for its library."""
 
     KIND: Literal["BuiltinSaver"] = "BuiltinSaver"
 
     flavor: str = pdt.Field(description="MLflow flavor, e.g. sklearn.")
+    serialization: Serialization = "skops"
 
     def save(  # noqa: D102
         self, model: models.Model, signature: "ModelSignature", input_example: schemas.Inputs
     ) -> "ModelInfo":
-        import mlflow
+        from mlflow.exceptions import MlflowException
 
-        log_model = getattr(getattr(mlflow, self.flavor, None), "log_model", None)
-        if log_model is None:
-            raise errors.ConfigError(
-                f"MLflow has no flavor {self.flavor!r}{errors.nearest(self.flavor, dir(mlflow))}"
-            )
-        # MLflow's own choice for scikit-learn, skops, refuses gradient boosting
-        pickled = {"serialization_format": "cloudpickle"} if self.flavor == "sklearn" else {}
-        return cast(
-            "ModelInfo",
-            log_model(
-                model.get_internal_model(),
-                name=self.path,
-                signature=signature,
-                input_example=_kept_example(input_example),
-                pip_requirements=pip_requirements(model),
-                code_paths=_code_paths(model),
-                **pickled,
-            ),
-        )
+        flavor = _flavor(self.flavor)
+        # of the other flavors, each has one format
+        stored = _sklearn_format(self.serialization) if self.flavor == "sklearn" else {}
+        stored |= {"signature": signature, "input_example": _kept_example(input_example)}
+        save = functools.partial(flavor.save_model, model.get_internal_model())
+        try:
+            return cast("ModelInfo", _log(self, save, model, **stored))
+        except MlflowException as error:
+            if "skops" not in stored.values():
+                raise
+            reason = error.message.splitlines()[0]
+            raise errors.ModelError(
+                f"the pipeline of {type(model).__name__} cannot be stored as data: {storing.PICKLE_INSTEAD}. MLflow "
+                f"reports: {reason}"
+            ) from error
 
 
 # %% ../../nbs/io/registries.ipynb #22f54133
@@ -341,7 +437,9 @@ def _check_signature(model: "PyFuncModel") -> None:
 def _answers(model: "PyFuncModel", example: pd.DataFrame) -> pd.DataFrame:
     """Ask a loaded model; the answers of a built-in flavor become a column."""
     if (example.dtypes == "datetime64[us]").any():  # MLflow's check of types knows nanoseconds only
-        answers = model.unwrap_python_model().predict(None, example)  # type: ignore[no-untyped-call]
+        own: Any = model.unwrap_python_model()  # type: ignore[no-untyped-call]
+        is_stored = isinstance(own, storing.ServedModel)
+        answers = own.predict(example) if is_stored else own.predict(None, example)
     else:
         answers = model.predict(example)
     is_table = isinstance(answers, pd.DataFrame)
@@ -359,7 +457,14 @@ def _fast_predictor(
         inner = _inner_model(model)
     except MlflowException:  # a built-in flavor
         return otherwise
-    return otherwise if inner is None else inner.predictor()
+    return otherwise if inner is None else _checked(inner.predictor())
+
+
+def _checked(
+    predict: "Callable[[schemas.Inputs], schemas.Outputs]",
+) -> "Callable[[schemas.Inputs], schemas.Outputs]":
+    """Return a function that checks what another one predicts, which may be a project's own."""
+    return lambda inputs: schemas.OutputsSchema.check(predict(inputs).set_axis(inputs.index))
 
 
 # %% ../../nbs/io/registries.ipynb #4e61000a
@@ -396,13 +501,26 @@ def _bound(
 
 
 # %% ../../nbs/io/registries.ipynb #4060628e
+_MANY_ROWS = 50_000  # importing the compiler pays from here on
+
+
 class ModelAdapter:
-    """A loaded model that predicts."""
+    """A loaded model that predicts.
+
+    Attributes:
+        model: what MLflow has loaded.
+        project: the project that it was trained in.
+        digest: a digest over the files that were verified and loaded; None without verification.
+    """
 
     def __init__(self, model: "PyFuncModel") -> None:
         """Wrap a model that MLflow has loaded."""
         self.model = model
         self.project = _project_of(model)
+        self.digest: str | None = None
+        self.files: Any = None  # the copy that was loaded, deleted with this object
+        self._rows = 0
+        self._fast: Callable[[schemas.Inputs], schemas.Outputs] | None = None
 
     def require_same_tables(self) -> "ModelAdapter":
         """Return the adapter if the tables of the job are those that the model was trained with.
@@ -420,7 +538,17 @@ class ModelAdapter:
         return self
 
     def predict(self, inputs: schemas.Inputs) -> schemas.Outputs:
-        """Return checked outputs, with the index of the checked inputs."""
+        """Return checked outputs, with the index of the checked inputs.
+
+        From many rows on, it is `predictor` that answers: the same values, sooner.
+        """
+        self._rows += len(inputs)
+        if self._rows >= _MANY_ROWS:
+            self._fast = self._fast or self.predictor()
+            return self._fast(inputs)
+        return self._predict(inputs)
+
+    def _predict(self, inputs: schemas.Inputs) -> schemas.Outputs:
         with workspaces.using(self.project):
             answers = _answers(self.model, _example(inputs))
             return schemas.OutputsSchema.check(answers.set_axis(inputs.index))
@@ -435,12 +563,40 @@ class ModelAdapter:
             ModelError: the signature needs something that `InputsSchema` does not have.
         """
         with workspaces.using(self.project):
-            predict = _fast_predictor(self.model, self.predict)
+            predict = _fast_predictor(self.model, self._predict)
         return _bound(predict, self.project)
 
     def unwrap(self) -> models.Model:
         """Return the project's model inside, e.g. to explain it; without one it is a `ModelError`."""
         return _unwrapped(self.model)
+
+
+# %% ../../nbs/io/registries.ipynb #1460dc49
+def _use_own_list(folder: Path) -> None:
+    """Write the types that this project allows into the copy of a model that MLflow is about to load."""
+    import yaml
+
+    file = folder / "MLmodel"
+    described = yaml.safe_load(file.read_text(encoding="utf-8"))
+    flavor = described["flavors"].get("sklearn", {})
+    if flavor.get("serialization_format") == "skops":
+        flavor["skops_trusted_types"] = list(storing.ALLOWED_TYPES)
+        file.write_text(yaml.safe_dump(described), encoding="utf-8")
+
+
+def _warn_unverified(uri: str) -> None:
+    """Tell in the log and in the tags of the run that a model was loaded without verification."""
+    import mlflow
+
+    message = f"the model {uri} was loaded without verification of its signature: its code is trusted blindly"
+    logger.warning("{}", message[0].upper() + message[1:])
+    if mlflow.active_run() is not None:
+        mlflow.set_tag("warning.verification", message)
+
+
+def _on_or_off(value: Any) -> Any:
+    """Return the word that YAML takes for a boolean."""
+    return ("off", "on")[value] if isinstance(value, bool) else value
 
 
 # %% ../../nbs/io/registries.ipynb #cdaa8eb8
@@ -451,22 +607,46 @@ class Loader(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
     Adapter: ClassVar[type[ModelAdapter]] = ModelAdapter
 
+    verification: Annotated[Literal["on", "off"] | None, pdt.BeforeValidator(_on_or_off)] = (
+        pdt.Field(
+            None,
+            description="on: only models with a trusted signature; off: any model, with a warning; null: as "
+            "MODEL_VERIFICATION says.",
+        )
+    )
+
     def load(self, uri: str) -> ModelAdapter:
-        """Load a model.
+        """Copy a model, verify the copy, and load it.
 
         Args:
             uri: an address of MLflow, e.g. `models:/demand/3`.
 
         Raises:
             RegistryError: there is no such model, or it cannot be loaded.
+            GateError: it is unsigned, altered, or signed by a key that is not trusted.
         """
         import mlflow.pyfunc
 
         try:
-            return self.Adapter(mlflow.pyfunc.load_model(uri))
+            files = modelfiles.fetch(uri)
+            folder = Path(files.name, "model")
+            digest = self._verify(folder, uri)
+            _use_own_list(folder)
+            adapter = self.Adapter(mlflow.pyfunc.load_model(str(folder)))
+        except (errors.GateError, errors.ConfigError):
+            raise
         except Exception as error:  # unpickling a damaged file can raise any error
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise errors.RegistryError(f"the model {uri} cannot be loaded: {reason}") from error
+        adapter.digest, adapter.files = digest, files
+        return adapter
+
+    def _verify(self, folder: Path, uri: str) -> str | None:
+        """Return the digest over verified files; None where verification is off."""
+        if (self.verification or osvariables.env().model_verification) == "on":
+            return modelfiles.verify(folder, f"the model {uri}")
+        _warn_unverified(uri)
+        return None
 
 
 # %% ../../nbs/io/registries.ipynb #1345ba92
@@ -487,6 +667,85 @@ class BuiltinLoader(Loader):
 LoaderKind = Annotated[
     CustomLoader | BuiltinLoader, pdt.Field(discriminator="KIND"), kinds.Extensible(Loader)
 ]
+
+
+# %% ../../nbs/io/registries.ipynb #7a3a9021
+@contextlib.contextmanager
+def _fetched(uri: str) -> Iterator[Path]:
+    """Yield the folder of a copy of a model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        files = modelfiles.fetch(uri)
+    except (MlflowException, OSError) as error:
+        raise errors.RegistryError(f"the model {uri} cannot be fetched: {error}") from error
+    with files:
+        yield Path(files.name, "model")
+
+
+# %% ../../nbs/io/registries.ipynb #4df63539
+def verify_model(uri: str) -> tuple[str, str]:
+    """Verify a stored model without loading it.
+
+    Args:
+        uri: an address of MLflow, e.g. `models:/demand/3`.
+
+    Returns:
+        The digest over its files, and the number of the key that signed them.
+
+    Raises:
+        GateError: it is unsigned, altered, or signed by a key that is not trusted.
+        RegistryError: there is no such model.
+    """
+    with _fetched(uri) as folder:
+        subject = f"the model {uri}"
+        return modelfiles.verify(folder, subject), modelfiles.read_signer(folder, subject)
+
+
+# %% ../../nbs/io/registries.ipynb #7a98526c
+class Unsigned:
+    """A copy of a stored model, to be looked at and signed.
+
+    Attributes:
+        files: the SHA-256 of each file by its path.
+        digest: the digest over all files.
+        pickles: the files that execute code when they are loaded.
+    """
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        """Look at a copy."""
+        self.uri, self.folder = uri, folder
+        self.files = modelfiles.digests(folder)
+        self.digest = modelfiles.total_digest(self.files)
+        self.pickles = [
+            name for name in self.files if name.endswith((".pkl", ".pickle", ".joblib"))
+        ]
+
+    def sign(self) -> None:
+        """Sign the copy, and store the signature with the model."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        modelfiles.sign(self.folder)
+        repository: Any = get_artifact_repository(self.uri)
+        # that of an address of the registry only reads
+        getattr(repository, "repo", repository).log_artifact(
+            str(self.folder / modelfiles.SIGNATURE)
+        )
+
+
+@contextlib.contextmanager
+def open_unsigned(uri: str) -> Iterator[Unsigned]:
+    """Yield a copy of a stored model, which need not be signed; nothing of it is loaded.
+
+    Args:
+        uri: an address of MLflow, e.g. `models:/demand/3`.
+
+    Raises:
+        RegistryError: there is no such model.
+        GateError: there is a symbolic link among its files.
+    """
+    with _fetched(uri) as folder:
+        yield Unsigned(uri, folder)
 
 
 # %% ../../nbs/io/registries.ipynb #2e1c8299
@@ -533,7 +792,7 @@ class MlflowRegister(Register):
                 "save it with one to register it"
             )
         with _quiet():
-            return mlflow.register_model(model_uri, name, tags=self.tags)
+            return mlflow.register_model(model_uri, name, tags=redaction.masked(self.tags))
 
 
 # %% ../../nbs/io/registries.ipynb #8b48da4b
@@ -583,7 +842,11 @@ def find_version(client: "MlflowClient", name: str, alias_or_version: str | int)
     try:
         aliases = client.get_registered_model(name).aliases
     except MlflowException as error:
-        known = [model.name for model in client.search_registered_models()]
+        known = [
+            model.name
+            for model in client.search_registered_models()
+            if not decisions.is_ledger(model.name)
+        ]
         raise errors.RegistryError(
             f"the registry has no model {name!r}{errors.nearest(name, known)} (it has {_listed(known)}). "
             "The train job registers one."

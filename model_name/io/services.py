@@ -27,7 +27,7 @@ import loguru
 import pydantic as pdt
 
 from ..core import errors
-from . import brokers, osvariables, redaction, stores
+from . import brokers, files, osvariables, redaction, stores
 
 if TYPE_CHECKING:
     import confluent_kafka
@@ -59,7 +59,7 @@ def _open_sink(name: str) -> redaction.ScrubbedStream:
     """Open a standard stream, or a file to append to, for lines without secrets."""
     if stream := _STREAMS.get(name):
         return redaction.ScrubbedStream(stream(), redaction.scrubber())
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(Path(name).parent)
     file = Path(name).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 (loguru closes it)
     return redaction.ScrubbedStream(file, redaction.scrubber(), close=True)
 
@@ -153,6 +153,7 @@ class AlertsService(Service):
             title: a few words.
             message: what happened.
         """
+        title, message = redaction.scrub(title), redaction.scrub(message)
         if not self.enable:
             print(f"[{self.app_name}] {title}: {message}")
             return
@@ -256,16 +257,6 @@ def _refuse_run_of_another_store(uri: str) -> None:
 
 
 # %% ../../nbs/io/services.ipynb #5e11aa11
-def _check_stores(*uris: str) -> None:
-    """Fail within seconds if a store cannot be reached, or is of a kind that MLflow 3 refuses."""
-    for uri in dict.fromkeys(uris):
-        stores.check_address(uri)
-        if uri.startswith(("http://", "https://")):
-            stores.reach(uri)
-        else:
-            stores.reach_database(uri)
-
-
 def _quiet_mlflow() -> None:
     """Switch off telemetry, progress bars and the log lines that tell nothing about the job."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -302,6 +293,8 @@ def _open_experiment(name: str, tracking_uri: str) -> list[str]:
         if experiment is None:
             store = osvariables.sqlite_path(tracking_uri)
             artifacts = (store.parent / "mlartifacts").as_uri() if store else None
+            if store:
+                files.make_folder(store.parent / "mlartifacts")
             mlflow.create_experiment(name, artifact_location=artifacts)
         elif experiment.lifecycle_stage != "active":
             raise errors.ServiceError(
@@ -321,7 +314,7 @@ def _open_experiment(name: str, tracking_uri: str) -> list[str]:
 def _run_tags(run_config: MlflowRunConfig) -> dict[str, str]:
     """Return the tags of a run: its own without secrets, its process, and the execution of its notebook."""
     tags = stores.ProcessId.own().tags()
-    tags |= redaction.scrubber().everywhere(run_config.tags or {})
+    tags |= redaction.masked(run_config.tags or {})
     if execution := os.environ.get(stores.EXECUTION_VARIABLE):
         tags[stores.EXECUTION_TAG] = execution
     return tags
@@ -428,7 +421,7 @@ class MlflowService(_MlflowSettings):
             ServiceError: a store cannot be reached or written, or is of a kind that MLflow 3 refuses.
         """
         tracking, registry = self.resolved_tracking_uri, self.resolved_registry_uri
-        _check_stores(tracking, registry)
+        self.reach()
         _quiet_mlflow()
         import mlflow
 
@@ -453,13 +446,14 @@ class MlflowService(_MlflowSettings):
         import mlflow
 
         follow_environment = run_config.log_system_metrics is None
+        shown = redaction.masked({"name": run_config.name, "description": run_config.description})
         with (
             _own_run(keep=("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",) if follow_environment else ()),
             mlflow.start_run(
-                run_name=run_config.name,
+                run_name=shown["name"],
                 nested=mlflow.active_run() is not None,
                 tags=_run_tags(run_config),
-                description=run_config.description,
+                description=shown["description"],
                 log_system_metrics=run_config.log_system_metrics,
             ) as run,
         ):
@@ -468,6 +462,10 @@ class MlflowService(_MlflowSettings):
     def remarks(self, run_config: MlflowRunConfig) -> list[str]:
         """Say which variables of the environment a run follows or ignores, if that can be a surprise."""
         return [*self._found, *_remarks(run_config)]
+
+    def reach(self) -> None:
+        """Raise a `ServiceError` within seconds if a store does not answer, or is of no kind that works."""
+        stores.check_reachable(self.resolved_tracking_uri, self.resolved_registry_uri)
 
     def client(self) -> "MlflowClient":
         """Return a client of the tracking server and the registry."""

@@ -13,6 +13,7 @@ __all__ = [
     "reach",
     "reach_database",
     "check_address",
+    "check_reachable",
     "creation_lock",
     "ProcessId",
     "find_runs",
@@ -27,6 +28,7 @@ import http.client
 import ipaddress
 import os
 import platform
+import re
 import socket
 import ssl
 import urllib.error
@@ -41,7 +43,7 @@ from urllib.parse import urlsplit
 import loguru
 
 from ..core import errors
-from . import osvariables
+from . import files, osvariables, redaction
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -134,6 +136,11 @@ def check_address(uri: str) -> None:
             f"MLflow keeps runs in a database or on a server, not in the folder {uri!r}: "
             "use e.g. sqlite:///mlflow.db or http://127.0.0.1:5000"
         )
+    if any(set("/?#") & set(login) for login in redaction.logins(uri)):
+        raise errors.ServiceError(
+            "the user or the password in the address of MLflow has a / ? or # in it, which ends the "
+            "host there: write them as %2F %3F %23"
+        )
     before, mark, query = uri.partition("?")
     names = {option.partition("=")[0] for option in query.split("&")}
     if mark and uri.startswith("sqlite") and not names <= _SQLITE_OPTIONS:
@@ -143,6 +150,17 @@ def check_address(uri: str) -> None:
             f"{before!r}: if the file is {meant!r}, its address is "
             f"{osvariables.sqlite_address(Path(meant))!r}"
         )
+
+
+# %% ../../nbs/io/stores.ipynb #3065b72a
+def check_reachable(*uris: str) -> None:
+    """Fail within seconds if a store cannot be reached, or is of a kind that MLflow 3 refuses."""
+    for uri in dict.fromkeys(uris):
+        check_address(uri)
+        if uri.startswith(("http://", "https://")):
+            reach(uri)
+        else:
+            reach_database(uri)
 
 
 # %% ../../nbs/io/stores.ipynb #eaa5475b
@@ -155,10 +173,18 @@ def creation_lock(uri: str) -> Iterator[None]:
         return
     from filelock import FileLock
 
-    lock = FileLock(path.with_name(path.name + ".lock"))
+    place = path.with_name(path.name + ".lock")
+    if place.is_symlink():
+        raise errors.ServiceError(
+            f"{place}, which locks the MLflow store, is a symbolic link: whoever may write there "
+            "could have put it there; remove it"
+        )
+    lock = FileLock(place)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         lock.acquire()
+        if not {"mode=ro", "mode=rw"} & set(re.split("[?&]", uri)):
+            path.touch(mode=0o600)  # a new store is for its owner; SQLite's other files follow it
     except OSError as error:
         raise errors.ServiceError(
             f"the MLflow store {path} cannot be written ({error.strerror}): "

@@ -21,7 +21,7 @@ import pandas as pd
 import pydantic as pdt
 
 from ..core import errors
-from ..io import osvariables, redaction, registries, services, stores
+from ..io import decisions, osvariables, redaction, registries, services, stores
 from .recorders import Recorder, save_record
 from ..records import gitstates, provenance
 from ..records.fingerprints import DataFingerprint, Fingerprint
@@ -368,6 +368,16 @@ class Job(ReproducibleJob, abc.ABC):
         return self.announce(self.make_result(recorder, kind, **values))
 
 
+# %% ../../nbs/jobs/base.ipynb #1b95d7d6
+def _why_undecided(job: ReproducibleJob, version: Any) -> str:
+    """Return why nobody has decided that the alias of a job points to a version; empty if it names no alias."""
+    reference = str(getattr(job, job.MUTABLE_REFERENCES[0]))
+    if reference in ("None", registries.LATEST) or reference.isdigit() or job.reproduces:
+        return ""
+    history = decisions.read_history(job.mlflow_service.client(), version.name)
+    return decisions.why_undecided(history, reference, int(version.version))
+
+
 # %% ../../nbs/jobs/base.ipynb #5c0e9b0e
 class VersionJob(Job, abc.ABC):
     """Base class of the jobs that use a registered version: what their first mutable reference means."""
@@ -376,6 +386,7 @@ class VersionJob(Job, abc.ABC):
 
     def registered_version(self) -> Any:
         """Look up the version in the registry; a reference that is null is the latest."""
+        self.finish_decisions()
         reference = getattr(self, self.MUTABLE_REFERENCES[0])
         service = self.mlflow_service
         return registries.find_version(
@@ -387,6 +398,15 @@ class VersionJob(Job, abc.ABC):
     def resolve_references(self) -> dict[str, Any]:  # noqa: D102
         return {self.MUTABLE_REFERENCES[0]: int(self.registered_version().version)}
 
+    def finish_decisions(self) -> None:
+        """Finish promotions that were interrupted between their entry in the history and the alias."""
+        from mlflow.exceptions import MlflowException
+
+        service = self.mlflow_service
+        with contextlib.suppress(MlflowException):  # this user may not move an alias
+            for sentence in decisions.settle(service.client(), service.resolved_registry_name):
+                self.logger.warning("{}", sentence)
+
     @contextlib.contextmanager
     def recording_version(self, run_config: RunConfig) -> Iterator[tuple[Recorder, Any]]:
         """Look up the version, start an MLflow run as `recording` does, and record the version."""
@@ -395,4 +415,5 @@ class VersionJob(Job, abc.ABC):
             recorder.parameters(registry_name=version.name, model_version=version.version)
             recorder.version(version)
             recorder.pin(**{self.MUTABLE_REFERENCES[0]: int(version.version)})
+            recorder.warn(undecided=_why_undecided(self, version))
             yield recorder, version

@@ -16,9 +16,11 @@ __all__ = [
 ]
 
 # %% ../../nbs/jobs/evaluations.ipynb #f28b8b9d
+import datetime as dt
+import hashlib
 import json
 import warnings
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -28,9 +30,10 @@ from numpy.typing import NDArray
 from ..core import alignment, errors, schemas
 from ..core import metrics as metrics_
 from ..figures import scores
-from ..io import registries
-from . import base, guards, tables
+from ..io import decisions, registries
+from . import base, cards, contests, guards, tables
 from .recorders import Recorder
+from ..records import gitstates, provenance, reproductions, verdicts
 from ..utils import resampling
 
 # %% ../../nbs/jobs/evaluations.ipynb #17a06155
@@ -229,6 +232,12 @@ class EvaluationsResult(base.JobResult):
     greater_is_better: bool = pdt.Field(
         exclude=True, repr=False, description="Is more of the first metric better?"
     )
+    contest: verdicts.Contest | None = pdt.Field(
+        None,
+        exclude=True,
+        repr=False,
+        description="Comparison with the champion, if there is another one.",
+    )
     table: pd.DataFrame = pdt.Field(
         exclude=True, repr=False, description="Metrics: model, interval, naive forecast."
     )
@@ -320,6 +329,10 @@ class EvaluationSettings(tables.TablesJob):
     alias_or_version: str | int = pdt.Field(
         registries.LATEST, description="Version: an alias, a number, or latest."
     )
+    champion: str | int | None = pdt.Field(
+        "Champion",
+        description="Version to compare with, on rows that neither has seen: an alias or a number; null: none.",
+    )
     loader: registries.LoaderKind = pdt.Field(
         registries.CustomLoader(), description="How the model is loaded."
     )
@@ -338,6 +351,9 @@ class EvaluationSettings(tables.TablesJob):
     slices: list[str] | None = pdt.Field(
         None, description="Columns to slice by; null takes those the schema marks."
     )
+    card: cards.Statements = pdt.Field(
+        cards.Statements(), description="What only a person can say about the model, for its card."
+    )
     resamples: int = pdt.Field(500, ge=1, description="Draws of the bootstrap.")
     model_type: Literal["regressor", "classifier"] | None = pdt.Field(
         None,
@@ -347,21 +363,6 @@ class EvaluationSettings(tables.TablesJob):
     evaluators: list[Literal["default"]] = pdt.Field(
         ["default"], description="Evaluators, as other packages name them; there is one."
     )
-    _model_types = pdt.field_validator("model_type")(_check_model_type)
-    _columns = pdt.field_validator("slices")(_check_slices)
-
-
-# %% ../../nbs/jobs/evaluations.ipynb #c0572f6f
-class EvaluationsJob(EvaluationSettings, base.VersionJob):
-    """Judge a registered version."""
-
-    VERB: ClassVar[str] = "evaluate"
-    KIND: Literal["EvaluationsJob"] = "EvaluationsJob"
-
-    @pdt.model_validator(mode="after")
-    def _check_thresholds(self) -> Self:
-        self.all_metrics()
-        return self
 
     def all_metrics(self) -> metrics_.MetricsKind:
         """Return the configured metrics, and those that only a threshold names."""
@@ -372,37 +373,255 @@ class EvaluationsJob(EvaluationSettings, base.VersionJob):
             if name not in named
         ]
 
+    _model_types = pdt.field_validator("model_type")(_check_model_type)
+    _columns = pdt.field_validator("slices")(_check_slices)
+
+
+# %% ../../nbs/jobs/evaluations.ipynb #85c227af
+class _Judged(NamedTuple):
+    """The rows of an evaluation: checked inputs, with all features, targets, and which of them count."""
+
+    inputs: Any
+    rows: Any
+    targets: Any
+    chosen: NDArray[np.bool_]
+
+
+class _Scores(NamedTuple):
+    """What came out: answers, the table of the verdict, draws of the bootstrap, slices."""
+
+    scored: Any
+    table: pd.DataFrame
+    draws: pd.DataFrame
+    slices: pd.DataFrame
+
+
+# %% ../../nbs/jobs/evaluations.ipynb #f76c9a1a
+def _unseen_by(run_id: str, judged: _Judged) -> NDArray[np.bool_]:
+    """Return which of the judged rows another training has not seen either."""
+    both: NDArray[np.bool_] = judged.chosen & ~guards.seen_rows(judged.inputs, run_id)
+    if not both.any():
+        raise errors.DataError("its training has seen all of these rows")
+    return both
+
+
+def _compare(
+    job: "EvaluationSettings", champion: Any, judged: _Judged, challenger: _Scores, by: list[str]
+) -> verdicts.Contest:
+    """Let the champion answer the rows that neither has seen."""
+    metrics, both = job.all_metrics(), _unseen_by(champion.run_id, judged)
+    model = job.loader.load(registries.model_uri(champion)).require_same_tables()
+    inputs, mine = judged.inputs[both], challenger.scored[both[judged.chosen]]
+    theirs = alignment.join_by_position(judged.targets[both], model.predict(judged.rows[both]))
+    blocks = resampling.day_blocks(inputs)
+    same = int(both.sum()) == int(judged.chosen.sum())
+    mine_drawn = challenger.draws if same else bootstrap(metrics, mine, blocks, job.resamples)
+    theirs_drawn = bootstrap(metrics, theirs, blocks, job.resamples)
+    return verdicts.Contest(
+        champion=int(champion.version), rows=int(both.sum()),
+        gains=contests.compare_draws(
+            metrics, (compute(metrics, mine), mine_drawn), (compute(metrics, theirs), theirs_drawn)
+        ),
+        challenger_slices=contests.slice_table(slice_scores(metrics, inputs, mine, by)),
+        champion_slices=contests.slice_table(slice_scores(metrics, inputs, theirs, by)),
+    )  # fmt: skip
+
+
+# %% ../../nbs/jobs/evaluations.ipynb #1fc6729d
+def _contest(
+    job: "EvaluationSettings", champion: Any, judged: _Judged, scores: _Scores, by: list[str]
+) -> verdicts.Contest | None:
+    """Compare with the champion, or say why that is impossible; None if there is no other version."""
+    if champion is None:
+        return None
+    try:
+        return _compare(job, champion, judged, scores, by)
+    except errors.ProjectError as error:
+        job.logger.warning("Version {} cannot be compared with: {}", champion.version, error)
+        reason = f"the champion, version {champion.version}, cannot be compared with: {error}"
+        return verdicts.Contest(champion=int(champion.version), impossible=reason)
+
+
+# %% ../../nbs/jobs/evaluations.ipynb #3c072b02
+def _score_rows(table: pd.DataFrame, metrics: metrics_.MetricsKind) -> tuple[verdicts.Score, ...]:
+    """Write the table of the verdict in the form of the document."""
+    return tuple(
+        verdicts.Score(
+            metric=metric.name, greater_is_better=metric.greater_is_better,
+            value=contests.finite(float(table["model"][metric.name])),
+            **{side: contests.finite(float(table[side][metric.name])) for side in ("low", "high", "naive")},
+        )
+        for metric in metrics
+    )  # fmt: skip
+
+
+def _code_digest() -> str:
+    """Return a digest of the modules of the package."""
+    return hashlib.sha256(
+        json.dumps(gitstates.module_hashes(), sort_keys=True).encode()
+    ).hexdigest()
+
+
+# %% ../../nbs/jobs/evaluations.ipynb #e9712b63
+def _document(
+    job: "EvaluationSettings", version: Any, run_id: str, judged: _Judged, scores: _Scores,
+    refusals: tuple[str, ...], contest: verdicts.Contest | None,
+) -> verdicts.VerdictDocument:  # fmt: skip
+    """Write down what the evaluation found out."""
+    metrics, chosen = job.all_metrics(), judged.chosen
+    return verdicts.VerdictDocument(
+        registry_name=version.name, model_version=int(version.version),
+        model_sha256=decisions.model_digest(version.name, version.version),
+        run_id=run_id, judged_rows=job.rows, rows=len(scores.scored),
+        rows_sha256=tables.rows_digest(judged.inputs[chosen], judged.targets[chosen]),
+        metrics=_score_rows(scores.table, metrics), slices=contests.slice_table(scores.slices),
+        thresholds={name: float(limit.threshold) for name, limit in job.thresholds.items()},
+        outcome="refused" if refusals else "passed", reasons=refusals,
+        contract_sha256=contests.contract_digest(), code_sha256=_code_digest(), contest=contest,
+        evaluated=dt.datetime.now(dt.UTC), by=verdicts.current_user(),
+        not_stated=job.card.not_stated(),
+    )  # fmt: skip
+
+
+# %% ../../nbs/jobs/evaluations.ipynb #3d8eed15
+def _training_record(version: Any, service: Any) -> provenance.Provenance | None:
+    """Return the record of the training run, if it is still there."""
+    try:
+        return reproductions.find_record(version.run_id, service) if version.run_id else None
+    except errors.ProjectError:
+        return None
+
+
+def _most_important(model: Any, judged: _Judged) -> list[tuple[str, float]]:
+    """Return the most important features of a loaded model, on the judged rows."""
+    rows = judged.rows[judged.chosen]
+    names = [name for name in schemas.InputsSchema.features() if name in rows]
+    return cards.top_features(model.predict, rows, names)
+
+
+def _keep_card(
+    job: "EvaluationSettings",
+    version: Any,
+    model: Any,
+    judged: _Judged,
+    document: verdicts.VerdictDocument,
+) -> verdicts.VerdictDocument:
+    """Keep the model card in the run; return the verdict with its hashes."""
+    import mlflow
+
+    service = job.mlflow_service
+    history = decisions.read_history(service.client(), version.name)
+    seen = judged.inputs[~judged.chosen] if job.rows == "unseen" else judged.inputs[:0]
+    card = cards.make_card(
+        cards.CardSource(
+            job.card, document, _training_record(version, service), version.run_id or "", seen,
+            judged.inputs[judged.chosen], _most_important(model, judged),
+            [f"{entry.decision.time:%Y-%m-%d %H:%M} UTC, {entry.decision.by}: {entry.decision.sentence()}"
+             for entry in history.entries],
+        )
+    )  # fmt: skip
+    hashes = {}
+    for name, text in cards.render(card).items():
+        mlflow.log_text(text, name)
+        hashes[name] = hashlib.sha256(text.encode()).hexdigest()
+    return document.model_copy(update={"card": hashes})
+
+
+# %% ../../nbs/jobs/evaluations.ipynb #e20d879d
+def _keep_verdict(
+    job: "EvaluationSettings", version: Any, document: verdicts.VerdictDocument
+) -> None:
+    """Sign the verdict, and record in the history that it exists."""
+    client, name = job.mlflow_service.client(), version.name
+    evidence = verdicts.save_verdict(document)
+    decisions.record(
+        client,
+        decisions.Decision(
+            event="evaluated", registry_name=name, model_version=document.model_version,
+            model_sha256=document.model_sha256, evidence=evidence, run_id=document.run_id,
+            reason="; ".join([document.outcome, *document.reasons]), by=document.by,
+        ),
+    )  # fmt: skip
+    client.set_model_version_tag(
+        name, version.version, "card", f"runs:/{document.run_id}/card/card.html"
+    )
+
+
+# %% ../../nbs/jobs/evaluations.ipynb #c0572f6f
+class EvaluationsJob(EvaluationSettings, base.VersionJob):
+    """Judge a registered version."""
+
+    VERB: ClassVar[str] = "evaluate"
+    MUTABLE_REFERENCES: ClassVar[tuple[str, ...]] = ("alias_or_version", "champion")
+    KIND: Literal["EvaluationsJob"] = "EvaluationsJob"
+
+    @pdt.model_validator(mode="after")
+    def _check_thresholds(self) -> Self:
+        self.all_metrics()
+        return self
+
     def run(self) -> EvaluationsResult:  # noqa: D102
         with self.recording_version(self.run_config) as (recorder, version):
             recorder.parameters(rows=self.rows)
             inputs, targets = tables.record_pair(recorder, self.inputs, self.targets)
             chosen = guards.choose_rows(self.rows, inputs, version.run_id, self.logger)
-            metrics = self.all_metrics()
-            metrics_.try_out(metrics, targets[chosen])
+            metrics_.try_out(self.all_metrics(), targets[chosen])
             model = self.loader.load(registries.model_uri(version)).require_same_tables()
-            rows, times = self.look_back(recorder, inputs, targets), tables.times(inputs)
-            scored = tables.predict(recorder, model, rows[chosen], targets[chosen], times[chosen])
-            naive = naive_forecast(inputs, targets, chosen)
-            naive = alignment.join_by_position(targets[chosen], naive)
-            draws = bootstrap(
-                metrics, scored, resampling.day_blocks(inputs[chosen]), self.resamples
-            )
-            table = judge(metrics, scored, naive, draws)
-            by = schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
-            slices = slice_scores(metrics, inputs[chosen], scored, by)
-            refusals = reasons_to_refuse(table, self.thresholds, self.beat_naive)
-            recorder.figures(_draw(table, slices, scored))
-            recorder.tags(**_comparison_tags(metrics, inputs[chosen], targets[chosen]))
-            _record_scores(recorder, table, slices)
+            judged = _Judged(inputs, self.look_back(recorder, inputs, targets), targets, chosen)
+            scores_ = self._score(recorder, model, judged)
+            refusals = reasons_to_refuse(scores_.table, self.thresholds, self.beat_naive)
             verdict = _record_verdict(recorder, version, self.rows, refusals)
+            contest = _contest(self, self._champion(recorder, version), judged, scores_, self._by())
+            document = _document(self, version, recorder.run_id, judged, scores_, refusals, contest)
+            document = _keep_card(self, version, model, judged, document)
             if self.reproduces is None:
+                _keep_verdict(self, version, document)
                 registries.keep_verdict(self.mlflow_service.client(), version, verdict)
         return self.conclude(
             recorder, EvaluationsResult,
-            summary=f"version {version.version} of {version.name!r} on {len(scored):,} {self.rows} "
+            summary=f"version {version.version} of {version.name!r} on {document.rows:,} {self.rows} "
             f"rows: {verdict.outcome}",
-            metrics=_by_name(table["model"]), registry_name=version.name,
-            model_version=int(version.version), rows=len(scored), passed=not refusals,
-            greater_is_better=self.metrics[0].greater_is_better, table=table.reset_index(),
-            slices=slices, scored=scored,
+            metrics=_by_name(scores_.table["model"]), registry_name=version.name,
+            model_version=int(version.version), rows=document.rows, passed=not refusals,
+            greater_is_better=self.metrics[0].greater_is_better, table=scores_.table.reset_index(),
+            slices=scores_.slices, scored=scores_.scored, contest=contest,
         )  # fmt: skip
+
+    def _by(self) -> list[str]:
+        """Return the columns to slice by."""
+        return schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
+
+    def _score(self, recorder: Recorder, model: Any, judged: _Judged) -> _Scores:
+        """Score the version and the naive forecast, and record both."""
+        inputs, rows, targets, chosen = judged
+        metrics, times = self.all_metrics(), tables.times(inputs)
+        scored = tables.predict(recorder, model, rows[chosen], targets[chosen], times[chosen])
+        naive = alignment.join_by_position(targets[chosen], naive_forecast(inputs, targets, chosen))
+        draws = bootstrap(metrics, scored, resampling.day_blocks(inputs[chosen]), self.resamples)
+        table = judge(metrics, scored, naive, draws)
+        slices = slice_scores(metrics, inputs[chosen], scored, self._by())
+        recorder.figures(_draw(table, slices, scored))
+        recorder.tags(**_comparison_tags(metrics, inputs[chosen], targets[chosen]))
+        _record_scores(recorder, table, slices)
+        return _Scores(scored, table, draws, slices)
+
+    def _champion(self, recorder: Recorder, version: Any) -> Any:
+        """Return the version to compare with, if there is another one."""
+        number = self._champion_version()
+        recorder.pin(champion=number)
+        if number in (None, int(version.version)):
+            return None
+        return registries.find_version(self.mlflow_service.client(), version.name, number)
+
+    def _champion_version(self) -> int | None:
+        """Return the number of the champion: of the last decision, or else where the alias points."""
+        if self.champion is None or isinstance(self.champion, int):
+            return self.champion
+        service = self.mlflow_service
+        client, name = service.client(), service.resolved_registry_name
+        return decisions.champion_version(
+            client, decisions.read_history(client, name), self.champion
+        )
+
+    def resolve_references(self) -> dict[str, Any]:  # noqa: D102
+        return super().resolve_references() | {"champion": self._champion_version()}

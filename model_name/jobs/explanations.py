@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ..core import attributions, errors, features, metrics, models, schemas
 from ..figures import explanations
-from ..io import datasets, registries
+from ..io import datasets, files, registries
 from . import base, guards, tables
 from .recorders import Recorder
 from ..utils import clusters, parallel, resampling
@@ -133,6 +133,7 @@ def page(
         parts.append(f"<h2>{html.escape(heading)}</h2>{written}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{files.PAGE_POLICY}">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>\n"
     )

@@ -6,6 +6,7 @@
 __all__ = ["InferenceResult", "InferenceJob"]
 
 # %% ../../nbs/jobs/inference.ipynb #72efb285
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from . import base, partitions, tables
 from .partitions import PartitionSettings
 from .recorders import Recorder
 from ..records.fingerprints import Fingerprint
+from ..utils import parallel
 
 
 # %% ../../nbs/jobs/inference.ipynb #a406fdc5
@@ -169,8 +171,7 @@ class InferenceJob(base.VersionJob):
 
     def run(self) -> InferenceResult:  # noqa: D102
         with self.recording_version(self.run_config) as (recorder, version):
-            places = {"inputs": self.inputs.location, "outputs": self.outputs.location}
-            recorder.parameters(**places)
+            recorder.parameters(inputs=self.inputs.location, outputs=self.outputs.location)
             if self.partitions is not None:
                 return _run_partitions(self, recorder, version)
             model = self.loader.load(registries.model_uri(version)).require_same_tables()
@@ -189,7 +190,8 @@ class InferenceJob(base.VersionJob):
 
     def batches(self) -> Iterator[schemas.Inputs]:
         """Read and check the inputs, batch by batch."""
-        return map(schemas.InputsSchema.check, self.inputs.batches(self.batch_size))
+        for batch in self.inputs.batches(self.batch_size):
+            yield schemas.InputsSchema.check(batch)
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:  # noqa: D102
         if self.partitions is not None:
@@ -229,23 +231,40 @@ def _run_partitions(job: InferenceJob, recorder: Recorder, version: Any) -> Infe
 
 
 # %% ../../nbs/jobs/inference.ipynb #5c0eb005
+def _label_check(job: InferenceJob) -> _UniqueLabels | None:
+    """Return what refuses labels that occur twice, if a table declares that they do not."""
+
+    def first_labels(count: int) -> Iterable[pd.Index]:
+        return (batch.index for batch in itertools.islice(job.batches(), count))
+
+    tables = (schemas.InputsSchema, schemas.OutputsSchema)
+    return _UniqueLabels(first_labels) if any(t.has_unique_labels() for t in tables) else None
+
+
+def _predictions(
+    job: InferenceJob, model: registries.ModelAdapter, past: features.Past
+) -> Iterator[tuple[schemas.Inputs, schemas.Outputs]]:
+    """Yield the inputs batch by batch, with what the model predicts."""
+    unique = _label_check(job)
+    with contextlib.closing(parallel.ahead(job.batches())) as batches:
+        for inputs in batches:
+            if unique is not None:
+                unique.add(inputs.index)
+            yield inputs, model.predict(past.add_to(inputs))
+
+
 def _score(
     job: InferenceJob, model: registries.ModelAdapter, past: features.Past, version: int
 ) -> _Scored:
     """Score batch by batch into the outputs of a job."""
     from tqdm import tqdm
 
-    def first_labels(count: int) -> Iterable[pd.Index]:
-        return (batch.index for batch in itertools.islice(job.batches(), count))
-
-    named = (schema.has_unique_labels() for schema in (schemas.InputsSchema, schemas.OutputsSchema))
-    unique, scored = _UniqueLabels(first_labels) if any(named) else None, _Scored()
+    scored = _Scored()
     bar = tqdm(desc="Scoring", unit="row", unit_scale=True, delay=2, leave=False)
-    with job.outputs.open() as sink, bar:
-        for inputs in job.batches():
-            if unique is not None:
-                unique.add(inputs.index)
-            outputs = model.predict(past.add_to(inputs)).assign(model_version=version)
+    predictions = contextlib.closing(parallel.ahead(_predictions(job, model, past)))
+    with job.outputs.open() as sink, bar, predictions as batches:
+        for inputs, predicted in batches:
+            outputs = predicted.assign(model_version=version)
             sink.write(outputs)
             scored.add(inputs, outputs)
             bar.update(len(inputs))

@@ -566,6 +566,7 @@ class KafkaInferenceJob(ReportSettings, FlowSettings, ScoringSettings, ClusterSe
             client, name, self.alias_or_version, self.loader, self.alerts_service.notify
         )
         with self.recording(self.run_config) as recorder:
+            recorder.warn(undecided=watcher.remark)
             recorder.parameters(
                 registry_name=watcher.name,
                 model_version=watcher.current.version,

@@ -280,6 +280,7 @@ class TrainingJob(TrainingSettings):
     KIND: Literal["TrainingJob"] = "TrainingJob"
 
     def run(self) -> TrainingResult:  # noqa: D102
+        self.saver.prepare(self.model)
         with self.recording(self.run_config) as recorder:
             inputs, targets = tables.record_pair(recorder, self.inputs, self.targets)
             train, test = _split(self, inputs, targets)

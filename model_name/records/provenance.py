@@ -217,7 +217,7 @@ def read_record(text: str, origin: str) -> Provenance:
     try:
         document = json.loads(text)
         version = int(document["schema_version"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise errors.ConfigError(
             f"{origin} is not the record of a run ({type(error).__name__}: {error})"
         ) from None
@@ -290,8 +290,8 @@ def begin(
 
 # %% ../../nbs/records/provenance.ipynb #a2ab806a
 RECORD_FILE = "provenance.json"
-# MLflow adds the second one later, and the executor the third
-_NOT_HASHED = (RECORD_FILE, "registered_model_meta", "notebook/")
+# MLflow adds the second one later, the executor the third; a signature is verified, and can be renewed by another key
+_NOT_HASHED = (RECORD_FILE, "registered_model_meta", "notebook/", "model.sig")
 
 
 # %% ../../nbs/records/provenance.ipynb #043f85e4
@@ -377,7 +377,7 @@ def embedded(notebook: Path) -> list[str]:
     """
     try:
         metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise errors.ConfigError(
             f"{notebook} is not a notebook that can be read ({error})"
         ) from None

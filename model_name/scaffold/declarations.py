@@ -16,7 +16,6 @@ __all__ = [
 ]
 
 # %% ../../nbs/scaffold/declarations.ipynb #dec10003
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Optional
@@ -26,7 +25,7 @@ import pandera.pandas as pa
 import pandera.typing.pandas as papd
 
 from ..core import columns, errors
-from . import profiles
+from . import exports, profiles
 
 
 # %% ../../nbs/scaffold/declarations.ipynb #23091808
@@ -39,8 +38,7 @@ def _share(value: float) -> str:
 
 def _code(value: object) -> str:
     """Write a value of the table as code in prose."""
-    text = str(value).replace("`", "'").replace("\n", " ")
-    return f"`{text[:60]}`" if text.strip() else "an empty text"
+    return exports.in_code(value) if str(value).strip() else "an empty text"
 
 
 def _codes(values: Sequence[object]) -> str:
@@ -165,7 +163,7 @@ RULES: Final = (
 def _literal(value: Any) -> str:
     """Write a value as Python code, strings in double quotes."""
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return exports.in_python(value)
     if isinstance(value, list | tuple):
         inside = ", ".join(map(_literal, value))
         return f"[{inside}]" if isinstance(value, list) else f"({inside})"
@@ -314,7 +312,7 @@ def classes(profile: profiles.TableProfile) -> dict[str, str]:
     inputs = [_declaration(column) + "\n" for column in profile.of("feature", "kept")]
     label = profile.task == "classification"
     answer = "the likeliest label" if label else "in the unit of the target"
-    target = profile.target.replace("\\", " ").replace('"', "'")
+    target = " ".join(re.sub(r"[^\w ().,%/-]", " ", profile.target).split())
     summaries = {
         "Inputs": "What is known about a row when its target is predicted.",
         "Targets": f"What is to be predicted: {target}.",

@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..io import readings
+from . import exports
 
 # %% ../../nbs/scaffold/forms.ipynb #4397ff59
 Kind = Literal["integer", "number", "boolean", "category", "text", "date", "list", "nothing"]
@@ -74,7 +75,7 @@ _SIGNS: Final = frozenset("? - -- #NV #N/V #VALUE! #DIV/0! #REF! \\N <NA> (null)
 
 def _listed(words: Sequence[str]) -> str:
     """List a few words in prose."""
-    shown = ", ".join(f"`{word[:30]}`" for word in words[:3])
+    shown = ", ".join(exports.in_code(word, 30) for word in words[:3])
     return shown + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
@@ -139,7 +140,9 @@ def _lists(words: Iterable[str]) -> Form | None:
         return None
     if all(re.fullmatch(r"\(\s*\S?[\d.,\s']+\S?\s*\)", word) for word in first):
         return None  # negative amounts
-    return Form("list", {}, (f"Its values are lists or records, such as `{first[0][:40]}`.",))
+    return Form(
+        "list", {}, (f"Its values are lists or records, such as {exports.in_code(first[0], 40)}.",)
+    )
 
 
 # %% ../../nbs/scaffold/forms.ipynb #09ed5f5c
@@ -233,7 +236,7 @@ def _number_form(words: pa.Array, form: readings.ColumnForm, context: Context) -
     texts = words.to_pylist()
     example = next((word for word in texts if not re.fullmatch(r"[+-]?\d+", word)), texts[0])
     number = readings.read(pa.array([example]), "number", readings.Rules(form))[0].as_py()
-    note = (f"Its numbers are written like `{example}`, read as {number:.10g}.",)
+    note = (f"Its numbers are written like {exports.in_code(example)}, read as {number:.10g}.",)
     return Form(kind, _numeric(form, context), note)
 
 
@@ -336,7 +339,7 @@ def _date_form(name: str, words: pa.Array, formats: list[str], context: Context)
     """Declare dates, with the century of short years and the days that mean no day."""
     reading: dict[str, Any] = {"kind": "date", "formats": formats}
     ordered = "%d" in formats[0] and formats[0][1] in "dm"
-    notes = [] if ordered else [f"Its dates are written like `{words[0].as_py()}`."]
+    notes = [] if ordered else [f"Its dates are written like {exports.in_code(words[0].as_py())}."]
     if any("%y" in format_ for format_ in formats):
         ahead = 0 if _BIRTH.search(name) else 60 if _ENDS.search(name) else 20
         latest = min(context.today.year, 9_999 - ahead) + ahead
@@ -358,7 +361,7 @@ def _compact_dates(labels: pd.Series, context: Context) -> Form | None:
     reading: dict[str, Any] = {"kind": "date", "formats": ["%Y%m%d"]}
     if not _all(readings.fits(pa.array(words, pa.string()), readings.ColumnForm(**reading))):
         return None
-    return Form("date", reading, (f"Its dates are written like `{words[0]}`.",))
+    return Form("date", reading, (f"Its dates are written like {exports.in_code(words[0])}.",))
 
 
 # %% ../../nbs/scaffold/forms.ipynb #82bcc4dd
@@ -369,7 +372,7 @@ _IN_WORDS: Final[dict[Order, str]] = {
 
 def _ordered_note(order: Order, words: pa.Array) -> str:
     """Report in which order day and month are read."""
-    return f"Its dates are read as {_IN_WORDS[order]} (`{words[0].as_py()}`)."
+    return f"Its dates are read as {_IN_WORDS[order]} ({exports.in_code(words[0].as_py())})."
 
 
 def _either_order(words: pa.Array, mark: str, name: str, context: Context) -> dict[Order, Form]:
@@ -555,7 +558,7 @@ def _durations(words: pa.Array) -> Form | None:
     """Recognise durations and times of day."""
     if not _all(readings.fits(words, readings.ColumnForm(kind="duration"))):
         return None
-    note = f"Durations or times of day, written like `{words[0].as_py()}`; read as seconds."
+    note = f"Durations or times of day, written like {exports.in_code(words[0].as_py())}; read as seconds."
     return Form("number", {"kind": "duration"}, (note,))
 
 
@@ -584,7 +587,7 @@ def _spellings(labels: pd.Series) -> tuple[list[str], str]:
     chosen = [words[0] for words in (groups if len(groups) <= 20 else alike).values()]
     example = next(iter(alike.values()))
     rule = "labels that differ in nothing but case are the same"
-    return chosen, f"{_listed(example)} are one label, `{example[0]}`: {rule}."
+    return chosen, f"{_listed(example)} are one label, {exports.in_code(example[0])}: {rule}."
 
 
 # %% ../../nbs/scaffold/forms.ipynb #0928a1b9

@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from . import exports
+
 # %% ../../nbs/scaffold/leaks.ipynb #d4e94517
 _Array = np.ndarray[Any, Any]
 
@@ -181,7 +183,7 @@ def _combinations(numbers: dict[str, pd.Series], target: _Array) -> dict[str, st
             known = np.isfinite(result)
             equal = np.allclose(result[known], target[known], rtol=0, atol=tolerance)
             if known.sum() > 10 and equal:
-                pair = f"the target is `{first}` {sign} `{second}`"
+                pair = f"the target is {exports.in_code(first)} {sign} {exports.in_code(second)}"
                 evidence |= dict.fromkeys((first, second), pair)
     return evidence
 

@@ -273,17 +273,9 @@ library and leaves what is yours as it is."""
 
 
 # %% ../../nbs/scaffold/projects.ipynb #0fe9d2d7
-def _code(value: str) -> str:
-    """Write a value from outside as code in prose."""
-    text = " ".join(value.split())
-    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
-    space = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{space}{text}{space}{fence}"
-
-
 def _front_page(name: str, profile: profiles.TableProfile) -> dict[str, Any]:
     """Write the front page of a project."""
-    source, target = _code(profile.source), _code(profile.target)
+    source, target = exports.in_code(profile.source, 200), exports.in_code(profile.target, 200)
     size = f"{profile.rows:,} rows of {source}, {len(profile.of('feature')):,} features"
     task = "a label" if profile.task == "classification" else "a number"
     about = f"# {name}\n\n> Predicts {target}, {task}, from a table of one row for each case."
@@ -312,10 +304,11 @@ def digest_table(path: Path) -> str:
 # %% ../../nbs/scaffold/projects.ipynb #c92a2139
 def _data_page(name: str, profile: profiles.TableProfile, path: str, digest: str) -> str:
     """Write the page about the table: where it came from, and how newer rows get here."""
+    here, there = exports.in_code(path, 200), exports.in_code(profile.source, 200)
     return f"""\
 # The table
 
-{_code(path)} is a copy of {_code(profile.source)}, as it was found: {profile.rows:,} rows,
+{here} is a copy of {there}, as it was found: {profile.rows:,} rows,
 {len(profile.columns):,} columns, SHA-256 `{digest}`.
 git does not keep it. Write down here where it came from, who may see it, and how a colleague gets it.
 

@@ -16,7 +16,7 @@ import pandas as pd
 import threadpoolctl
 
 from ..core import errors, features, schemas
-from ..io import registries
+from ..io import decisions, registries
 from . import codecs, deadletters
 
 if TYPE_CHECKING:
@@ -213,6 +213,17 @@ class Scorer:
 
 
 # %% ../../nbs/streaming/scorers.ipynb #b869a91b
+def _undecided(client: "MlflowClient", reference: str | int, version: Any) -> str:
+    """Return why nobody has decided that an alias points to a version; numbers and `latest` need no decision."""
+    if str(reference).isdigit() or reference == registries.LATEST:
+        return ""
+    history, number = decisions.read_history(client, version.name), int(version.version)
+    if why := decisions.why_undecided(history, str(reference), number):
+        return why
+    digest = decisions.model_digest(version.name, number)
+    return decisions.why_undecided(history, str(reference), number, digest)
+
+
 def _load(loader: registries.Loader, version: Any) -> LoadedVersion:
     """Load a registered version, and make sure that it has the tables of this project."""
     adapter = loader.load(registries.model_uri(version)).require_same_tables()
@@ -230,14 +241,20 @@ class ModelWatcher:
         alias_or_version: str | int,
         loader: registries.Loader,
         alert: Callable[[str, str], None],
+        undecided: Callable[["MlflowClient", str | int, Any], str] = _undecided,
     ) -> None:
-        """Load the version that answers first."""
+        """Load the version that answers first; `undecided` tells why a version may not be taken."""
         self.client, self.name, self.wanted = client, name, alias_or_version
         self.loader, self.alert = loader, alert
         self.example: schemas.Inputs | None = None
         self.refused: int | None = None
+        self.undecided, self.not_taken = undecided, ""
         self.closed = threading.Event()
-        self.current = _load(loader, registries.find_version(client, name, alias_or_version))
+        first = registries.find_version(client, name, alias_or_version)
+        self.remark = undecided(client, alias_or_version, first)
+        if self.remark and decisions.read_history(client, name).began:
+            raise errors.GateError(f"the stream does not start: {self.remark}")
+        self.current = _load(loader, first)
         self.versions = [self.current.version]
 
     def close(self) -> None:
@@ -265,7 +282,7 @@ class ModelWatcher:
         """Replace the version if the alias points to another one that answers."""
         version = registries.find_version(self.client, self.name, self.wanted)
         number, current = int(version.version), self.current.version
-        if number in (current, self.refused):
+        if number == current or self._is_undecided(version, logger) or number == self.refused:
             return
         try:
             loaded = _load(self.loader, version)
@@ -280,3 +297,16 @@ class ModelWatcher:
         logger.info("Version {} takes over from version {}", number, current)
         self.current, self.refused = loaded, None
         self.versions.append(number)
+
+    def _is_undecided(self, version: Any, logger: "Logger") -> bool:
+        """Tell whether nobody has decided on a version; say so once."""
+        why = self.undecided(self.client, self.wanted, version)
+        if why and why != self.not_taken:
+            continues = f"version {self.current.version} continues"
+            message = (
+                f"version {version.version} of {self.name!r} is not taken ({why}); {continues}"
+            )
+            logger.error("{}", message)
+            self.alert("Promotion refused", message)
+        self.not_taken = why
+        return bool(why)

@@ -200,9 +200,14 @@ def _alone(path: Path) -> Iterator[None]:
     """Keep other processes from writing the same file."""
     from filelock import FileLock, Timeout
 
+    place = path.with_name(path.name + ".writer")
+    if place.is_symlink():
+        raise errors.ConfigError(
+            f"{place}, which locks the storage, is a symbolic link: remove it, or choose another file"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(path.name + ".writer"), timeout=0):
+        with FileLock(place, timeout=0):
             yield
     except Timeout:
         raise errors.ConfigError(

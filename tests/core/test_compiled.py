@@ -6,8 +6,6 @@ import sys
 
 import numpy as np
 
-from model_name.core import compiled
-
 WITHOUT_A_FOLDER = """
 from numba.core import caching
 caching.CacheImpl._locator_classes = []  # what numba is left with when it can write neither here nor there
@@ -34,23 +32,3 @@ def test_code_is_compiled_where_it_cannot_be_kept() -> None:
     # means over two rows: beside (1, 1), player 0 of the sample (0, 1) makes 30 into 0; beside (0, 0) nothing
     expected = [[10, 5], [5, -10], [-15, 0]]
     assert np.allclose(json.loads(ended.stdout), expected)
-
-
-def test_bits_of_categories_and_missing_values_decide_a_prediction() -> None:
-    nodes = np.zeros(
-        3,
-        [
-            *((n, "i4") for n in ("left", "right", "column", "labels")),
-            ("threshold", "f8"),
-            ("missing_left", "?"),
-        ],
-    )
-    nodes["left"], nodes["right"], nodes["column"] = [1, 0, 0], [2, 0, 0], [0, -1, -1]
-    bits = np.zeros((1, 8), np.uint32)
-    bits[0, 1] = 1 << 3  # the category 35
-    rows = np.array([[35.0], [3.0], [np.nan], [-1.0]])
-    values = np.array([0.0, 1.0, 2.0])
-    for missing_left, expected in ((True, [1, 2, 1, 1]), (False, [1, 2, 2, 2])):
-        nodes["missing_left"] = missing_left
-        sums = compiled.predict_raw(nodes, values, bits, np.array([0]), rows, 10.0)
-        assert (sums - 10).tolist() == expected

@@ -18,8 +18,9 @@ from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
+from sklearn.preprocessing import OneHotEncoder
 
-from model_name.core import errors, models, schemas
+from model_name.core import errors, models, schemas, scoring
 from model_name.io import datasets, simulators
 
 ROWS = 400
@@ -734,21 +735,60 @@ def test_a_bare_pipeline_becomes_the_model_that_it_was(
 
 
 # ------------------------------------------------------------------------------------------------------- for streams
-def test_the_quickest_way_gives_the_same_answers_to_the_last_bit() -> None:
+@pytest.mark.parametrize(
+    "kind", [models.GradientBoostingModel(max_iter=60), models.BaselineSklearnModel(n_estimators=5)]
+)
+def test_the_quickest_way_gives_the_same_answers_to_the_last_bit(kind: models.SklearnModel) -> None:
     table = datasets.SimulatedReader(rows=2_000, missing=0.1).read()
     inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
-    model = models.GradientBoostingModel(max_iter=60).fit(inputs, targets)
+    model = kind.fit(inputs, targets)
     quick = model.predictor()
     assert quick != model.predict, "there is a quicker one"
     for rows in (inputs, inputs.iloc[:1], inputs.assign(weathersit=None, temp=np.nan)):
         assert quick(rows).equals(model.predict(rows))
 
 
-def test_what_answers_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_answers_otherwise_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
     table = datasets.SimulatedReader(rows=500).read()
     inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
     model = models.GradientBoostingModel(max_iter=5).fit(inputs, targets)
-    monkeypatch.setattr(
-        models._QuickBoosting, "predict", lambda self, encoded: np.zeros(len(encoded))
-    )
+    zeros = lambda self, rows, n_jobs: np.zeros((1, len(rows)))  # noqa: E731
+    monkeypatch.setattr(scoring._Sums, "__call__", zeros)
     assert model.predictor() == model.predict
+    assert "its answers differ" in warned[0]
+
+
+def test_a_model_with_a_way_of_its_own_to_predict_keeps_it() -> None:
+    class Clipped(models.GradientBoostingModel):
+        def predict(self, inputs: schemas.Inputs) -> schemas.Outputs:
+            return super().predict(inputs).clip(upper=10.0)
+
+    table = datasets.SimulatedReader(rows=300).read()
+    inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
+    model = Clipped(max_iter=5).fit(inputs, targets)
+    assert model.predictor()(inputs)["prediction"].max() == 10.0
+
+
+# ---------------------------------------------------------------------------------------------------------- encoding
+def test_labels_that_are_encoded_once_are_encoded_as_by_scikit_learn() -> None:
+    table = datasets.SimulatedReader(rows=400, missing=0.2).read()
+    inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
+    encode = (
+        models.GradientBoostingModel(max_iter=2).fit(inputs, targets).get_internal_model()["encode"]
+    )
+    missing = inputs.assign(weathersit=inputs["weathersit"].where(inputs["weathersit"] == "none"))
+    as_strings = inputs.astype(dict.fromkeys(inputs.select_dtypes("category"), "str"))
+    for rows in (inputs, inputs.iloc[:1], inputs.iloc[::-1], missing, as_strings):
+        expected = encode.transform(rows)
+        assert np.array_equal(models._encode(encode, rows), expected, equal_nan=True)
+
+
+def test_other_encoders_encode_by_themselves() -> None:
+    table = datasets.SimulatedReader(rows=100).read()
+    inputs = schemas.InputsSchema.check(table)
+    encode = models.encoder(OneHotEncoder(sparse_output=False)).fit(inputs)
+    assert np.array_equal(models._encode(encode, inputs), encode.transform(inputs))
+    with pytest.raises(ValueError, match="temp"):
+        models._encode(encode, inputs.drop(columns="temp"))

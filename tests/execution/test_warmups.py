@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from model_name.core import errors
 from model_name.execution import executors, warmups
 from model_name.io import services
 
@@ -147,3 +148,20 @@ def test_starts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert warmups.acquire_slot(make_room) is not None
     assert waits == [1]
+
+
+@pytest.mark.parametrize("planted", ["folder", "lock"])
+def test_a_planted_link_in_the_place_of_locks_is_refused(
+    planted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "victim").mkdir()
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = tmp_path / f"model_name-{os.getuid()}"
+    if planted == "folder":
+        folder.symlink_to(tmp_path / "victim")
+    else:
+        folder.mkdir()
+        (folder / "kernel-0.lock").symlink_to(tmp_path / "victim" / "file")
+    with pytest.raises(errors.ServiceError, match=r"not a folder of this user|is a symbolic link"):
+        warmups.acquire_slot()
+    assert list((tmp_path / "victim").iterdir()) == []

@@ -493,3 +493,57 @@ def test_two_names_of_one_key_in_one_file_are_refused(tmp_path: Path) -> None:
         errors.ConfigError, match="both.yaml:3: 'samples' is another name of 'values'"
     ):
         configs.load([file], synonyms={"samples": "values"})
+
+
+# ------------------------------------------------------------------------------- small files that become large
+def doubling(first: str, line: str, lines: int = 40) -> str:
+    return "\n".join([first, *(line.format(n=n, before=n - 1) for n in range(1, lines))])
+
+
+BOMBS = {
+    "aliases": doubling("a0: &a0 [x, x]", "a{n}: &a{n} [*a{before}, *a{before}]"),
+    "merges": doubling("a0: &a0 {{}}", "a{n}: &a{n} {{<<: [*a{before}, *a{before}]}}").replace(
+        "{{}}", "{}"
+    ),
+    "a long string": "a: " + "x" * 10_000_000,
+    "many values": f"a: [{'1,' * 200_000}1]",
+    "a deep list": f"a: {'[' * 5_000}{']' * 5_000}",
+    "a deep key": f"? {'[' * 5_000}{']' * 5_000}\n: 1",
+    "JSON": json.dumps({"a": json.loads("[" * 200 + "]" * 200)}),
+    "interpolations": doubling("a0: xx", "a{n}: '${{a{before}}}${{a{before}}}'"),
+    "relative ones": doubling("a0: xx", "a{n}: '${{.a{before}}}${{.a{before}}}'"),
+    "selected ones": doubling("a0: xx", "a{n}: '${{oc.select:a{before}}}${{oc.select:a{before}}}'"),
+    "mappings of them": doubling(
+        "a0: {k: x}", "a{n}: {{x: '${{a{before}}}', y: '${{a{before}}}'}}"
+    ),
+    "computed ones": doubling("n: a\na0: xx", "a{n}: '${{${{n}}{before}}}${{${{n}}{before}}}'"),
+    "a chain": doubling("a0: x", "a{n}: ${{a{before}}}", 2_000),
+    "a long text with one": "b: 1\na: '" + "x" * 400_000 + "${b}'",
+    "a nest": "b: 1\na: '" + "${" * 2_000 + "b" + "}" * 2_000 + "'",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_would_become_large_is_refused(name: str, write: Write) -> None:
+    told = refusal([write(BOMBS[name])])
+    assert any(word in told for word in ("more than", "longer than", "allowed")), told
+    assert len(told) < 400
+
+
+@pytest.mark.parametrize("value", [f"[{'1,' * 200_000}1]", "{a: " * 200 + "1" + "}" * 200])
+def test_an_override_is_bounded_too(value: str) -> None:
+    assert "no configuration needs that" in refusal([], [f"job.a={value}"])
+
+
+def test_a_device_is_not_read_to_its_end() -> None:
+    assert "/dev/zero: it is longer than" in refusal(["/dev/zero"])
+
+
+def test_what_people_write_is_within_the_bounds(write: Write) -> None:
+    text = "base: &base {a: 1, b: [x, y]}\nn: a\n"
+    text += "".join(f"job{n}: {{<<: *base, p: '${{base.a}}/${{base.${{n}}}}'}}\n" for n in range(9))
+    wide = "columns:\n" + "".join(
+        f"  c{n}: {{kind: date, formats: ['%d.%m.%Y']}}\n" for n in range(1_500)
+    )
+    data = configs.load([write(text), write(wide, "b.yaml")]).data
+    assert (data["job8"]["p"], len(data["columns"])) == ("1/1", 1_500)

@@ -176,3 +176,18 @@ def test_an_editable_installation_used_from_elsewhere(
 )
 def test_names_of_secrets(name: str, secret: bool) -> None:
     assert osvariables.sounds_secret(name) is secret
+
+
+def test_variables_that_double_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["A0=xxxxxxxxxx", *(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}" for n in range(1, 60))]
+    Path(".env").write_text("\n".join(lines))
+    osvariables.env.cache_clear()
+    with pytest.raises(errors.ConfigError, match="too large"):
+        osvariables.env()
+    Path(".env").write_text("A=" + "x" * 300_000)
+    with pytest.raises(errors.ConfigError, match="too large"):
+        osvariables.check_env_file(Path(".env"))
+    Path(".env").write_text("A=abc\nB=${A}/${HOME}/${NOT_SET:-x}\n")
+    osvariables.check_env_file(Path(".env"))
+    osvariables.env.cache_clear()

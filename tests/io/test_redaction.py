@@ -38,6 +38,15 @@ def nothing_learnt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("mail ann@host about key=value", []),
         ("s3://bucket/a@b", []),
         ("https://***@host", []),
+        ("postgresql://ann:pa/ss@host/db", ["ann:pa/ss"]),
+        ("postgresql://ann:ps/s?#'<@host/db", ["ann:ps/s?#'<"]),
+        ("postgresql://ann:12/ss@host:80/a", ["ann:12/ss"]),
+        ("https://host:5000/a@b", []),
+        ("a://b:c/d@e,f://g:h@i", ["b:c/d", "g:h"]),
+        ("https://host/f?code=4f9a77c1e2&country=DE", ["4f9a77c1e2"]),
+        ("https://host/f?code=DE", []),
+        ("https://host/#access_token=abcd", ["abcd"]),
+        ("AccountName=me;AccountKey=ab/cd==;Suffix=x", ["ab/cd=="]),
     ],
 )
 def test_secrets_of_addresses(text: str, found: list[str]) -> None:
@@ -130,6 +139,9 @@ def test_a_stream_is_closed_by_its_owner_only() -> None:
         ("job.a.password='hush-hush'", "hush-hush"),
         ("job.a={KIND: X, password: hush-hush, b: 2}", "hush-hush"),
         ("job.a=https://ann:hush-hush@host", "ann:hush-hush"),
+        ("--set=job.a.password=hush-hush", "hush-hush"),
+        ("job.a={tokens: [first-one, hush-hush]}", "hush-hush"),
+        ("job.a={api-key: 'hush-hush'}", "hush-hush"),
     ],
 )
 def test_secrets_of_a_command_line(argument: str, learnt: str) -> None:
@@ -184,6 +196,39 @@ def test_a_configuration_comes_back_with_its_secrets(
         assert re.fullmatch("[A-Z0-9_]+", name)
         monkeypatch.setenv(name, value)
     assert Broker.model_validate_json(redaction.unseal(sealed.text)) == case
+
+
+@pytest.mark.parametrize(
+    ("address", "sealed"),
+    [
+        ("a/open-sesame/b", "a/<secret MY_TOKEN>/b"),
+        ("call-me-maybe", "<secret PAGER>"),
+        ("a/open%2Dsesame%21", "a/open%2Dsesame%21"),
+        (
+            "https://x:open-sesame@h/call-me-maybe",
+            "https://<secret MODEL_NAME_SECRET_ADDRESS>@h/<secret PAGER>",
+        ),
+        ("b=p%C3%A4ss%20w", "<secret MODEL_NAME_SECRET_ADDRESS>"),
+        ("7777 and 77778", "<secret SHORT_KEY> and 77778"),
+    ],
+)
+def test_what_a_string_contains_is_sealed(
+    address: str, sealed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(osvariables, "workspace", lambda: Path("nowhere"))
+    Path(".env").write_text("PAGER=call-me-maybe\nMLFLOW_EXPERIMENT_NAME=experiment\n")
+    for name, value in {
+        "MY_TOKEN": "open-sesame",
+        "OTHER_TOKEN": "päss w",
+        "SHORT_KEY": "7777",
+    }.items():
+        monkeypatch.setenv(name, value)
+    made = redaction.seal(Broker(address=address))
+    assert json.loads(made.text)["address"] == sealed
+    for name, value in made.variables.items():
+        monkeypatch.setenv(name, value)
+    assert Broker.model_validate_json(redaction.unseal(made.text)).address == address
+    assert redaction.seal(Broker(address="experiment")).variables == {}
 
 
 def test_a_value_keeps_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,22 +307,26 @@ def test_an_empty_registry_and_a_model_without_versions(store: services.MlflowSe
 
 
 # ----------------------------------------------------------------------------------------------- damaged models
-@pytest.mark.parametrize("damage", ["pickle", "MLmodel", "all"])
+@pytest.mark.parametrize("damage", ["pipeline", "MLmodel", "all"])
 def test_a_damaged_model(damage: str, trained: services.MlflowService) -> None:
     trained.start()
     version = registries.find_version(trained.client(), "model_name", 1)
     folder = files_of(trained, version)
-    if damage == "pickle":
-        file = folder / "python_model.pkl"
+    if damage == "pipeline":
+        file = folder / "data" / "model" / "pipeline.skops"
         file.write_bytes(file.read_bytes()[:1000])
     elif damage == "MLmodel":
         (folder / "MLmodel").write_text("not: [a, model")
     else:
         shutil.rmtree(folder)
+    uri = registries.model_uri(version)
+    if damage != "all":
+        with pytest.raises(errors.GateError, match="was altered"):
+            registries.CustomLoader().load(uri)
     with pytest.raises(
         errors.RegistryError, match=r"the model models:/model_name/1 cannot be loaded: \S"
     ):
-        registries.CustomLoader().load(registries.model_uri(version))
+        registries.CustomLoader(verification="off").load(uri)
 
 
 # ----------------------------------------------------------------------------------------------------- verdicts

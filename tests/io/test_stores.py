@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from model_name.io import stores
+from model_name.core import errors
+from model_name.io import osvariables, stores
 
 
 @pytest.fixture
@@ -95,3 +96,39 @@ def test_tags_that_were_lost_name_nobody(lost: str) -> None:
     del tags[f"{stores._TAGS}{lost}"]
     assert stores.ProcessId.from_tags(tags) is None
     assert stores.ProcessId.from_tags(tags | {f"{stores._TAGS}pid": "x"}) is None
+
+
+def test_a_new_store_is_for_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    old = tmp_path / "old.db"
+    old.touch(mode=0o644)
+    for path in (tmp_path / "runs" / "mlflow.db", old):
+        with stores.creation_lock(osvariables.sqlite_address(path)):
+            assert path.is_file()
+    modes = [
+        path.stat().st_mode & 0o777
+        for path in (tmp_path / "runs", tmp_path / "runs" / "mlflow.db", old)
+    ]
+    assert modes == [0o700, 0o600, 0o644]
+    with stores.creation_lock(f"sqlite:///{tmp_path}/there.db?mode=ro"):
+        assert not (tmp_path / "there.db").exists()
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    (tmp_path / "mlflow.db.lock").symlink_to(victim)
+    address = osvariables.sqlite_address(tmp_path / "mlflow.db")
+    with (
+        pytest.raises(errors.ServiceError, match="is a symbolic link"),
+        stores.creation_lock(address),
+    ):
+        pass
+    assert victim.read_text() == "kept"
+
+
+@pytest.mark.parametrize("address", ["https://ann:pa/ss@h", "postgresql://ann:p#s@h/db"])
+def test_a_password_that_ends_the_host_is_refused(address: str) -> None:
+    with pytest.raises(errors.ServiceError, match="write them as %2F") as caught:
+        stores.check_address(address)
+    assert not {"pa", "p#s", "ann"} & set(str(caught.value).split())

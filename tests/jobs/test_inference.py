@@ -1,6 +1,7 @@
 """Inference: batches and memory, labels that occur twice, all or nothing, and the index there and back."""
 
 import itertools
+import threading
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_name.core import errors, schemas
+from model_name.core import errors, schemas, scoring
 from model_name.io import datasets, registries, services
 from model_name.jobs import inference
 
@@ -195,6 +196,44 @@ def test_a_wrong_value_in_the_last_batch_leaves_nothing(
         "attributes.run_name = 'Inference'",
     )
     assert run.info.status == "FAILED"
+
+
+def test_many_rows_are_answered_by_compiled_code_with_the_same_bits(
+    trained: services.MlflowService,
+    table: pd.DataFrame,
+    write: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    infer(trained, write(table), tmp_path / "few.parquet", batch_size=50)
+    calls: list[int] = []
+    compiled = scoring.compile_trees
+
+    def counted(*args: Any) -> Any:
+        calls.append(1)
+        return compiled(*args)
+
+    monkeypatch.setattr(scoring, "compile_trees", counted)
+    monkeypatch.setattr(registries, "_MANY_ROWS", 150)
+    infer(trained, write(table), tmp_path / "many.parquet", batch_size=50)
+    assert calls == [1], "from the third batch on, laid out once"
+    few, many = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("few", "many"))
+    pd.testing.assert_frame_equal(few, many, check_exact=True)
+
+
+def test_a_writer_that_fails_stops_reading_and_scoring(
+    trained: services.MlflowService, table: pd.DataFrame, write: Any, tmp_path: Path
+) -> None:
+    class Full(datasets.ParquetWriter):
+        def _arrow_writer(self, file: Any, schema: Any) -> Any:
+            raise OSError(28, "No space left on device")
+
+    before = threading.active_count()
+    with pytest.raises(errors.DataError, match="No space left"):
+        infer(trained, write(table), tmp_path / "new.parquet", batch_size=50,
+              outputs=Full(path=str(tmp_path / "full.parquet")))  # fmt: skip
+    assert not any(tmp_path.glob("*full*"))
+    assert threading.active_count() <= before
 
 
 def test_a_place_that_cannot_be_written(

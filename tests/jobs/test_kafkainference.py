@@ -24,6 +24,7 @@ from model_name.core import errors, schemas
 from model_name.io import datasets, registries, services
 from model_name.jobs import inference, kafkainference
 from model_name.streaming import codecs, deadletters, loops, scorers, telemetry
+from tests.conftest import add_version, decide
 
 
 @pytest.fixture
@@ -367,14 +368,14 @@ def test_too_many_dead_letters(job: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # ------------------------------------------------------------------------------------------------------- versions
-def test_a_version_that_does_not_load_is_refused_with_an_alert(
+def test_a_version_that_nobody_decided_on_is_refused_with_an_alert(
     trained: services.MlflowService,
 ) -> None:
     from loguru import logger
 
     trained.start()
     client = trained.client()
-    client.set_registered_model_alias("model_name", "Champion", "1")
+    decide(trained, 1)
     alerts: list[tuple[str, str]] = []
     watcher = scorers.ModelWatcher(
         client,
@@ -389,10 +390,22 @@ def test_a_version_that_does_not_load_is_refused_with_an_alert(
     watcher.look(logger)
     assert watcher.current.version == 1
     assert len(alerts) == 1, "said once"
+    assert f"Champion was moved to version {broken.version} without a decision" in alerts[0][1]
     assert "version 1 continues" in alerts[0][1]
-    client.set_registered_model_alias("model_name", "Champion", "1")
+    good = add_version(trained)
+    client.set_registered_model_alias("model_name", "Champion", str(good))
     watcher.look(logger)
-    assert watcher.versions == [1]
+    assert watcher.current.version == 1, "nobody has decided on it"
+    client.set_registered_model_alias("model_name", "Champion", "1")
+    decide(trained, good)
+    watcher.look(logger)
+    assert watcher.versions == [1, good]
+    decide(trained, 1)
+    watcher.look(logger)
+    client.set_registered_model_alias("model_name", "Champion", str(good))
+    with pytest.raises(errors.GateError, match="the stream does not start: Champion was moved"):
+        scorers.ModelWatcher(client, "model_name", "Champion", registries.CustomLoader(), print)
+    assert watcher.versions == [1, good, 1]
 
 
 # ------------------------------------------------------------------------------------------------------- figures

@@ -23,6 +23,7 @@ from model_name.jobs import kafkainference, training
 from model_name.streaming import codecs, deliveries, loops, scorers
 from model_name.utils import splitters
 from tasks import brokers
+from tests.conftest import decide
 
 pytestmark = pytest.mark.broker
 
@@ -366,8 +367,7 @@ def test_the_alias_moves_while_records_flow(
     topics: Topics, job: Any, trained: services.MlflowService, hours: datasets.SimulatedReader
 ) -> None:
     second_version(trained, hours)
-    client = trained.client()
-    client.set_registered_model_alias("model_name", "Champion", "1")
+    decide(trained, 1)
     settings = {
         "alias_or_version": "Champion",
         "watch_interval": 0.1,
@@ -380,7 +380,7 @@ def test_the_alias_moves_while_records_flow(
     with streaming(job(topics, **settings)) as known:
         sender.start()
         wait_for(lambda: known["stream"].outlet.delivered > 300)
-        client.set_registered_model_alias("model_name", "Champion", "2")
+        decide(trained, 2)
         sender.join()
         wait_for(lambda: known["stream"].outlet.delivered >= 2_500)
     answers = topics.read()

@@ -170,7 +170,9 @@ def test_saving_in_jupyterlab_leaves_nothing_modified(
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip()
 
     monkeypatch.chdir(ROOT)
-    installs._configure_jupyter(tmp_path / "jupyter_server_config.py")
+    installs._configure_jupyter(
+        tmp_path / "jupyter_server_config.py", ROOT / "tasks" / "notebooks.py"
+    )
     config = PyFileConfigLoader("jupyter_server_config.py", path=str(tmp_path)).load_config()
     place = tmp_path / "clone"
     place.mkdir()

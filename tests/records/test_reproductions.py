@@ -608,26 +608,23 @@ def test_an_artifact_that_was_edited(name: str, there: Path, tell: Tell) -> None
 
 
 def test_a_model_that_was_edited_since_its_training(there: Path, tell: Tell) -> None:
-    [file] = (
-        there.rglob("python_model.pkl")
-        if len(list(there.rglob("python_model.pkl"))) == 1
-        else [_model_file(there)]
-    )
+    file = _model_file(there)
     content = file.read_bytes()
     file.write_bytes(content + b" ")
     try:
         for verb in ("train", "evaluate"):
             code, _, err = tell("reproduce", first(verb), "--in-process")
-            assert (code, "artifacts    model/python_model.pkl of the run " in err) == (3, True), (
-                verb
-            )
+            assert (code, "artifacts    model/data/model/pipeline.skops of the run " in err) == (
+                3,
+                True,
+            ), verb
     finally:
         file.write_bytes(content)
 
 
 def _model_file(there: Path) -> Path:
     """Return the model of version 1: reproductions have made others."""
-    return min(there.rglob("python_model.pkl"), key=lambda path: path.stat().st_mtime_ns)
+    return min(there.rglob("pipeline.skops"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def test_a_record_that_was_edited(there: Path, tell: Tell) -> None:

@@ -125,6 +125,9 @@ def first_commit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project.write(MODULE)
     project.write(INDEX, "nbs/index.ipynb")
     project.git("init", "--quiet", "--initial-branch", "main")
+    (root / ".git" / installs.COPY).mkdir()
+    for name in installs.TOOLS:
+        shutil.copy(ROOT / "tasks" / name, root / ".git" / installs.COPY)
     for key, value in installs.GIT.items():
         project.git("config", "--local", key, value)
     for name in hooks.HOOKS:

@@ -126,8 +126,19 @@ def test_base_images_and_services_without_a_version_are_named() -> None:
     assert list(containers.unhealthy(compose)) == [
         "compose.yaml: service a has image 'kafka:latest', which names no exact version",
         "compose.yaml: service a has no healthcheck",
+        "compose.yaml: service a has other rights than it needs: cap_drop, security_opt",
         "compose.yaml: service a opens port 9092:9092 to the network: write 127.0.0.1:9092:9092",
     ]
+
+
+def test_actions_and_services_are_fixed() -> None:
+    assert list(
+        containers.movable("steps:\n  - uses: a/b@v1\n  - name: x\n    uses: c/d@" + "0" * 40)
+    ) == ["a/b@v1 is not pinned to a commit: write the 40 digits, and the version behind them"]
+    assert list(containers.unhealthy(containers.COMPOSE.read_text(encoding="utf-8"))) == []
+    assert containers.WORKFLOWS
+    for path in containers.WORKFLOWS:
+        assert list(containers.movable(path.read_text(encoding="utf-8"))) == []
 
 
 def test_nothing_private_reaches_the_builder() -> None:

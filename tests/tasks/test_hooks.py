@@ -1,10 +1,12 @@
 """Commits export, branches merge cell by cell, and what a person has to decide is marked and never lost."""
 
+import io
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tasks import installs
 from tests.tasks.conftest import INDEX, MODULE, Cell, Project
 
 
@@ -223,3 +225,54 @@ def test_only_what_is_made_from_notebooks_is_made_again_after_a_merge() -> None:
         paths[0],
         paths[3],
     }
+
+
+# ------------------------------------------------------------------------------------- what a branch cannot change
+HOSTILE = "from pathlib import Path\nPath(__file__).with_name('it-ran').touch()\n"
+
+
+def test_a_branch_does_not_change_what_git_runs(project: Project) -> None:
+    for name in installs.TOOLS:
+        (project.root / "tasks" / name).write_text(HOSTILE, encoding="utf-8")
+    project.write(edited(code_one=ONE))
+    assert "exported into this commit: model_name/adding.py" in project.commit("fix: add exactly")
+    assert not list(project.root.rglob("it-ran"))
+
+
+def test_a_branch_with_an_environment_of_its_own_runs_nothing(project: Project) -> None:
+    (project.root / ".venv").unlink()
+    python = project.root / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\ntouch it-ran\n", encoding="utf-8")
+    python.chmod(0o755)
+    project.git("add", "--force", ".venv")
+    project.git("commit", "-m", "feat: bring an interpreter")
+    project.write(edited(code_one=ONE))
+    assert "make install" in project.commit("fix: add exactly")
+    assert not list(project.root.rglob("it-ran"))
+
+
+def test_a_changed_tool_has_to_be_agreed_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks").mkdir()
+    for name in installs.TOOLS:
+        Path("tasks", name).write_text("first", encoding="utf-8")
+    copy = tmp_path / "copy"
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert installs._copy_tools(copy), "the first time belongs to an installation"
+    Path("tasks", "hooks.py").write_text("second", encoding="utf-8")
+    assert installs._copy_tools(copy)
+    assert "inv installs.git --trust" in capsys.readouterr().out
+    assert (copy / "hooks.py").read_text() == "first"
+    assert installs._copy_tools(copy, trust=True)
+    assert (copy / "hooks.py").read_text() == "second"
+
+
+def test_the_command_of_clones_that_are_there_still_works(project: Project) -> None:
+    project.git("config", "filter.nbclean.clean", ".venv/bin/python -I tasks/notebooks.py")
+    project.git("config", "--unset", "filter.nbclean.process")
+    project.write(MODULE)
+    project.git("add", "--all", "--renormalize")
+    assert project.git("status", "--porcelain") == ""

@@ -1,10 +1,14 @@
 """Parallel work: the order of results, the caps on threads, and what is shared only once."""
 
+import contextlib
+import contextvars
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +164,45 @@ def test_nothing_is_left_behind_by_a_process_that_ends_abruptly() -> None:
     ended = subprocess.run([sys.executable, "-c", TIDY], capture_output=True, text=True, check=True)
     assert ended.stdout == "[0, 1, 2, 3]\n" * 2
     assert "leaked" not in ended.stderr
+
+
+# ------------------------------------------------------------------------------------------------------- one step ahead
+@pytest.mark.parametrize("depth", [1, 2, 50])
+def test_what_is_computed_ahead_comes_in_order(depth: int) -> None:
+    assert list(parallel.ahead(map(str, range(20)), depth)) == [str(n) for n in range(20)]
+    assert list(parallel.ahead([])) == []
+
+
+def test_an_error_comes_where_its_item_would_have_come() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise ValueError("the third")
+
+    items = parallel.ahead(broken(), depth=5)
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(ValueError, match="the third"):
+        next(items)
+
+
+def test_whoever_stops_early_closes_the_source_in_its_thread_and_ends_it() -> None:
+    threads: list[threading.Thread] = []
+
+    def endless() -> Iterator[int]:
+        try:
+            yield from range(1_000_000)
+        finally:
+            threads.append(threading.current_thread())
+
+    with contextlib.closing(parallel.ahead(endless())) as items:
+        next(items)
+    (thread,) = threads
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
+
+
+def test_a_thread_ahead_sees_the_context_of_its_caller() -> None:
+    place = contextvars.ContextVar("place", default="nowhere")
+    place.set("here")
+    inner = (place.get() for _ in range(2))
+    assert list(parallel.ahead(parallel.ahead(inner))) == ["here", "here"]

@@ -1,0 +1,128 @@
+"""Rules of a promotion, one by one."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from model_name.jobs import rules
+from model_name.records import verdicts
+
+NOW = dt.datetime(2026, 11, 26, tzinfo=dt.UTC)
+
+
+def contest(
+    gain: float = 1.0,
+    noise: float = 0.5,
+    night: float = 10.0,
+    champion: int = 1,
+    rows: int = 120,
+    **changes: Any,
+) -> verdicts.Contest:
+    """Champion and challenger with a mean absolute error of 40, and 10 at night."""
+    name = "mean_absolute_error"
+    one = {"column": "hr", "value": "2", "rows": rows}
+    fields: dict[str, Any] = {
+        "champion": champion, "rows": 240,
+        "gains": (
+            verdicts.Gain(
+                metric=name, greater_is_better=False, challenger=40.0 - gain, champion=40.0,
+                gain=gain, low=gain - noise, high=gain + noise,
+            ),
+        ),
+        "challenger_slices": (verdicts.SliceScore(**one, scores={name: night}),),
+        "champion_slices": (verdicts.SliceScore(**one, scores={name: 10.0}),),
+    }  # fmt: skip
+    return verdicts.Contest(**(fields | changes))
+
+
+def refusals(
+    settings: dict[str, Any],
+    champion: int | None = 1,
+    approvers: tuple[str, ...] = (),
+    **verdict: Any,
+) -> str:
+    """Apply rules to version 2."""
+    fields = {
+        "registry_name": "bikes", "model_version": 2, "model_sha256": "5d41", "run_id": "0a1b2c",
+        "judged_rows": "unseen", "rows": 240, "rows_sha256": "7d79", "metrics": (), "slices": (),
+        "thresholds": {}, "outcome": "passed", "contract_sha256": "40b2", "code_sha256": "9f86",
+        "evaluated": NOW, "by": "ann@lab", "contest": contest(),
+    } | verdict  # fmt: skip
+    case = rules.Case(verdicts.VerdictDocument(**fields), champion, "40b2", NOW, approvers)
+    return "; ".join(rules.missed(rules.apply_rules(rules.Rules(**settings), case)))
+
+
+@pytest.mark.parametrize(
+    ("judged", "settings", "reason"),
+    [
+        (contest(), {}, ""),
+        (contest(gain=-0.2), {}, ""),
+        (contest(gain=-1.0), {}, "a gain of -1 (95 %: -1.5 to -0.5), worse beyond noise"),
+        (contest(gain=1.0), {"minimum_gain": 2.0}, "and at least 2 is required"),
+        (contest(gain=2.0), {"minimum_gain": 2.0}, ""),
+        (contest(night=15.0), {}, "mean_absolute_error is worse by 50.0% where hr = 2"),
+        (contest(night=15.0, rows=99), {}, ""),
+        (contest(night=15.0, rows=99), {"slice_rows": 99}, "where hr = 2"),
+        (contest(night=15.0), {"largest_slice_loss": 0.6}, ""),
+        (contest(night=15.0), {"largest_slice_loss": None}, ""),
+        (contest(champion=7), {}, "was compared with version 7, and the champion is version 1 now"),
+        (None, {}, "was not compared with the champion, version 1"),
+        (contest(impossible="it has seen all of these rows", gains=()), {}, "it has seen all"),
+        (contest(gains=()), {}, "no metric in common"),
+    ],
+)
+def test_champion_against_challenger(
+    judged: verdicts.Contest | None, settings: dict[str, Any], reason: str
+) -> None:
+    found = refusals(settings, contest=judged)
+    assert (reason in found) if reason else found == ""
+    assert refusals(settings, champion=None, contest=judged) == "", "the first version"
+    assert refusals(settings, champion=2, contest=judged) == "", "it is the champion already"
+
+
+def test_a_score_for_which_more_is_better_loses_by_its_plain_difference() -> None:
+    one = {"column": "hr", "value": "2", "rows": 120}
+    gain = verdicts.Gain(
+        metric="r2_score",
+        greater_is_better=True,
+        challenger=0.9,
+        champion=0.8,
+        gain=0.1,
+        low=0.0,
+        high=0.2,
+    )
+    judged = contest(
+        gains=(gain,),
+        challenger_slices=(verdicts.SliceScore(**one, scores={"r2_score": 0.3}),),
+        champion_slices=(verdicts.SliceScore(**one, scores={"r2_score": 0.6}),),
+    )
+    assert "r2_score is worse by 30.0% where hr = 2" in refusals({}, contest=judged)
+    assert refusals({"largest_slice_loss": 0.31}, contest=judged) == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "settings", "reason"),
+    [
+        ({"evaluated": NOW - dt.timedelta(days=31)}, {}, "at most 30 are allowed"),
+        ({"evaluated": NOW - dt.timedelta(days=31)}, {"evaluation_days": None}, ""),
+        ({"contract_sha256": "other"}, {}, "the declared tables have changed"),
+        ({"contract_sha256": "other"}, {"same_contract": False}, ""),
+        ({"not_stated": ("licence",)}, {"stated": ("licence", "owner")}, "does not state: licence"),
+        ({"not_stated": ("licence",)}, {"stated": ("owner",)}, ""),
+        ({}, {"approval": True}, "nobody else has approved version 2"),
+        ({"approvers": ("bob@lab",)}, {"approval": True}, ""),
+        (
+            {"outcome": "refused", "reasons": ("r2_score is 0.4",)},
+            {},
+            "was: refused (r2_score is 0.4)",
+        ),
+        ({"outcome": "refused"}, {"thresholds": False}, ""),
+        ({"judged_rows": "all"}, {}, "training may have seen: evaluate it with rows: unseen"),
+    ],
+)
+def test_rules_about_the_evaluation(
+    verdict: dict[str, Any], settings: dict[str, Any], reason: str
+) -> None:
+    found = refusals(settings, **verdict)
+    assert (reason in found) if reason else found == ""
