@@ -1356,6 +1356,10 @@ d = {
                 "model_name/core/trees.py",
             ),
         },
+        "model_name.core.words": {
+            "model_name.core.words.count": ("core/words.html#count", "model_name/core/words.py"),
+            "model_name.core.words.number": ("core/words.html#number", "model_name/core/words.py"),
+        },
         "model_name.core.workspaces": {
             "model_name.core.workspaces.Declaration": (
                 "core/workspaces.html#declaration",
@@ -1503,6 +1507,10 @@ d = {
                 "execution/executors.html#papermillexecutor.execute",
                 "model_name/execution/executors.py",
             ),
+            "model_name.execution.executors._address": (
+                "execution/executors.html#_address",
+                "model_name/execution/executors.py",
+            ),
             "model_name.execution.executors._boot_and_run": (
                 "execution/executors.html#_boot_and_run",
                 "model_name/execution/executors.py",
@@ -1543,10 +1551,6 @@ d = {
                 "execution/executors.html#_failure",
                 "model_name/execution/executors.py",
             ),
-            "model_name.execution.executors._first_folder": (
-                "execution/executors.html#_first_folder",
-                "model_name/execution/executors.py",
-            ),
             "model_name.execution.executors._import_what_comes_later": (
                 "execution/executors.html#_import_what_comes_later",
                 "model_name/execution/executors.py",
@@ -1561,10 +1565,6 @@ d = {
             ),
             "model_name.execution.executors._record": (
                 "execution/executors.html#_record",
-                "model_name/execution/executors.py",
-            ),
-            "model_name.execution.executors._remember_folder": (
-                "execution/executors.html#_remember_folder",
                 "model_name/execution/executors.py",
             ),
             "model_name.execution.executors._result": (
@@ -1595,6 +1595,14 @@ d = {
                 "execution/executors.html#_show_failure",
                 "model_name/execution/executors.py",
             ),
+            "model_name.execution.executors._tolerating": (
+                "execution/executors.html#_tolerating",
+                "model_name/execution/executors.py",
+            ),
+            "model_name.execution.executors._triple_quoted": (
+                "execution/executors.html#_triple_quoted",
+                "model_name/execution/executors.py",
+            ),
             "model_name.execution.executors._write_page": (
                 "execution/executors.html#_write_page",
                 "model_name/execution/executors.py",
@@ -1607,9 +1615,39 @@ d = {
                 "execution/executors.html#reserve_destination",
                 "model_name/execution/executors.py",
             ),
-            "model_name.execution.executors.restore_cwd": (
-                "execution/executors.html#restore_cwd",
-                "model_name/execution/executors.py",
+        },
+        "model_name.execution.indexes": {
+            "model_name.execution.indexes._index": (
+                "execution/indexes.html#_index",
+                "model_name/execution/indexes.py",
+            ),
+            "model_name.execution.indexes._link": (
+                "execution/indexes.html#_link",
+                "model_name/execution/indexes.py",
+            ),
+            "model_name.execution.indexes._neighbours": (
+                "execution/indexes.html#_neighbours",
+                "model_name/execution/indexes.py",
+            ),
+            "model_name.execution.indexes._read": (
+                "execution/indexes.html#_read",
+                "model_name/execution/indexes.py",
+            ),
+            "model_name.execution.indexes._row": (
+                "execution/indexes.html#_row",
+                "model_name/execution/indexes.py",
+            ),
+            "model_name.execution.indexes.runs": (
+                "execution/indexes.html#runs",
+                "model_name/execution/indexes.py",
+            ),
+            "model_name.execution.indexes.table": (
+                "execution/indexes.html#table",
+                "model_name/execution/indexes.py",
+            ),
+            "model_name.execution.indexes.update": (
+                "execution/indexes.html#update",
+                "model_name/execution/indexes.py",
             ),
         },
         "model_name.execution.kernels": {
@@ -1727,13 +1765,95 @@ d = {
             ),
         },
         "model_name.execution.pages": {
+            "model_name.execution.pages._contents": (
+                "execution/pages.html#_contents",
+                "model_name/execution/pages.py",
+            ),
+            "model_name.execution.pages._document": (
+                "execution/pages.html#_document",
+                "model_name/execution/pages.py",
+            ),
+            "model_name.execution.pages._facts": (
+                "execution/pages.html#_facts",
+                "model_name/execution/pages.py",
+            ),
+            "model_name.execution.pages._items": (
+                "execution/pages.html#_items",
+                "model_name/execution/pages.py",
+            ),
+            "model_name.execution.pages._take_title": (
+                "execution/pages.html#_take_title",
+                "model_name/execution/pages.py",
+            ),
+            "model_name.execution.pages._term": (
+                "execution/pages.html#_term",
+                "model_name/execution/pages.py",
+            ),
             "model_name.execution.pages.exporter": (
                 "execution/pages.html#exporter",
+                "model_name/execution/pages.py",
+            ),
+            "model_name.execution.pages.frame": (
+                "execution/pages.html#frame",
+                "model_name/execution/pages.py",
+            ),
+            "model_name.execution.pages.head": (
+                "execution/pages.html#head",
                 "model_name/execution/pages.py",
             ),
             "model_name.execution.pages.write": (
                 "execution/pages.html#write",
                 "model_name/execution/pages.py",
+            ),
+        },
+        "model_name.execution.summaries": {
+            "model_name.execution.summaries.Summary": (
+                "execution/summaries.html#summary",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries.Summary.duration": (
+                "execution/summaries.html#summary.duration",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries.Summary.when": (
+                "execution/summaries.html#summary.when",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries._code": (
+                "execution/summaries.html#_code",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries._data": (
+                "execution/summaries.html#_data",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries._ending": (
+                "execution/summaries.html#_ending",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries._error": (
+                "execution/summaries.html#_error",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries._facts": (
+                "execution/summaries.html#_facts",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries._shown": (
+                "execution/summaries.html#_shown",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries._source": (
+                "execution/summaries.html#_source",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries._title": (
+                "execution/summaries.html#_title",
+                "model_name/execution/summaries.py",
+            ),
+            "model_name.execution.summaries.summarise": (
+                "execution/summaries.html#summarise",
+                "model_name/execution/summaries.py",
             ),
         },
         "model_name.execution.terminals": {
@@ -2403,6 +2523,7 @@ d = {
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs.load": ("io/configs.html#load", "model_name/io/configs.py"),
+            "model_name.io.configs.loads": ("io/configs.html#loads", "model_name/io/configs.py"),
             "model_name.io.configs.read": ("io/configs.html#read", "model_name/io/configs.py"),
             "model_name.io.configs.to_json": (
                 "io/configs.html#to_json",
@@ -4361,6 +4482,10 @@ d = {
             ),
             "model_name.jobs.base.ReproducibleJob": (
                 "jobs/base.html#reproduciblejob",
+                "model_name/jobs/base.py",
+            ),
+            "model_name.jobs.base.ReproducibleJob.describe_non_defaults": (
+                "jobs/base.html#reproduciblejob.describe_non_defaults",
                 "model_name/jobs/base.py",
             ),
             "model_name.jobs.base.ReproducibleJob.described": (
@@ -7249,6 +7374,20 @@ d = {
                 "model_name/scaffold/questions.py",
             ),
         },
+        "model_name.scaffold.samples": {
+            "model_name.scaffold.samples.bikes": (
+                "scaffold/samples.html#bikes",
+                "model_name/scaffold/samples.py",
+            ),
+            "model_name.scaffold.samples.churn": (
+                "scaffold/samples.html#churn",
+                "model_name/scaffold/samples.py",
+            ),
+            "model_name.scaffold.samples.to_csv": (
+                "scaffold/samples.html#to_csv",
+                "model_name/scaffold/samples.py",
+            ),
+        },
         "model_name.scaffold.upgrades": {
             "model_name.scaffold.upgrades._ask_for_changes": (
                 "scaffold/upgrades.html#_ask_for_changes",
@@ -7337,6 +7476,7 @@ d = {
             ),
             "model_name.scripts._promotion": ("scripts.html#_promotion", "model_name/scripts.py"),
             "model_name.scripts._prompt": ("scripts.html#_prompt", "model_name/scripts.py"),
+            "model_name.scripts._relative": ("scripts.html#_relative", "model_name/scripts.py"),
             "model_name.scripts._report": ("scripts.html#_report", "model_name/scripts.py"),
             "model_name.scripts._require_repeatable": (
                 "scripts.html#_require_repeatable",
@@ -7383,6 +7523,8 @@ d = {
                 "scripts.html#run_and_exit",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts.runs": ("scripts.html#runs", "model_name/scripts.py"),
+            "model_name.scripts.sample": ("scripts.html#sample", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
             "model_name.scripts.sign": ("scripts.html#sign", "model_name/scripts.py"),
             "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
@@ -7492,16 +7634,19 @@ d = {
                 "model_name/steps.py",
             ),
             "model_name.steps._check": ("steps.html#_check", "model_name/steps.py"),
+            "model_name.steps._enter_folder": ("steps.html#_enter_folder", "model_name/steps.py"),
             "model_name.steps._environment_faults": (
                 "steps.html#_environment_faults",
                 "model_name/steps.py",
             ),
+            "model_name.steps._first_folder": ("steps.html#_first_folder", "model_name/steps.py"),
             "model_name.steps._kept_reading": ("steps.html#_kept_reading", "model_name/steps.py"),
             "model_name.steps._kind": ("steps.html#_kind", "model_name/steps.py"),
             "model_name.steps._kinds": ("steps.html#_kinds", "model_name/steps.py"),
             "model_name.steps._misplaced": ("steps.html#_misplaced", "model_name/steps.py"),
             "model_name.steps._own_overrides": ("steps.html#_own_overrides", "model_name/steps.py"),
             "model_name.steps._plan": ("steps.html#_plan", "model_name/steps.py"),
+            "model_name.steps._split": ("steps.html#_split", "model_name/steps.py"),
             "model_name.steps._unknown_words": ("steps.html#_unknown_words", "model_name/steps.py"),
             "model_name.steps.data_overrides": ("steps.html#data_overrides", "model_name/steps.py"),
             "model_name.steps.is_file": ("steps.html#is_file", "model_name/steps.py"),
@@ -7511,6 +7656,7 @@ d = {
                 "steps.html#require_no_faults",
                 "model_name/steps.py",
             ),
+            "model_name.steps.write_config": ("steps.html#write_config", "model_name/steps.py"),
         },
         "model_name.streaming.batches": {
             "model_name.streaming.batches.Batch": (

@@ -7,6 +7,7 @@ __all__ = [
     "Outcome",
     "cli",
     "run",
+    "runs",
     "check",
     "schema",
     "completion",
@@ -14,6 +15,7 @@ __all__ = [
     "history",
     "approve",
     "rollback",
+    "sample",
     "new",
     "eject",
     "upgrade",
@@ -39,7 +41,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from .core import errors, workspaces
+from .core import errors, words, workspaces
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -86,7 +88,7 @@ class Outcome:
             yield result["summary"]
         if result.get("metrics"):
             yield ", ".join(
-                f"{name} {value:,.4g}"
+                f"{name} {words.number(value)}"
                 for name, value in result["metrics"].items()
                 if value is not None
             )
@@ -125,9 +127,17 @@ def _how_to_see(tracking_uri: str) -> str:
 
 
 # %% ../nbs/scripts.ipynb #f151f7db
+def _relative(path: Path, folder: Path) -> str:
+    """Write a path as it is seen from a folder."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return path.as_posix()
+
+
 def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outcome:
     """Run a step as a notebook."""
-    from model_name.execution import executors
+    from model_name.execution import executors, indexes
     from model_name.io import osvariables, redaction
 
     step.job.mlflow_service.reach()  # no kernel is started for a store that is not there
@@ -135,14 +145,19 @@ def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outc
     sealed = redaction.seal(step.settings)
     executor = executors.PapermillExecutor(isolated=isolated)
     with executors.reserve_destination(folder, step.verb) as destination:
+        here = _relative(Path.cwd(), destination.parent)
         done = executor.execute(
             source,
-            {"config": sealed.text},
+            {"config": steps.write_config(step.settings, sealed.text, here)},
             destination,
             step.job.mlflow_service,
             sealed.variables,
             step.job.shutdown_seconds(),
         )
+    with contextlib.suppress(
+        OSError
+    ):  # the job's result stands, whatever happens to the list of runs
+        indexes.update(folder)
     return Outcome(step.verb, done.seconds, done.result, done.notebook, done.run_ids, done.error)
 
 
@@ -362,6 +377,27 @@ def run(
                 _report(outcomes, left, planned[0].job.mlflow_service.resolved_tracking_uri)
             )
         )
+
+
+# %% ../nbs/scripts.ipynb #db8b5b03
+@cli.command()
+@click.argument(
+    "folder",
+    default="outputs/notebooks",
+    type=click.Path(path_type=Path),
+    callback=_from_here,
+)
+def runs(folder: Path) -> None:
+    """List the executed notebooks of a folder with their results, the newest first, and write them as a page."""
+    from model_name.execution import indexes
+
+    found = indexes.update(folder, newest=sys.maxsize)
+    if not found:
+        raise errors.ConfigError(
+            f"there is no executed notebook in {_short(folder)}: run a job, or name the folder that --notebooks named"
+        )
+    click.echo(_without_secrets(indexes.table(found)))
+    click.echo(f"\npage  {_short(folder / indexes.INDEX)}")
 
 
 # %% ../nbs/scripts.ipynb #3c4dc21a
@@ -688,6 +724,20 @@ def _require_table_options(data: Path | None, target: str | None, others: Sequen
         )
     if data is not None and target is None:
         raise errors.ConfigError("--data needs --target: the name of the column to predict")
+
+
+# %% ../nbs/scripts.ipynb #ad351836
+@cli.command()
+@click.argument("name", metavar="bikes|churn")
+@click.option("--rows", type=int, help="Number of rows.")
+@click.option(
+    "--seed", type=int, default=42, show_default=True, help="Another seed makes other rows."
+)
+def sample(name: str, rows: int | None, seed: int) -> None:
+    """Print a simulated table as CSV, to try the commands on: model_name sample bikes > bikes.csv."""
+    from model_name.scaffold import samples
+
+    sys.stdout.write(samples.to_csv(name, rows, seed))
 
 
 # %% ../nbs/scripts.ipynb #fa817b51

@@ -75,4 +75,5 @@ def readme(root: Path) -> str:
     body = re.sub(
         r"(\]\()(?!https?:|#|/)([^)]+)(\))", r"\1nbs/\2\3", body
     )  # links from the root of the repository
+    body = re.sub(r'(\s(?:src|srcset)=")(?!https?:|/)', r"\1nbs/", body)
     return f"<!-- made from {INDEX} by `inv docs.readme`; edit the notebook -->\n\n{body.strip()}\n"

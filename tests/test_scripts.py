@@ -1,6 +1,7 @@
 """The command line: what it runs, what it refuses before it runs anything, and how it ends."""
 
 import contextlib
+import io
 import json
 import os
 import sqlite3
@@ -17,7 +18,7 @@ import pytest
 from model_name import scripts, steps
 from model_name.core import errors
 from model_name.execution import executors
-from model_name.io import datasets, osvariables, services
+from model_name.io import configs, datasets, osvariables, redaction, services, simulators
 from model_name.jobs import evaluations, training
 from model_name.scripts import main
 
@@ -493,6 +494,64 @@ def test_jobs_in_notebooks_up_to_a_gate_that_refuses(stocked: Path, table: Path,
 def test_open_job_reads_what_the_executor_hands_over() -> None:
     [step] = steps.load_steps(["infer"], ["job.batch_size=7"])
     assert steps.open_job("infer", step.settings.model_dump_json()) == step.job
+
+
+@pytest.mark.parametrize(
+    ("words", "overrides"),
+    [
+        (["infer"], ["job.batch_size=7"]),
+        (["train"], ["job.splitter.test_size=100", "job.model.max_iter=3", "job.metrics=[]"]),
+        (
+            ["train"],
+            [
+                "job.model.KIND=BaselineSklearnModel",
+                "job.run_config.name='a: \"b\" # \\${x} \\\\ ---'",
+            ],
+        ),
+        (["explain"], ["data.table.KIND=CsvReader", "data.table.path=x.csv"]),
+        (["promote"], []),
+    ],
+)
+def test_a_configuration_in_a_notebook_is_the_same_configuration(
+    words: list[str], overrides: list[str]
+) -> None:
+    [step] = steps.load_steps(words, overrides)
+    sealed = redaction.seal(step.settings).text
+    text = steps.write_config(step.settings, sealed)
+    assert configs.loads(text, "config").data == json.loads(sealed)
+    assert steps.open_job(step.verb, text) == step.job
+    first = text.partition("\n---\n")[0]
+    assert steps.open_job(step.verb, first) == step.job, "the first part alone means the same"
+
+
+def test_a_mistake_in_an_edited_configuration_is_reported_with_its_line() -> None:
+    [step] = steps.load_steps(["train"], ["job.model.max_iter=3"])
+    text = steps.write_config(step.settings, redaction.seal(step.settings).text)
+    line = text.splitlines().index("    max_iter: 3") + 1
+    with pytest.raises(errors.ConfigError, match=rf"config:{line}: job.model.max_iter: 'x' is not"):
+        steps.open_job("train", text.replace("max_iter: 3", "max_iter: x"))
+    edited = text.replace("GradientBoostingModel\n    max_iter: 3", "BaselineSklearnModel", 1)
+    edited = edited.replace("keep_configured:\n  - max_iter", "keep_configured: []")
+    assert steps.open_job("train", edited).model.KIND == "BaselineSklearnModel"
+
+
+def test_a_sample_is_the_same_for_everybody(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for words in (
+        ["churn"],
+        ["churn", "--rows", "3"],
+        ["bikes", "--rows", "3"],
+        ["churn", "--seed", "7"],
+    ):
+        assert main(["sample", *words]) == 0
+        printed.append(capsys.readouterr().out)
+    tables = [pd.read_csv(io.StringIO(text)) for text in printed]
+    assert [len(table) for table in tables] == [1000, 3, 3, 1000]
+    assert list(tables[2]["cnt"]) == list(next(simulators.simulate(3))["cnt"])
+    assert not tables[0].equals(tables[3])
+    assert main(["sample", "chrn"]) == 2
+    assert "did you mean 'churn'?" in capsys.readouterr().err
+    assert main(["sample", "churn", "--rows", "0"]) == 2
 
 
 def test_open_job_by_hand_reads_the_file_in_confs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core import errors, schemas
+from ..core import errors, schemas, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,14 +121,12 @@ def say_empty(figure: "Figure", reason: str) -> None:
 # %% ../../nbs/figures/canvas.ipynb #3657a803
 def number(value: float) -> str:
     """Write a number for a reader: three significant digits, but every digit of a large one."""
-    if np.isnan(value):
-        return "no value"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return words.number(value, digits=3)
 
 
 def rows(count: int) -> str:
     """Write a number of rows."""
-    return f"{count:,} row" + ("" if count == 1 else "s")
+    return words.count(count, "row")
 
 
 # %% ../../nbs/figures/canvas.ipynb #5c0f4103

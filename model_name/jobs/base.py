@@ -20,8 +20,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors
-from ..io import decisions, osvariables, redaction, registries, services, stores
+from ..core import errors, words
+from model_name.io import (
+    configs,
+    decisions,
+    osvariables,
+    redaction,
+    registries,
+    services,
+    stores,
+)
 from .recorders import Recorder, save_record
 from ..records import gitstates, provenance
 from ..records.fingerprints import DataFingerprint, Fingerprint
@@ -51,7 +59,7 @@ class JobResult(pdt.BaseModel, frozen=True, extra="forbid", arbitrary_types_allo
     def facts(self) -> dict[str, str]:
         """Return what the table in a notebook shows: what was done, and how well."""
         warned = {f"warning {number}": text for number, text in enumerate(self.warnings, start=1)}
-        values = {name: f"{value:,.4g}" for name, value in self.metrics.items()}
+        values = {name: words.number(value) for name, value in self.metrics.items()}
         return {"job": self.job, "done": self.summary} | warned | values
 
     def gate(self) -> None:
@@ -204,8 +212,13 @@ class ReproducibleJob(ServedJob):
         return described
 
     def non_defaults(self) -> dict[str, Any]:
-        """Return the settings that differ from the defaults, with the KIND of each part."""
-        return _non_defaults(self)
+        """Return the settings that differ from the defaults, with the KIND of each part of the job."""
+        return {name: value for name, value in _non_defaults(self).items() if name != "KIND"}
+
+    def describe_non_defaults(self) -> str:
+        """Return the settings that differ from the defaults as YAML, or a sentence if there are none."""
+        differing = self.non_defaults()
+        return configs.to_yaml(differing) if differing else "Every setting has its default."
 
     def resolve_references(self) -> dict[str, Any]:
         """Return what the fields in `MUTABLE_REFERENCES` stand for now."""

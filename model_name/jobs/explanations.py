@@ -28,7 +28,7 @@ import pandas as pd
 import pydantic as pdt
 from numpy.typing import NDArray
 
-from ..core import attributions, errors, features, metrics, models, schemas
+from ..core import attributions, errors, features, metrics, models, schemas, words
 from ..figures import explanations
 from ..io import datasets, files, registries
 from . import base, guards, tables
@@ -129,7 +129,7 @@ def page(
         name = html.escape(heading)
         parts.append(f"<h2>{name}</h2>{_image(figure, name)}")
     for heading, table in tables.items():
-        written = table.to_html(index=False, border=0, float_format="{:,.4g}".format)
+        written = table.to_html(index=False, border=0, float_format=words.number)
         parts.append(f"<h2>{html.escape(heading)}</h2>{written}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, features, models, schemas
+from ..core import errors, features, models, schemas, words
 from ..core import metrics as metrics_
 from ..figures import scores
 from ..io import registries
@@ -212,7 +212,7 @@ def _choose(job: TrainingSettings, train: schemas.Inputs, test: schemas.Inputs) 
             logger.info("There is no tuning run yet: training with the parameters as configured")
         return _Choice(job.model)
     run_id, tuned = found
-    score = f"{tuned.metric} {tuned.value:,.4g}"
+    score = f"{tuned.metric} {words.number(tuned.value)}"
     logger.info("Taking the parameters of the tuning run {} ({})", run_id, score)
     _require_other_rows(train, test, run_id)
     _require_use(job, tuned)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors, features, models, schemas
+from ..core import errors, features, models, schemas, words
 from ..core import metrics as metrics_
 from ..figures import searches
 from ..io import osvariables
@@ -432,10 +432,10 @@ class TuningJob(TuningSettings):
             guards.save_seen_rows(inputs)
             tuned = Tuned.of(self.model, params, self.metric.name, best)
             _hand_on(recorder, tuned, mark=self.reproduces is None)
-        gain = "" if before is None else f", {before:,.4g} as configured"
+        gain = "" if before is None else f", {words.number(before)} as configured"
         return self.conclude(
             recorder, TuningResult,
-            summary=f"{self.metric.name} {best:,.4g} after {len(trials):,} trials of "
+            summary=f"{self.metric.name} {words.number(best)} after {len(trials):,} trials of "
             f"{self.model.KIND} on {len(inputs):,} rows{gain}",
             metrics=values, metric=self.metric.name, value=best, configured_value=before,
             best_params=params, rows=len(inputs), held_out=len(everything) - len(inputs),

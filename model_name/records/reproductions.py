@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..core import errors
+from ..core import errors, words
 from ..io import osvariables, redaction, services
 from . import environments, fingerprints, gitstates, provenance, rowhashes
 
@@ -404,7 +404,7 @@ def _texts(what: str, then: str, now: str) -> Row:
 
 
 def _numbers(what: str, then: float | None, now: float | None) -> Row:
-    before, after = ("missing" if value is None else f"{value:.4g}" for value in (then, now))
+    before, after = ("missing" if value is None else words.number(value) for value in (then, now))
     if then is None or now is None:
         return Row(what, before, after, "missing")
     if then == now or (then != then and now != now):

@@ -34,8 +34,8 @@ from typing import Any, Final
 import yaml
 
 from ..core import errors
-from ..io import configs, datasets, osvariables
-from . import declarations, exports, libraries, profiles
+from ..io import configs, osvariables
+from . import declarations, exports, libraries, profiles, samples
 
 # %% ../../nbs/scaffold/projects.ipynb #0b57dc0b
 _NAME: Final = "[a-z][a-z0-9_]*[a-z0-9]"
@@ -358,7 +358,7 @@ def compose(name: str, profile: profiles.TableProfile, path: str, digest: str) -
 def example_table(folder: Path) -> Path:
     """Write the table of the worked example into a folder."""
     path = folder / "rentals.csv"
-    datasets.SimulatedReader().read().to_csv(path, index=False)
+    path.write_text(samples.to_csv("bikes"), encoding="utf-8", newline="")
     return path
 
 

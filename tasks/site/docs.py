@@ -22,7 +22,9 @@ from tasks.notebooks import ROOT
 README = ROOT / exports.README
 PAGES = ROOT / "_proc"
 SITE = ROOT / "_site"
-QUARTO = "1.8.27"  # what `inv docs.build` installs; older ones show the dark theme wrong
+QUARTO = (
+    "1.8.27"  # what `inv docs.build` installs; version 1.8.2 shows its dark theme white on white
+)
 NO_QUARTO = f"""Quarto is not there, and it could not be installed.
 Install Quarto {QUARTO} or newer from https://quarto.org/docs/get-started, or name the program in QUARTO_PATH, then run
 `inv docs.build` again. Without Quarto, `inv docs.check` still makes the pages and checks everything in them."""
@@ -56,6 +58,37 @@ def readme(_c: Context) -> None:
     README.write_text(exports.readme(ROOT), encoding="utf-8")
 
 
+def with_printed(text: str, printed: str) -> str:
+    """Put what a command printed, from the head of its table to the last step, into the block that shows it."""
+    table = printed[printed.index("step ") : printed.index("\nMLflow: ")].rstrip()
+    shown, found = re.subn(
+        r"```text\nstep .*?```", lambda _: f"```text\n{table}\n```", text, flags=re.DOTALL
+    )
+    if found != 1:
+        raise Exit(
+            f"{exports.INDEX} has {found} blocks that begin with ```text and step; it should have one.",
+            1,
+        )
+    return shown
+
+
+@task
+def printed(c: Context) -> None:
+    """Run every job as `make run` does, and show in README.md what it prints; takes a few minutes."""
+    import nbformat
+
+    clean = {name: "" for name in os.environ if name.startswith("MLFLOW_")}
+    command = f'"{sys.executable}" -m model_name run {" ".join(verbs())}'
+    with tempfile.TemporaryDirectory(prefix="model_name-") as folder, c.cd(folder):
+        output = c.run(command, env=clean, hide="stdout").stdout
+    index = ROOT / exports.INDEX
+    notebook = nbformat.read(index, as_version=4)
+    cell = next(cell for cell in notebook.cells if "```text\nstep " in cell.source)
+    cell.source = with_printed(cell.source, output)
+    nbformat.write(notebook, index)
+    README.write_text(exports.readme(ROOT), encoding="utf-8")
+
+
 # ---------------------------------------------------------------------------------------------------- the pages
 def stage() -> Path:
     """Process the notebooks into what Quarto renders, and complete its configuration."""
@@ -66,6 +99,7 @@ def stage() -> Path:
     proc_nbs(n_workers=0, force=True)
     (PAGES / "changelog.qmd").write_text(_changelog(), encoding="utf-8")
     (PAGES / "404.qmd").write_text(NOT_FOUND, encoding="utf-8")
+    (PAGES / "llms.txt").write_text(_for_machines(), encoding="utf-8")
     config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
     _complete(config["website"]["sidebar"]["contents"], set(pages()))
     _point_to(repository(), config["website"])
@@ -85,12 +119,32 @@ def pages() -> list[str]:
     return sorted(page for page in found if not page.startswith(("_", ".")))
 
 
+def _for_machines() -> str:
+    """List the pages with their summaries, in the form of llms.txt; nbdev's own has modules, and no guides."""
+    from tasks.site import sitechecks
+
+    parts: dict[str, list[str]] = {}
+    for page in sitechecks.read(PAGES, [name for name in pages() if name != "404.qmd"]):
+        folder = page.name.partition("/")[0] if "/" in page.name else ""
+        line = f"- [{page.front.get('title')}]({page.name}.html): {page.front.get('description')}"
+        parts.setdefault(folder, []).append(line)
+    sections = [f"## {name or 'front'}\n\n" + "\n".join(lines) for name, lines in parts.items()]
+    return "\n\n".join([_llms_head(), *sections]) + "\n"
+
+
+def _llms_head() -> str:
+    settings = configparser.ConfigParser(inline_comment_prefixes=("#",))
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    return f"# {settings['metadata']['name']}\n\n> {settings['metadata']['description']}"
+
+
 def _changelog() -> str:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     body = text.partition("\n")[2].strip().replace("## [", "## \\[")  # a version is no link
     front = {
         "title": "Changelog",
         "description": "What changed, version by version.",
+        "body-classes": "part-changelog",
         "repo-actions": False,
     }
     return f"---\n{yaml.safe_dump(front)}---\n\n{body}\n"
@@ -304,7 +358,7 @@ def serve(_c: Context, port: int = 8000) -> None:
 # -------------------------------------------------------------------------------------------------- the pictures
 @task
 def screenshots(c: Context) -> None:
-    """Take the screenshot of README.md: run `train`, and open its executed notebook in Chromium."""
+    """Take the pictures of README.md, light and dark: run `train`, and open its page in Chromium."""
     browser = next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
@@ -315,37 +369,54 @@ def screenshots(c: Context) -> None:
         )
     with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
         train = next(path for path in run_jobs(c, Path(folder), ["train"]) if path.stem == "train")
-        page, picture = Path(folder, "run.html"), Path(folder, "run.png")
-        page.write_text(_printed(train), encoding="utf-8")
-        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=900,960"
-        c.run(f'"{browser}" {flags} --screenshot="{picture}" "{page.as_uri()}"', hide=True)
-        _shrink(picture, ROOT / "nbs" / "images" / "run.png")
+        page = _abridged(train)
+        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1400"
+        for name, scheme in (("run", 1), ("run-dark", 0)):
+            picture = Path(folder, f"{name}.png")
+            look = f"--blink-settings=preferredColorScheme={scheme}"
+            c.run(
+                f'"{browser}" {flags} {look} --screenshot="{picture}" "{page.as_uri()}"', hide=True
+            )
+            _shrink(picture, ROOT / "nbs" / "images" / picture.name)
 
 
-def _printed(notebook: Path) -> str:
-    """Render the part of an executed notebook that shows what came out, with nothing from elsewhere."""
+def _abridged(notebook: Path) -> Path:
+    """Write the page of an executed notebook with its summary and its first figure alone."""
     import nbformat
-    from nbconvert import HTMLExporter
+
+    from model_name.execution import pages as run_pages
 
     content = nbformat.read(notebook, as_version=4)
-    first = next(
-        number for number, cell in enumerate(content.cells) if "## Training" in cell.source
+    figure = next(
+        cell
+        for cell in content.cells
+        if any("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
     )
-    content.cells = [content.cells[0], *content.cells[first:]]
-    for cell in content.cells:
-        cell["outputs"] = [
-            output for output in cell.get("outputs", []) if output.get("name") != "stderr"
-        ]
-    exporter = HTMLExporter(
-        template_name="lab", mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url=""
-    )
-    return exporter.from_notebook_node(content)[0]
+    figure.outputs = [output for output in figure.outputs if "image/png" in output.get("data", {})][
+        :1
+    ]
+    result = content.cells[-1]  # what the summary is made from
+    result.outputs = [
+        output for output in result.outputs if output.output_type == "display_data"
+    ] or result.outputs
+    content.cells = [content.cells[0], figure, result]
+    nbformat.write(content, notebook)
+    page = notebook.with_suffix(".html")
+    run_pages.write(notebook, page)
+    text = page.read_text("utf-8")
+    hidden = "details, .contents, .output_text { display: none !important; }"
+    page.write_text(text.replace("</style>", f"{hidden}</style>"), encoding="utf-8")
+    return page
 
 
 def _shrink(source: Path, target: Path) -> None:
-    """Keep a picture with as many colours as it needs."""
-    from PIL import Image
+    """Keep a picture with as many colours as it needs, without the empty space below the page."""
+    from PIL import Image, ImageChops
 
+    picture = Image.open(source).convert("RGB")
+    empty = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
+    bottom = ImageChops.difference(picture, empty).getbbox()[3] + 24
     target.parent.mkdir(exist_ok=True)
-    Image.open(source).convert("RGB").quantize(colors=64).save(target, optimize=True)
+    cropped = picture.crop((0, 0, picture.width, min(bottom, picture.height)))
+    cropped.quantize(colors=64).save(target, optimize=True)
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size / 1000:.0f} kB")

@@ -14,6 +14,8 @@ from tasks.notebooks import PARAMETERS, ROOT
 from tasks.site import reference
 
 EXPORTED, SHOWN = {"export", "exporti"}, "exports"
+# Quarto loads scripts from other servers for all other types of outputs: HTML, widgets, JavaScript.
+SHOWN_TYPES = {"text/plain", "text/markdown", "image/png", "image/jpeg", "image/svg+xml"}
 INJECTED = "injected-parameters"  # papermill's tag for the cell that holds what it was given
 _DIAGRAM = re.compile(r"(?m)^```mermaid\n%%\| fig-alt: (?P<words>.+)\n(?P<kind>.+)\n")
 _TITLE = re.compile(r"\A#\s+(\S.*?)\s*\n+((?:>.*(?:\n|\Z))+)\n*")
@@ -51,7 +53,11 @@ class Page(Processor):
             return {}
         first.source = first.source[match.end() :]
         summary = " ".join(line.lstrip("> ").strip() for line in match[2].splitlines())
-        front = {"title": match[1], "description": summary}
+        front = {
+            "title": match[1],
+            "description": summary,
+            "body-classes": f"part-{_part(self.name)}",
+        }
         if self.module:
             head = (
                 f"[`{self.module}`]{{.api-module}}\n\n" if self.module != reference.PACKAGE else ""
@@ -117,17 +123,23 @@ def _with_words(diagram: re.Match[str]) -> str:
 def _without_html(cell: Any) -> list[Any]:
     """Take the HTML out of a cell's outputs and return it as raw HTML in Markdown, without scripts.
 
-    Quarto adds scripts from other servers to every page that has an output of the type text/html.
+    Quarto adds scripts from other servers to every page that has an output of the type text/html, or of a type that
+    only a script can show.
     """
     found = [output for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
     cell["outputs"] = [output for output in cell.get("outputs", []) if output not in found]
+    for output in cell["outputs"]:
+        for kind in [kind for kind in output.get("data", {}) if kind not in SHOWN_TYPES]:
+            del output["data"][kind]
     texts = ["".join(output["data"]["text/html"]) for output in found]
     texts = [
         re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL | re.IGNORECASE).strip()
         for text in texts
     ]
     texts = [
-        text.replace('border="1" class="dataframe"', 'class="dataframe table table-sm"')
+        text.replace('border="1" class="dataframe"', 'class="dataframe table table-sm"').replace(
+            "<th></th>", "<td></td>"
+        )
         for text in texts
     ]
     return [
@@ -147,6 +159,13 @@ _RAW_HTML = """::: {{.cell-output .cell-output-display}}
 def _fence(text: str) -> int:
     """Return how many back-quotes a block needs that holds a text."""
     return max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+
+
+def _part(name: str) -> str:
+    """Return which part of the site a page belongs to; the style sheet marks its link in the navigation."""
+    return {"guides": "guides", "runs": "jobs", "index": "front"}.get(
+        name.partition("/")[0], "reference"
+    )
 
 
 def _name(path: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tasks.notebooks import ROOT
+from tasks.site import pages as pages_
 from tasks.site import reference
 
 _FENCE = re.compile(
@@ -49,7 +50,11 @@ class PageText:
         numbered = [
             f"{slug}-{slugs[:place].count(slug)}" for place, slug in enumerate(slugs)
         ]  # as Pandoc does
-        return re.findall(r"\{#([\w.:-]+)", prose) + [name.removesuffix("-0") for name in numbered]
+        raw = "".join(body for _, kind, body in _FENCE.findall(self.prose) if kind == "{=html}")
+        named = re.findall(r"\{#([\w.:-]+)", prose) + re.findall(
+            r"""\sid=["']([^"']+)""", raw + prose
+        )
+        return named + [name.removesuffix("-0") for name in numbered]
 
 
 def _slug(head: str) -> str:
@@ -155,8 +160,9 @@ def doubles(page: PageText) -> Iterator[str]:
 def scripted(page: PageText) -> Iterator[str]:
     """Find outputs for which Quarto would load scripts from other servers."""
     for number, cell in enumerate(page.cells):
-        if any("text/html" in output.get("data", {}) for output in cell.get("outputs", [])):
-            yield f"cell {number} has an output of the type text/html, for which Quarto loads scripts from elsewhere"
+        types = {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
+        for kind in sorted(kind for kind in types if kind not in pages_.SHOWN_TYPES):
+            yield f"cell {number} has an output of the type {kind}, for which Quarto loads scripts from elsewhere"
 
 
 def pictures(page: PageText) -> Iterator[str]:
@@ -214,7 +220,7 @@ def blocks(page: PageText) -> Iterator[str]:
     for _, language, body in _FENCE.findall(page.prose):
         if language == "sh":
             for line in body.splitlines():
-                for command in line.partition("#")[0].split("&&"):
+                for command in re.split(r"&&|(?=\s[>|]\s)", line.partition("#")[0]):
                     yield from _command(command.strip())
         elif language == "yaml":
             yield from _configuration(body)
@@ -230,6 +236,8 @@ def _command(line: str) -> Iterator[str]:
     import click
 
     words = shlex.split(line, comments=True)
+    if words and words[0] in {">", "|"}:  # where the output of the command goes
+        return
     program = words[0].rpartition("/")[2] if words else ""
     if program == "make":
         files = (

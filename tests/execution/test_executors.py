@@ -166,11 +166,32 @@ def test_a_notebook_with_a_run(
 @given(st.text())
 def test_a_text_goes_in_as_it_is(value: str) -> None:
     executors._papermill()
-    from papermill.translators import PythonTranslator
+    from papermill.translators import papermill_translators
 
-    (statement,) = ast.parse(PythonTranslator.codify({"config": value})).body
+    translator = papermill_translators.find_translator("python3", "python")
+    (statement,) = ast.parse(translator.codify({"config": value})).body
     assert isinstance(statement, ast.Assign)
     assert ast.literal_eval(statement.value) == value
+
+
+def test_papermill_finds_the_parameters_of_an_executed_notebook(tmp_path: Path) -> None:
+    """papermill's own tools read the parameters, and replace them."""
+    papermill = executors._papermill()
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    python = {"kernel_name": "python3", "language": "python"}
+    source = load_notebook_node(str(write(tmp_path / "train.ipynb", "print(config)")))
+    config = "job:\n  path: C:\\data\n---\nfolder: .\n"
+    executed = parameterize_notebook(source, {"config": config}, **python)
+    cell = executed.cells[1].source.splitlines()
+    assert cell[1:4] == ['config = """\\', "job:", "  path: C:\\\\data"]
+    executed.metadata["kernelspec"] = {"name": "python3", "language": "python"}
+    (tmp_path / "one.ipynb").write_text(json.dumps(executed), encoding="utf-8")
+    assert list(papermill.inspect_notebook(str(tmp_path / "one.ipynb"))) == ["config"]
+    again = parameterize_notebook(executed, {"config": "a: 1\nb: 2\n"}, **python)
+    injected = [cell.source for cell in again.cells if "injected-parameters" in cell.metadata.tags]
+    assert injected == ['# Parameters\nconfig = """\\\na: 1\nb: 2\n"""\n']
 
 
 def test_importing_papermill_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,12 +365,16 @@ def test_a_failed_notebook_fails_in_the_same_way_when_it_is_opened_again(
     read = """
     import json
     from pathlib import Path
-    from model_name.io import redaction
-    found = json.loads(redaction.unseal(config))
+    from model_name import steps
+    from model_name.io import configs, redaction
+    loaded = configs.loads(config, "config").data
+    steps._enter_folder(loaded["folder"])
+    found = json.loads(redaction.unseal(json.dumps(loaded)))
     raise ValueError(f"{Path(found['path']).read_text().split()} for {len(found['password'])} letters")
     """
     source = write(tmp_path / "train.ipynb", read)
-    sealed = {"config": json.dumps({"path": "table.csv", "password": "<secret REOPENED_PASSWORD>"})}
+    text = "path: table.csv\npassword: <secret REOPENED_PASSWORD>\n---\nfolder: ../..\n"
+    sealed = {"config": text}
     secret = {"REOPENED_PASSWORD": "hush-hush"}
     failed = QUIET.execute(
         source, sealed, tmp_path / "out" / "1" / "train.ipynb", elsewhere, secret

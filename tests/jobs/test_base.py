@@ -160,7 +160,8 @@ def test_services_stop_in_the_opposite_order_also_when_one_does_not_start(
 def test_what_was_asked_for_is_what_differs_from_the_defaults() -> None:
     job = CountingJob(fails=True, mlflow_service=services.MlflowService(registry_name="bikes"))
     assert job.non_defaults() == {
-        "KIND": "CountingJob",
         "fails": True,
         "mlflow_service": {"registry_name": "bikes"},
     }
+    assert job.describe_non_defaults() == "mlflow_service:\n  registry_name: bikes\nfails: true\n"
+    assert CountingJob().describe_non_defaults() == "Every setting has its default."

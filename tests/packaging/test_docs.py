@@ -97,6 +97,8 @@ def test_code_headings_and_links_stay_as_they_are() -> None:
         ("```{mermaid}\nflowchart LR\n```", "has no words"),
         ("## Reader\n\n### Reader {#reader .api-name}", "2 places are named #reader"),
         ("### Env {#m.Env}\n\n### env {#m.env}", "2 places are named #m.env"),
+        ('## Trees\n\n```{=html}\n<table id="trees"></table>\n```', "2 places are named #trees"),
+        ("```sh\nmodel_name sampel bikes > bikes.csv\n```", "there is no such command"),
     ],
 )
 def test_a_fault_of_a_page_is_found(prose: str, fault: str) -> None:
@@ -104,7 +106,7 @@ def test_a_fault_of_a_page_is_found(prose: str, fault: str) -> None:
 
 
 def test_a_page_that_holds_has_no_faults() -> None:
-    commands = "```sh\nmodel_name run train\nmake test\n```"
+    commands = "```sh\nmodel_name run train\nmake test\nmodel_name sample bikes > bikes.csv\n```"
     prose = f"## A place\n\n[x](#a-place), `core.metrics.Metric`, `settings.ini`\n\n{commands}"
     assert faults(page(prose)) == []
     assert len(faults(page(prose, title="", description=""))) == 2
@@ -143,6 +145,30 @@ def test_places_are_full_names_that_differ_by_more_than_case(
     assert reference.anchor(f"model_name.{module}", name) == place
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("guides/start", "guides"),
+        ("runs/train", "jobs"),
+        ("io/files", "reference"),
+        ("scripts", "reference"),
+    ],
+)
+def test_the_navigation_shows_the_part_of_a_page(name: str, part: str) -> None:
+    assert pages._part(name) == part
+    assert f".part-{part} .navbar a" in (ROOT / "nbs" / "theme.scss").read_text("utf-8")
+
+
+def test_the_front_page_shows_what_a_command_printed() -> None:
+    output = "\nstep   time  result\ntrain  1.0 s  version 1\n\nMLflow: mlflow ui\n"
+    shown = docs.with_printed("Before\n\n```text\nstep old\n...\n```\n\nAfter ```x```", output)
+    assert shown == (
+        "Before\n\n```text\nstep   time  result\ntrain  1.0 s  version 1\n```\n\nAfter ```x```"
+    )
+    with pytest.raises(docs.Exit, match="has 0 blocks"):
+        docs.with_printed("nothing", output)
+
+
 def test_diagrams_carry_their_words() -> None:
     diagram = '```mermaid\n%%| fig-alt: "Jobs. And: versions."\nflowchart LR\n  a --> b\n```'
     made = pages._DIAGRAM.sub(pages._with_words, diagram)
@@ -171,6 +197,21 @@ def test_tables_become_raw_html_without_scripts() -> None:
         "guides/one", {}, "", [{"cell_type": "code", "source": "", "outputs": [output]}]
     )
     assert "loads scripts from elsewhere" in next(sitechecks.scripted(text))
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/javascript", "application/vnd.jupyter.widget-view+json"]
+)
+def test_outputs_that_only_a_script_can_show_stay_out(kind: str) -> None:
+    data = {kind: "x", "text/plain": "words"}
+    cell = mk_cell(
+        "x", "code", outputs=[{"output_type": "display_data", "data": data, "metadata": {}}]
+    )
+    text = sitechecks.PageText("guides/one", {}, "", [cell])
+    assert kind in next(sitechecks.scripted(text))
+    pages._without_html(cell)
+    assert cell["outputs"][0]["data"] == {"text/plain": "words"}
+    assert list(sitechecks.scripted(text)) == []
 
 
 def test_a_page_that_no_list_names_joins_the_section_of_its_folder() -> None:
