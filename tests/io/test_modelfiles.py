@@ -288,3 +288,24 @@ def test_a_version_from_before_is_signed_by_a_person(
     assert registries.CustomLoader().load(uri).digest in shown
     assert scripts.main(["keys"]) == 0
     assert os.environ["SIGNER_FILE"] in capsys.readouterr().out
+
+
+def test_a_saver_refuses_before_a_model_is_fitted(keys: Keys, tmp_path: Path) -> None:
+    class Constant(models.Model):
+        KIND: str = "Constant"
+
+        def fit(self, inputs: Any, targets: Any) -> Any:
+            return self
+
+        def predict(self, inputs: Any) -> Any:
+            return inputs
+
+    for saver in (registries.CustomSaver(), registries.CustomSaver(serialization="pickle")):
+        saver.prepare(models.GradientBoostingModel())
+    with pytest.raises(errors.ModelError, match="declare `serialization: pickle` in the saver"):
+        registries.CustomSaver().prepare(Constant())
+    registries.CustomSaver(serialization="pickle").prepare(Constant())
+    (tmp_path / "file").touch()
+    keys.become("file")
+    with pytest.raises(errors.ConfigError, match="Set SIGNER_FILE to a file"):
+        registries.BuiltinSaver(flavor="sklearn").prepare(models.GradientBoostingModel())
