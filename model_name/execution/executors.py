@@ -114,7 +114,7 @@ def _cells(source: Path) -> list[dict[str, Any]]:
 
 
 # %% ../../nbs/execution/executors.ipynb #e5f0f151
-_PARAMETERS_TAG = "parameters"
+_PARAMETERS_TAG, _INJECTED_TAG = "parameters", "injected-parameters"
 
 
 def _parameter_names(source: Path, cells: list[dict[str, Any]]) -> list[str]:
