@@ -176,8 +176,9 @@ def _held(*tables: pd.DataFrame) -> Iterator[None]:
     """Let the workers of a cluster, where one is in use, hold tables that every fit reads."""
     connection = clusters.current()
     with contextlib.ExitStack() as stack:
-        for table in tables if connection is not None else ():
-            stack.enter_context(connection.hold(table))
+        if connection is not None:
+            for table in tables:
+                stack.enter_context(connection.hold(table))
         yield
 
 
