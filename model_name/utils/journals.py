@@ -209,6 +209,8 @@ def _alone(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place, timeout=0):
             yield
+    except errors.ProjectError:  # of the search itself; a lost service is an OSError, too
+        raise
     except Timeout:
         raise errors.ConfigError(
             f"another process is searching with the storage {path}: wait until it is done, or "

@@ -104,6 +104,10 @@ def test_shared_data_does_not_go_through_the_scheduler(
 ) -> None:
     scheduler = psutil.Process(cluster.scheduler.pid)
     data = np.random.default_rng(1).random(50_000_000 // 8)
+    with parallel.shared(
+        data[:10].copy()
+    ) as held:  # files of modules that are read once count, too
+        list(parallel.run(total, [(held, 0)] * 2, workers=2))
     before = traffic(scheduler)
     with parallel.shared(data) as held:
         results = list(parallel.run(total, [(held, number) for number in range(10)], workers=2))
