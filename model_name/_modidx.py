@@ -1445,6 +1445,10 @@ d = {
                 "core/workspaces.html#_origin",
                 "model_name/core/workspaces.py",
             ),
+            "model_name.core.workspaces._read_features": (
+                "core/workspaces.html#_read_features",
+                "model_name/core/workspaces.py",
+            ),
             "model_name.core.workspaces._read_sources": (
                 "core/workspaces.html#_read_sources",
                 "model_name/core/workspaces.py",
@@ -3869,6 +3873,10 @@ d = {
                 "io/registries.html#_ranges",
                 "model_name/io/registries.py",
             ),
+            "model_name.io.registries._require_tables": (
+                "io/registries.html#_require_tables",
+                "model_name/io/registries.py",
+            ),
             "model_name.io.registries._sklearn_format": (
                 "io/registries.html#_sklearn_format",
                 "model_name/io/registries.py",
@@ -4575,6 +4583,10 @@ d = {
                 "jobs/base.html#_step_digest",
                 "model_name/jobs/base.py",
             ),
+            "model_name.jobs.base._use_cluster": (
+                "jobs/base.html#_use_cluster",
+                "model_name/jobs/base.py",
+            ),
             "model_name.jobs.base._why_undecided": (
                 "jobs/base.html#_why_undecided",
                 "model_name/jobs/base.py",
@@ -4734,18 +4746,6 @@ d = {
                 "jobs/evaluations.html#evaluationsjob",
                 "model_name/jobs/evaluations.py",
             ),
-            "model_name.jobs.evaluations.EvaluationsJob._by": (
-                "jobs/evaluations.html#evaluationsjob._by",
-                "model_name/jobs/evaluations.py",
-            ),
-            "model_name.jobs.evaluations.EvaluationsJob._champion": (
-                "jobs/evaluations.html#evaluationsjob._champion",
-                "model_name/jobs/evaluations.py",
-            ),
-            "model_name.jobs.evaluations.EvaluationsJob._champion_version": (
-                "jobs/evaluations.html#evaluationsjob._champion_version",
-                "model_name/jobs/evaluations.py",
-            ),
             "model_name.jobs.evaluations.EvaluationsJob._check_thresholds": (
                 "jobs/evaluations.html#evaluationsjob._check_thresholds",
                 "model_name/jobs/evaluations.py",
@@ -4780,6 +4780,14 @@ d = {
             ),
             "model_name.jobs.evaluations._by_name": (
                 "jobs/evaluations.html#_by_name",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._champion": (
+                "jobs/evaluations.html#_champion",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._champion_version": (
+                "jobs/evaluations.html#_champion_version",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._check_model_type": (
@@ -4844,6 +4852,10 @@ d = {
             ),
             "model_name.jobs.evaluations._seasonal_mean": (
                 "jobs/evaluations.html#_seasonal_mean",
+                "model_name/jobs/evaluations.py",
+            ),
+            "model_name.jobs.evaluations._slice_columns": (
+                "jobs/evaluations.html#_slice_columns",
                 "model_name/jobs/evaluations.py",
             ),
             "model_name.jobs.evaluations._slice_values": (
@@ -5065,10 +5077,6 @@ d = {
                 "jobs/inference.html#inferencejob",
                 "model_name/jobs/inference.py",
             ),
-            "model_name.jobs.inference.InferenceJob._check_partitions": (
-                "jobs/inference.html#inferencejob._check_partitions",
-                "model_name/jobs/inference.py",
-            ),
             "model_name.jobs.inference.InferenceJob.batches": (
                 "jobs/inference.html#inferencejob.batches",
                 "model_name/jobs/inference.py",
@@ -5091,6 +5099,14 @@ d = {
             ),
             "model_name.jobs.inference.InferenceResult": (
                 "jobs/inference.html#inferenceresult",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference.InferenceSettings": (
+                "jobs/inference.html#inferencesettings",
+                "model_name/jobs/inference.py",
+            ),
+            "model_name.jobs.inference.InferenceSettings._check_partitions": (
+                "jobs/inference.html#inferencesettings._check_partitions",
                 "model_name/jobs/inference.py",
             ),
             "model_name.jobs.inference._EvenSample": (
@@ -5435,14 +5451,6 @@ d = {
                 "jobs/promotion.html#promotionjob",
                 "model_name/jobs/promotion.py",
             ),
-            "model_name.jobs.promotion.PromotionJob._decided": (
-                "jobs/promotion.html#promotionjob._decided",
-                "model_name/jobs/promotion.py",
-            ),
-            "model_name.jobs.promotion.PromotionJob._explain": (
-                "jobs/promotion.html#promotionjob._explain",
-                "model_name/jobs/promotion.py",
-            ),
             "model_name.jobs.promotion.PromotionJob.external_state": (
                 "jobs/promotion.html#promotionjob.external_state",
                 "model_name/jobs/promotion.py",
@@ -5491,8 +5499,16 @@ d = {
                 "jobs/promotion.html#_commit",
                 "model_name/jobs/promotion.py",
             ),
+            "model_name.jobs.promotion._decided": (
+                "jobs/promotion.html#_decided",
+                "model_name/jobs/promotion.py",
+            ),
             "model_name.jobs.promotion._decision": (
                 "jobs/promotion.html#_decision",
+                "model_name/jobs/promotion.py",
+            ),
+            "model_name.jobs.promotion._explain": (
+                "jobs/promotion.html#_explain",
                 "model_name/jobs/promotion.py",
             ),
             "model_name.jobs.promotion._facts": (
@@ -8241,10 +8257,6 @@ d = {
                 "streaming/scorers.html#modelwatcher.__init__",
                 "model_name/streaming/scorers.py",
             ),
-            "model_name.streaming.scorers.ModelWatcher._is_undecided": (
-                "streaming/scorers.html#modelwatcher._is_undecided",
-                "model_name/streaming/scorers.py",
-            ),
             "model_name.streaming.scorers.ModelWatcher.close": (
                 "streaming/scorers.html#modelwatcher.close",
                 "model_name/streaming/scorers.py",
@@ -8255,6 +8267,10 @@ d = {
             ),
             "model_name.streaming.scorers.ModelWatcher.look": (
                 "streaming/scorers.html#modelwatcher.look",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers.ModelWatcher.refuse": (
+                "streaming/scorers.html#modelwatcher.refuse",
                 "model_name/streaming/scorers.py",
             ),
             "model_name.streaming.scorers.ModelWatcher.watch": (
@@ -8293,12 +8309,24 @@ d = {
                 "streaming/scorers.html#_half",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers._is_undecided": (
+                "streaming/scorers.html#_is_undecided",
+                "model_name/streaming/scorers.py",
+            ),
             "model_name.streaming.scorers._load": (
                 "streaming/scorers.html#_load",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers._look_often": (
+                "streaming/scorers.html#_look_often",
+                "model_name/streaming/scorers.py",
+            ),
             "model_name.streaming.scorers._predict": (
                 "streaming/scorers.html#_predict",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._require_decision": (
+                "streaming/scorers.html#_require_decision",
                 "model_name/streaming/scorers.py",
             ),
             "model_name.streaming.scorers._rounds": (
@@ -8311,6 +8339,10 @@ d = {
             ),
             "model_name.streaming.scorers._too_large": (
                 "streaming/scorers.html#_too_large",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._try_out": (
+                "streaming/scorers.html#_try_out",
                 "model_name/streaming/scorers.py",
             ),
             "model_name.streaming.scorers._undecided": (

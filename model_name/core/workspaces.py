@@ -275,6 +275,21 @@ def _cycle(where: object) -> errors.ConfigError:
     )
 
 
+# %% ../../nbs/core/workspaces.ipynb #c3cb8da7
+def _read_features(root: str, declaration: Declaration) -> Any:
+    """Return the features that a project declares; an empty list without a declaration."""
+    if declaration.features is None:
+        return []
+    name, _, attribute = declaration.features.partition(":")
+    module = _import(root + name, "features", declaration)
+    if not hasattr(module, attribute):
+        hint = errors.nearest(attribute, vars(module))
+        raise errors.ConfigError(
+            f"{declaration.where}: the module {name!r} has no {attribute!r}{hint}"
+        )
+    return getattr(module, attribute)
+
+
 # %% ../../nbs/core/workspaces.ipynb #e9d46e74
 @dataclass(frozen=True, eq=False)
 class Project:
@@ -302,16 +317,7 @@ class Project:
     @functools.cached_property
     def features(self) -> Any:
         """The declared features of the project; an empty list without a declaration."""
-        if self.declaration.features is None:
-            return []
-        name, _, attribute = self.declaration.features.partition(":")
-        module = _import(self.root + name, "features", self.declaration)
-        if not hasattr(module, attribute):
-            hint = errors.nearest(attribute, vars(module))
-            raise errors.ConfigError(
-                f"{self.declaration.where}: the module {name!r} has no {attribute!r}{hint}"
-            )
-        return getattr(module, attribute)
+        return _read_features(self.root, self.declaration)
 
     @functools.cached_property
     def digest(self) -> str:

@@ -500,10 +500,21 @@ def _bound(
     return predict_in_project
 
 
-# %% ../../nbs/io/registries.ipynb #4060628e
+# %% ../../nbs/io/registries.ipynb #76947086
 _MANY_ROWS = 50_000  # importing the compiler pays from here on
 
 
+def _require_tables(project: workspaces.Project) -> None:
+    """Refuse a model that was trained with other tables than those of the project of this process."""
+    if found := schemas.differences(project):
+        raise errors.ModelError(
+            "the model was trained with other tables than those of this project:"
+            + "".join(f"\n- {difference}" for difference in found)
+            + "\nTrain a version with these tables, or work in the project that the model is from"
+        )
+
+
+# %% ../../nbs/io/registries.ipynb #4060628e
 class ModelAdapter:
     """A loaded model that predicts.
 
@@ -528,13 +539,8 @@ class ModelAdapter:
         Raises:
             ModelError: with each column that differs.
         """
-        found = [] if self.project is None else schemas.differences(self.project)
-        if found:
-            raise errors.ModelError(
-                "the model was trained with other tables than those of this project:"
-                + "".join(f"\n- {difference}" for difference in found)
-                + "\nTrain a version with these tables, or work in the project that the model is from"
-            )
+        if self.project is not None:
+            _require_tables(self.project)
         return self
 
     def predict(self, inputs: schemas.Inputs) -> schemas.Outputs:

@@ -110,6 +110,14 @@ class Record:
 RunConfig = services.MlflowRunConfig  # the settings of a job's MLflow run
 
 
+# %% ../../nbs/jobs/base.ipynb #206def8c
+def _use_cluster(
+    cluster: clusters.ClusterKind | None,
+) -> contextlib.AbstractContextManager[Any]:
+    """Let parallel work run on a cluster, by default on that of the environment."""
+    return clusters.using(clusters.resolve(cluster, osvariables.env().dask_scheduler_address))
+
+
 # %% ../../nbs/jobs/base.ipynb #5c0e9b01
 class ServedJob(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """The services that surround a job, as a context manager."""
@@ -153,9 +161,7 @@ class ServedJob(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
                 service.start()
                 stack.callback(service.stop)
             # a run is also repeated where the cluster of that time does not exist
-            named = None if self.reproduces else self.cluster
-            address = osvariables.env().dask_scheduler_address
-            stack.enter_context(clusters.using(clusters.resolve(named, address)))
+            stack.enter_context(_use_cluster(None if self.reproduces else self.cluster))
             self._running.append(stack.pop_all())
         return self
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from ..core import alignment, errors, schemas
 from ..core import metrics as metrics_
 from ..figures import scores
-from ..io import decisions, registries
+from ..io import decisions, registries, services
 from . import base, cards, contests, guards, tables
 from .recorders import Recorder
 from ..records import gitstates, provenance, reproductions, verdicts
@@ -547,6 +547,29 @@ def _keep_verdict(
     )
 
 
+# %% ../../nbs/jobs/evaluations.ipynb #1528c96d
+def _slice_columns(job: EvaluationSettings) -> list[str]:
+    """Return the columns to slice by."""
+    return schemas.InputsSchema.marked("slice") if job.slices is None else job.slices
+
+
+def _champion_version(service: services.MlflowService, champion: str | int | None) -> int | None:
+    """Return the number of the champion: of the last decision, or else where the alias points."""
+    if champion is None or isinstance(champion, int):
+        return champion
+    client, name = service.client(), service.resolved_registry_name
+    return decisions.champion_version(client, decisions.read_history(client, name), champion)
+
+
+def _champion(job: "EvaluationsJob", recorder: Recorder, version: Any) -> Any:
+    """Return the version to compare with, if there is another one."""
+    number = _champion_version(job.mlflow_service, job.champion)
+    recorder.pin(champion=number)
+    if number in (None, int(version.version)):
+        return None
+    return registries.find_version(job.mlflow_service.client(), version.name, number)
+
+
 # %% ../../nbs/jobs/evaluations.ipynb #c0572f6f
 class EvaluationsJob(EvaluationSettings, base.VersionJob):
     """Judge a registered version."""
@@ -571,7 +594,8 @@ class EvaluationsJob(EvaluationSettings, base.VersionJob):
             scores_ = self._score(recorder, model, judged)
             refusals = reasons_to_refuse(scores_.table, self.thresholds, self.beat_naive)
             verdict = _record_verdict(recorder, version, self.rows, refusals)
-            contest = _contest(self, self._champion(recorder, version), judged, scores_, self._by())
+            champion = _champion(self, recorder, version)
+            contest = _contest(self, champion, judged, scores_, _slice_columns(self))
             document = _document(self, version, recorder.run_id, judged, scores_, refusals, contest)
             document = _keep_card(self, version, model, judged, document)
             if self.reproduces is None:
@@ -587,10 +611,6 @@ class EvaluationsJob(EvaluationSettings, base.VersionJob):
             slices=scores_.slices, scored=scores_.scored, contest=contest,
         )  # fmt: skip
 
-    def _by(self) -> list[str]:
-        """Return the columns to slice by."""
-        return schemas.InputsSchema.marked("slice") if self.slices is None else self.slices
-
     def _score(self, recorder: Recorder, model: Any, judged: _Judged) -> _Scores:
         """Score the version and the naive forecast, and record both."""
         inputs, rows, targets, chosen = judged
@@ -599,29 +619,13 @@ class EvaluationsJob(EvaluationSettings, base.VersionJob):
         naive = alignment.join_by_position(targets[chosen], naive_forecast(inputs, targets, chosen))
         draws = bootstrap(metrics, scored, resampling.day_blocks(inputs[chosen]), self.resamples)
         table = judge(metrics, scored, naive, draws)
-        slices = slice_scores(metrics, inputs[chosen], scored, self._by())
+        slices = slice_scores(metrics, inputs[chosen], scored, _slice_columns(self))
         recorder.figures(_draw(table, slices, scored))
         recorder.tags(**_comparison_tags(metrics, inputs[chosen], targets[chosen]))
         _record_scores(recorder, table, slices)
         return _Scores(scored, table, draws, slices)
 
-    def _champion(self, recorder: Recorder, version: Any) -> Any:
-        """Return the version to compare with, if there is another one."""
-        number = self._champion_version()
-        recorder.pin(champion=number)
-        if number in (None, int(version.version)):
-            return None
-        return registries.find_version(self.mlflow_service.client(), version.name, number)
-
-    def _champion_version(self) -> int | None:
-        """Return the number of the champion: of the last decision, or else where the alias points."""
-        if self.champion is None or isinstance(self.champion, int):
-            return self.champion
-        service = self.mlflow_service
-        client, name = service.client(), service.resolved_registry_name
-        return decisions.champion_version(
-            client, decisions.read_history(client, name), self.champion
-        )
-
     def resolve_references(self) -> dict[str, Any]:  # noqa: D102
-        return super().resolve_references() | {"champion": self._champion_version()}
+        return super().resolve_references() | {
+            "champion": _champion_version(self.mlflow_service, self.champion)
+        }

@@ -255,8 +255,10 @@ def chosen(titles: list[str], backfill: tuple[str, str] | None) -> set[str]:
 
 
 # %% ../../nbs/jobs/partitions.ipynb #fe9909ec
-def check_settings(inputs: Any, outputs: Any) -> None:
-    """Refuse readers and writers that cannot work partition by partition.
+def check_settings(
+    inputs: Any, outputs: Any
+) -> tuple[datasets.ParquetReader, datasets.ParquetWriter]:
+    """Return a reader and a writer that can work partition by partition; refuse others.
 
     Raises:
         ValueError: with what to change.
@@ -272,6 +274,7 @@ def check_settings(inputs: Any, outputs: Any) -> None:
         raise ValueError(
             "partitions: the outputs are in the folder of the inputs: choose another folder"
         )
+    return inputs, outputs
 
 
 def _require_no_past() -> None:

@@ -370,6 +370,33 @@ def _decision(job: PromotionSettings, proposal: _Proposal, run_id: str) -> decis
     )  # fmt: skip
 
 
+# %% ../../nbs/jobs/promotion.ipynb #593d98b3
+def _explain(
+    job: PromotionSettings, recorder: Any, proposal: _Proposal, refusals: tuple[str, ...]
+) -> None:
+    """Tag the run, draw the gains, and warn of what a person should look at."""
+    client, evidence = job.mlflow_service.client(), proposal.evidence
+    recorder.tags(promoted=str(not refusals).lower(), reasons="; ".join(refusals)[:5_000])
+    evaluation = evidence.entry.decision.run_id if evidence.entry else None
+    warning = nearly_perfect(client, proposal.version, evaluation)
+    recorder.warn(nearly_perfect=warning)
+    replaced = proposal.champion not in (None, int(proposal.version.version))
+    table = _gains_table(evidence.verdict)
+    if replaced and len(table):
+        recorder.figures({"gains": scores.gains(table)})
+    if replaced and not refusals and not job.rollback:
+        recorder.warn(compared=compare(evidence.verdict))
+    if job.force and not refusals:
+        missed = "; ".join(rules_.missed(proposal.findings))
+        recorder.warn(forced=missed and f"promoted by force ({job.reason}) although {missed}")
+
+
+def _decided(client: Any, name: str) -> tuple[str, ...]:
+    """Return the history in words."""
+    history = decisions.read_history(client, name)
+    return tuple(decisions.describe(entry) for entry in history.entries)
+
+
 # %% ../../nbs/jobs/promotion.ipynb #d21938c8
 class PromotionJob(PromotionSettings):
     """Point an alias at a version that fulfils the rules."""
@@ -389,38 +416,14 @@ class PromotionJob(PromotionSettings):
                 refusals += _commit(client, proposal.history, decision)
             outcome = "not to" if refusals else "to"
             recorder.log_decision(refusals, promoted=f"{self.alias} {outcome} version {number}")
-            self._explain(recorder, proposal, refusals)
+            _explain(self, recorder, proposal, refusals)
         return self.conclude(
             recorder, PromotionResult,
             summary=_summary(number, self.alias, previous, promoted=not refusals),
             registry_name=version.name, model_version=number, alias=self.alias,
             previous_version=previous, promoted=not refusals, rules=decision.rules,
-            forced=decision.forced, reason=self.reason, decided=self._decided(client, version.name),
+            forced=decision.forced, reason=self.reason, decided=_decided(client, version.name),
         )  # fmt: skip
-
-    def _explain(self, recorder: Any, proposal: _Proposal, refusals: tuple[str, ...]) -> None:
-        """Tag the run, draw the gains, and warn of what a person should look at."""
-        client, evidence = self.mlflow_service.client(), proposal.evidence
-        recorder.tags(promoted=str(not refusals).lower(), reasons="; ".join(refusals)[:5_000])
-        evaluation = evidence.entry.decision.run_id if evidence.entry else None
-        warning = nearly_perfect(client, proposal.version, evaluation)
-        recorder.warn(nearly_perfect=warning)
-        replaced = proposal.champion not in (None, int(proposal.version.version))
-        table = _gains_table(evidence.verdict)
-        if replaced and len(table):
-            recorder.figures({"gains": scores.gains(table)})
-        if replaced and not refusals and not self.rollback:
-            recorder.warn(compared=compare(evidence.verdict))
-        if self.force and not refusals:
-            missed = "; ".join(rules_.missed(proposal.findings))
-            recorder.warn(forced=missed and f"promoted by force ({self.reason}) although {missed}")
-
-    @staticmethod
-    def _decided(client: Any, name: str) -> tuple[str, ...]:
-        """Return the history in words."""
-        return tuple(
-            decisions.describe(entry) for entry in decisions.read_history(client, name).entries
-        )
 
     def registered_version(self) -> Any:  # noqa: D102
         if not self.rollback or self.reproduces is not None:

@@ -230,6 +230,45 @@ def _load(loader: registries.Loader, version: Any) -> LoadedVersion:
     return LoadedVersion(version.name, int(version.version), adapter.predictor())
 
 
+# %% ../../nbs/streaming/scorers.ipynb #f60ecead
+def _look_often(watcher: "ModelWatcher", seconds: float, logger: "Logger") -> None:
+    """Look at the alias every so many seconds, until the watcher is closed."""
+    while not watcher.closed.wait(seconds):
+        try:
+            watcher.look(logger)
+        except Exception as error:  # noqa: BLE001 (a registry may be away for a while)
+            reason = str(error).splitlines()[0]
+            logger.warning("The registry did not answer: {}", reason)
+
+
+def _try_out(
+    loader: registries.Loader, version: Any, example: schemas.Inputs | None
+) -> tuple[LoadedVersion | None, str]:
+    """Return a version that answers, or why it does not."""
+    try:
+        loaded = _load(loader, version)
+        if example is not None:
+            loaded.predict(example)
+    except Exception as error:  # noqa: BLE001 (a model may raise anything)
+        return None, str(error).splitlines()[0]
+    return loaded, ""
+
+
+def _require_decision(remark: str, client: "MlflowClient", name: str) -> None:
+    """Refuse to start on a version that nobody has decided on, where there is a history of decisions."""
+    if remark and decisions.read_history(client, name).began:
+        raise errors.GateError(f"the stream does not start: {remark}")
+
+
+def _is_undecided(watcher: "ModelWatcher", version: Any, logger: "Logger") -> bool:
+    """Tell whether nobody has decided on a version; say so once."""
+    why = watcher.undecided(watcher.client, watcher.wanted, version)
+    if why and why != watcher.not_taken:
+        watcher.refuse(version, f"is not taken ({why})", logger)
+    watcher.not_taken = why
+    return bool(why)
+
+
 # %% ../../nbs/streaming/scorers.ipynb #b869a91c
 class ModelWatcher:
     """The version that an alias points to, kept up to date."""
@@ -252,61 +291,41 @@ class ModelWatcher:
         self.closed = threading.Event()
         first = registries.find_version(client, name, alias_or_version)
         self.remark = undecided(client, alias_or_version, first)
-        if self.remark and decisions.read_history(client, name).began:
-            raise errors.GateError(f"the stream does not start: {self.remark}")
+        _require_decision(self.remark, client, name)
         self.current = _load(loader, first)
         self.versions = [self.current.version]
-
-    def close(self) -> None:
-        """End the background thread of `watch`."""
-        self.closed.set()
 
     def keep_example(self, inputs: schemas.Inputs) -> None:
         """Keep inputs on which a new version is tried."""
         self.example = inputs
 
+    def close(self) -> None:
+        """End the background thread of `watch`."""
+        self.closed.set()
+
     def watch(self, seconds: float, logger: "Logger") -> None:
         """Look at the alias in the background, every so many seconds."""
-
-        def work() -> None:
-            while not self.closed.wait(seconds):
-                try:
-                    self.look(logger)
-                except Exception as error:  # noqa: BLE001 (a registry may be away for a while)
-                    reason = str(error).splitlines()[0]
-                    logger.warning("The registry did not answer: {}", reason)
-
-        threading.Thread(target=work, name="model-watcher", daemon=True).start()
+        arguments = (self, seconds, logger)
+        threading.Thread(target=_look_often, args=arguments, daemon=True).start()
 
     def look(self, logger: "Logger") -> None:
         """Replace the version if the alias points to another one that answers."""
         version = registries.find_version(self.client, self.name, self.wanted)
         number, current = int(version.version), self.current.version
-        if number == current or self._is_undecided(version, logger) or number == self.refused:
+        if number == current or _is_undecided(self, version, logger) or number == self.refused:
             return
-        try:
-            loaded = _load(self.loader, version)
-            if self.example is not None:
-                loaded.predict(self.example)
-        except Exception as error:  # noqa: BLE001 (a model may raise anything)
-            self.refused, reason = number, str(error).splitlines()[0]
-            message = f"version {number} of {self.name!r} does not answer ({reason}); version {current} continues"
-            logger.error("{}", message)
-            self.alert("Promotion refused", message)
+        loaded, failure = _try_out(self.loader, version, self.example)
+        if loaded is None:
+            self.refused = number
+            self.refuse(version, f"does not answer ({failure})", logger)
             return
         logger.info("Version {} takes over from version {}", number, current)
         self.current, self.refused = loaded, None
         self.versions.append(number)
 
-    def _is_undecided(self, version: Any, logger: "Logger") -> bool:
-        """Tell whether nobody has decided on a version; say so once."""
-        why = self.undecided(self.client, self.wanted, version)
-        if why and why != self.not_taken:
-            continues = f"version {self.current.version} continues"
-            message = (
-                f"version {version.version} of {self.name!r} is not taken ({why}); {continues}"
-            )
-            logger.error("{}", message)
-            self.alert("Promotion refused", message)
-        self.not_taken = why
-        return bool(why)
+    def refuse(self, version: Any, why: str, logger: "Logger") -> None:
+        """Log and alert that the version of before continues."""
+        continues = f"version {self.current.version} continues"
+        message = f"version {version.version} of {self.name!r} {why}; {continues}"
+        logger.error("{}", message)
+        self.alert("Promotion refused", message)
