@@ -2358,10 +2358,6 @@ d = {
                 "io/configs.html#_expander.__init__",
                 "model_name/io/configs.py",
             ),
-            "model_name.io.configs._Expander._find": (
-                "io/configs.html#_expander._find",
-                "model_name/io/configs.py",
-            ),
             "model_name.io.configs._Expander._named": (
                 "io/configs.html#_expander._named",
                 "model_name/io/configs.py",
@@ -2461,6 +2457,10 @@ d = {
             ),
             "model_name.io.configs._escape": (
                 "io/configs.html#_escape",
+                "model_name/io/configs.py",
+            ),
+            "model_name.io.configs._find_named": (
+                "io/configs.html#_find_named",
                 "model_name/io/configs.py",
             ),
             "model_name.io.configs._has": ("io/configs.html#_has", "model_name/io/configs.py"),
@@ -2813,6 +2813,10 @@ d = {
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._cast": ("io/datasets.html#_cast", "model_name/io/datasets.py"),
+            "model_name.io.datasets._columns_of": (
+                "io/datasets.html#_columns_of",
+                "model_name/io/datasets.py",
+            ),
             "model_name.io.datasets._columns_with_gaps": (
                 "io/datasets.html#_columns_with_gaps",
                 "model_name/io/datasets.py",
@@ -2925,6 +2929,10 @@ d = {
             ),
             "model_name.io.datasets._partitions": (
                 "io/datasets.html#_partitions",
+                "model_name/io/datasets.py",
+            ),
+            "model_name.io.datasets._pieces_of": (
+                "io/datasets.html#_pieces_of",
                 "model_name/io/datasets.py",
             ),
             "model_name.io.datasets._plain_columns": (
@@ -3262,6 +3270,14 @@ d = {
                 "io/osvariables.html#env",
                 "model_name/io/osvariables.py",
             ),
+            "model_name.io.osvariables._KafkaEnv": (
+                "io/osvariables.html#_kafkaenv",
+                "model_name/io/osvariables.py",
+            ),
+            "model_name.io.osvariables._MlflowEnv": (
+                "io/osvariables.html#_mlflowenv",
+                "model_name/io/osvariables.py",
+            ),
             "model_name.io.osvariables._candidates": (
                 "io/osvariables.html#_candidates",
                 "model_name/io/osvariables.py",
@@ -3547,6 +3563,10 @@ d = {
                 "io/redaction.html#_sealer.seal",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction._any_of": (
+                "io/redaction.html#_any_of",
+                "model_name/io/redaction.py",
+            ),
             "model_name.io.redaction._as_json": (
                 "io/redaction.html#_as_json",
                 "model_name/io/redaction.py",
@@ -3557,6 +3577,10 @@ d = {
             ),
             "model_name.io.redaction._as_text": (
                 "io/redaction.html#_as_text",
+                "model_name/io/redaction.py",
+            ),
+            "model_name.io.redaction._as_variable": (
+                "io/redaction.html#_as_variable",
                 "model_name/io/redaction.py",
             ),
             "model_name.io.redaction._can_hide": (
@@ -4105,6 +4129,10 @@ d = {
             ),
             "model_name.io.services._login": (
                 "io/services.html#_login",
+                "model_name/io/services.py",
+            ),
+            "model_name.io.services._new_run": (
+                "io/services.html#_new_run",
                 "model_name/io/services.py",
             ),
             "model_name.io.services._open_experiment": (
@@ -8635,8 +8663,16 @@ d = {
                 "utils/clusters.html#_client",
                 "model_name/utils/clusters.py",
             ),
+            "model_name.utils.clusters._count_threads": (
+                "utils/clusters.html#_count_threads",
+                "model_name/utils/clusters.py",
+            ),
             "model_name.utils.clusters._load": (
                 "utils/clusters.html#_load",
+                "model_name/utils/clusters.py",
+            ),
+            "model_name.utils.clusters._lost_data": (
+                "utils/clusters.html#_lost_data",
                 "model_name/utils/clusters.py",
             ),
             "model_name.utils.clusters._no_worker": (

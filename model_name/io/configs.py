@@ -324,6 +324,22 @@ class _Expansion(NamedTuple):
         )
 
 
+# %% ../../nbs/io/configs.ipynb #5ca1ab1e
+def _find_named(
+    tree: _Placed, name: str, path: tuple[str | int, ...]
+) -> tuple[tuple[str | int, ...], _Placed | None]:
+    """Find what a name at a path stands for: a key from the top, or one beside this (`.x`)."""
+    dots = len(name) - len(name.lstrip("."))
+    steps: list[str | int] = [*path[: max(0, len(path) - dots)]] if dots else []
+    steps += re.findall(r"[^.\[\]]+", name)
+    found: _Placed | None = tree
+    for position, step in enumerate(steps):
+        if found is not None and isinstance(found.value, list) and str(step).isdecimal():
+            steps[position] = int(step)
+        found = found and found.child(steps[position])
+    return tuple(steps), found
+
+
 # %% ../../nbs/io/configs.ipynb #00147c3a
 class _Expander:
     """Measures what interpolations make, without making it."""
@@ -363,7 +379,7 @@ class _Expander:
             resolver, colon, arguments = found[1].partition(":")
             names.extend(arguments.split(",") if colon else [found[1]])
             self.computed |= _INSIDE in found[1] and resolver != "oc.env"
-            value = None if colon else self._find(found[1].strip(), path)[1]
+            value = None if colon else _find_named(self._tree, found[1].strip(), path)[1]
             if value is None or isinstance(value.value, dict | list) or "${" in str(value.value):
                 return _INSIDE
             return str(value.value)
@@ -372,22 +388,8 @@ class _Expander:
             text = _INNERMOST.sub(replace, text)
         return names
 
-    def _find(
-        self, name: str, path: tuple[str | int, ...]
-    ) -> tuple[tuple[str | int, ...], _Placed | None]:
-        """Find what a name stands for: a key from the top, or one beside this (`.x`)."""
-        dots = len(name) - len(name.lstrip("."))
-        steps: list[str | int] = [*path[: max(0, len(path) - dots)]] if dots else []
-        steps += re.findall(r"[^.\[\]]+", name)
-        found: _Placed | None = self._tree
-        for position, step in enumerate(steps):
-            if found is not None and isinstance(found.value, list) and str(step).isdecimal():
-                steps[position] = int(step)
-            found = found and found.child(steps[position])
-        return tuple(steps), found
-
     def _named(self, name: str, path: tuple[str | int, ...]) -> _Expansion:
-        steps, found = self._find(name, path)
+        steps, found = _find_named(self._tree, name, path)
         if found is None:  # the name of a variable, or a default
             return _Expansion(len(os.environ.get(name, "")))
         return self.measure(steps, found)

@@ -382,6 +382,37 @@ def _columns_with_gaps(dataset: Any, names: list[str]) -> set[str]:
     return {name for name, gaps in known.items() if gaps}
 
 
+# %% ../../nbs/io/datasets.ipynb #da7a5e75
+def _columns_of(location: str, parts: list[str], options: dict[str, Any]) -> pa.Schema:
+    """Return the columns of all files of a table.
+
+    Raises:
+        DataError: a column stands twice in the first file, or another file lacks one.
+    """
+    import pyarrow.dataset as ds
+    from pyarrow import parquet
+
+    with options["filesystem"].open(parts[0], "rb") as file:
+        _refuse_doubled(location, parquet.read_schema(file).names)
+    found = ds.dataset(parts, **options)
+    footers = [fragment.physical_schema.remove_metadata() for fragment in found.get_fragments()]
+    for part, footer in zip(parts, footers, strict=True):
+        absent = set(footers[0].names) - set(footer.names)
+        if absent:
+            raise errors.DataError(
+                f"{location}: {PurePosixPath(part).name} lacks columns {sorted(absent)}"
+            )
+    return pa.unify_schemas(footers, promote_options="permissive")
+
+
+def _pieces_of(dataset: Any) -> Iterator[pa.Table]:
+    """Yield the rows of a data set in small tables, one file after the other."""
+    for fragment in dataset.get_fragments():
+        batches = fragment.to_batches(schema=dataset.schema, batch_size=65_536, batch_readahead=2)
+        for batch in batches:
+            yield pa.Table.from_batches([batch])
+
+
 # %% ../../nbs/io/datasets.ipynb #d91afc0e
 class ParquetReader(_ArrowReader):
     """Read a Parquet file, or a folder of Parquet files."""
@@ -407,37 +438,22 @@ class ParquetReader(_ArrowReader):
         files, path = _find_parquet(self.path)
         with _explained(self.location, "read as Parquet (is it another format?)"):
             dataset, schema = self._open(files, path)
-            for fragment in dataset.get_fragments():
-                for batch in fragment.to_batches(
-                    schema=dataset.schema, batch_size=65_536, batch_readahead=2
-                ):
-                    yield _cast(self.location, pa.Table.from_batches([batch]), schema)
+            for table in _pieces_of(dataset):
+                yield _cast(self.location, table, schema)
 
     def _open(self, files: "AbstractFileSystem", path: str) -> tuple[Any, pa.Schema]:
         """Return the data set and the plain schema of its files."""
         import pyarrow.dataset as ds
-        from pyarrow import parquet
 
         parts = self._files(files, path)
-        with files.open(parts[0], "rb") as file:
-            _refuse_doubled(self.location, parquet.read_schema(file).names)
         folder = self._folder(files, path)
         options = {"filesystem": files, "format": "parquet", "partition_base_dir": folder}
-        found = ds.dataset(parts, **options)
-        footers = [fragment.physical_schema.remove_metadata() for fragment in found.get_fragments()]
-        for part, footer in zip(parts, footers, strict=True):
-            absent = set(footers[0].names) - set(footer.names)
-            if absent:
-                raise errors.DataError(
-                    f"{self.location}: {PurePosixPath(part).name} lacks columns {sorted(absent)}"
-                )
-        columns = pa.unify_schemas(footers, promote_options="permissive")
+        columns = _columns_of(self.location, parts, options)
         in_folders, gaps = self._in_folders(parts, folder)
         in_folders = pa.schema([field for field in in_folders if field.name not in columns.names])
         options["partitioning"] = ds.HivePartitioning(in_folders, null_fallback=_NULL_PARTITION)
-        dataset = self._chosen(
-            ds.dataset(parts, schema=pa.schema([*columns, *in_folders]), **options)
-        )
+        whole = ds.dataset(parts, schema=pa.schema([*columns, *in_folders]), **options)
+        dataset = self._chosen(whole)
         gaps |= _columns_with_gaps(dataset, columns.names)
         return dataset, _plain_schema(dataset.schema, gaps & set(dataset.schema.names))
 

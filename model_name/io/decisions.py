@@ -105,7 +105,7 @@ class Decision(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
         )
 
 
-# %% ../../nbs/io/decisions.ipynb #e4d51d82
+# %% ../../nbs/io/decisions.ipynb #dec15101
 LEDGER = "-decisions"
 KIND = "decision"  # of the signed documents
 _TAG = "decision"
@@ -121,6 +121,7 @@ def is_ledger(name: str) -> bool:
     return name.endswith(LEDGER)
 
 
+# %% ../../nbs/io/decisions.ipynb #e4d51d82
 class Entry(NamedTuple):
     """A decision that holds: its signature is good, and it follows the one before."""
 
@@ -478,6 +479,7 @@ def point(client: "MlflowClient", name: str, alias: str) -> None:
         decided = newest
 
 
+# %% ../../nbs/io/decisions.ipynb #dec15104
 def why_undecided(
     history: History, alias: str, version: int, model_sha256: str | None = None
 ) -> str:
@@ -505,6 +507,7 @@ def why_undecided(
     return ""
 
 
+# %% ../../nbs/io/decisions.ipynb #dec15105
 def describe(entry: Entry) -> str:
     """Describe an entry in one line: number, time, who, what."""
     decision = entry.decision

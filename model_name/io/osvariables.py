@@ -347,12 +347,9 @@ def _registry_uri(data: dict[str, Any]) -> str:
     return str(data["mlflow_tracking_uri"])
 
 
-# %% ../../nbs/io/osvariables.ipynb #23bb40b7
-class Env(pdts.BaseSettings):
-    """The settings of the environment: variables first, then `.env`, then defaults that need nothing else.
-
-    Upper and lower case are the same, other variables are ignored, and an empty variable counts as not set.
-    """
+# %% ../../nbs/io/osvariables.ipynb #e417a1b1
+class _MlflowEnv(pdts.BaseSettings):
+    """The variables of MLflow, and how all variables are read."""
 
     model_config = pdts.SettingsConfigDict(
         env_file=".env",
@@ -378,6 +375,12 @@ class Env(pdts.BaseSettings):
     mlflow_registered_model_name: Annotated[str, pdt.AfterValidator(check_model_name)] = pdt.Field(
         default_factory=project_name, description="Name of the model in the registry."
     )
+
+
+# %% ../../nbs/io/osvariables.ipynb #e417a1b2
+class _KafkaEnv(_MlflowEnv):
+    """The variables of Kafka, too."""
+
     kafka_bootstrap_servers: str | None = pdt.Field(
         None,
         description="Brokers as host:port, separated by commas; without any, a broker inside the process.",
@@ -394,6 +397,15 @@ class Env(pdts.BaseSettings):
     kafka_sasl_password: pdt.SecretStr | None = pdt.Field(
         None, description="Password of that user."
     )
+
+
+# %% ../../nbs/io/osvariables.ipynb #23bb40b7
+class Env(_KafkaEnv):
+    """The settings of the environment: variables first, then `.env`, then defaults that need nothing else.
+
+    Upper and lower case are the same, other variables are ignored, and an empty variable counts as not set.
+    """
+
     dask_scheduler_address: str | None = pdt.Field(
         None,
         description="Scheduler of a Dask cluster, e.g. tcp://host:8786; without one, work stays on this machine.",

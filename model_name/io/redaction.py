@@ -355,6 +355,21 @@ class Sealed:
     variables: dict[str, str] = field(repr=False)
 
 
+# %% ../../nbs/io/redaction.ipynb #5ea1ab1e
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern that finds the longest text first; a short one only as a word of its own."""
+    written = (
+        re.escape(text) if len(text) >= _SURE else rf"(?<!\w){re.escape(text)}(?!\w)"
+        for text in sorted(texts, key=len, reverse=True)
+    )
+    return re.compile("|".join(written) or r"(?!)")
+
+
+def _as_variable(path: tuple[str, ...]) -> str:
+    """Return the place of a value in a configuration as part of the name of a variable."""
+    return re.sub(r"[^A-Z0-9]+", "_", "_".join(path).upper()).strip("_")
+
+
 # %% ../../nbs/io/redaction.ipynb #d33a2a25
 class _Sealer:
     """Collects the secrets of a configuration."""
@@ -362,12 +377,7 @@ class _Sealer:
     def __init__(self) -> None:
         self.variables: dict[str, str] = {}
         self._names = {text: name for name, text in named_secrets().items() if _is_secret(text)}
-        longest_first = sorted(self._names, key=len, reverse=True)
-        written = (
-            re.escape(text) if len(text) >= _SURE else rf"(?<!\w){re.escape(text)}(?!\w)"
-            for text in longest_first
-        )
-        self._known = re.compile("|".join(written) or r"(?!)")
+        self._known = _any_of(self._names)
         self._scrub = scrubber()
 
     def seal(self, data: Any, plain: Any, path: tuple[str, ...], secret: bool = False) -> Any:
@@ -414,10 +424,9 @@ class _Sealer:
         text = value if isinstance(value, str) else json.dumps(value)
         name = self._names.get(text) if isinstance(value, str) else None
         if name is None:
-            kind = "" if isinstance(value, str) else "NUMBER_"
-            base = _PREFIX + kind + re.sub(r"[^A-Z0-9]+", "_", "_".join(path).upper()).strip("_")
-            taken = [base, *(f"{base}_{i}" for i in range(2, 1000))]
-            name = next(each for each in taken if self.variables.get(each, text) == text)
+            base = _PREFIX + ("" if isinstance(value, str) else "NUMBER_") + _as_variable(path)
+            free = [base, *(f"{base}_{i}" for i in range(2, 1000))]
+            name = next(each for each in free if self.variables.get(each, text) == text)
         self.variables[name] = text
         return f"<secret {name}>"
 

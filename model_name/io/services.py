@@ -334,6 +334,27 @@ def _remarks(run_config: MlflowRunConfig) -> list[str]:
     return remarks
 
 
+# %% ../../nbs/io/services.ipynb #5e11aa1b
+@contextlib.contextmanager
+def _new_run(run_config: MlflowRunConfig) -> "Iterator[mlflow.ActiveRun]":
+    """Start a run of MLflow without secrets in its texts, and end it."""
+    import mlflow
+
+    follow_environment = run_config.log_system_metrics is None
+    shown = redaction.masked({"name": run_config.name, "description": run_config.description})
+    with (
+        _own_run(keep=("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",) if follow_environment else ()),
+        mlflow.start_run(
+            run_name=shown["name"],
+            nested=mlflow.active_run() is not None,
+            tags=_run_tags(run_config),
+            description=shown["description"],
+            log_system_metrics=run_config.log_system_metrics,
+        ) as run,
+    ):
+        yield run
+
+
 # %% ../../nbs/io/services.ipynb #5e11aa15
 class _MlflowNames(Service):
     """The addresses of the stores, and the names of the experiment and of the model."""
@@ -443,20 +464,7 @@ class MlflowService(_MlflowSettings):
         If a run is active already, for instance in a notebook, the new run is nested in it. What the
         environment says about runs is ignored; `remarks` tells it.
         """
-        import mlflow
-
-        follow_environment = run_config.log_system_metrics is None
-        shown = redaction.masked({"name": run_config.name, "description": run_config.description})
-        with (
-            _own_run(keep=("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",) if follow_environment else ()),
-            mlflow.start_run(
-                run_name=shown["name"],
-                nested=mlflow.active_run() is not None,
-                tags=_run_tags(run_config),
-                description=shown["description"],
-                log_system_metrics=run_config.log_system_metrics,
-            ) as run,
-        ):
+        with _new_run(run_config) as run:
             yield run
 
     def remarks(self, run_config: MlflowRunConfig) -> list[str]:

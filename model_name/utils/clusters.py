@@ -338,6 +338,28 @@ def _wait(client: "Client", task: Any, cluster: DaskCluster) -> Any:
     return task.result()
 
 
+# %% ../../nbs/utils/clusters.ipynb #c1a57e5a
+_ATTEMPTS = 5
+
+
+def _lost_data(address: str) -> errors.ServiceError:
+    """Return the error about workers that lose the data of a task each time."""
+    return errors.ServiceError(
+        f"the workers of {address} lost the data of a task {_ATTEMPTS} times: look at "
+        f"their memory and their logs; {_AGAIN}"
+    )
+
+
+def _count_threads(client: "Client", cluster: DaskCluster) -> int:
+    """Return how many tasks all workers can do at once; wait for the first worker."""
+    end = time.monotonic() + cluster.timeout
+    while not (count := sum(client.nthreads().values())):
+        if time.monotonic() > end:
+            raise _no_worker(cluster.address, cluster.timeout)
+        time.sleep(0.1)
+    return int(count)
+
+
 # %% ../../nbs/utils/clusters.ipynb #e2ef8e1b
 class Connection:
     """A connection to the workers of a cluster."""
@@ -352,13 +374,8 @@ class Connection:
         Raises:
             ServiceError: there is no worker in time, or the scheduler is lost.
         """
-        end = time.monotonic() + self.cluster.timeout
         with _watched(self.client, self.cluster.address):
-            while not (count := sum(self.client.nthreads().values())):
-                if time.monotonic() > end:
-                    raise _no_worker(self.cluster.address, self.cluster.timeout)
-                time.sleep(0.1)
-        return int(count)
+            return _count_threads(self.client, self.cluster)
 
     @contextlib.contextmanager
     def hold(self, value: Any) -> Iterator[str]:
@@ -395,18 +412,12 @@ class Connection:
                 continue  # the data died with the workers
             except _FromTask as raised:
                 raise raised.args[0] from None
-        raise errors.ServiceError(
-            f"the workers of {self.cluster.address} lost the data of a task {_ATTEMPTS} times: look at "
-            f"their memory and their logs; {_AGAIN}"
-        )
+        raise _lost_data(self.cluster.address)
 
     def close(self) -> None:
         """End the connection; the cluster goes on."""
         with contextlib.suppress(Exception):
             self.client.close(timeout=2)
-
-
-_ATTEMPTS = 5
 
 
 # %% ../../nbs/utils/clusters.ipynb #8c2825a4
