@@ -50,8 +50,10 @@ class PartitionSettings(pdt.BaseModel, strict=True, frozen=True, extra="forbid")
         True,
         description="Leave partitions as they are that this version has scored and that have not changed.",
     )
-    backfill: tuple[str, str] | None = pdt.Field(
+    backfill: list[str] | None = pdt.Field(
         None,
+        min_length=2,
+        max_length=2,
         description="Score the partitions from the first name to the second again, and no others; a name is a file, "
         "or the beginning of its path, e.g. [day=2026-01-01, day=2026-01-31].",
     )
@@ -222,7 +224,7 @@ def _score_part(task: _Task) -> Entry:
 
 
 # %% ../../nbs/jobs/partitions.ipynb #37be6a87
-def chosen(titles: list[str], backfill: tuple[str, str] | None) -> set[str]:
+def chosen(titles: list[str], backfill: list[str] | None) -> set[str]:
     """Return the partitions that a backfill scores again.
 
     Args:

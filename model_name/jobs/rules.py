@@ -60,8 +60,8 @@ class Rules(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     approval: bool = pdt.Field(
         False, description="A person with another key than that of the evaluation has approved."
     )
-    stated: tuple[str, ...] = pdt.Field(
-        (), description="Fields of the model card that somebody has to have filled, e.g. licence."
+    stated: list[str] = pdt.Field(
+        [], description="Fields of the model card that somebody has to have filled, e.g. licence."
     )
 
 

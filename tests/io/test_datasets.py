@@ -366,7 +366,7 @@ def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
     ):
         datasets.ParquetReader(path=str(tmp_path / "text.parquet")).read()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(errors.DataError, match="the folder has no file that ends in .parquet"):
+    with pytest.raises(errors.DataError, match="folder: there is no file that ends in .parquet"):
         datasets.ParquetReader(path=str(tmp_path / "folder")).read()
     doubled = arrow.Table.from_arrays([arrow.array([1]), arrow.array([2])], names=["a", "a"])
     parquet.write_table(doubled, tmp_path / "doubled.parquet")

@@ -104,7 +104,7 @@ def test_only_what_is_new_or_changed_is_scored_again(
     infer(trained, hive, tmp_path / "whole.parquet")
     pd.testing.assert_frame_equal(answers(out), answers(tmp_path / "whole.parquet"))
     # zip=02, zip=03 and zip=010, and not zip=013, which is new
-    back = infer(trained, hive, out, backfill=("zip=02", "zip=010"))
+    back = infer(trained, hive, out, backfill=["zip=02", "zip=010"])
     assert (back.scored_partitions, back.partitions) == (3, DAYS)
     assert infer(trained, hive, out, resume=False).scored_partitions == DAYS
 
@@ -150,7 +150,7 @@ def test_what_is_refused(trained: services.MlflowService, hive: Path, tmp_path: 
     with pytest.raises(ValueError, match="the outputs are in the folder of the inputs"):
         infer(trained, hive, hive / "out")
     with pytest.raises(errors.ConfigError, match="no partition is 'zip=99'"):
-        infer(trained, hive, tmp_path / "out", backfill=("zip=01", "zip=99"))
+        infer(trained, hive, tmp_path / "out", backfill=["zip=01", "zip=99"])
     write(tmp_path / "others" / "a.parquet", pd.DataFrame({"a": [1]}))
     with pytest.raises(errors.DataError, match="has files, and no manifest"):
         infer(trained, hive, tmp_path / "others")

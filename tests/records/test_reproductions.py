@@ -296,7 +296,7 @@ def test_every_kind_has_to_be_allowed() -> None:
         (0.5, 0.25, ("0.5", "0.25", "by -0.25 (0.5 of it)")),
         (0.0, 0.25, ("0", "0.25", "by +0.25")),
         (-2.0, -1.0, ("-2", "-1", "by +1 (0.5 of it)")),
-        (float("nan"), float("nan"), ("nan", "nan", "")),
+        (float("nan"), float("nan"), ("no value", "no value", "")),
         (float("inf"), float("inf"), ("inf", "inf", "")),
         (0.1 + 0.2, 0.3, ("0.3", "0.3", "by -5.55e-17 (1.9e-16 of it)")),
         (None, 0.5, ("missing", "0.5", "missing")),
@@ -415,14 +415,14 @@ def test_evaluating_again_writes_no_verdict_and_keeps_to_the_version(
     assert registries.read_verdict(client.get_model_version("model_name", "1")) == before
     assert before.run_id == run_id
     assert "verdict" in out
-    assert record_of("evaluate").resolved == {"alias_or_version": 1}
+    assert record_of("evaluate").resolved == {"alias_or_version": 1, "champion": None}
 
 
 def test_promoting_again_moves_nothing(there: Path, tell: Tell) -> None:
     client = services.MlflowService().client()
     client.delete_registered_model_alias("model_name", "Champion")
-    code, out, _ = tell("reproduce", first("promote"), "--in-process")
-    assert code == 0
+    code, out, err = tell("reproduce", first("promote"), "--in-process")
+    assert code == 0, err
     assert "Champion to version 1" in out
     assert client.get_registered_model("model_name").aliases == {}
     client.set_registered_model_alias("model_name", "Champion", "1")
