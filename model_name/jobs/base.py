@@ -405,7 +405,8 @@ class VersionJob(Job, abc.ABC):
 
     def registered_version(self) -> Any:
         """Look up the version in the registry; a reference that is null is the latest."""
-        self.finish_decisions()
+        if self.reproduces is None:
+            self.finish_decisions()
         reference = getattr(self, self.MUTABLE_REFERENCES[0])
         service = self.mlflow_service
         return registries.find_version(

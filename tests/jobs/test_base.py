@@ -55,7 +55,7 @@ def test_a_result_is_a_table_for_people_and_json_for_programs() -> None:
     made = result(
         summary="a <b>", metrics={"r2_score": 0.123456, "rows": 12345.0}, figures={"one": object()}
     )
-    assert made.facts() == {"job": "X", "done": "a <b>", "r2_score": "0.1235", "rows": "1.234e+04"}
+    assert made.facts() == {"job": "X", "done": "a <b>", "r2_score": "0.1235", "rows": "12,345"}
     assert "a &lt;b&gt;" in made._repr_html_()
     shown = made.record()._repr_mimebundle_()
     assert json.loads(json.dumps(shown[stores.RECORD_MIME]))["metrics"] == {
