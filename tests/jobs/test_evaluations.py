@@ -272,7 +272,7 @@ def test_a_candidate_is_judged_on_the_rows_that_it_has_not_seen(
     verdict = registries.read_verdict(registries.find_version(trained.client(), "model_name", 1))
     assert verdict == registries.Verdict("passed", run_id=result.run_id, rows="unseen")
     assert {file.path for file in trained.client().list_artifacts(result.run_id)} == {
-        "figures", "tables", "provenance.json",
+        "card", "figures", "tables", "verdict", "provenance.json",
     }  # fmt: skip
     assert result.slices["slice"].unique().tolist() == schemas.InputsSchema.marked("slice")
     assert result.slices.groupby("slice")["rows"].sum().tolist() == [240, 240]
