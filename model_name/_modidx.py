@@ -1437,6 +1437,10 @@ d = {
                 "core/workspaces.html#_import",
                 "model_name/core/workspaces.py",
             ),
+            "model_name.core.workspaces._let_kinds_be_named": (
+                "core/workspaces.html#_let_kinds_be_named",
+                "model_name/core/workspaces.py",
+            ),
             "model_name.core.workspaces._make_importable": (
                 "core/workspaces.html#_make_importable",
                 "model_name/core/workspaces.py",

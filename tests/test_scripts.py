@@ -586,7 +586,7 @@ def test_the_module_is_the_program() -> None:
 @pytest.mark.parametrize(
     ("begun", "offered"),
     [
-        (["r"], ["reproduce", "run"]),
+        (["r"], ["reproduce", "rollback", "run", "runs"]),
         (["run", ""], ["evaluate", "explain", "infer", "promote", "stream", "train", "tune"]),
         (["run", "train", "ev"], ["evaluate"]),
         (["run", "--in"], ["--in-process"]),

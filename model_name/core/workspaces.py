@@ -42,7 +42,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import errors, kinds
+from . import errors
 
 if TYPE_CHECKING:
     from model_name.core.columns import Schema
@@ -126,6 +126,13 @@ def working_directory() -> Path:
 
 
 # %% ../../nbs/core/workspaces.ipynb #0507b48a
+def _let_kinds_be_named(declaration: Declaration) -> None:
+    """Let configurations name classes of the package of a project."""
+    from model_name.core import kinds  # pydantic, which --help does not need
+
+    kinds.own_packages.add(declaration.schemas.partition(".")[0])
+
+
 @functools.cache
 def locate() -> Declaration | None:
     """Find the declaration of the project of this process; None is the library's example.
@@ -140,13 +147,13 @@ def locate() -> Declaration | None:
                 f"{VARIABLE}={named}: this folder has no pyproject.toml with a table [tool.{PACKAGE}]; "
                 "name the folder of a project, or remove the variable"
             )
-        kinds.own_packages.add(declaration.schemas.partition(".")[0])
+        _let_kinds_be_named(declaration)
         return declaration
     here = working_directory()
     for folder in (here, *here.parents):
         if declaration := read_declaration(folder):
             os.environ[VARIABLE] = str(folder)
-            kinds.own_packages.add(declaration.schemas.partition(".")[0])
+            _let_kinds_be_named(declaration)
             return declaration
     return None
 
