@@ -12,7 +12,6 @@ import pandera.pandas as pa
 import pydantic as pdt
 import pytest
 import threadpoolctl
-from loguru import logger
 from pandera.typing.pandas import Index, Series
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -437,17 +436,12 @@ def test_a_forest_grown_in_steps_is_the_forest_of_scikit_learn(
 
 
 @pytest.fixture(scope="module")
-def year() -> Iterator[tuple[Any, Any, pd.Series]]:
+def year() -> tuple[Any, Any, pd.Series]:
     """Simulate hours: their inputs, targets, and the mean that no model can know better."""
-    logger.disable("model_name")
     raw = pd.concat(simulators.simulate(24 * 500))
     inputs = schemas.InputsSchema.check(raw)
-    yield (
-        inputs,
-        schemas.TargetsSchema.check(raw),
-        simulators.expected_demand(raw).set_axis(inputs.index),
-    )
-    logger.enable("model_name")
+    targets = schemas.TargetsSchema.check(raw)
+    return inputs, targets, simulators.expected_demand(raw).set_axis(inputs.index)
 
 
 @pytest.fixture(
