@@ -108,8 +108,8 @@ def test_a_score_for_which_more_is_better_loses_by_its_plain_difference() -> Non
         ({"evaluated": NOW - dt.timedelta(days=31)}, {"evaluation_days": None}, ""),
         ({"contract_sha256": "other"}, {}, "the declared tables have changed"),
         ({"contract_sha256": "other"}, {"same_contract": False}, ""),
-        ({"not_stated": ("licence",)}, {"stated": ("licence", "owner")}, "does not state: licence"),
-        ({"not_stated": ("licence",)}, {"stated": ("owner",)}, ""),
+        ({"not_stated": ("licence",)}, {"stated": ["licence", "owner"]}, "does not state: licence"),
+        ({"not_stated": ("licence",)}, {"stated": ["owner"]}, ""),
         ({}, {"approval": True}, "nobody else has approved version 2"),
         ({"approvers": ("bob@lab",)}, {"approval": True}, ""),
         (
