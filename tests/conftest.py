@@ -278,3 +278,28 @@ def broker() -> Iterator[brokers.Broker]:
     running = brokers.Broker("-XX:TieredStopAtLevel=1")
     yield running
     running.close()
+
+
+def contest(
+    gain: float = 1.0,
+    noise: float = 0.5,
+    night: float = 10.0,
+    champion: int = 1,
+    rows: int = 120,
+    **changes: Any,
+) -> verdicts.Contest:
+    """Return a comparison: champion and challenger with a mean absolute error of 40, and 10 at night."""
+    name = "mean_absolute_error"
+    one = {"column": "hr", "value": "2", "rows": rows}
+    fields: dict[str, Any] = {
+        "champion": champion, "rows": 240,
+        "gains": (
+            verdicts.Gain(
+                metric=name, greater_is_better=False, challenger=40.0 - gain, champion=40.0,
+                gain=gain, low=gain - noise, high=gain + noise,
+            ),
+        ),
+        "challenger_slices": (verdicts.SliceScore(**one, scores={name: night}),),
+        "champion_slices": (verdicts.SliceScore(**one, scores={name: 10.0}),),
+    }  # fmt: skip
+    return verdicts.Contest(**(fields | changes))
