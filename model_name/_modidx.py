@@ -3141,6 +3141,10 @@ d = {
                 "io/decisions.html#append",
                 "model_name/io/decisions.py",
             ),
+            "model_name.io.decisions.champion_to_beat": (
+                "io/decisions.html#champion_to_beat",
+                "model_name/io/decisions.py",
+            ),
             "model_name.io.decisions.champion_version": (
                 "io/decisions.html#champion_version",
                 "model_name/io/decisions.py",

@@ -27,6 +27,7 @@ __all__ = [
     "undecided_aliases",
     "champions",
     "previous_champion",
+    "champion_to_beat",
     "model_digest",
     "folder_digest",
 ]
@@ -562,6 +563,17 @@ def previous_champion(history: History, alias: str, version: int | None = None) 
     raise errors.RegistryError(
         f"{alias} had not {wanted} before (it had: {known}): promote a version"
     )
+
+
+def champion_to_beat(
+    client: "MlflowClient", history: History, alias: str, version: int
+) -> int | None:
+    """Return the champion that a version is compared with: for the champion itself, the one that it replaced."""
+    champion = champion_version(client, history, alias)
+    if champion != version:
+        return champion
+    before = champions(history, alias)[:-1]
+    return before[-1] if before else None
 
 
 # %% ../../nbs/io/decisions.ipynb #ddad537d

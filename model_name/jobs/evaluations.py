@@ -553,17 +553,19 @@ def _slice_columns(job: EvaluationSettings) -> list[str]:
     return schemas.InputsSchema.marked("slice") if job.slices is None else job.slices
 
 
-def _champion_version(service: services.MlflowService, champion: str | int | None) -> int | None:
-    """Return the number of the champion: of the last decision, or else where the alias points."""
-    if champion is None or isinstance(champion, int):
-        return champion
-    client, name = service.client(), service.resolved_registry_name
-    return decisions.champion_version(client, decisions.read_history(client, name), champion)
+def _champion_version(job: "EvaluationsJob", version: int) -> int | None:
+    """Return the number of the champion that a version is compared with."""
+    if job.champion is None or isinstance(job.champion, int):
+        return job.champion
+    client, name = job.mlflow_service.client(), job.mlflow_service.resolved_registry_name
+    history = decisions.read_history(client, name)
+    # the champion itself: a repeated evaluation finds what the first one compared with
+    return decisions.champion_to_beat(client, history, job.champion, version)
 
 
 def _champion(job: "EvaluationsJob", recorder: Recorder, version: Any) -> Any:
     """Return the version to compare with, if there is another one."""
-    number = _champion_version(job.mlflow_service, job.champion)
+    number = _champion_version(job, int(version.version))
     recorder.pin(champion=number)
     if number in (None, int(version.version)):
         return None
@@ -626,6 +628,5 @@ class EvaluationsJob(EvaluationSettings, base.VersionJob):
         return _Scores(scored, table, draws, slices)
 
     def resolve_references(self) -> dict[str, Any]:  # noqa: D102
-        return super().resolve_references() | {
-            "champion": _champion_version(self.mlflow_service, self.champion)
-        }
+        pins = super().resolve_references()
+        return pins | {"champion": _champion_version(self, pins["alias_or_version"])}
