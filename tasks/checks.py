@@ -18,6 +18,7 @@ from tasks.site import diagrams, docs
 PASSED, FAILED = "passed", "FAILED"
 # Tests and notebooks already run side by side. OpenMP's threads would wait for one another on cores that are busy.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+TEMPORARY = re.compile(r"/tmp\w{8}\b")  # the names that tempfile makes, which are others in every run
 
 
 @task
@@ -131,6 +132,12 @@ def outputs(_c: Context) -> None:
         f"{name} is not in its clean form" for name, text in texts.items() if clean(text) != text
     ]
     _refuse_any(noisy, "Run `inv formats.outputs`.")
+    fleeting = [
+        f"{name} shows the name of a temporary folder"
+        for name, text in texts.items()
+        if any(map(TEMPORARY.search, examples.shown(text)))
+    ]
+    _refuse_any(fleeting, "Change into the folder, and use names within it.")
 
 
 @task
