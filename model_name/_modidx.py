@@ -3093,6 +3093,10 @@ d = {
                 "io/decisions.html#ruleoutcome",
                 "model_name/io/decisions.py",
             ),
+            "model_name.io.decisions._Stored": (
+                "io/decisions.html#_stored",
+                "model_name/io/decisions.py",
+            ),
             "model_name.io.decisions._check": (
                 "io/decisions.html#_check",
                 "model_name/io/decisions.py",
@@ -3107,6 +3111,10 @@ d = {
             ),
             "model_name.io.decisions._memory": (
                 "io/decisions.html#_memory",
+                "model_name/io/decisions.py",
+            ),
+            "model_name.io.decisions._note_followed": (
+                "io/decisions.html#_note_followed",
                 "model_name/io/decisions.py",
             ),
             "model_name.io.decisions._page_through": (
@@ -3137,6 +3145,10 @@ d = {
                 "io/decisions.html#_without_memory",
                 "model_name/io/decisions.py",
             ),
+            "model_name.io.decisions._without_secrets": (
+                "io/decisions.html#_without_secrets",
+                "model_name/io/decisions.py",
+            ),
             "model_name.io.decisions.append": (
                 "io/decisions.html#append",
                 "model_name/io/decisions.py",
@@ -3159,10 +3171,6 @@ d = {
             ),
             "model_name.io.decisions.describe": (
                 "io/decisions.html#describe",
-                "model_name/io/decisions.py",
-            ),
-            "model_name.io.decisions.folder_digest": (
-                "io/decisions.html#folder_digest",
                 "model_name/io/decisions.py",
             ),
             "model_name.io.decisions.follow": (
@@ -3246,6 +3254,10 @@ d = {
             ),
             "model_name.io.modelfiles._statement": (
                 "io/modelfiles.html#_statement",
+                "model_name/io/modelfiles.py",
+            ),
+            "model_name.io.modelfiles._subject_digest": (
+                "io/modelfiles.html#_subject_digest",
                 "model_name/io/modelfiles.py",
             ),
             "model_name.io.modelfiles.digests": (
@@ -3683,6 +3695,10 @@ d = {
                 "io/redaction.html#without_addresses",
                 "model_name/io/redaction.py",
             ),
+            "model_name.io.redaction.without_secrets": (
+                "io/redaction.html#without_secrets",
+                "model_name/io/redaction.py",
+            ),
         },
         "model_name.io.registries": {
             "model_name.io.registries.BuiltinLoader": (
@@ -3879,6 +3895,10 @@ d = {
             ),
             "model_name.io.registries._log": (
                 "io/registries.html#_log",
+                "model_name/io/registries.py",
+            ),
+            "model_name.io.registries._loose_source": (
+                "io/registries.html#_loose_source",
                 "model_name/io/registries.py",
             ),
             "model_name.io.registries._named": (
@@ -5315,6 +5335,10 @@ d = {
                 "jobs/kafkainference.html#_producer_settings",
                 "model_name/jobs/kafkainference.py",
             ),
+            "model_name.jobs.kafkainference._require_history": (
+                "jobs/kafkainference.html#_require_history",
+                "model_name/jobs/kafkainference.py",
+            ),
             "model_name.jobs.kafkainference._result": (
                 "jobs/kafkainference.html#_result",
                 "model_name/jobs/kafkainference.py",
@@ -6473,6 +6497,18 @@ d = {
             ),
             "model_name.records.verdicts.VerdictDocument.name": (
                 "records/verdicts.html#verdictdocument.name",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts._fetch": (
+                "records/verdicts.html#_fetch",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts._unrecorded": (
+                "records/verdicts.html#_unrecorded",
+                "model_name/records/verdicts.py",
+            ),
+            "model_name.records.verdicts.checked_history": (
+                "records/verdicts.html#checked_history",
                 "model_name/records/verdicts.py",
             ),
             "model_name.records.verdicts.current_user": (

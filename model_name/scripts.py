@@ -650,10 +650,11 @@ def history(overrides: Sequence[str], as_json: bool, debug: bool) -> None:
     The exit code is 3 when an entry does not hold: it was edited, removed or moved, or its key is not trusted.
     """
     from model_name.io import decisions
+    from model_name.records import verdicts
 
     with _promotion(overrides) as job:
         client, name = job.mlflow_service.client(), job.mlflow_service.resolved_registry_name
-        known = decisions.read_history(client, name)
+        known = verdicts.checked_history(client, name)
         notes = decisions.undecided_aliases(client, known)
     if as_json:
         entries = [_entry_as_json(entry) for entry in known.entries]

@@ -26,6 +26,7 @@ from model_name.jobs import contests, training
 from model_name.records import verdicts
 from model_name.utils import splitters
 from tasks import brokers
+from tests import servers
 
 ROOT = Path(__file__).parent.parent
 
@@ -267,6 +268,16 @@ def decide(store: services.MlflowService, version: int, alias: str = "Champion")
     )  # fmt: skip
     decisions.append(client, history, decision)
     decisions.point(client, name, alias)
+
+
+# -------------------------------------------------------------------------------------------------- a real database
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a running PostgreSQL server, without the name of a database."""
+    if reason := servers.missing_postgresql():
+        pytest.skip(reason)
+    with servers.postgresql() as address:
+        yield address
 
 
 # ------------------------------------------------------------------------------------------------- a real Kafka broker

@@ -29,7 +29,6 @@ __all__ = [
     "previous_champion",
     "champion_to_beat",
     "model_digest",
-    "folder_digest",
 ]
 
 # %% ../../nbs/io/decisions.ipynb #2183485c
@@ -46,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pydantic as pdt
 
 from ..core import errors
-from . import files, modelfiles, signatures
+from . import files, modelfiles, redaction, signatures
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -109,7 +108,7 @@ class Decision(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 # %% ../../nbs/io/decisions.ipynb #dec15101
 LEDGER = "-decisions"
 KIND = "decision"  # of the signed documents
-_TAG = "decision"
+_TAG, _FOLLOWED = "decision", "alias"  # tags of an entry
 
 
 def ledger_of(name: str) -> str:
@@ -124,11 +123,19 @@ def is_ledger(name: str) -> bool:
 
 # %% ../../nbs/io/decisions.ipynb #e4d51d82
 class Entry(NamedTuple):
-    """A decision that holds: its signature is good, and it follows the one before."""
+    """A decision that holds: its signature is good, and it follows the one before.
+
+    Attributes:
+        decision: the decision.
+        sha256: hash of the signed document.
+        key: number of the key that signed it.
+        position: version of the ledger that holds it.
+    """
 
     decision: Decision
     sha256: str
     key: str
+    position: str = ""
 
 
 class History(NamedTuple):
@@ -138,11 +145,13 @@ class History(NamedTuple):
         name: the registered model.
         entries: the entries.
         fault: the first entry that does not hold, in words; empty if all do.
+        followed: positions of the entries that carry the note that their alias has followed; the note is not signed.
     """
 
     name: str
     entries: tuple[Entry, ...] = ()
     fault: str = ""
+    followed: frozenset[str] = frozenset()
 
     @property
     def began(self) -> bool:
@@ -176,7 +185,15 @@ class History(NamedTuple):
 
 
 # %% ../../nbs/io/decisions.ipynb #107b1024
-def _check(sealed: str, name: str, entries: Sequence[Entry]) -> Entry | None:
+class _Stored(NamedTuple):
+    """A version of the ledger: the signed document, and whether the alias has followed."""
+
+    position: str
+    document: str | None
+    followed: bool = False
+
+
+def _check(stored: _Stored, name: str, entries: Sequence[Entry]) -> Entry | None:
     """Verify what follows some entries.
 
     Returns:
@@ -187,6 +204,8 @@ def _check(sealed: str, name: str, entries: Sequence[Entry]) -> Entry | None:
     """
     last = len(entries)
     subject = f"entry {last + 1}"
+    if (sealed := stored.document) is None:
+        raise errors.GateError(f"{subject} has lost its document")
     document = signatures.unseal(sealed, KIND, subject)
     _, signature = signatures.read_sealed(sealed, subject)
     try:
@@ -206,23 +225,25 @@ def _check(sealed: str, name: str, entries: Sequence[Entry]) -> Entry | None:
             f"{subject} is missing or was replaced: what is in its place is entry {number}, which follows the entry "
             f"{decision.previous[:12] or 'zero'}, and entry {last} is {hashes[-1][:12] or 'none'}"
         )
-    return Entry(decision, hashlib.sha256(sealed.encode()).hexdigest(), signature.key)
+    sha256 = hashlib.sha256(sealed.encode()).hexdigest()
+    return Entry(decision, sha256, signature.key, stored.position)
 
 
 # %% ../../nbs/io/decisions.ipynb #1cf1cd38
-def _verify_chain(name: str, stored: Sequence[str | None]) -> History:
+def _verify_chain(name: str, stored: Sequence[_Stored]) -> History:
     """Return the entries up to the first one that does not hold."""
     entries: list[Entry] = []
-    for sealed in stored:
+    fault = ""
+    for one in stored:
         try:
-            if sealed is None:
-                raise errors.GateError(f"entry {len(entries) + 1} has lost its document")
-            entry = _check(sealed, name, entries)
+            entry = _check(one, name, entries)
         except errors.GateError as error:
-            return History(name, tuple(entries), str(error))
+            fault = str(error)
+            break
         if entry is not None:
             entries.append(entry)
-    return History(name, tuple(entries))
+    followed = frozenset(one.position for one in stored if one.followed)
+    return History(name, tuple(entries), fault, followed)
 
 
 # %% ../../nbs/io/decisions.ipynb #a0739480
@@ -259,8 +280,8 @@ def _remember(file: Path | None, entries: Sequence[Entry]) -> None:
 _LOOKS = 4
 
 
-def _page_through(client: "MlflowClient", name: str) -> list[str | None]:
-    """Return the document of each version of the ledger."""
+def _page_through(client: "MlflowClient", name: str) -> list[_Stored]:
+    """Return what each version of the ledger holds."""
     found: list[Any] = []
     token, quote = None, '"' if "'" in name else "'"  # a name has only one kind of quotes
     while True:
@@ -271,17 +292,21 @@ def _page_through(client: "MlflowClient", name: str) -> list[str | None]:
         found += page
         token = page.token
         if not token:
-            return [version.tags.get(_TAG) for version in found]
+            break
+    return [
+        _Stored(str(version.version), version.tags.get(_TAG), _FOLLOWED in version.tags)
+        for version in found
+    ]
 
 
-def _stored(client: "MlflowClient", name: str) -> list[str | None]:
-    """Return the documents of a history in the order in which they were stored."""
+def _stored(client: "MlflowClient", name: str) -> list[_Stored]:
+    """Return what a history holds, in the order in which it was stored."""
     for _ in range(_LOOKS):  # what lost a race is removed, and may be half there while this reads
-        documents = _page_through(client, name)
-        if None not in documents:
+        stored = _page_through(client, name)
+        if all(one.document is not None for one in stored):
             break
         time.sleep(0.1)
-    return documents
+    return stored
 
 
 def _without_memory(client: "MlflowClient", name: str) -> tuple[History, tuple[int, str]]:
@@ -325,6 +350,13 @@ class OvertakenError(errors.GateError):
     """Another decision was recorded at the same moment, and was first."""
 
 
+def _without_secrets(decision: Decision) -> Decision:
+    """Return a decision whose sentences hold no secret: it is stored for good, where many can read it."""
+    clean = redaction.without_secrets
+    rules = tuple(rule.model_copy(update={"why": clean(rule.why)}) for rule in decision.rules)
+    return decision.model_copy(update={"reason": clean(decision.reason), "rules": rules})
+
+
 def append(client: "MlflowClient", history: History, decision: Decision) -> Entry:
     """Append a decision to the history that it was made from.
 
@@ -338,7 +370,7 @@ def append(client: "MlflowClient", history: History, decision: Decision) -> Entr
     """
     place = {"number": len(history.entries) + 1}
     previous = history.entries[-1].sha256 if history.entries else ""
-    placed = decision.model_copy(update={**place, "previous": previous})
+    placed = _without_secrets(decision).model_copy(update={**place, "previous": previous})
     sealed = signatures.seal(placed.model_dump(mode="json"), KIND)
     digest = hashlib.sha256(sealed.encode()).hexdigest()
     version = _store(client, placed, sealed)
@@ -437,8 +469,16 @@ def champion_version(client: "MlflowClient", history: History, alias: str) -> in
     )
 
 
+# %% ../../nbs/io/decisions.ipynb #dec15107
+def _note_followed(client: "MlflowClient", history: History, entry: Entry) -> None:
+    """Note on an entry that its alias has followed."""
+    if entry.position not in history.followed:
+        ledger, version = ledger_of(history.name), str(entry.decision.model_version)
+        client.set_model_version_tag(ledger, entry.position, _FOLLOWED, version)
+
+
 def follow(client: "MlflowClient", history: History, alias: str) -> str:
-    """Point an alias to where the newest decision about it says, if it still points to the version before.
+    """Point an alias to where the newest decision about it says, unless it has been there before.
 
     Returns:
         What was finished, in words; empty if there was nothing to do.
@@ -446,13 +486,14 @@ def follow(client: "MlflowClient", history: History, alias: str) -> str:
     decided = history.champion(alias)
     if decided is None:
         return ""
-    decision = decided.decision
-    if (
-        current_version(client, history.name, alias) != decision.replaces
-        or decision.replaces == decision.model_version
-    ):
+    decision, current = decided.decision, current_version(client, history.name, alias)
+    if current == decision.model_version:
+        _note_followed(client, history, decided)
+        return ""
+    if current != decision.replaces or decided.position in history.followed:  # moved by hand
         return ""
     client.set_registered_model_alias(history.name, alias, str(decision.model_version))
+    _note_followed(client, history, decided)
     return f"entry {decision.number} was interrupted, and is finished now: {decision.sentence()}"
 
 
@@ -473,10 +514,14 @@ def settle(client: "MlflowClient", name: str) -> tuple[str, ...]:
 def point(client: "MlflowClient", name: str, alias: str) -> None:
     """Point an alias to where the newest decision about it says, also if another one is recorded meanwhile."""
     decided = None
-    while decided != (newest := read_history(client, name).require().champion(alias)):
-        if newest is not None:
-            version = str(newest.decision.model_version)
-            client.set_registered_model_alias(name, alias, version)
+    while True:
+        history = read_history(client, name).require()
+        newest = history.champion(alias)
+        if newest is None or newest == decided:
+            return
+        version = str(newest.decision.model_version)
+        client.set_registered_model_alias(name, alias, version)
+        _note_followed(client, history, newest)
         decided = newest
 
 
@@ -587,14 +632,8 @@ def model_digest(name: str, version: int | str) -> str:
 
     try:
         with modelfiles.fetch(f"models:/{name}/{version}") as folder:
-            return folder_digest(Path(folder, "model"))
+            return modelfiles.total_digest(modelfiles.digests(Path(folder, "model")))
     except (MlflowException, OSError) as error:
         raise errors.RegistryError(
             f"the files of version {version} of {name!r} cannot be read: {error}"
         ) from error
-
-
-def folder_digest(root: Path) -> str:
-    """Return a digest of the names and contents of all files of a model in a folder."""
-    files = modelfiles.digests(root)
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

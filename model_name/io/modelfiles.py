@@ -52,9 +52,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 # %% ../../nbs/io/modelfiles.ipynb #b7ee75e9
 def total_digest(files: Mapping[str, str]) -> str:
-    """Return one SHA-256 over the digests of all files, as model signing computes it."""
-    together = b"".join(bytes.fromhex(digest) for digest in files.values())
-    return hashlib.sha256(together).hexdigest()
+    """Return one SHA-256 over the names and digests of all files: what decisions and verdicts name a model by."""
+    return hashlib.sha256(json.dumps(dict(files), sort_keys=True).encode()).hexdigest()
 
 
 # %% ../../nbs/io/modelfiles.ipynb #1cf06455
@@ -63,11 +62,17 @@ _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _PREDICATE = "https://model_signing/signature/v1.0"
 
 
+def _subject_digest(files: Mapping[str, str]) -> str:
+    """Return the digest of a model as model signing computes it: of contents alone, in the order of the names."""
+    together = b"".join(bytes.fromhex(digest) for digest in files.values())
+    return hashlib.sha256(together).hexdigest()
+
+
 def _statement(files: Mapping[str, str]) -> dict[str, Any]:
     """Return what a signature says about files."""
     return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": "model", "digest": {"sha256": total_digest(files)}}],
+        "subject": [{"name": "model", "digest": {"sha256": _subject_digest(files)}}],
         "predicateType": _PREDICATE,
         "predicate": {
             "serialization": {

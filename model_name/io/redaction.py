@@ -25,6 +25,7 @@ __all__ = [
     "seal",
     "unseal",
     "masked",
+    "without_secrets",
     "mask",
 ]
 
@@ -488,6 +489,20 @@ def masked(data: Any) -> Any:
     if isinstance(data, list):
         return [masked(item) for item in data]
     return without_addresses(scrub(data)) if isinstance(data, str) else data
+
+
+def without_secrets(data: Any) -> Any:
+    """Return JSON data without what is known to be secret, and without logins in addresses; names stay."""
+    known = scrubber()
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: clean(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(item) for item in value]
+        return without_addresses(known(value)) if isinstance(value, str) else value
+
+    return clean(data)
 
 
 def _can_hide(value: Any) -> bool:

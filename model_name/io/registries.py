@@ -104,6 +104,16 @@ def pip_requirements(model: models.Model | None = None) -> list[str]:
 
 
 # %% ../../nbs/io/registries.ipynb #259f8ff4
+def _loose_source(cls: type) -> Path:
+    """Return the file or folder of the top-level module of a class; a namespace package may have several folders."""
+    top = sys.modules[_top_level(cls)]
+    if top.__file__ is None:  # a namespace package
+        own = Path(inspect.getfile(cls)).resolve()
+        return next(Path(root) for root in top.__path__ if own.is_relative_to(Path(root).resolve()))
+    file = Path(top.__file__)
+    return file.parent if file.name == "__init__.py" else file
+
+
 def _code_paths(model: models.Model) -> list[str]:
     """Return what is stored with a model: this package, and the loose file or package that its class is from."""
     paths, cls = [Path(inspect.getfile(errors)).parents[1]], type(model)
@@ -113,8 +123,7 @@ def _code_paths(model: models.Model) -> list[str]:
         and not _distributions(cls)
     )
     if loose:
-        file = Path(str(sys.modules[_top_level(cls)].__file__))
-        paths.append(file.parent if file.name == "__init__.py" else file)
+        paths.append(_loose_source(cls))
     return [str(path) for path in paths]
 
 
@@ -904,7 +913,9 @@ class Verdict(NamedTuple):
 def keep_verdict(client: "MlflowClient", version: "ModelVersion", verdict: Verdict) -> None:
     """Keep the verdict of the newest evaluation in the tags of a version."""
     for name, value in verdict._asdict().items():
-        client.set_model_version_tag(version.name, version.version, f"evaluation.{name}", value)
+        client.set_model_version_tag(
+            version.name, version.version, f"evaluation.{name}", redaction.masked(value)
+        )
 
 
 # %% ../../nbs/io/registries.ipynb #5ee5d3eb

@@ -20,6 +20,7 @@ __all__ = [
 # %% ../../nbs/jobs/cards.ipynb #a48d524b
 import html
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -28,7 +29,8 @@ import numpy as np
 import pandas as pd
 import pydantic as pdt
 
-from ..core import conversions, schemas
+from ..core import conversions, schemas, words
+from ..io import files, redaction
 from ..records import provenance, verdicts
 
 # %% ../../nbs/jobs/cards.ipynb #bd82d81e
@@ -115,7 +117,6 @@ def to_markdown(card: Card) -> str:
 
 
 # %% ../../nbs/jobs/cards.ipynb #0be37765
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
 body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1f2328; }
 h1, h2 { line-height: 1.25; } h2 { margin-top: 2rem; border-bottom: 1px solid #d1d9e0; padding-bottom: .3rem; }
@@ -149,7 +150,7 @@ def to_html(card: Card) -> str:
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{files.PAGE_POLICY}">',
             f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
             *parts,
             "</body>\n</html>\n",
@@ -184,7 +185,7 @@ class CardSource(NamedTuple):
 
 # %% ../../nbs/jobs/cards.ipynb #5e9b2a98
 def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:,.4g}"
+    return "none" if value is None else words.number(value)
 
 
 def _purpose(source: CardSource) -> Section:
@@ -273,7 +274,9 @@ def _metrics(verdict: verdicts.VerdictDocument) -> Section:
         )
         for score in verdict.metrics
     )
-    limits = ", ".join(f"{name} {limit:,.4g}" for name, limit in sorted(verdict.thresholds.items()))
+    limits = ", ".join(
+        f"{name} {words.number(limit)}" for name, limit in sorted(verdict.thresholds.items())
+    )
     text = (
         f"On {verdict.rows:,} {verdict.judged_rows} rows: {verdict.outcome}. Thresholds: {limits or 'none'}.",
         *verdict.reasons,
@@ -410,9 +413,9 @@ def make_card(source: CardSource) -> Card:
         _slices(verdict), _importances(source), _limits(source), _lineage(source), _loading(verdict),
         _history(source),
     )  # fmt: skip
-    return Card(
-        title=f"{verdict.registry_name}, version {verdict.model_version}", sections=sections
-    )
+    title = f"{verdict.registry_name}, version {verdict.model_version}"
+    written = Card(title=title, sections=sections).model_dump(mode="json")
+    return Card.model_validate_json(json.dumps(redaction.without_secrets(written)))
 
 
 # %% ../../nbs/jobs/cards.ipynb #93df96f6

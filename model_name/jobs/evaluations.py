@@ -27,10 +27,10 @@ import pandas as pd
 import pydantic as pdt
 from numpy.typing import NDArray
 
-from ..core import alignment, errors, schemas
+from ..core import alignment, errors, schemas, words
 from ..core import metrics as metrics_
 from ..figures import scores
-from ..io import decisions, registries, services
+from ..io import decisions, registries
 from . import base, cards, contests, guards, tables
 from .recorders import Recorder
 from ..records import gitstates, provenance, reproductions, verdicts
@@ -209,13 +209,13 @@ def reasons_to_refuse(
         if missed := limit.missed_by(value):
             side = "below" if limit.greater_is_better else "above"
             reasons.append(
-                f"{name} is {value:,.4g}, {side} the threshold {limit.threshold:,.4g} "
-                f"by {missed:,.4g}"
+                f"{name} is {words.number(value)}, {side} the threshold {words.number(limit.threshold)} "
+                f"by {words.number(missed)}"
             )
     first = table.iloc[0]
     if beat_naive and not first["skill"] > 0:
         reasons.append(
-            f"{table.index[0]} is {first['model']:,.4g}, no better than the {first['naive']:,.4g} "
+            f"{table.index[0]} is {words.number(first['model'])}, no better than the {words.number(first['naive'])} "
             "of the naive forecast"
         )
     return tuple(reasons)

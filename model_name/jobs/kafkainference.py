@@ -28,6 +28,7 @@ from ..core import errors, schemas
 from ..figures import streams
 from ..io import datasets, registries, services
 from . import base, recorders
+from ..records import verdicts
 from ..streaming import codecs, deliveries, loops, scorers, telemetry, watches
 from ..utils import signals
 
@@ -532,6 +533,14 @@ def _result(
 
 
 # %% ../../nbs/jobs/kafkainference.ipynb #aac8c8aa
+def _require_history(job: "KafkaInferenceJob") -> None:
+    """Refuse to follow an alias where the history of decisions does not hold, or where entries were deleted."""
+    if str(job.alias_or_version).isdigit() or job.alias_or_version == registries.LATEST:
+        return
+    service = job.mlflow_service
+    verdicts.checked_history(service.client(), service.resolved_registry_name).require()
+
+
 class KafkaInferenceJob(ReportSettings, FlowSettings, ScoringSettings, ClusterSettings, base.Job):
     """Score records from one Kafka topic into another with a registered version."""
 
@@ -562,6 +571,7 @@ class KafkaInferenceJob(ReportSettings, FlowSettings, ScoringSettings, ClusterSe
         self.kafka_service.reach(self.kafka_config)
         limits = _check_cluster(self)
         client, name = self.mlflow_service.client(), self.mlflow_service.resolved_registry_name
+        _require_history(self)
         watcher = scorers.ModelWatcher(
             client, name, self.alias_or_version, self.loader, self.alerts_service.notify
         )

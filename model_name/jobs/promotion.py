@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import pandas as pd
 import pydantic as pdt
 
-from ..core import errors
+from ..core import errors, words
 from ..figures import scores
 from ..io import decisions, osvariables, registries, services
 from . import base, contests
@@ -137,7 +137,7 @@ def approve(service: services.MlflowService, version: int | str, reason: str) ->
         raise errors.ConfigError("an approval needs a reason: give it with --reason")
     client, name = service.client(), service.resolved_registry_name
     found = registries.find_version(client, name, version)
-    history = decisions.read_history(client, name).require()
+    history = verdicts.checked_history(client, name).require()
     evidence = find_evidence(client, history, found)
     if why := evidence.fault or "; ".join(changed_files(evidence, int(found.version))):
         raise errors.GateError(why)
@@ -180,7 +180,7 @@ def compare(verdict: verdicts.VerdictDocument | None) -> str:
     if verdict is None or contest is None:
         return ""
     worse = [
-        f"{gain.metric} {gain.challenger:,.4g} against {gain.champion:,.4g}"
+        f"{gain.metric} {words.number(gain.challenger)} against {words.number(gain.champion)}"
         for gain in contest.gains
         if gain.gain < -1e-9 * abs(gain.champion)
     ]
@@ -344,7 +344,7 @@ class _Proposal(NamedTuple):
 
 def _propose(job: PromotionSettings, client: Any, version: Any) -> _Proposal:
     """Collect the evidence about a version, and apply the rules."""
-    history, number = decisions.read_history(client, version.name).require(), int(version.version)
+    history, number = verdicts.checked_history(client, version.name).require(), int(version.version)
     champion = decisions.champion_version(client, history, job.alias)
     evidence = find_evidence(client, history, version)
     replaced = None if job.rollback else champion

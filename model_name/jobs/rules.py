@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple
 
 import pydantic as pdt
 
+from ..core import words
 from . import contests
 from ..records import verdicts
 
@@ -141,8 +142,9 @@ def gain_over_champion(rules: Rules, case: Case) -> Finding:
         )
     first = case.verdict.contest.gains[0]
     values = (
-        f"{first.metric} is {first.challenger:,.4g} against {first.champion:,.4g} of version {case.champion} on "
-        f"the same rows: a gain of {first.gain:,.4g} (95 %: {first.low:,.4g} to {first.high:,.4g})"
+        f"{first.metric} is {words.number(first.challenger)} against {words.number(first.champion)} of version "
+        f"{case.champion} on the same rows: a gain of {words.number(first.gain)} (95 %: {words.number(first.low)} to "
+        f"{words.number(first.high)})"
     )
     if rules.minimum_gain is None:
         worse = first.high < 0
@@ -150,7 +152,7 @@ def gain_over_champion(rules: Rules, case: Case) -> Finding:
             rule, "missed" if worse else "met", values + (", worse beyond noise" if worse else "")
         )
     small = first.gain < rules.minimum_gain
-    least = f", and at least {rules.minimum_gain:,.4g} is required" if small else ""
+    least = f", and at least {words.number(rules.minimum_gain)} is required" if small else ""
     return Finding(rule, "missed" if small else "met", values + least)
 
 

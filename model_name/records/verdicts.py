@@ -16,22 +16,24 @@ __all__ = [
     "read_verdict",
     "save_verdict",
     "load_verdict",
+    "checked_history",
 ]
 
 # %% ../../nbs/records/verdicts.ipynb #8da182a9
+import contextlib
 import getpass
 import hashlib
 import json
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pydantic as pdt
 
 from ..core import errors
-from ..io import signatures
+from ..io import decisions, redaction, signatures
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -161,42 +163,94 @@ def read_verdict(text: str, origin: str) -> VerdictDocument:
 # %% ../../nbs/records/verdicts.ipynb #3c058703
 FILE = "verdict/verdict.json"
 KIND = "verdict"  # of the signed document
+_SENTENCES = ("reasons", "slices", "contest", "by")  # what words of others can be in
 
 
 def save_verdict(document: VerdictDocument) -> str:
     """Sign a verdict and keep it in the active MLflow run; return the SHA-256 of the signed document."""
     import mlflow
 
-    sealed = signatures.seal(document.model_dump(mode="json"), KIND)
+    content = document.model_dump(mode="json")
+    content |= redaction.without_secrets({name: content[name] for name in _SENTENCES})
+    sealed = signatures.seal(content, KIND)
     mlflow.log_text(sealed, FILE)
     return hashlib.sha256(sealed.encode()).hexdigest()
 
 
-def load_verdict(client: "MlflowClient", run_id: str, sha256: str) -> VerdictDocument:
+# %% ../../nbs/records/verdicts.ipynb #dec15108
+def _fetch(client: "MlflowClient", run_id: str) -> str:
+    """Return the signed document that a run keeps, not verified yet.
+
+    Raises:
+        GateError: there is none, or the run was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if client.get_run(run_id).info.lifecycle_stage != "active":
+            raise FileNotFoundError(run_id)
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(client.download_artifacts(run_id, FILE, folder)).read_text("utf-8")
+    except (MlflowException, OSError, UnicodeDecodeError):
+        raise errors.GateError(
+            f"the verdict of the evaluation run {run_id} does not exist any more: evaluate the version again"
+        ) from None
+
+
+def load_verdict(client: "MlflowClient", run_id: str, sha256: str | None = None) -> VerdictDocument:
     """Return the verdict that a run keeps.
 
     Args:
         client: a client of the tracking server.
         run_id: MLflow run of the evaluation.
-        sha256: hash of the signed document.
+        sha256: hash of the signed document that the history names; None: any signed one of this run.
 
     Raises:
         GateError: it is not there, is another one, or its signature does not hold.
     """
-    from mlflow.exceptions import MlflowException
-
-    subject = f"the verdict of the evaluation run {run_id}"
-    try:
-        if client.get_run(run_id).info.lifecycle_stage != "active":
-            raise FileNotFoundError(run_id)
-        with tempfile.TemporaryDirectory() as folder:
-            sealed = Path(client.download_artifacts(run_id, FILE, folder)).read_text("utf-8")
-    except (MlflowException, OSError, UnicodeDecodeError):
-        raise errors.GateError(
-            f"{subject} does not exist any more: evaluate the version again"
-        ) from None
-    if hashlib.sha256(sealed.encode()).hexdigest() != sha256:
+    sealed, subject = _fetch(client, run_id), f"the verdict of the evaluation run {run_id}"
+    if sha256 not in (None, hashlib.sha256(sealed.encode()).hexdigest()):
         raise errors.GateError(
             f"{subject} is not the one that the history names: evaluate the version again"
         )
-    return read_verdict(json.dumps(signatures.unseal(sealed, KIND, subject)), subject)
+    verdict = read_verdict(json.dumps(signatures.unseal(sealed, KIND, subject)), subject)
+    if verdict.run_id != run_id:
+        raise errors.GateError(
+            f"{subject} is that of the run {verdict.run_id}: evaluate the version again"
+        )
+    return verdict
+
+
+# %% ../../nbs/records/verdicts.ipynb #dec15110
+def _unrecorded(client: "MlflowClient", history: decisions.History) -> Iterator[VerdictDocument]:
+    """Yield the newest signed verdict of each version, where no entry of the history is about it."""
+    quote = '"' if "'" in history.name else "'"  # a name has only one kind of quotes
+    known = {entry.decision.run_id for entry in history.entries}
+    found = client.search_model_versions(f"name={quote}{history.name}{quote}", max_results=1_000)
+    for version in found:
+        run_id = version.tags.get("evaluation.run_id")
+        if not run_id or run_id in known:
+            continue
+        with contextlib.suppress(errors.GateError):  # no signed verdict, so it proves nothing
+            verdict = load_verdict(client, run_id)
+            about = (verdict.registry_name, str(verdict.model_version))
+            if about == (history.name, str(version.version)):
+                yield verdict
+
+
+def checked_history(client: "MlflowClient", name: str) -> decisions.History:
+    """Read and verify the history of a registered model, and compare it with the signed verdicts of its versions.
+
+    Returns:
+        The history; its fault also names versions whose evaluation has no entry in it.
+    """
+    history = decisions.read_history(client, name)
+    missing = [] if history.fault else [*_unrecorded(client, history)]
+    if missing:
+        versions = ", ".join(map(str, sorted(verdict.model_version for verdict in missing)))
+        fault = (
+            f"the signed verdict of the evaluation run {missing[0].run_id} has no entry, so entries were deleted. "
+            f"Restore the store from a backup; or begin anew, and evaluate again: version {versions}"
+        )
+        history = history._replace(fault=fault)
+    return history

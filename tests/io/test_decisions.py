@@ -2,12 +2,7 @@
 
 import contextlib
 import multiprocessing
-import socket
 import sqlite3
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +11,7 @@ import pytest
 
 from model_name.core import errors
 from model_name.io import decisions, services
+from tests import servers
 
 NAME = "bikes"
 
@@ -23,6 +19,10 @@ NAME = "bikes"
 @pytest.fixture
 def ledger(store: services.MlflowService) -> services.MlflowService:
     """A history of five decisions about three versions."""
+    return five_decisions(store)
+
+
+def five_decisions(store: services.MlflowService) -> services.MlflowService:
     store.start()
     client = store.client()
     client.create_registered_model(NAME)
@@ -107,9 +107,9 @@ def test_an_entry_of_another_model_or_without_a_document(ledger: services.Mlflow
     client.create_model_version("cars", "file:///nowhere")
     foreign = decision("promoted", version=1).model_copy(update={"registry_name": "cars"})
     decisions.record(client, foreign)
-    [sealed] = decisions._stored(client, "cars")
+    [stored] = decisions._stored(client, "cars")
     made = client.create_model_version(
-        decisions.ledger_of(NAME), "file:///nowhere", tags={"decision": str(sealed)}
+        decisions.ledger_of(NAME), "file:///nowhere", tags={"decision": str(stored.document)}
     )
     assert fault(ledger) == "entry 6 is about 'cars'"
     client.delete_model_version_tag(decisions.ledger_of(NAME), made.version, "decision")
@@ -120,7 +120,7 @@ def test_a_copy_of_an_earlier_entry_changes_nothing(ledger: services.MlflowServi
     """It looks like one that has lost a race: whoever appends it again moves nothing."""
     client = ledger.client()
     before = decisions.read_history(client, NAME)
-    sealed = str(decisions._stored(client, NAME)[1])
+    sealed = str(decisions._stored(client, NAME)[1].document)
     client.create_model_version(
         decisions.ledger_of(NAME), "file:///nowhere", tags={"decision": sealed}
     )
@@ -138,6 +138,50 @@ def test_an_alias_that_was_moved_by_hand(ledger: services.MlflowService) -> None
     )
 
 
+def test_an_alias_that_was_moved_back_by_hand_stays_there(ledger: services.MlflowService) -> None:
+    """To the version before, or to none: both look like an interrupted promotion, and neither is one."""
+    client = ledger.client()
+    for alias, replaces in (("First", None), ("Second", 1)):
+        if replaces is not None:
+            client.set_registered_model_alias(NAME, alias, str(replaces))
+        decided = decision("promoted", version=2, replaces=replaces).model_copy(
+            update={"alias": alias}
+        )
+        decisions.record(client, decided)
+        decisions.point(client, NAME, alias)
+    client.delete_registered_model_alias(NAME, "First")
+    client.set_registered_model_alias(NAME, "Second", "1")
+    assert decisions.settle(client, NAME) == ()
+    aliases = client.get_registered_model(NAME).aliases
+    assert {alias: int(version) for alias, version in aliases.items()} == {"Second": 1}
+    notes = decisions.undecided_aliases(client, decisions.read_history(client, NAME))
+    assert "First was removed without a decision" in notes
+    assert any(note.startswith("Second was moved to version 1 without") for note in notes)
+
+
+def test_a_promotion_that_ended_before_its_note_is_noted_by_the_next_command(
+    ledger: services.MlflowService,
+) -> None:
+    client = ledger.client()
+    last = decisions.record(client, decision("promoted", version=3, replaces=2))
+    client.set_registered_model_alias(NAME, "Champion", "3")
+    assert decisions.settle(client, NAME) == (), "the alias is where it should be"
+    assert last.position in decisions.read_history(client, NAME).followed
+    client.set_registered_model_alias(NAME, "Champion", "2")
+    assert decisions.settle(client, NAME) == ()
+    assert decisions.current_version(client, NAME, "Champion") == 2
+
+
+def test_no_secret_is_signed(ledger: services.MlflowService) -> None:
+    rule = decisions.RuleOutcome(rule="a", outcome="missed", why="https://ann:hush-1@h/x is away")
+    made = decision(
+        "refused", version=1, reason="see https://ann:hush-2@h/x?token=hush-3", rules=(rule,)
+    )
+    decisions.record(ledger.client(), made)
+    with database(ledger) as connection:
+        assert not [line for line in connection.iterdump() if "hush" in line]
+
+
 # ------------------------------------------------------------------------------------------------------- many at once
 def append_once(address: str, history: decisions.History, number: int) -> str:
     """Append a decision in a process of its own; tell how it ended."""
@@ -151,11 +195,11 @@ def append_once(address: str, history: decisions.History, number: int) -> str:
     return "first"
 
 
-def race(address: str, client: Any, count: int) -> None:
+def race(address: str, client: Any, count: int, method: str = "fork") -> None:
     """Let many decide from the same history at the same moment."""
     before = decisions.read_history(client, NAME).require()
     work = [(address, before, number) for number in range(count)]
-    with multiprocessing.get_context("fork").Pool(count) as pool:
+    with multiprocessing.get_context(method).Pool(count) as pool:
         ended = pool.starmap(append_once, work, chunksize=1)
     after = decisions.read_history(client, NAME).require()
     assert sorted(one == "first" for one in ended) == [False] * (count - 1) + [True]
@@ -168,6 +212,15 @@ def race(address: str, client: Any, count: int) -> None:
 
 def test_of_ten_at_once_one_is_first(ledger: services.MlflowService) -> None:
     race(ledger.resolved_tracking_uri, ledger.client(), 10)
+
+
+def test_of_ten_at_once_on_postgresql_one_is_first(postgresql: str) -> None:
+    """No process inherits a connection: two processes cannot share one."""
+    address = servers.new_database(postgresql)
+    ledger = five_decisions(services.MlflowService(tracking_uri=address, registry_uri=address))
+    multiprocessing.set_forkserver_preload([__name__])
+    race(address, ledger.client(), 10, "forkserver")
+    assert fault(ledger) == ""
 
 
 def test_facts_of_many_at_once_are_all_recorded(
@@ -185,29 +238,8 @@ def record_once(address: str, number: int) -> None:
     decisions.record(client, decision("evaluated", version=1, reason=str(number)))
 
 
-@contextlib.contextmanager
-def server(store: services.MlflowService) -> Iterator[str]:
-    """Run an MLflow server on a store; yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = store.resolved_tracking_uri
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", place, "--workers", "1", "--no-serve-artifacts"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            for _ in range(600):
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
-                    break
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
 def test_through_a_server_one_is_first_too(ledger: services.MlflowService) -> None:
-    with server(ledger) as address:
+    with servers.mlflow(ledger) as address:
         client = services.MlflowService(tracking_uri=address, registry_uri=address).client()
         assert len(decisions.read_history(client, NAME).require().entries) == 5
         race(address, client, 4)

@@ -3,27 +3,23 @@
 import contextlib
 import os
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from mlflow.tracking import MlflowClient
 
 from model_name.core import schemas
 from model_name.io import datasets, registries, services
 from tasks import stores
+from tests import servers
 
 ROOT = Path(__file__).parents[2]
-POSTGRESQL = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
 def database(service: services.MlflowService) -> Path:
@@ -189,77 +185,12 @@ def test_addresses_that_are_no_embedded_store_are_explained(address: str, messag
 
 
 # -------------------------------------------------------------------------------------- to the database of a server
-@pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a PostgreSQL server of its own; give the address of its database, but for the name."""
-    assert POSTGRESQL is not None
-    folder = tmp_path_factory.mktemp("postgresql")
-    as_user: dict[str, int] = {}
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        import pwd
-
-        user = pwd.getpwnam("postgres")
-        as_user = {"user": user.pw_uid, "group": user.pw_gid}
-        for place in (
-            folder,
-            *[parent for parent in folder.parents if parent.is_relative_to("/tmp/pytest-of-root")],
-        ):
-            place.chmod(0o755)
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    subprocess.run(
-        [POSTGRESQL / "initdb", "-D", folder / "data", "-U", "mlflow", "--auth=trust", "-E", "UTF8", "--no-sync"],
-        check=True, capture_output=True, cwd=folder, **as_user,
-    )  # fmt: skip
-    command = [
-        POSTGRESQL / "postgres",
-        "-D",
-        folder / "data",
-        "-p",
-        str(port),
-        "-h",
-        "127.0.0.1",
-        "-k",
-        folder,
-        "-F",
-    ]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, **as_user) as server:
-        try:
-            _wait_for(port)
-            yield f"postgresql://mlflow:unused@127.0.0.1:{port}"
-        finally:
-            server.send_signal(
-                signal.SIGINT
-            )  # a fast end: the polite one waits for every open connection
-
-
-def _wait_for(port: int) -> None:
-    engine = sa.create_engine(f"postgresql://mlflow@127.0.0.1:{port}/postgres")
-    for _ in range(300):
-        try:
-            engine.connect().close()
-        except sa.exc.OperationalError:
-            time.sleep(0.1)
-        else:
-            engine.dispose()
-            return
-    raise TimeoutError("PostgreSQL does not start")
-
-
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL else [])])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the address of a new and empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/target.db"
-    server = request.getfixturevalue("postgresql")
-    name = f"store{time.monotonic_ns()}"
-    with sa.create_engine(
-        f"{server}/postgres", isolation_level="AUTOCOMMIT"
-    ).connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    return f"{server}/{name}"
+    return servers.new_database(request.getfixturevalue("postgresql"))
 
 
 def test_moved_store_says_the_same_and_counts_on(
