@@ -26,7 +26,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-# ------------------------------------------------------------------------------------------------------------ PostgreSQL
+# ------------------------------------------------------------------------------------------------------- PostgreSQL
 def _programs() -> Path | None:
     """Return the folder of PostgreSQL's programs: that of Debian's newest version, or the one on the path."""
     found = sorted(
@@ -117,7 +117,7 @@ def new_database(server: str) -> str:
     return f"{server}/{name}"
 
 
-# ---------------------------------------------------------------------------------------------------------------- MLflow
+# ----------------------------------------------------------------------------------------------------------- MLflow
 @contextlib.contextmanager
 def mlflow(store: services.MlflowService, artifacts: Path | None = None) -> Iterator[str]:
     """Run an MLflow server on a store; yield its address.

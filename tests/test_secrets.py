@@ -206,6 +206,39 @@ def test_no_secret_in_a_refusal(arguments: tuple[str, ...], code: int, folder: P
     assert leaks(folder) == []
 
 
+DECIDED = """
+job:
+  alias: Champion
+  force: true
+  reason: >
+    see https://ann:cAnArY-reason@host/x?token=cAnArY-query with ${oc.env:CANARY_TOKEN_IN_PATH} and cAnArY in dotenv
+"""
+JUDGED = """
+job:
+  inputs: &table {KIND: SimulatedReader, rows: 1200}
+  targets: *table
+  resamples: 5
+  card:
+    purpose: of https://ann:cAnArY-purpose@host/x
+    owner: cAnArY in dotenv
+    licence: ${oc.env:CANARY_TOKEN_IN_PATH}
+"""
+
+
+def test_no_secret_in_what_is_signed_and_kept_for_good(folder: Path) -> None:
+    """The card, the verdict, the history and the tags of a version: nobody can take a secret out of them again."""
+    (folder / "evaluate.yaml").write_text(JUDGED, encoding="utf-8")
+    (folder / "promote.yaml").write_text(DECIDED, encoding="utf-8")
+    for name, code in {"train": 0, "evaluate": 3, "promote": 0}.items():  # it is promoted by force
+        ended, said = run(folder, name, f"{name}.yaml", "--in-process")
+        assert (ended, CANARY in said) == (code, False), said
+    given = {"evaluate.yaml", "promote.yaml"}
+    assert [leak for leak in leaks(folder) if leak.partition(":")[0] not in given] == []
+    card = next(folder.rglob("card.md")).read_text(encoding="utf-8")
+    assert "Owner: \\*\\*\\*" in card
+    assert list(folder.rglob("verdict.json"))
+
+
 class Failing(http.server.BaseHTTPRequestHandler):
     """A server that is there, and answers everything with an error that tells what it was asked with."""
 

@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pydantic as pdt
 
 from ..core import errors
-from . import files, modelfiles, redaction, signatures
+from . import files, modelfiles, osvariables, redaction, signatures
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -106,7 +106,7 @@ class Decision(pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 
 # %% ../../nbs/io/decisions.ipynb #dec15101
-LEDGER = "-decisions"
+LEDGER = osvariables.HISTORY_SUFFIX
 KIND = "decision"  # of the signed documents
 _TAG, _FOLLOWED = "decision", "alias"  # tags of an entry
 

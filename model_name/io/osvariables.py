@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "PACKAGE",
+    "HISTORY_SUFFIX",
     "RevokedKey",
     "checkout",
     "own_project",
@@ -225,8 +226,11 @@ def sqlite_path(address: str) -> Path | None:
 # %% ../../nbs/io/osvariables.ipynb #23508299
 _MODEL_NAME_LENGTH = 240  # MLflow's tables have 256, and versions of reproductions carry a suffix
 
-
 # %% ../../nbs/io/osvariables.ipynb #1075127c
+HISTORY_SUFFIX = "-decisions"
+"""What the registered model with the history of another one is called by, after the name of that one."""
+
+
 def check_model_name(name: str) -> str:
     """Return a name for a registered model, if MLflow can store it and find it again.
 
@@ -244,6 +248,8 @@ def check_model_name(name: str) -> str:
         fault = "it looks like a folder"
     elif "'" in name and '"' in name:
         fault = "it has both kinds of quotes in it"
+    elif name.endswith(HISTORY_SUFFIX):
+        fault = f"names that end in {HISTORY_SUFFIX} belong to histories of decisions"
     elif len(name) > _MODEL_NAME_LENGTH:
         fault = f"it has {len(name)} characters, and {_MODEL_NAME_LENGTH} are allowed"
     else:

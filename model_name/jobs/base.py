@@ -394,7 +394,10 @@ def _why_undecided(job: ReproducibleJob, version: Any) -> str:
     if reference in ("None", registries.LATEST) or reference.isdigit() or job.reproduces:
         return ""
     history = decisions.read_history(job.mlflow_service.client(), version.name)
-    return decisions.why_undecided(history, reference, int(version.version))
+    if why := decisions.why_undecided(history, reference, int(version.version)):
+        return why
+    digest = decisions.model_digest(version.name, version.version)
+    return decisions.why_undecided(history, reference, int(version.version), digest)
 
 
 # %% ../../nbs/jobs/base.ipynb #5c0e9b0e

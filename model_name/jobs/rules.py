@@ -182,11 +182,20 @@ def slice_loss(rules: Rules, case: Case) -> Finding:
 
 
 # %% ../../nbs/jobs/rules.ipynb #22fad872
+_CLOCKS_DIFFER = 1 / 24  # days by which the clocks of two machines may differ
+
+
 def evaluation_age(rules: Rules, case: Case) -> Finding:
     """Require a recent evaluation."""
     days = (case.now - case.verdict.evaluated).total_seconds() / 86_400
     if rules.evaluation_days is None:
         return Finding("age of evaluation", "not needed", f"it is {days:,.1f} days old")
+    if days < -_CLOCKS_DIFFER:
+        why = (
+            f"the evaluation is dated {-days:,.1f} days in the future: set the clock of the machine that evaluated, "
+            "or of this one, and evaluate again"
+        )
+        return Finding("age of evaluation", "missed", why)
     old = days > rules.evaluation_days
     more = (
         f", and at most {rules.evaluation_days:g} are allowed: evaluate the version again"

@@ -1,5 +1,6 @@
 """What is written as HTML is opened in a browser: nothing from a table, a name or a label runs or loads anything."""
 
+import datetime as dt
 import http.server
 import json
 import re
@@ -14,7 +15,8 @@ import pytest
 
 from model_name.core import errors
 from model_name.execution import pages
-from model_name.jobs import base, explanations
+from model_name.jobs import base, cards, explanations
+from model_name.records import verdicts
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -115,7 +117,29 @@ def notebook(names: list[str], server: str, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["a run's notebook", "a report of explanations"])
+def card(names: list[str]) -> cards.Card:
+    """Make a model card with hostile names wherever others have a say."""
+    text = " ".join(names)
+    slices = tuple(
+        verdicts.SliceScore(column=name, value=name, rows=1, scores={names[0]: 1.0})
+        for name in names
+    )
+    verdict = verdicts.VerdictDocument(
+        registry_name=text, model_version=1, model_sha256="5d41", run_id=text, judged_rows="unseen", rows=1,
+        rows_sha256="7d79", metrics=(verdicts.Score(metric=names[0], greater_is_better=True, value=1.0),),
+        slices=slices, thresholds=dict.fromkeys(names, 1.0), outcome="refused", reasons=tuple(names),
+        contract_sha256="40b2", code_sha256="9f86", evaluated=dt.datetime.now(dt.UTC), by=text,
+        contest=verdicts.Contest(champion=2, impossible=text),
+    )  # fmt: skip
+    stated = cards.Statements(
+        purpose=text, intended_use=text, owner=text, licence=text, limits=text
+    )
+    nothing, important = pd.DataFrame(), [(name, 1.0) for name in names]
+    source = cards.CardSource(stated, verdict, None, text, nothing, nothing, important, names)
+    return cards.make_card(source)
+
+
+@pytest.mark.parametrize("kind", ["a run's notebook", "a report of explanations", "a model card"])
 def test_no_script_runs_and_no_request_leaves(
     kind: str, tmp_path: Path, server: http.server.ThreadingHTTPServer
 ) -> None:
@@ -123,6 +147,8 @@ def test_no_script_runs_and_no_request_leaves(
     page = tmp_path / "page.html"
     if kind == "a run's notebook":
         pages.write(notebook(names, "", tmp_path / "run.ipynb"), page)
+    elif kind == "a model card":
+        page.write_text(cards.to_html(card(names)), encoding="utf-8")
     else:
         table = pd.DataFrame({name: [name] for name in names})
         facts = {name: name for name in names}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pydantic as pdt
 import pytest
 
 from model_name.core import errors
@@ -127,6 +128,14 @@ def test_a_copy_of_an_earlier_entry_changes_nothing(ledger: services.MlflowServi
     assert decisions.read_history(client, NAME) == before
 
 
+def test_a_model_cannot_be_called_like_the_history_of_another() -> None:
+    """Two models would share what is written under that name."""
+    with pytest.raises(
+        pdt.ValidationError, match="names that end in -decisions belong to histories"
+    ):
+        services.MlflowService(registry_name=decisions.ledger_of(NAME))
+
+
 def test_an_alias_that_was_moved_by_hand(ledger: services.MlflowService) -> None:
     client = ledger.client()
     client.set_registered_model_alias(NAME, "Champion", "3")
@@ -141,22 +150,21 @@ def test_an_alias_that_was_moved_by_hand(ledger: services.MlflowService) -> None
 def test_an_alias_that_was_moved_back_by_hand_stays_there(ledger: services.MlflowService) -> None:
     """To the version before, or to none: both look like an interrupted promotion, and neither is one."""
     client = ledger.client()
-    for alias, replaces in (("First", None), ("Second", 1)):
-        if replaces is not None:
-            client.set_registered_model_alias(NAME, alias, str(replaces))
-        decided = decision("promoted", version=2, replaces=replaces).model_copy(
-            update={"alias": alias}
-        )
-        decisions.record(client, decided)
-        decisions.point(client, NAME, alias)
+    client.set_registered_model_alias(NAME, "Champion", "2")
+    decisions.point(client, NAME, "Champion")
+    first = decision("promoted", version=2).model_copy(update={"alias": "First"})
+    second = decision("promoted", version=3, replaces=2)
+    for made in (first, second):
+        decisions.record(client, made)
+        decisions.point(client, NAME, made.alias)
     client.delete_registered_model_alias(NAME, "First")
-    client.set_registered_model_alias(NAME, "Second", "1")
+    client.set_registered_model_alias(NAME, "Champion", "2")
     assert decisions.settle(client, NAME) == ()
     aliases = client.get_registered_model(NAME).aliases
-    assert {alias: int(version) for alias, version in aliases.items()} == {"Second": 1}
+    assert {alias: int(version) for alias, version in aliases.items()} == {"Champion": 2}
     notes = decisions.undecided_aliases(client, decisions.read_history(client, NAME))
     assert "First was removed without a decision" in notes
-    assert any(note.startswith("Second was moved to version 1 without") for note in notes)
+    assert any(note.startswith("Champion was moved to version 2 without") for note in notes)
 
 
 def test_a_promotion_that_ended_before_its_note_is_noted_by_the_next_command(

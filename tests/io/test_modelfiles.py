@@ -1,17 +1,23 @@
 """Stored models: whatever is changed in their files is noticed before anything of it is loaded."""
 
+import importlib
 import io
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
 import pytest
 import skops.io
 import yaml
+from pandera.typing.pandas import Series
 
 from model_name import scripts
 from model_name.core import errors, models, schemas
@@ -64,9 +70,8 @@ def save(
 ) -> tuple[str, Path]:
     """Save and register a model; return its address and its folder."""
     store.start()
-    signature = signers.InferSigner().sign(
-        inputs[schemas.InputsSchema.features()], model.predict(inputs)
-    )
+    names = schemas.InputsSchema.features()
+    signature = signers.InferSigner().sign(inputs[names], model.predict(inputs))
     with store.run_context(store.RunConfig(name="Training")):
         saved = saver.save(model, signature, inputs.head(3))
     version = registries.MlflowRegister().register("model_name", saved.model_uri)
@@ -267,6 +272,76 @@ def test_a_pickle_by_declaration_is_loaded_with_a_trusted_signature_only(
     assert "which is not trusted here" in refusal(uri)
 
 
+class Asked(schemas.Schema):
+    """What is known about a ticket; much of it may be missing."""
+
+    channel: Series[str] = pa.Field(nullable=True)
+    urgency: Series[pd.CategoricalDtype] = pa.Field(isin=["low", "high"], nullable=True)
+    paying: Series[bool] = pa.Field()
+    consented: Series[pd.BooleanDtype] = pa.Field(nullable=True)
+    words: Series[float] = pa.Field(nullable=True)
+
+
+class Team(schemas.Schema):
+    """Who answers it."""
+
+    team: Series[str] = pa.Field()
+
+
+class Answer(schemas.Schema):
+    """Who is likely to answer it."""
+
+    prediction: Series[str] = pa.Field()
+    probability: Series[float] | None = pa.Field(alias="probability_.+", regex=True, ge=0, le=1)
+
+
+def tickets(rows: int = 120) -> pd.DataFrame:
+    """Draw tickets with every kind of missing value."""
+    random = np.random.default_rng(7)
+    table = pd.DataFrame(
+        {
+            "channel": random.choice(["mail", "phone", None, "söme ‘name’"], rows),
+            "urgency": pd.Categorical(random.choice(["low", "high", None], rows), ["low", "high"]),
+            "paying": random.choice([True, False], rows),
+            "consented": pd.array(random.choice([True, False, None], rows), dtype="boolean"),
+            "words": np.where(random.random(rows) < 0.2, np.nan, random.uniform(1, 60, rows)),
+        }
+    )
+    return table.assign(
+        team=np.where(table["paying"], "one", np.where(table["words"] > 30, "two", "three"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "serialization"),
+    [
+        (models.GradientBoostingModel, "skops"),
+        (models.GradientBoostingModel, "pickle"),
+        (models.BaselineSklearnModel, "skops"),
+    ],
+)
+def test_a_classifier_answers_with_the_same_bits_after_loading(
+    keys: Keys,
+    store: services.MlflowService,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+    serialization: Any,
+) -> None:
+    for name, schema in (("Inputs", Asked), ("Targets", Team), ("Outputs", Answer)):
+        monkeypatch.setattr(schemas, f"{name}Schema", schema)
+    table = tickets()
+    asked, team = Asked.check(table), Team.check(table)
+    few = {"max_iter": 10} if kind is models.GradientBoostingModel else {"n_estimators": 5}
+    fitted = kind(**few).fit(asked, team)
+    uri, folder = save(store, fitted, asked, registries.CustomSaver(serialization=serialization))
+    loaded, expected = registries.CustomLoader().load(uri), fitted.predict(asked)
+    assert {"one"} < set(expected["prediction"])
+    for answers in (loaded.predict(asked), loaded.predictor()(asked)):
+        pd.testing.assert_frame_equal(answers, expected, check_exact=True)
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    assert "the file MLmodel was altered" in refusal(uri)
+
+
 def test_a_version_from_before_is_signed_by_a_person(
     stored: tuple[str, Path],
     store: services.MlflowService,
@@ -288,6 +363,38 @@ def test_a_version_from_before_is_signed_by_a_person(
     assert registries.CustomLoader().load(uri).digest in shown
     assert scripts.main(["keys"]) == 0
     assert os.environ["SIGNER_FILE"] in capsys.readouterr().out
+
+
+def test_no_home_for_a_key_is_said_on_the_command_line(tmp_path: Path) -> None:
+    """Before anything is read or fitted."""
+    environment = {name: value for name, value in os.environ.items() if name != "SIGNER_FILE"}
+    environment |= {"HOME": "/dev/null", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    environment = {
+        name: value for name, value in environment.items() if not name.startswith("XDG_")
+    }
+    command = [sys.executable, "-m", osvariables.PACKAGE, "run", "train", "--in-process"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: no key for signatures can be made at /dev/null" in done.stderr
+    assert "Set SIGNER_FILE to a file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_code_of_a_namespace_package_goes_with_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a package has no file of its own, and may have several folders."""
+    for root, module in (("one", "other"), ("two", "own")):
+        (tmp_path / root / "spaced").mkdir(parents=True)
+        (tmp_path / root / "spaced" / f"{module}.py").write_text(
+            "from model_name.core import models\n\nclass Own(models.GradientBoostingModel):\n    pass\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path / root)
+    own = importlib.import_module("spaced.own").Own
+    monkeypatch.setattr(registries, "_is_carried", lambda _: False)
+    assert registries._code_paths(own())[1:] == [str(tmp_path / "two" / "spaced")]
 
 
 def test_a_saver_refuses_before_a_model_is_fitted(keys: Keys, tmp_path: Path) -> None:

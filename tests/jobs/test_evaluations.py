@@ -10,7 +10,7 @@ import pydantic as pdt
 import pytest
 from pandera.typing.pandas import Index, Series
 
-from model_name.core import errors, schemas
+from model_name.core import errors, schemas, words
 from model_name.core import metrics as metrics_
 from model_name.io import datasets, registries, services
 from model_name.jobs import evaluations
@@ -368,8 +368,8 @@ def test_missed_thresholds_refuse_with_numbers(
     r2, worst = result.metrics["r2_score"], result.metrics["max_error"]
     assert worst == (result.scored["prediction"] - result.scored["cnt"]).abs().max()
     assert result.refusals == (
-        f"r2_score is {r2:,.4g}, below the threshold 0.99 by {0.99 - r2:,.4g}",
-        f"max_error is {worst:,.4g}, above the threshold 1 by {worst - 1:,.4g}",
+        f"r2_score is {words.number(r2)}, below the threshold 0.99 by {words.number(0.99 - r2)}",
+        f"max_error is {words.number(worst)}, above the threshold 1 by {words.number(worst - 1)}",
     )
     assert not result.passed
     with pytest.raises(errors.GateError, match="below the threshold 0.99"):

@@ -163,6 +163,48 @@ def test_a_key_that_is_not_trusted_any_more(
         osvariables.env.cache_clear()
 
 
+def test_a_history_that_was_deleted_is_noticed_by_a_machine_that_never_saw_it(
+    trained: services.MlflowService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signed verdict of a version is evidence that there was an entry."""
+    monkeypatch.setattr(decisions, "_memory", lambda _: None)
+    run_id, client = record_verdict(trained), trained.client()
+    registries.keep_verdict(
+        client,
+        client.get_model_version("model_name", "1"),
+        registries.Verdict("passed", run_id, "unseen"),
+    )
+    assert verdicts.checked_history(client, "model_name").fault == ""
+    client.delete_registered_model(decisions.ledger_of("model_name"))
+    assert decisions.read_history(client, "model_name").fault == "", "a chain cannot show it"
+    missing = (
+        f"the signed verdict of the evaluation run {run_id} has no entry, so entries were deleted"
+    )
+    with pytest.raises(errors.GateError, match=missing):
+        promote(trained, force=True, reason="I insist")
+    with pytest.raises(errors.GateError, match=r"evaluate again: version 1$"):
+        promotion.approve(trained, 1, "fine")
+    assert aliases(trained) == {}
+    again = record_verdict(trained)
+    registries.keep_verdict(
+        client,
+        client.get_model_version("model_name", "1"),
+        registries.Verdict("passed", again, "unseen"),
+    )
+    assert promote(trained).promoted, "the way out that the message says"
+
+
+def test_a_verdict_of_another_run_is_worth_nothing(trained: services.MlflowService) -> None:
+    """Copied into a run of the attacker's, which a forged tag names."""
+    run_id = record_verdict(trained)
+    client = trained.client()
+    with trained.run_context(trained.RunConfig(name="Evaluations")) as run:
+        copied = client.download_artifacts(run_id, verdicts.FILE)
+        client.log_artifact(run.info.run_id, copied, "verdict")
+    with pytest.raises(errors.GateError, match=f"is that of the run {run_id}"):
+        verdicts.load_verdict(client, run.info.run_id)
+
+
 # ---------------------------------------------------------------------------------------------------------- the rules
 def test_a_broken_slice_is_refused_and_named_although_the_average_is_better(
     challenged: services.MlflowService,

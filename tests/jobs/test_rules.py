@@ -57,6 +57,26 @@ def test_champion_against_challenger(
     assert refusals(settings, champion=2, contest=judged) == "", "it is the champion already"
 
 
+def test_an_evaluation_that_is_dated_in_the_future() -> None:
+    """It would stay young for as long as somebody likes; clocks may differ by minutes."""
+    assert refusals({}, evaluated=NOW + dt.timedelta(minutes=10)) == ""
+    late = refusals({}, evaluated=NOW + dt.timedelta(days=400))
+    assert late.startswith("the evaluation is dated 400.0 days in the future: set the clock")
+    assert refusals({"evaluation_days": None}, evaluated=NOW + dt.timedelta(days=400)) == ""
+
+
+def test_large_numbers_are_written_for_people() -> None:
+    """In full up to the decimal point: no exponent."""
+    gain = verdicts.Gain(
+        metric="mean_absolute_error", greater_is_better=False, challenger=1_234_567.8, champion=123_456.7,
+        gain=-1_111_111.1, low=-2_222_222.2, high=-11_111.1,
+    )  # fmt: skip
+    assert (
+        "mean_absolute_error is 1,234,568 against 123,457 of version 1 on the same rows: a gain of -1,111,111 "
+        "(95 %: -2,222,222 to -11,111), worse beyond noise"
+    ) in refusals({}, contest=contest().model_copy(update={"gains": (gain,)}))
+
+
 def test_a_score_for_which_more_is_better_loses_by_its_plain_difference() -> None:
     one = {"column": "hr", "value": "2", "rows": 120}
     gain = verdicts.Gain(
