@@ -179,7 +179,7 @@ class Scale:
         import mlflow
 
         from model_name.core import models, schemas
-        from model_name.io import datasets, registries
+        from model_name.io import datasets, modelfiles, registries
         from model_name.utils import signers
 
         mlflow.set_tracking_uri(f"sqlite:///{self.folder / 'loading.db'}")
@@ -197,11 +197,18 @@ class Scale:
             loader = registries.CustomLoader(verification=verification)
             return measuring.run_here(lambda: loader.load(uri))
 
+        self.copy = modelfiles.fetch(uri)  # deleted with the benchmark
+        folder = Path(self.copy.name, "model")
+
+        def verify() -> measuring.Sample:
+            return measuring.run_here(lambda: modelfiles.verify(folder, "the model"))
+
         unverified = "load, verification off"
         load("off")  # what is imported once is not part of a case
         return [
             Case(unverified, lambda: load("off")),
             Case("load, verified", lambda: load("on"), unverified),
+            Case("verification alone", verify, unverified),
         ]
 
 
