@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_name.core import errors, schemas
-from model_name.io import datasets, registries, services
+from model_name.io import datasets, modelfiles, registries, services
 from model_name.jobs import inference, kafkainference
 from model_name.streaming import codecs, deadletters, loops, scorers, telemetry
 from tests.conftest import add_version, decide
@@ -406,6 +407,41 @@ def test_a_version_that_nobody_decided_on_is_refused_with_an_alert(
     with pytest.raises(errors.GateError, match="the stream does not start: Champion was moved"):
         scorers.ModelWatcher(client, "model_name", "Champion", registries.CustomLoader(), print)
     assert watcher.versions == [1, good, 1]
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("model.sig", "is not signed (there is no file model.sig)"),
+        ("MLmodel", "the files of version 2 are not those of the decision"),
+    ],
+)
+def test_a_decided_version_that_is_unsigned_or_altered_is_not_taken(
+    file: str, reason: str, trained: services.MlflowService, tmp_path: Path
+) -> None:
+    """The decision is good; what is there now is not what it was about, or nobody answers for it."""
+    from loguru import logger
+
+    decide(trained, 1)
+    client, alerts = trained.client(), []
+    watcher = scorers.ModelWatcher(
+        client, "model_name", "Champion", registries.CustomLoader(), lambda *words: alerts.append(words)
+    )  # fmt: skip
+    with modelfiles.fetch("models:/model_name/1") as fetched:
+        copy = shutil.copytree(Path(fetched, "model"), tmp_path / "copy")
+    client.create_model_version("model_name", copy.as_uri())
+    decide(trained, 2)
+    content = (copy / file).read_bytes()
+    (copy / file).unlink()
+    if file == "MLmodel":
+        (copy / file).write_bytes(content + b"\n")
+    watcher.look(logger)
+    watcher.look(logger)
+    assert (watcher.current.version, watcher.versions) == (1, [1])
+    [(title, message)] = alerts
+    assert title == "Promotion refused"
+    assert reason in message
+    assert message.endswith("version 1 continues")
 
 
 # ------------------------------------------------------------------------------------------------------- figures
