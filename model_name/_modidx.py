@@ -735,6 +735,10 @@ d = {
                 "core/metrics.html#_metric_functions",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics._parameters": (
+                "core/metrics.html#_parameters",
+                "model_name/core/metrics.py",
+            ),
             "model_name.core.metrics._plain": (
                 "core/metrics.html#_plain",
                 "model_name/core/metrics.py",
@@ -1229,6 +1233,10 @@ d = {
             ),
             "model_name.core.schemas._targets": (
                 "core/schemas.html#_targets",
+                "model_name/core/schemas.py",
+            ),
+            "model_name.core.schemas._task_of": (
+                "core/schemas.html#_task_of",
                 "model_name/core/schemas.py",
             ),
             "model_name.core.schemas.differences": (
@@ -4444,12 +4452,28 @@ d = {
                 "io/storing.html#servedmodel.python_model",
                 "model_name/io/storing.py",
             ),
+            "model_name.io.storing._estimators": (
+                "io/storing.html#_estimators",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._keep_names": (
+                "io/storing.html#_keep_names",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._kept_names": (
+                "io/storing.html#_kept_names",
+                "model_name/io/storing.py",
+            ),
             "model_name.io.storing._load_pyfunc": (
                 "io/storing.html#_load_pyfunc",
                 "model_name/io/storing.py",
             ),
             "model_name.io.storing._model_class": (
                 "io/storing.html#_model_class",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._read_names": (
+                "io/storing.html#_read_names",
                 "model_name/io/storing.py",
             ),
             "model_name.io.storing._read_pipeline": (
@@ -4461,6 +4485,10 @@ d = {
                 "model_name/io/storing.py",
             ),
             "model_name.io.storing.answer": ("io/storing.html#answer", "model_name/io/storing.py"),
+            "model_name.io.storing.import_skops": (
+                "io/storing.html#import_skops",
+                "model_name/io/storing.py",
+            ),
             "model_name.io.storing.read": ("io/storing.html#read", "model_name/io/storing.py"),
             "model_name.io.storing.require_class": (
                 "io/storing.html#require_class",
@@ -7483,6 +7511,14 @@ d = {
             ),
         },
         "model_name.scripts": {
+            "model_name.scripts.NotForPandera": (
+                "scripts.html#notforpandera",
+                "model_name/scripts.py",
+            ),
+            "model_name.scripts.NotForPandera.find_spec": (
+                "scripts.html#notforpandera.find_spec",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts.Outcome": ("scripts.html#outcome", "model_name/scripts.py"),
             "model_name.scripts.Outcome.lines": (
                 "scripts.html#outcome.lines",
@@ -7579,6 +7615,10 @@ d = {
             "model_name.scripts.sample": ("scripts.html#sample", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
             "model_name.scripts.sign": ("scripts.html#sign", "model_name/scripts.py"),
+            "model_name.scripts.skip_unused_imports": (
+                "scripts.html#skip_unused_imports",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },
         "model_name.settings": {
