@@ -113,6 +113,14 @@ RECORDS = st.tuples(
 ).map(lambda each: f"{{{each[0]}}}{each[1]}".encode())
 
 
+PLAIN = st.lists(
+    st.tuples(st.sampled_from(["a", "b", ":", "ü"]), NUMBERS | TEXTS.map(json.dumps)).map(
+        lambda member: f'"{member[0]}": {member[1]}'
+    ),
+    max_size=3,
+).map(lambda members: f"{{{', '.join(members)}}}".encode())
+
+
 def _decode_strictly(values: list[bytes]) -> codecs.Decoded:
     """Decode with Python's own `json` only, record by record."""
     rejected: dict[int, str] = {}
@@ -120,7 +128,7 @@ def _decode_strictly(values: list[bytes]) -> codecs.Decoded:
     return codecs.Decoded({"a": [document["a"] for document in documents]}, rejected)
 
 
-@given(st.lists(RECORDS, max_size=6))
+@given(st.lists(PLAIN, max_size=2) | st.lists(RECORDS | PLAIN, max_size=6))
 def test_the_fast_way_has_the_values_and_rejections_of_the_strict_one(values: list[bytes]) -> None:
     decoded, strict = codecs.JsonDecoder().decode(values, ["a"]), _decode_strictly(values)
     assert decoded.rejected == strict.rejected
