@@ -7889,10 +7889,6 @@ d = {
                 "streaming/codecs.html#jsonencoder.encode",
                 "model_name/streaming/codecs.py",
             ),
-            "model_name.streaming.codecs._columns": (
-                "streaming/codecs.html#_columns",
-                "model_name/streaming/codecs.py",
-            ),
             "model_name.streaming.codecs._constant": (
                 "streaming/codecs.html#_constant",
                 "model_name/streaming/codecs.py",
@@ -7901,12 +7897,16 @@ d = {
                 "streaming/codecs.html#_parse",
                 "model_name/streaming/codecs.py",
             ),
-            "model_name.streaming.codecs._parse_json": (
-                "streaming/codecs.html#_parse_json",
+            "model_name.streaming.codecs._parse_each": (
+                "streaming/codecs.html#_parse_each",
                 "model_name/streaming/codecs.py",
             ),
-            "model_name.streaming.codecs._parse_together": (
-                "streaming/codecs.html#_parse_together",
+            "model_name.streaming.codecs._parse_flat": (
+                "streaming/codecs.html#_parse_flat",
+                "model_name/streaming/codecs.py",
+            ),
+            "model_name.streaming.codecs._parse_json": (
+                "streaming/codecs.html#_parse_json",
                 "model_name/streaming/codecs.py",
             ),
             "model_name.streaming.codecs._quoted": (
@@ -8405,6 +8405,10 @@ d = {
                 "streaming/scorers.html#scorer._answer",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers.Scorer._score": (
+                "streaming/scorers.html#scorer._score",
+                "model_name/streaming/scorers.py",
+            ),
             "model_name.streaming.scorers._Fields": (
                 "streaming/scorers.html#_fields",
                 "model_name/streaming/scorers.py",
@@ -8435,6 +8439,10 @@ d = {
             ),
             "model_name.streaming.scorers._predict": (
                 "streaming/scorers.html#_predict",
+                "model_name/streaming/scorers.py",
+            ),
+            "model_name.streaming.scorers._repeats": (
+                "streaming/scorers.html#_repeats",
                 "model_name/streaming/scorers.py",
             ),
             "model_name.streaming.scorers._require_decision": (

@@ -18,11 +18,12 @@ import abc
 import codecs
 import json
 import re
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pydantic as pdt
@@ -98,6 +99,9 @@ def _text_of(value: bytes) -> str:
 
 
 # %% ../../nbs/streaming/codecs.ipynb #c98162cb
+_TOGETHER = 100  # records
+
+
 class JsonDecoder(Decoder):
     """Read JSON objects in UTF-8; `NaN` and `null` are missing values.
 
@@ -109,35 +113,50 @@ class JsonDecoder(Decoder):
     def decode(  # noqa: D102
         self, values: Sequence[bytes | None], required: Sequence[str], optional: Sequence[str] = ()
     ) -> Decoded:
+        columns: dict[str, list[Any]] = {name: [] for name in [*required, *optional]}
         rejected: dict[int, str] = {}
-        try:
-            return Decoded(_columns(_parse_together(values), required, optional), rejected)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            pass  # at least one of them has to be rejected
-        documents = []
-        for place, value in enumerate(values):
+        present = set(required)
+        for first in range(0, len(values), _TOGETHER):
+            some = values[first : first + _TOGETHER]
             try:
-                documents.append(_parse(value, required))
-            except ValueError as error:
-                rejected[place] = str(error)
-        return Decoded(_columns(documents, required, optional), rejected)
+                documents = _parse_flat(some)
+                fields = [[document[name] for document in documents] for name in required]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                documents = _parse_each(some, first, required, rejected)
+                fields = [[document[name] for document in documents] for name in required]
+            fields += [[document.get(name) for document in documents] for name in optional]
+            for name, column in zip(columns, fields, strict=True):
+                columns[name] += column
+            present.update(name for name in optional if any(name in one for one in documents))
+        return Decoded({name: columns[name] for name in columns if name in present}, rejected)
 
 
 # %% ../../nbs/streaming/codecs.ipynb #412896d0
-_MARK = secrets.randbits(62)
+_DECODE = msgspec.json.Decoder(dict[str, Any]).decode
+_FLAT = {str, int, float, bool, type(None)}
 
 
-def _parse_together(values: Sequence[bytes | None]) -> list[dict[str, Any]]:
-    """Parse documents as one array; raise when they are not all good documents."""
-    if not values:
-        return []
-    text = (b"[%b]" % (b",%d," % _MARK).join(values)).decode()  # type: ignore[arg-type]  # None raises TypeError
-    if _SURROGATE.search(text):
-        raise ValueError("whose half a character is can be told one by one")
-    parsed = _JSON.decode(text)
-    documents: list[dict[str, Any]] = parsed[::2]
-    if len(documents) != len(values) or parsed[1::2] != [_MARK] * (len(values) - 1):
-        raise ValueError("the documents are not what they seem")
+def _parse_flat(values: Sequence[bytes | None]) -> list[dict[str, Any]]:
+    """Parse objects of strings, numbers and the like; raise when one of them needs a closer look."""
+    text = b"".join(values)  # type: ignore[arg-type]  # None raises TypeError
+    documents: list[dict[str, Any]] = [*map(_DECODE, values)]  # type: ignore[arg-type]
+    types = [*map(type, chain.from_iterable(map(dict.values, documents)))]
+    marks = 2 * (len(types) + types.count(str))
+    if not _FLAT.issuperset(types) or rb"\"" in text or text.count(b'"') != marks:
+        raise ValueError("a name comes twice, or an object is not flat")
+    return documents
+
+
+def _parse_each(
+    values: Sequence[bytes | None], first: int, required: Sequence[str], rejected: dict[int, str]
+) -> list[dict[str, Any]]:
+    """Parse documents one by one; note why others are rejected, by their position."""
+    documents = []
+    for position, value in enumerate(values, first):
+        try:
+            documents.append(_parse(value, required))
+        except ValueError as error:
+            rejected[position] = str(error)
     return documents
 
 
@@ -174,15 +193,6 @@ def _parse_json(text: str) -> Any:
         ) from None
 
 
-def _columns(
-    documents: list[dict[str, Any]], required: Sequence[str], optional: Sequence[str]
-) -> dict[str, list[Any]]:
-    """Turn documents into columns; raise when a document is not one, or lacks a field."""
-    columns = {name: [document[name] for document in documents] for name in required}
-    there = [name for name in optional if any(name in document for document in documents)]
-    return columns | {name: [document.get(name) for document in documents] for name in there}
-
-
 # %% ../../nbs/streaming/codecs.ipynb #4a77912e
 class Encoder(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
     """Base class of the ways to write records."""
@@ -202,26 +212,26 @@ class Encoder(abc.ABC, pdt.BaseModel, strict=True, frozen=True, extra="forbid"):
 
 
 # %% ../../nbs/streaming/codecs.ipynb #4a77912f
-def _quoted(name: str) -> str:
-    return json.dumps(name).replace("%", "%%")
+def _quoted(name: str) -> bytes:
+    return json.dumps(name).encode().replace(b"%", b"%%")
 
 
-def _texts(values: pd.Series) -> Iterable[str]:
+def _texts(values: pd.Series) -> Iterable[bytes]:
     """Write the values of a column as JSON."""
     kind = "-" if pd.api.types.is_extension_array_dtype(values.dtype) else values.dtype.kind
-    if kind in "iu" or (kind == "f" and np.isfinite(values.to_numpy()).all()):
-        return map(repr, values.tolist())
+    if len(values) and (kind in "iub" or (kind == "f" and not np.isinf(values.to_numpy()).any())):
+        return msgspec.json.encode(values.tolist())[1:-1].split(b",")  # NaN becomes null
     return [_text(value) for value in values.astype("object")]
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> bytes:
     if value is None or value is pd.NaT or value is pd.NA or value != value:
-        return "null"
+        return b"null"
     return json.dumps(
         value.isoformat()
         if isinstance(value, pd.Timestamp)
         else getattr(value, "item", lambda: value)()
-    )
+    ).encode()
 
 
 # %% ../../nbs/streaming/codecs.ipynb #4a779130
@@ -235,13 +245,13 @@ class JsonEncoder(Encoder):
     ) -> list[bytes]:
         named = {} if table.index.name is None else {str(table.index.name): table.index.to_series()}
         columns = named | {str(name): table[name] for name in table.columns}
-        fields = [f"{_quoted(name)}: %s" for name in columns]
+        fields = [b"%b: %%b" % _quoted(name) for name in columns]
         fields += [
-            f"{_quoted(name)}: {json.dumps(value)}".replace("%", "%%")
+            b"%b: %b" % (_quoted(name), json.dumps(value).encode().replace(b"%", b"%%"))
             for name, value in (constants or {}).items()
         ]
-        form = "{" + ", ".join(fields) + "}"
-        return [(form % row).encode() for row in zip(*map(_texts, columns.values()), strict=True)]
+        form = b"{" + b", ".join(fields) + b"}"
+        return [form % row for row in zip(*map(_texts, columns.values()), strict=True)]
 
 
 DecoderKind = JsonDecoder

@@ -99,17 +99,16 @@ def _fields() -> _Fields:
     )
 
 
-def _rounds(table: pd.DataFrame, index: str | None) -> "Iterator[NDArray[np.intp]]":
-    """Return rows in rounds in which no label comes twice; nearly always there is one round."""
-    if not len(table):
-        return
+def _repeats(table: pd.DataFrame, index: str | None) -> bool:
+    """Tell whether a label comes more than once."""
     try:
-        repeated = index is not None and table[index].duplicated().any()
+        return index is not None and bool(table[index].duplicated().any())
     except TypeError:  # labels that are lists; the schema rejects them later
-        repeated = False
-    if not repeated:
-        yield np.arange(len(table))
-        return
+        return False
+
+
+def _rounds(table: pd.DataFrame, index: str | None) -> "Iterator[NDArray[np.intp]]":
+    """Return the rows of a table in rounds in which no label comes twice."""
     numbers = table.groupby(index, sort=False, dropna=False).cumcount().to_numpy()
     for number in range(numbers.max() + 1):
         yield np.flatnonzero(numbers == number)
@@ -120,12 +119,11 @@ def _drop(_inputs: schemas.Inputs) -> None:
     """Keep no example."""
 
 
-def _too_large(value: bytes | None, most: int) -> deadletters.Rejected | None:
-    if value is None or len(value) <= most:
-        return None
-    return deadletters.Rejected(
-        f"the record is too large: {len(value):,} bytes, and at most {most:,} are read"
-    )
+def _too_large(values: Sequence[bytes | None], most: int) -> dict[int, deadletters.Outcome]:
+    """Return the rejections of the records that have too many bytes, by their position."""
+    sizes = {row: len(v) for row, v in enumerate(values) if v is not None and len(v) > most}
+    reason = "the record is too large: {:,} bytes, and at most {:,} are read"
+    return {row: deadletters.Rejected(reason.format(size, most)) for row, size in sizes.items()}
 
 
 def _half(columns: dict[str, list[Any]], rows: slice) -> dict[str, list[Any]]:
@@ -137,16 +135,15 @@ def _score(
     loaded: LoadedVersion, table: pd.DataFrame, past: Sequence[str], encoder: codecs.Encoder
 ) -> tuple[list[deadletters.Outcome], schemas.Inputs | None]:
     """Return the answers to decoded records, and one row of the inputs that were scored."""
-    inputs, rejected = schemas.InputsSchema.split_valid(table.drop(columns=[*past]))
-    answers: list[deadletters.Outcome]
-    answers = [deadletters.Rejected(rejected.get(row, "")) for row in range(len(table))]
+    sent = table.drop(columns=[*past]) if past else table
+    inputs, rejected = schemas.InputsSchema.split_valid(sent)
+    answers: dict[int, deadletters.Outcome]
+    answers = {row: deadletters.Rejected(reason) for row, reason in rejected.items()}
     good = [row for row in range(len(table)) if row not in rejected]
-    if not good:
-        return answers, None
-    inputs = features.carry_over(inputs, table.iloc[good])
-    for row, answer in zip(good, _predict(loaded, inputs, encoder), strict=True):
-        answers[row] = answer
-    return answers, inputs.iloc[:1]
+    if good:
+        inputs = features.carry_over(inputs, table.iloc[good] if rejected else table)
+        answers |= zip(good, _predict(loaded, inputs, encoder), strict=True)
+    return [answers[row] for row in range(len(table))], inputs.iloc[:1] if good else None
 
 
 # %% ../../nbs/streaming/scorers.ipynb #82d640fa
@@ -171,36 +168,30 @@ class Scorer:
         """Return for each value that of the record to produce, or the reason why there is none."""
         if self.limits is None:  # the limit belongs to the thread that answers
             self.limits = threadpoolctl.threadpool_limits(1, user_api="openmp")
-        answers: list[deadletters.Outcome | None] = [
-            _too_large(value, self.most_bytes) for value in values
-        ]
-        rows = [row for row, answer in enumerate(answers) if answer is None]
-        fields = self.fields
+        answers, fields = _too_large(values, self.most_bytes), self.fields
+        rows = [row for row in range(len(values)) if row not in answers]
         sent = [values[row] for row in rows]
         decoded = self.decoder.decode(sent, fields.required, fields.optional)
         for number, reason in decoded.rejected.items():
             answers[rows[number]] = deadletters.Rejected(features.explain_missing(reason))
-        rows = [row for number, row in enumerate(rows) if number not in decoded.rejected]
-        scored = self._answer(self.loaded(), decoded.columns, len(rows))
-        for row, answer in zip(rows, scored, strict=True):
-            answers[row] = answer
-        return [deadletters.Rejected("it was not scored") if a is None else a for a in answers]
+        rows = [row for row in rows if row not in answers]
+        answers |= zip(rows, self._answer(self.loaded(), decoded.columns, len(rows)), strict=True)
+        return [answers[row] for row in range(len(values))]
 
     def _answer(
         self, loaded: LoadedVersion, columns: dict[str, list[Any]], count: int
     ) -> list[deadletters.Outcome]:
         """Answer decoded records; when they cannot be checked together, check halves of them."""
-        answers: list[deadletters.Outcome] = [deadletters.Rejected("it was not scored")] * count
+        if not count:
+            return []
         try:
-            table = pd.DataFrame(columns, index=pd.RangeIndex(count))
-            for rows in _rounds(table, self.fields.unique):
-                part, past = table.iloc[rows], self.fields.past
-                scored, example = _score(loaded, part, past, self.encoder)
-                if example is not None:
-                    self.keep_example(example)
-                for row, answer in zip(rows, scored, strict=True):
-                    answers[row] = answer
-            return answers
+            table, label = pd.DataFrame(columns, index=pd.RangeIndex(count)), self.fields.unique
+            if not _repeats(table, label):
+                return self._score(loaded, table)
+            answers: dict[int, deadletters.Outcome] = {}
+            for rows in _rounds(table, label):
+                answers |= zip(rows.tolist(), self._score(loaded, table.iloc[rows]), strict=True)
+            return [answers[row] for row in range(count)]
         except errors.ModelError:
             raise  # the version is at fault, not the records
         except Exception as error:  # noqa: BLE001 (values of any kind meet pandas here)
@@ -210,6 +201,13 @@ class Scorer:
         middle = count // 2
         left = self._answer(loaded, _half(columns, slice(middle)), middle)
         return left + self._answer(loaded, _half(columns, slice(middle, None)), count - middle)
+
+    def _score(self, loaded: LoadedVersion, table: pd.DataFrame) -> list[deadletters.Outcome]:
+        """Return the answers to decoded records, and keep one of them as an example."""
+        answers, example = _score(loaded, table, self.fields.past, self.encoder)
+        if example is not None:
+            self.keep_example(example)
+        return answers
 
 
 # %% ../../nbs/streaming/scorers.ipynb #b869a91b

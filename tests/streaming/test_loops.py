@@ -67,6 +67,85 @@ def test_together_and_one_by_one_are_the_same(values: list[bytes | None]) -> Non
     )
 
 
+NUMBERS = (
+    st.integers(-(10**30), 10**30).map(str)
+    | st.floats().map(repr)
+    | st.tuples(st.integers(), st.integers(0), st.integers(-400, 400)).map(
+        "{0[0]}.{0[1]}e{0[2]}".format
+    )
+    | st.sampled_from(
+        [
+            "-0",
+            "-0.0",
+            "1e400",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "9007199254740993",
+            "1E5",
+            "-",
+            "NaN",
+            "1" * 4301,
+        ]
+    )
+)
+STRINGS = st.text(st.sampled_from('aü😀":,{}[] \n\x7f\\/u0d8e'), max_size=8).flatmap(
+    lambda text: st.sampled_from(
+        [json.dumps(text), json.dumps(text, ensure_ascii=False), f'"{text}"', f'"\\u{text[:4]}"']
+    )
+)
+RAW = st.recursive(
+    NUMBERS | STRINGS | st.sampled_from(["true", "null", "nul", "Infinity", "-Infinity", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=2).map(",".join).map("[{}]".format)
+        | st.tuples(STRINGS, inner).map(":".join).map("{{{}}}".format)
+    ),
+    max_leaves=3,
+)
+SPACES = st.sampled_from(["", "", " ", "\t\n\r", "\x0b", "\xa0"])
+MEMBERS = st.tuples(
+    SPACES, st.sampled_from(['"a"', '"b"', '"\\u0061"', '":"']) | STRINGS, SPACES, RAW
+)
+RECORDS = st.tuples(
+    st.lists(MEMBERS.map("{0[0]}{0[1]}{0[2]}:{0[3]}".format), max_size=4).map(",".join),
+    st.sampled_from(["", "", "", "x", " ", "\ufeff", "\0", "{}", ","]),
+).map(lambda each: f"{{{each[0]}}}{each[1]}".encode())
+
+
+PLAIN = st.lists(
+    st.tuples(st.sampled_from(["a", "b", ":", "ü"]), NUMBERS | TEXTS.map(json.dumps)).map(
+        lambda member: f'"{member[0]}": {member[1]}'
+    ),
+    max_size=3,
+).map(lambda members: f"{{{', '.join(members)}}}".encode())
+
+
+def _decode_strictly(values: list[bytes]) -> codecs.Decoded:
+    """Decode with Python's own `json` only, record by record."""
+    rejected: dict[int, str] = {}
+    documents = codecs._parse_each(values, 0, ["a"], rejected)
+    return codecs.Decoded({"a": [document["a"] for document in documents]}, rejected)
+
+
+@given(st.lists(PLAIN, max_size=2) | st.lists(RECORDS | PLAIN, max_size=6))
+def test_the_fast_way_has_the_values_and_rejections_of_the_strict_one(values: list[bytes]) -> None:
+    decoded, strict = codecs.JsonDecoder().decode(values, ["a"]), _decode_strictly(values)
+    assert decoded.rejected == strict.rejected
+    assert repr(decoded.columns) == repr(strict.columns)
+
+
+def test_an_odd_record_costs_its_neighbours_nothing_but_time() -> None:
+    values = [b'{"a": %d}' % number for number in range(250)]
+    values[120] = b'{"a": [{"b": "\\""}]}'
+    values[130] = b'{"a": 1, "a": 1}'
+    decoded = codecs.JsonDecoder().decode(values, ["a"], ["c"])
+    assert decoded.rejected == {
+        130: "not JSON that can be read: the name 'a' is there more than once"
+    }
+    assert decoded.columns == {"a": [*range(120), [{"b": '"'}], *range(121, 130), *range(131, 250)]}
+
+
 @pytest.mark.parametrize(
     "split",
     [[b'{"a": "x}', b'{y"}'], [b'{"a": 1}, {"a": 2', b"}"], [b'{"a": 1}, 7, {"a": 2}', b""]],
