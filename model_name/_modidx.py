@@ -1773,6 +1773,10 @@ d = {
             ),
         },
         "model_name.execution.pages": {
+            "model_name.execution.pages._accessible": (
+                "execution/pages.html#_accessible",
+                "model_name/execution/pages.py",
+            ),
             "model_name.execution.pages._contents": (
                 "execution/pages.html#_contents",
                 "model_name/execution/pages.py",
@@ -2115,8 +2119,8 @@ d = {
                 "figures/explanations.html#_said",
                 "model_name/figures/explanations.py",
             ),
-            "model_name.figures.explanations._shap_figure": (
-                "figures/explanations.html#_shap_figure",
+            "model_name.figures.explanations._use_type_size": (
+                "figures/explanations.html#_use_type_size",
                 "model_name/figures/explanations.py",
             ),
             "model_name.figures.explanations.beeswarm": (
