@@ -89,7 +89,10 @@ th, td { border: 0; padding: .3rem .7rem; text-align: right; } td.text, th.text 
   .contents { position: sticky; top: 1.5rem; align-self: start; } .contents ol { columns: 1; } }
 @media print { @page { margin: 1.6cm; } body { padding: 0; font-size: 10.5pt; } .contents, .neighbours, details
   { display: none; }
-  h2, h3 { break-after: avoid; } img, tr, dl, .summary { break-inside: avoid; } .output_png img { width: 15cm; }
+  h2, h3, .text_cell:has(h2:last-child), .text_cell:has(h3:last-child) { break-after: avoid; } .input { display:
+  none; } img, tr, dl, .summary { break-inside: avoid; }
+  .output { display: block; } .output_png img { width: 15cm; } .scroll { overflow: visible; }
+  table { font-size: 8.5pt; } th, td { padding: .2rem .4rem; } th { overflow-wrap: anywhere; min-width: 3em; }
   a { text-decoration: none; } }
 """
 

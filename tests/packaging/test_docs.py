@@ -159,14 +159,40 @@ def test_the_navigation_shows_the_part_of_a_page(name: str, part: str) -> None:
     assert f".part-{part} .navbar a" in (ROOT / "nbs" / "theme.scss").read_text("utf-8")
 
 
-def test_the_front_page_shows_what_a_command_printed() -> None:
-    output = "\nstep   time  result\ntrain  1.0 s  version 1\n\nMLflow: mlflow ui\n"
-    shown = docs.with_printed("Before\n\n```text\nstep old\n...\n```\n\nAfter ```x```", output)
-    assert shown == (
-        "Before\n\n```text\nstep   time  result\ntrain  1.0 s  version 1\n```\n\nAfter ```x```"
+PRINTED = """Log
+
+step       time  result
+tune      1.0 s  36 trials
+train    23.9 s  version 1, with tuning run 0ab3a9d6
+                 metric 0.84
+                 notebook    outputs/notebooks/20261126-192940-train.ipynb
+evaluate  2.0 s  passed
+promote   1.0 s  Champion
+infer     1.0 s  100 rows
+
+MLflow: mlflow ui
+"""
+
+
+def test_the_front_page_shows_an_excerpt_of_what_a_command_printed() -> None:
+    page = docs.with_printed("Before\n\n```text\nstep old\n...\n```\n\nAfter ```x```", PRINTED)
+    assert page == (
+        "Before\n\n```text\n"
+        "step       time  result\n"
+        "...\n"
+        "train    23.9 s  version 1, with tuning run 0ab3a9d6\n"
+        "                 metric 0.84\n"
+        "                 notebook    outputs/notebooks/20261126-192940-train.ipynb\n"
+        "evaluate  2.0 s  passed\n"
+        "...\n"
+        "```\n\nAfter ```x```"
     )
     with pytest.raises(docs.Exit, match="has 0 blocks"):
-        docs.with_printed("nothing", output)
+        docs.with_printed("nothing", PRINTED)
+    other = PRINTED.replace("23.9", "1.5").replace("0ab3a9d6", "1bc4b0e7").replace("192940", "2")
+    docs.require_printed(page, other.replace("20261126-2-", "20270101-000000-"))
+    with pytest.raises(docs.Exit, match="metric 0.85"):
+        docs.require_printed(page, PRINTED.replace("0.84", "0.85"))
 
 
 def test_diagrams_carry_their_words() -> None:
