@@ -7,7 +7,6 @@ __all__ = ["importances", "beeswarm", "dependence", "waterfall"]
 
 # %% ../../nbs/figures/explanations.ipynb #2acf3854
 import textwrap
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

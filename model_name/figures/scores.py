@@ -153,7 +153,7 @@ def in_order(values: pd.Series) -> list[str]:
 
 
 # %% ../../nbs/figures/scores.ipynb #5c0f4002
-def _name_places(axes: "Axes", table: pd.DataFrame, most: int = 7) -> None:
+def _name_places(axes: "Axes", table: pd.DataFrame, most: int = 6) -> None:
     """Label some rows by the date where a new day begins, or else by their index."""
     dated = [name for name in table.columns if pd.api.types.is_datetime64_any_dtype(table[name])]
     labels = pd.Series(table[dated[0]].array if dated else table.index.array)

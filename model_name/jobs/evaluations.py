@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from ..core import alignment, errors, schemas
 from ..core import metrics as metrics_
 from ..figures import scores
-from ..io import decisions, registries, services
+from ..io import decisions, registries
 from . import base, cards, contests, guards, tables
 from .recorders import Recorder
 from ..records import gitstates, provenance, reproductions, verdicts

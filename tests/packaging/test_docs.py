@@ -1,6 +1,7 @@
 """The site: pages say what the source says, and what is wrong with a page is found without Quarto."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from fastcore.nbio import mk_cell
 
 from tasks.site import docs, pages, reference, sitechecks
@@ -110,6 +112,40 @@ def test_a_page_that_holds_has_no_faults() -> None:
     prose = f"## A place\n\n[x](#a-place), `core.metrics.Metric`, `settings.ini`\n\n{commands}"
     assert faults(page(prose)) == []
     assert len(faults(page(prose, title="", description=""))) == 2
+
+
+def test_the_top_bar_leads_to_pages_that_the_style_marks() -> None:
+    config = yaml.safe_load((ROOT / "_quarto.yml").read_text("utf-8"))
+    names = {"guides/start", "runs/train", "core/index", "changelog"}
+    assert list(sitechecks.navigation(config, ROOT / "nbs", names)) == []
+    config["website"]["navbar"]["left"][0]["href"] = "guides/tune.ipynb"
+    config["website"]["favicon"] = "images/none.svg"
+    found = list(
+        sitechecks.navigation(config, ROOT / "nbs", names - {"runs/train"} | {"guides/tune"})
+    )
+    assert [fault.partition(":")[0] for fault in found] == [
+        "theme.scss does not mark Guides in the top bar",
+        "_quarto.yml",
+        "_quarto.yml",
+    ]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "how do I use my own data",
+        "what does refused mean",
+        "how do I go back to the old model",
+        "why was my model not promoted",
+        "how do I run it on Kafka",
+        "how do I keep secrets out",
+    ],
+)
+def test_a_plain_question_is_a_heading(question: str) -> None:
+    """Quarto's search index has one entry per heading."""
+    text = (ROOT / "nbs/guides/questions.ipynb").read_text("utf-8").lower().replace('\\"', "")
+    headings = re.findall(r"### ([^\n]+?)\?", text)
+    assert any(set(question.lower().split()) <= set(heading.split()) for heading in headings)
 
 
 def test_a_figure_needs_words() -> None:
