@@ -124,7 +124,8 @@ html { background: var(--back); overflow-wrap: anywhere; }
 body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--text); }
 h1, h2 { line-height: 1.25; } h2 { margin-top: 2rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
 table { border-collapse: collapse; font-size: 14px; }
-th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; } th { overflow-wrap: normal; }
+@media (max-width: 600px) { table { font-size: 12px; } th, td { padding: .2rem .3rem; } }
 tbody tr:nth-child(odd) { background: var(--panel); } thead { border-bottom: 1px solid var(--line); }
 pre { background: var(--panel); padding: .6rem .8rem; border-radius: 6px; white-space: pre-wrap; }
 """
