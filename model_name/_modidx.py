@@ -735,6 +735,10 @@ d = {
                 "core/metrics.html#_metric_functions",
                 "model_name/core/metrics.py",
             ),
+            "model_name.core.metrics._parameters": (
+                "core/metrics.html#_parameters",
+                "model_name/core/metrics.py",
+            ),
             "model_name.core.metrics._plain": (
                 "core/metrics.html#_plain",
                 "model_name/core/metrics.py",
@@ -1229,6 +1233,10 @@ d = {
             ),
             "model_name.core.schemas._targets": (
                 "core/schemas.html#_targets",
+                "model_name/core/schemas.py",
+            ),
+            "model_name.core.schemas._task_of": (
+                "core/schemas.html#_task_of",
                 "model_name/core/schemas.py",
             ),
             "model_name.core.schemas.differences": (
@@ -4448,12 +4456,28 @@ d = {
                 "io/storing.html#servedmodel.python_model",
                 "model_name/io/storing.py",
             ),
+            "model_name.io.storing._estimators": (
+                "io/storing.html#_estimators",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._keep_names": (
+                "io/storing.html#_keep_names",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._kept_names": (
+                "io/storing.html#_kept_names",
+                "model_name/io/storing.py",
+            ),
             "model_name.io.storing._load_pyfunc": (
                 "io/storing.html#_load_pyfunc",
                 "model_name/io/storing.py",
             ),
             "model_name.io.storing._model_class": (
                 "io/storing.html#_model_class",
+                "model_name/io/storing.py",
+            ),
+            "model_name.io.storing._read_names": (
+                "io/storing.html#_read_names",
                 "model_name/io/storing.py",
             ),
             "model_name.io.storing._read_pipeline": (
@@ -4465,6 +4489,10 @@ d = {
                 "model_name/io/storing.py",
             ),
             "model_name.io.storing.answer": ("io/storing.html#answer", "model_name/io/storing.py"),
+            "model_name.io.storing.import_skops": (
+                "io/storing.html#import_skops",
+                "model_name/io/storing.py",
+            ),
             "model_name.io.storing.read": ("io/storing.html#read", "model_name/io/storing.py"),
             "model_name.io.storing.require_class": (
                 "io/storing.html#require_class",

@@ -18,9 +18,8 @@ from tasks.site import diagrams, docs
 PASSED, FAILED = "passed", "FAILED"
 # Tests and notebooks already run side by side. OpenMP's threads would wait for one another on cores that are busy.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-TEMPORARY = re.compile(
-    r"/tmp\w{8}\b"
-)  # the names that tempfile makes, which are others in every run
+# names that tempfile makes, which are others in every run
+TEMPORARY = re.compile(r"/tmp\w{8}\b")
 
 
 @task

@@ -653,3 +653,21 @@ def test_a_database_that_is_not_there_is_refused_at_once(
     told = capsys.readouterr()
     assert "postgresql://127.0.0.1:9 cannot be reached" in told.err
     assert "hush-hush" not in told.out + told.err
+
+
+_IMPORTED = """
+import sys
+from model_name.scripts import main
+code = main() if len(sys.argv) > 1 else 0
+import model_name.settings
+import pandera.backends.pandas.builtin_checks
+print(code, *(name for name in ("dask", "hypothesis") if name in sys.modules), file=sys.stderr)
+"""
+
+
+def test_the_program_imports_pandera_alone_and_a_caller_all_of_it(tmp_path: Path) -> None:
+    pytest.importorskip("dask", reason="is in the lock")
+    for arguments, imported in ((["check", "promote"], "0"), ([], "0 dask hypothesis")):
+        command = [sys.executable, "-c", _IMPORTED, *arguments]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+        assert done.stderr.splitlines()[-1] == imported

@@ -157,7 +157,7 @@ def _probabilities(outputs: schemas.Outputs, y_true: "np.ndarray[Any, Any]") -> 
     return known.reindex(columns=[*known, *unseen], fill_value=0.0).sort_index(axis="columns")
 
 
-def _arguments(wants: set[str], labels: list[Any]) -> dict[str, Any]:
+def _arguments(wants: frozenset[str], labels: list[Any]) -> dict[str, Any]:
     """Choose the arguments that tell a classification metric what its labels mean."""
     arguments: dict[str, Any] = {"zero_division": 0.0} if "zero_division" in wants else {}
     if len(labels) <= 2 and "pos_label" in wants:
@@ -191,12 +191,18 @@ def _check_params(name: str, params: dict[str, Any]) -> None:
         )
 
 
+@functools.cache
+def _parameters(name: str) -> frozenset[str]:
+    """Return the names of a metric's parameters."""
+    return frozenset(inspect.signature(_metric_functions()[name]).parameters)
+
+
 def _compute(
     name: str, params: dict[str, Any], targets: schemas.Targets, outputs: schemas.Outputs
 ) -> Any:
     """Call a metric of scikit-learn with the arguments that it needs."""
     function = _metric_functions()[name]
-    wants = set(inspect.signature(function).parameters)
+    wants = _parameters(name)
     y_true = _plain(targets[schemas.target_name()])
     answers = _plain(outputs["prediction"])
     if schemas.task() == "regression":

@@ -16,6 +16,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/core/schemas.ipynb #910b1959
+import functools
 import importlib
 import sys
 import types
@@ -115,14 +116,9 @@ def _target() -> pa.Column:
 Task = Literal["regression", "classification"]
 
 
-def task() -> Task:
-    """Return the task of the target: regression or classification.
-
-    Its role decides; where that is ambiguous (labels written as numbers), `metadata={"task": "classification"}` does.
-
-    Raises:
-        ConfigError: the metadata name a task that does not exist, or that the target's type does not allow.
-    """
+@functools.cache
+def _task_of(targets: type[Schema]) -> Task:
+    """Return the task of the active tables, whose targets these are; metrics ask for it at every draw."""
     role = conversions.role_of(_target())
     usual = "regression" if role == "numeric" else "classification"
     declared = conversions.metadata_of(_target()).get("task", usual)
@@ -135,6 +131,17 @@ def task() -> Task:
             f"the target {target_name()!r} is {role}, and only numbers can be regressed"
         )
     return cast(Task, declared)
+
+
+def task() -> Task:
+    """Return the task of the target: regression or classification.
+
+    Its role decides; where that is ambiguous (labels written as numbers), `metadata={"task": "classification"}` does.
+
+    Raises:
+        ConfigError: the metadata name a task that does not exist, or that the target's type does not allow.
+    """
+    return _task_of(_targets())
 
 
 def is_count() -> bool:

@@ -46,8 +46,13 @@ if TYPE_CHECKING:
     from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 # %% ../../nbs/execution/warmups.ipynb #18752b9e
-# what job notebooks import
+# what job notebooks import, and functions that make imports cheaper
 MODULES = (
+    f"{osvariables.PACKAGE}.scripts:skip_unused_imports",
+    "sklearn.compose",
+    "sklearn.ensemble",
+    "sklearn.pipeline",
+    f"{osvariables.PACKAGE}.io.storing:import_skops",  # before MLflow, see there
     "filelock",
     "ipykernel.ipkernel",
     "ipykernel.kernelapp",
@@ -57,11 +62,6 @@ MODULES = (
     "mlflow.store.tracking.sqlalchemy_store",
     "pandera.backends.pandas.builtin_checks",
     "pyarrow.parquet",
-    "sklearn.compose",
-    "sklearn.ensemble",
-    "sklearn.pipeline",
-    "skops.io",
-    f"{osvariables.PACKAGE}.scripts",
     f"{osvariables.PACKAGE}.settings",
 )
 
@@ -159,13 +159,16 @@ def serve(number: int, modules: Sequence[str]) -> None:
 
     Args:
         number: file descriptor of the socket that requests come from.
-        modules: what to import.
+        modules: what to import; `module:function` calls the function of a module, too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C
     channel = socket.socket(fileno=number)
     for module in modules:
         if not wait([channel], 0) or channel.recv(1, socket.MSG_PEEK):  # the command still runs
-            importlib.import_module(module)
+            name, _, function = module.partition(":")
+            imported = importlib.import_module(name)
+            if function:
+                getattr(imported, function)()
     if threading.active_count() > 1:
         raise SystemExit(f"importing {', '.join(modules)} started threads: {threading.enumerate()}")
     gc.collect()

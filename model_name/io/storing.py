@@ -6,6 +6,7 @@
 __all__ = [
     "ALLOWED_TYPES",
     "PICKLE_INSTEAD",
+    "import_skops",
     "require_class",
     "write",
     "NotAllowed",
@@ -15,14 +16,19 @@ __all__ = [
 ]
 
 # %% ../../nbs/io/storing.ipynb #a99b7649
+import contextlib
 import importlib
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import platformdirs
 
 from ..core import errors, features, models, schemas, workspaces
+from . import files, osvariables
 
 # %% ../../nbs/io/storing.ipynb #c9e21605
 ALLOWED_TYPES = (
@@ -42,6 +48,63 @@ ALLOWED_TYPES = (
     f"{workspaces.Project.__module__}.Project",
 )
 """The types of stored pipelines, beside those of scikit-learn, NumPy and SciPy that skops knows as harmless."""
+
+
+# %% ../../nbs/io/storing.ipynb #7776002e
+def _kept_names() -> Path:
+    """Return the file that keeps the names of scikit-learn's estimators."""
+    import sklearn
+
+    folder = platformdirs.user_cache_path(osvariables.PACKAGE, appauthor=False)
+    return folder / f"estimators-{sklearn.__version__}.json"
+
+
+def _read_names(file: Path) -> list[tuple[str, str]]:
+    """Read modules and names of estimators; nothing from a file that is not there or not one of these."""
+    try:
+        return [(str(module), str(name)) for module, name in json.loads(file.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _keep_names(file: Path) -> None:
+    """Keep modules and names of estimators, where the cache can be written."""
+    from sklearn.utils import discovery
+
+    names = [(cls.__module__, name) for name, cls in discovery.all_estimators()]
+    with contextlib.suppress(OSError), files.replacing(file) as draft:
+        draft.write_text(json.dumps(names), encoding="utf-8")
+
+
+# %% ../../nbs/io/storing.ipynb #9dc1c00d
+@contextlib.contextmanager
+def _estimators(known: list[tuple[str, str]]) -> Iterator[None]:
+    """Let scikit-learn list estimators by their names alone."""
+    import sklearn.utils
+    from sklearn.utils import discovery
+
+    named = [(name, type(name, (), {"__module__": module})) for module, name in known]
+    sklearn.utils.all_estimators = lambda: named
+    try:
+        yield
+    finally:
+        sklearn.utils.all_estimators = discovery.all_estimators
+
+
+def import_skops() -> None:
+    """Import skops, with the names of estimators from the process before if there are any.
+
+    It looks for SciPy's functions in all modules that are loaded: call this before MLflow is imported, where possible.
+    """
+    if "skops.io" in sys.modules:
+        return
+    file = _kept_names()
+    if known := _read_names(file):
+        with _estimators(known):
+            importlib.import_module("skops.io")
+    else:
+        _keep_names(file)
+
 
 # %% ../../nbs/io/storing.ipynb #539b85d8
 _SETTINGS, _PIPELINE = "model.json", "pipeline.skops"
@@ -101,6 +164,7 @@ def write(model: models.Model, folder: Path) -> None:
     Raises:
         ModelError: something in the model is not plain data; the message says what to declare.
     """
+    import_skops()
     import skops.io
     from skops.io.exceptions import UnsupportedTypeException
 
@@ -122,6 +186,7 @@ class NotAllowed(errors.GateError):
 
 def _read_pipeline(file: Path) -> Any:
     """Read a stored pipeline; only allowed types are created."""
+    import_skops()
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
