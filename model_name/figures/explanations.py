@@ -96,7 +96,7 @@ def _use_type_size(figure: "Figure") -> None:
     for axes in figure.axes:
         axes.tick_params(labelsize=canvas.LOOK["font.size"])
         for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set_size(canvas.LOOK["font.size"])
+            label.set_fontsize(canvas.LOOK["font.size"])
 
 
 def _colours(inputs: pd.DataFrame) -> "np.ndarray[Any, Any]":
