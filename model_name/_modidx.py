@@ -1781,6 +1781,10 @@ d = {
             ),
         },
         "model_name.execution.pages": {
+            "model_name.execution.pages._accessible": (
+                "execution/pages.html#_accessible",
+                "model_name/execution/pages.py",
+            ),
             "model_name.execution.pages._contents": (
                 "execution/pages.html#_contents",
                 "model_name/execution/pages.py",
@@ -2123,8 +2127,8 @@ d = {
                 "figures/explanations.html#_said",
                 "model_name/figures/explanations.py",
             ),
-            "model_name.figures.explanations._shap_figure": (
-                "figures/explanations.html#_shap_figure",
+            "model_name.figures.explanations._use_type_size": (
+                "figures/explanations.html#_use_type_size",
                 "model_name/figures/explanations.py",
             ),
             "model_name.figures.explanations.beeswarm": (
@@ -7547,14 +7551,6 @@ d = {
             ),
         },
         "model_name.scripts": {
-            "model_name.scripts.NotForPandera": (
-                "scripts.html#notforpandera",
-                "model_name/scripts.py",
-            ),
-            "model_name.scripts.NotForPandera.find_spec": (
-                "scripts.html#notforpandera.find_spec",
-                "model_name/scripts.py",
-            ),
             "model_name.scripts.Outcome": ("scripts.html#outcome", "model_name/scripts.py"),
             "model_name.scripts.Outcome.lines": (
                 "scripts.html#outcome.lines",
@@ -7651,10 +7647,6 @@ d = {
             "model_name.scripts.sample": ("scripts.html#sample", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
             "model_name.scripts.sign": ("scripts.html#sign", "model_name/scripts.py"),
-            "model_name.scripts.skip_unused_imports": (
-                "scripts.html#skip_unused_imports",
-                "model_name/scripts.py",
-            ),
             "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },
         "model_name.settings": {

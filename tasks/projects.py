@@ -21,7 +21,7 @@ from tasks.site import docs
 
 # ------------------------------------------------------------------------------------------------------------ doctor
 class Finding(NamedTuple):
-    """What was looked at, what was found, and the command that mends it, if something has to be mended."""
+    """What was looked at, what was found, and the command that fixes it, if something has to be fixed."""
 
     what: str
     found: str

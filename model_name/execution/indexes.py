@@ -82,7 +82,8 @@ def _index(found: Sequence[summaries.Summary], folder: Path) -> str:
     rows = "\n".join(_row(run, (folder / f"{run.name}.html").is_file()) for run in reversed(found))
     return (
         f"<h1>Runs</h1>\n<p>{words.count(len(found), 'run')}, the newest first.</p>\n"
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{cells}<th scope="col">Took</th><th scope="col">File</th>'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="Runs"><table><thead><tr>{cells}'
+        f'<th scope="col">Took</th><th scope="col">File</th>'
         f"</tr></thead>\n<tbody>{rows}</tbody></table></div>"
     )
 

@@ -8,6 +8,7 @@ __all__ = ["NEIGHBOURS", "exporter", "head", "frame", "write"]
 # %% ../../nbs/execution/pages.ipynb #18ff8ed8
 import functools
 import html
+import itertools
 import logging
 import re
 import warnings
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/execution/pages.ipynb #aee61e09
 _COLOURS = """
-:root { color-scheme: light dark; --text: #1f2328; --soft: #57606a; --line: #d1d9e0; --back: #ffffff; --panel:
+:root { color-scheme: light dark; --text: #1f2328; --soft: #4a525b; --line: #d1d9e0; --back: #ffffff; --panel:
   #f6f8fa;
-  --link: #0b5cad; --good: #116329; --bad: #a40e26; --warn: #7d4e00; --code: #8a1f6a; --word: #0b5cad; --string:
-  #116329; }
+  --link: #0a4f96; --good: #0f5a25; --bad: #980d24; --warn: #6b4300; --code: #801c62; --word: #0a4f96; --string:
+  #0f5a25; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #a5b0bb; --line: #3d444d; --back: #15191f;
   --panel: #1f252c; --link: #79b8ff; --good: #56d364; --bad: #ff8f87; --warn: #e3b341; --code: #f0a6d8; --word:
   #79b8ff;
   --string: #7ee787; } .output_png img, .output_svg img { filter: invert(0.9) hue-rotate(180deg); } }
 @media print { :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb; --back: #fff; --panel:
   #f4f4f4;
-  --link: #000; --good: #116329; --bad: #a40e26; --warn: #7d4e00; } .output_png img, .output_svg img { filter:
+  --link: #000; --good: #0f5a25; --bad: #980d24; --warn: #6b4300; } .output_png img, .output_svg img { filter:
   none; } }
 .highlight .c, .highlight .c1 { color: var(--soft); } .highlight .s1, .highlight .s2, .highlight .sd { color:
   var(--string); }
@@ -59,7 +60,8 @@ a { color: var(--link); } a.anchor-link { display: none; } p, li, blockquote { m
 blockquote { margin-left: 0; padding-left: 1rem; border-left: 4px solid var(--line); color: var(--soft); }
 pre, code { font: 13px/1.5 ui-monospace, monospace; } pre { white-space: pre-wrap; overflow-wrap: anywhere;
   margin: 0; }
-.unseen { position: absolute; left: -99rem; } .neighbours { color: var(--soft); font-size: .9rem; } .verdict {
+.unseen { position: absolute; left: -99rem; } .neighbours { color: var(--soft);
+  font-size: .9rem; margin-bottom: 1rem; } .verdict {
   font-weight: bold; border: 2px solid; border-radius: 1rem; padding: .1rem .8rem; }
 .summary { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.2rem;
   margin: 1rem 0; }
@@ -69,25 +71,28 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem; 
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--soft); font-size: .85rem; }
 details > :not(summary) { margin-top: .3rem; padding: .6rem .8rem; background: var(--panel); border: 1px solid
   var(--line); border-radius: 6px; }
-.output { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 36rem), 1fr)); gap: .2rem
+.output { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr)); gap: .2rem
   1.5rem; align-items: start; }
 .output_area { min-width: 0; grid-column: 1 / -1; } .scroll { overflow-x: auto; } .output_area:has(.output_png) {
   grid-column: auto; }
-.prompt { display: none; } img, svg { max-width: 100%; height: auto; } .output_png img { border-radius: 4px; }
+img, svg { max-width: 100%; height: auto; } .output_png img { border-radius: 4px; }
 table { border-collapse: collapse; border: 0; font-size: 14px; margin: .6rem 0; } thead { border-bottom: 1px
   solid var(--soft); }
 th, td { border: 0; padding: .3rem .7rem; text-align: right; } td.text, th.text { text-align: left; } tbody
   tr:nth-child(odd) { background: var(--panel); }
 .output_error { border-left: 4px solid var(--bad); padding: .2rem .8rem; }
-.contents ol { list-style: none; padding: 0; margin: 0; columns: 2; font-size: .9rem; }
+.contents ol { list-style: none; padding: 0; margin: 0; columns: 2; font-size: .9rem; } .contents a { display:
+  block; padding: .2rem 0; }
 @media (max-width: 600px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } .contents ol
   { columns: 1; } }
 @media (min-width: 1200px) { .page { display: grid; grid-template-columns: 13rem minmax(0, 1fr); gap: 2.5rem; }
-  .contents { position: sticky; top: 1.5rem; align-self: start; } .contents ol { columns: 1; } .contents li {
-  margin: .35rem 0; } }
+  .contents { position: sticky; top: 1.5rem; align-self: start; } .contents ol { columns: 1; } }
 @media print { @page { margin: 1.6cm; } body { padding: 0; font-size: 10.5pt; } .contents, .neighbours, details
   { display: none; }
-  h2, h3 { break-after: avoid; } img, tr, dl, .summary { break-inside: avoid; } .output_png img { width: 15cm; }
+  h2, h3, .text_cell:has(h2:last-child), .text_cell:has(h3:last-child) { break-after: avoid; } .input { display:
+  none; } img, tr, dl, .summary { break-inside: avoid; }
+  .output { display: block; } .output_png img { width: 15cm; } .scroll { overflow: visible; }
+  table { font-size: 8.5pt; } th, td { padding: .2rem .4rem; } th { overflow-wrap: anywhere; min-width: 3em; }
   a { text-decoration: none; } }
 """
 
@@ -97,7 +102,7 @@ _TEMPLATE = """{% extends 'basic/index.html.j2' %}
 {% block input %}<details><summary>
 {{- 'Configuration' if 'injected-parameters' in cell.metadata.get('tags', []) else 'Code' }}</summary>
 <div>{{ cell.source | highlight_code(metadata=cell.metadata) | clean_html }}</div></details>{% endblock input %}
-{% block data_html %}<div class="scroll" tabindex="0">{{ super() }}</div>{% endblock data_html %}
+{% block data_html %}<div class="scroll" role="region" tabindex="0">{{ super() }}</div>{% endblock data_html %}
 {% block stream_stderr %}{% if output.text.strip() %}{% set lines = output.text.strip().splitlines() | length %}
 {{ folded('Log: ' ~ lines ~ (' line' if lines == 1 else ' lines'), output.text | ansi2html) }}{% endif %}{% endblock %}
 {% block error %}<div class="output_error"><pre>{{ (output.ename ~ ': ' ~ output.evalue) | ansi2html }}</pre>
@@ -117,6 +122,8 @@ def exporter() -> "HTMLExporter":
         "template_name": "basic",
         "raw_template": _TEMPLATE,
         "embed_images": True,
+        "exclude_input_prompt": True,
+        "exclude_output_prompt": True,
         "log": quiet,
     }
     options["preprocessors"] = ["nbconvert.preprocessors.CoalesceStreamsPreprocessor"]
@@ -173,6 +180,7 @@ def head(summary: summaries.Summary, addresses: Mapping[str, str]) -> str:
 # %% ../../nbs/execution/pages.ipynb #ec85c0dd
 NEIGHBOURS = re.compile("<!--runs-->.*?<!--/runs-->", re.DOTALL)
 _TITLE = re.compile(r"\A#[ \t]+\S.*\n*((?:>.*(?:\n|\Z))*)")
+_SCROLLS = re.compile('<div class="scroll" role="region"')
 _HEADING = re.compile(r'<h([23]) id="([^"]*)">(.*?)<a class="anchor-link"', re.DOTALL)
 
 
@@ -227,6 +235,13 @@ def _document(
 
 
 # %% ../../nbs/execution/pages.ipynb #489d6bfa
+def _accessible(body: str) -> str:
+    """Number what scrolls, for screen readers, and leave no head of a table without words."""
+    numbers = itertools.count(1)
+    body = _SCROLLS.sub(lambda found: f'{found[0]} aria-label="Output {next(numbers)}"', body)
+    return body.replace("<th></th>", "<td></td>")  # the corner above the index
+
+
 def write(notebook: Path, page: Path, addresses: Mapping[str, str] | None = None) -> None:
     """Write a notebook as a page.
 
@@ -247,8 +262,6 @@ def write(notebook: Path, page: Path, addresses: Mapping[str, str] | None = None
         body, _ = exporter().from_notebook_node(
             content, resources={"metadata": {"path": str(notebook.parent)}}
         )
-    body = body.replace(
-        "<th></th>", "<td></td>"
-    )  # a head without words, above the index of a table
+    body = _accessible(body)
     with files.replacing(page) as draft:
         draft.write_text(_document(summary, lead, body, addresses or {}), encoding="utf-8")

@@ -9,6 +9,8 @@ __all__ = [
     "COMPARED",
     "REFERENCE",
     "LABELS",
+    "WIDTH",
+    "HEIGHT",
     "LOOK",
     "PROBABILITY",
     "MOST_BARS",
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/figures/canvas.ipynb #3d09d658
 ACTUAL, PREDICTED, COMPARED, REFERENCE = "#555555", "#0072B2", "#E69F00", "#D55E00"
 LABELS = [PREDICTED, COMPARED, "#009E73", "#CC79A7", REFERENCE, "#56B4E9"]
+WIDTH, HEIGHT = 7.0, 3.2  # inches; a figure with many rows is higher
 
 LOOK: dict[Any, Any] = {
     "figure.dpi": 80, "figure.facecolor": "white", "axes.facecolor": "white", "savefig.dpi": "figure",
@@ -78,14 +81,14 @@ def _figure_class() -> type["Figure"]:
 # %% ../../nbs/figures/canvas.ipynb #7c1408f3
 @contextlib.contextmanager
 def canvas(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.0, 3.8)
+    rows: int = 1, columns: int = 1, height: float = HEIGHT
 ) -> "Iterator[tuple[Figure, list[Axes]]]":
-    """Make a figure in the project's style, with its axes row by row; the size is in inches."""
+    """Make a figure in the project's style, with its axes row by row; the height is in inches."""
     import matplotlib.pyplot as plt
 
     settings: Any = {"layout": "constrained", "squeeze": False, "FigureClass": _figure_class()}
     with plt.rc_context(LOOK):
-        figure, axes = plt.subplots(rows, columns, figsize=size, **settings)
+        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), **settings)
         try:
             yield figure, list(axes.flat)
             if (layout := figure.get_layout_engine()) is not None:
@@ -100,16 +103,14 @@ def canvas(
 def entitle(figure: "Figure", headline: str, *notes: str) -> None:
     """Write above a figure what is seen, and below it what a reader should know about the rows."""
     figure.suptitle(
-        textwrap.fill(headline, round(figure.get_figwidth() * 11.5)),
+        textwrap.fill(headline, round(WIDTH * 11.5)),
         x=0.01,
         ha="left",
         weight="bold",
     )
     note = "; ".join(note for note in notes if note)
     if note:
-        figure.supxlabel(
-            textwrap.fill(note, round(figure.get_figwidth() * 14)), x=0.01, ha="left", fontsize=8
-        )
+        figure.supxlabel(textwrap.fill(note, round(WIDTH * 14)), x=0.01, ha="left", fontsize=8)
 
 
 def say_empty(figure: "Figure", reason: str) -> None:

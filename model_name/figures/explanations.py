@@ -6,9 +6,7 @@
 __all__ = ["importances", "beeswarm", "dependence", "waterfall"]
 
 # %% ../../nbs/figures/explanations.ipynb #2acf3854
-import contextlib
 import textwrap
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +31,10 @@ def importances(table: pd.DataFrame, scale: str) -> "Figure":
     canvas.require(table, "feature")
     canvas.require(table, "importance")
     shown, lost = table.head(_MOST_FEATURES)[::-1], "permutation" in table
-    with canvas.canvas(
-        1, 2 if lost else 1, size=(8.4 if lost else 6.0, 1.2 + 0.27 * len(shown))
-    ) as (figure, axes):
+    with canvas.canvas(1, 2 if lost else 1, height=1.2 + 0.27 * len(shown)) as (figure, axes):
         names = [canvas.short(name, 24) for name in shown["feature"]]
         axes[0].barh(names, shown["importance"], color=canvas.PREDICTED)
-        axes[0].set(xlabel=textwrap.fill(f"mean size of its part of {scale}", 44))
+        axes[0].set(xlabel=textwrap.fill(f"mean size of its part of {scale}", 36))
         axes[0].grid(visible=False, axis="y")
         if lost:
             middle = shown["permutation"].to_numpy()
@@ -54,7 +50,7 @@ def importances(table: pd.DataFrame, scale: str) -> "Figure":
             )
             axes[1].axvline(0, color=canvas.REFERENCE, linewidth=1)
             axes[1].set_ylim(axes[0].get_ylim())  # a point beside its bar
-            axes[1].set(xlabel="what the score loses when it is shuffled (95 %)", yticklabels=[])
+            axes[1].set(xlabel="what the score loses when\nit is shuffled (95 %)", yticklabels=[])
         canvas.entitle(figure, f"What counts most: {', '.join(table['feature'].head(3))}")
     return figure
 
@@ -76,17 +72,31 @@ def beeswarm(values: pd.DataFrame, inputs: pd.DataFrame, scale: str) -> "Figure"
     explained = shap.Explanation(
         values=values.to_numpy(), data=_colours(inputs[list(values)]), feature_names=list(values)
     )
-    with _shap_figure() as figures:
+    with canvas.canvas(height=1.6 + 0.3 * min(len(list(values)), _MOST_FEATURES)) as (
+        figure,
+        [axes],
+    ):
         shap.plots.beeswarm(
             explained,
             max_display=_MOST_FEATURES,
             show=False,
             color_bar_label="feature value",
-            plot_size=(7.4, 1.4 + 0.3 * min(len(list(values)), _MOST_FEATURES)),
+            plot_size=None,
+            ax=axes,
         )
-        figures[0].axes[0].set_xlabel(f"part of {scale}")
-        canvas.entitle(figures[0], f"How each feature moved {canvas.rows(len(values))}")
-    return figures[0]
+        axes.set_xlabel(f"part of {scale}")
+        axes.grid(visible=False)
+        _use_type_size(figure)
+        canvas.entitle(figure, f"How each feature moved {canvas.rows(len(values))}")
+    return figure
+
+
+def _use_type_size(figure: "Figure") -> None:
+    """Write the labels of shap in the size of all figures."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=canvas.LOOK["font.size"])
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_fontsize(canvas.LOOK["font.size"])
 
 
 def _colours(inputs: pd.DataFrame) -> "np.ndarray[Any, Any]":
@@ -104,22 +114,6 @@ def _colours(inputs: pd.DataFrame) -> "np.ndarray[Any, Any]":
     return pd.DataFrame(numbers).to_numpy()
 
 
-@contextlib.contextmanager
-def _shap_figure() -> "Iterator[list[Figure]]":
-    """Give shap, which draws on the current figure, one in the project's look."""
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(canvas.LOOK | {"axes.grid": False}):
-        figure = plt.figure()
-        try:
-            yield [figure]
-            figure.tight_layout(
-                rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight())
-            )  # the headline is above
-        finally:
-            plt.close(figure)
-
-
 # %% ../../nbs/figures/explanations.ipynb #a1f0c74f
 def dependence(
     values: pd.DataFrame, inputs: pd.DataFrame, scale: str, features: int = 4
@@ -134,7 +128,7 @@ def dependence(
     """
     top = values.abs().mean().sort_values(ascending=False, kind="stable").index[:features]
     rows = -(-len(top) // 2)
-    with canvas.canvas(rows, min(2, len(top)), size=(8.4, 0.6 + 2.5 * rows)) as (figure, axes):
+    with canvas.canvas(rows, min(2, len(top)), height=0.6 + 2.5 * rows) as (figure, axes):
         for axis, name in zip(axes, top, strict=False):
             column = inputs[name]
             if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
@@ -189,7 +183,7 @@ def waterfall(
             [*labels, f"{len(rest)} others"],
         )
     ends = base + first.to_numpy()[::-1].cumsum()[::-1]  # the largest last, at the top
-    with canvas.canvas(size=(7.6, 1.6 + 0.34 * len(first))) as (figure, [axes]):
+    with canvas.canvas(height=1.6 + 0.3 * len(first)) as (figure, [axes]):
         for place, (value, end) in enumerate(zip(first, ends, strict=True)):
             colour = canvas.PREDICTED if value >= 0 else canvas.REFERENCE
             axes.barh(place, value, left=end - value, color=colour, height=0.6)

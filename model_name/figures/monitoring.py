@@ -33,7 +33,7 @@ def history(versions: pd.DataFrame, metric: str | None = None) -> "Figure":
     )
     canvas.require(versions, metric)
     known = versions[versions[metric].notna()]
-    with canvas.canvas(size=(7.0, 3.0)) as (figure, [axes]):
+    with canvas.canvas() as (figure, [axes]):
         if known.empty:
             canvas.say_empty(figure, f"no version has a {metric}")
             return figure

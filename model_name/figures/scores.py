@@ -63,7 +63,7 @@ def predicted_and_actual(scored: pd.DataFrame) -> "Figure":
     table, target, notes = canvas.scored(scored)
     if not canvas.is_number(table[target]):
         return confusion(scored)
-    with canvas.canvas(size=(5.6, 4.8)) as (figure, [axes]):
+    with canvas.canvas() as (figure, [axes]):
         if table.empty:
             canvas.say_empty(figure, "no row has a target and a prediction")
             return figure
@@ -114,7 +114,7 @@ def residuals(scored: pd.DataFrame) -> "Figure":
         errors.DataError: when target or prediction are missing or are labels.
     """
     table, target, notes = canvas.scored(scored)
-    with canvas.canvas(1, 2, size=(8.4, 3.8)) as (figure, [left, right]):
+    with canvas.canvas(1, 2) as (figure, [left, right]):
         if table.empty:
             canvas.say_empty(figure, "no row has a target and a prediction")
             return figure
@@ -153,7 +153,7 @@ def in_order(values: pd.Series) -> list[str]:
 
 
 # %% ../../nbs/figures/scores.ipynb #5c0f4002
-def _name_places(axes: "Axes", table: pd.DataFrame, most: int = 7) -> None:
+def _name_places(axes: "Axes", table: pd.DataFrame, most: int = 6) -> None:
     """Label some rows by the date where a new day begins, or else by their index."""
     dated = [name for name in table.columns if pd.api.types.is_datetime64_any_dtype(table[name])]
     labels = pd.Series(table[dated[0]].array if dated else table.index.array)
@@ -182,7 +182,7 @@ def timeline(scored: pd.DataFrame, rows: int = 336) -> "Figure":
     """
     complete, target, notes = canvas.scored(scored)
     table = complete.tail(rows)
-    with canvas.canvas(size=(7.6, 2.9)) as (figure, [axes]):
+    with canvas.canvas() as (figure, [axes]):
         if table.empty:
             canvas.say_empty(figure, "no row has a target and a prediction")
             return figure
@@ -239,7 +239,7 @@ def intervals(metrics: pd.DataFrame) -> "Figure":
     """
     canvas.require(metrics, "metric", "model", "naive", "low", "high")
     metrics = metrics.astype(dict.fromkeys(("model", "naive", "low", "high"), "float64"))
-    with canvas.canvas(max(1, len(metrics)), size=(7.0, 1.3 + 0.85 * max(1, len(metrics)))) as (
+    with canvas.canvas(max(1, len(metrics)), height=1.3 + 0.85 * max(1, len(metrics))) as (
         figure,
         panels,
     ):
@@ -287,7 +287,7 @@ def gains(table: pd.DataFrame) -> "Figure":
         errors.DataError: when a column is missing.
     """
     canvas.require(table, "metric", "champion", "gain", "low", "high")
-    with canvas.canvas(size=(7.0, 1.6 + 0.5 * max(1, len(table)))) as (figure, panels):
+    with canvas.canvas(height=1.6 + 0.5 * max(1, len(table))) as (figure, panels):
         if table.empty:
             canvas.say_empty(figure, "there are no metrics")
             return figure
@@ -363,7 +363,7 @@ def slices(
     groups = [
         (str(name), group) for name, group in table.groupby("slice", sort=False, observed=True)
     ]
-    with canvas.canvas(max(1, len(groups)), size=(7.6, 0.9 + 2.0 * max(1, len(groups)))) as (
+    with canvas.canvas(max(1, len(groups)), height=0.9 + 2.0 * max(1, len(groups))) as (
         figure,
         panels,
     ):
@@ -429,7 +429,7 @@ def distribution(values: pd.Series) -> "Figure":
         if len(known) < len(values)
         else []
     )
-    with canvas.canvas(size=(7.0, 3.2)) as (figure, [axes]):
+    with canvas.canvas() as (figure, [axes]):
         if known.empty:
             canvas.say_empty(figure, "there are no values")
         elif canvas.is_number(known):
@@ -492,8 +492,8 @@ def confusion(scored: pd.DataFrame) -> "Figure":
     )  # the counting would match rows by their index
     order = in_order(pd.concat([table[target], table["prediction"]]))
     actual, predicted = canvas.texts(table[target]), canvas.texts(table["prediction"])
-    side = float(np.clip(2.4 + 0.55 * min(len(order), canvas.MOST_LABELS), 3.6, 8.5))
-    with canvas.canvas(size=(side + 1.2, side)) as (figure, [axes]):
+    side = float(np.clip(2.4 + 0.55 * min(len(order), canvas.MOST_LABELS), canvas.HEIGHT, 6.5))
+    with canvas.canvas(height=side) as (figure, [axes]):
         if table.empty:
             canvas.say_empty(figure, "no row has a target and a prediction")
             return figure
@@ -553,7 +553,7 @@ def calibration(scored: pd.DataFrame) -> "Figure":
     names = _labels_to_draw(
         [name.removeprefix(canvas.PROBABILITY) for name in columns], actual, notes
     )
-    with canvas.canvas(size=(5.2, 4.6)) as (figure, [axes]):
+    with canvas.canvas() as (figure, [axes]):
         if table.empty:
             canvas.say_empty(figure, "no row has a target and a prediction")
             return figure

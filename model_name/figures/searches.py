@@ -34,7 +34,7 @@ def search_history(trials: pd.DataFrame, metric: str, greater_is_better: bool) -
     canvas.require(trials, "trial", "state", metric)
     trials = trials.sort_values("trial").astype({metric: "float64"})
     complete = trials[trials[metric].notna()]
-    with canvas.canvas(size=(7.2, 3.4)) as (figure, [axes]):
+    with canvas.canvas() as (figure, [axes]):
         if complete.empty:
             canvas.say_empty(figure, "no trial is complete")
             return figure
@@ -124,7 +124,7 @@ def parameter_importances(importances: pd.DataFrame, metric: str) -> "Figure":
         errors.DataError: when a column is missing.
     """
     canvas.require(importances, "parameter", "importance")
-    with canvas.canvas(size=(7.0, 1.1 + 0.34 * max(2, len(importances)))) as (figure, [axes]):
+    with canvas.canvas(height=1.1 + 0.34 * max(2, len(importances))) as (figure, [axes]):
         if importances.empty:
             canvas.say_empty(figure, "too few trials are complete, or all have the same score")
             return figure
@@ -242,7 +242,7 @@ def search_slices(
     complete = trials[trials[metric].notna()]
     columns = 2 if len(parameters) == 4 else min(3, max(1, len(parameters)))
     rows = -(-max(1, len(parameters)) // columns)
-    with canvas.canvas(rows, columns, size=(2.9 * columns + 0.6, 2.5 * rows + 0.6)) as made:
+    with canvas.canvas(rows, columns, height=2.4 * rows + 1.0) as made:
         figure, panels = made
         if complete.empty or not parameters:
             canvas.say_empty(figure, "no trial is complete")
@@ -291,7 +291,7 @@ def parallel_coordinates(
     complete = complete.sort_values(metric, ascending=greater_is_better, kind="stable").reset_index(
         drop=True
     )
-    with canvas.canvas(size=(max(5.0, 1.8 * len(parameters) + 1.2), 3.8)) as (figure, [axes]):
+    with canvas.canvas() as (figure, [axes]):
         if complete.empty or not parameters:
             canvas.say_empty(figure, "no trial is complete")
             return figure
@@ -358,7 +358,8 @@ def _height(axes: "Axes", place: int, values: pd.Series, logarithmic: bool) -> p
 def _dress_coordinates(axes: "Axes", names: Sequence[str]) -> None:
     """Draw one upright line for each parameter, with its name."""
     axes.set_xticks(
-        range(len(names)), [textwrap.fill(name.replace("_", " "), 16) for name in names]
+        range(len(names)),
+        [textwrap.fill(name.replace("_", " "), max(8, 64 // len(names))) for name in names],
     )
     axes.set(yticks=[], xlim=(-0.1, len(names) - 0.7), ylim=(-0.2, 1.08))
     axes.grid(visible=False)

@@ -28,7 +28,7 @@ def flow(timeline: pd.DataFrame) -> "Figure":
         errors.DataError: when a column is missing.
     """
     canvas.require(timeline, "second", "rate", "p50", "p99")
-    with canvas.canvas(3, size=(7.4, 5.6)) as (figure, [rates, latencies, lags]):
+    with canvas.canvas(3, height=5.6) as (figure, [rates, latencies, lags]):
         if timeline.empty:
             canvas.say_empty(figure, "no record came")
             return figure

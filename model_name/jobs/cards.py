@@ -118,12 +118,17 @@ def to_markdown(card: Card) -> str:
 
 # %% ../../nbs/jobs/cards.ipynb #0be37765
 _STYLE = """
-body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1f2328; }
-h1, h2 { line-height: 1.25; } h2 { margin-top: 2rem; border-bottom: 1px solid #d1d9e0; padding-bottom: .3rem; }
-table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-tbody tr:nth-child(odd) { background: #f6f8fa; } thead { border-bottom: 1px solid #818b98; }
-pre { background: #f6f8fa; padding: .6rem .8rem; border-radius: 6px; white-space: pre-wrap; }
+:root { color-scheme: light dark; --text: #1f2328; --line: #d1d9e0; --back: #ffffff; --panel: #f6f8fa; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --line: #3d444d; --back: #15191f; --panel: #1f252c; } }
+@media print { :root { color-scheme: light; --text: #000; --line: #bbb; --back: #fff; --panel: #f4f4f4; } }
+html { background: var(--back); overflow-wrap: anywhere; }
+body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--text); }
+h1, h2 { line-height: 1.25; } h2 { margin-top: 2rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
+table { border-collapse: collapse; font-size: 14px; }
+th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; } th { overflow-wrap: normal; }
+@media (max-width: 600px) { table { font-size: 12px; } th, td { padding: .2rem .3rem; } }
+tbody tr:nth-child(odd) { background: var(--panel); } thead { border-bottom: 1px solid var(--line); }
+pre { background: var(--panel); padding: .6rem .8rem; border-radius: 6px; white-space: pre-wrap; }
 """
 
 
@@ -151,9 +156,10 @@ def to_html(card: Card) -> str:
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{files.PAGE_POLICY}">',
-            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>",
             *parts,
-            "</body>\n</html>\n",
+            "</main>\n</body>\n</html>\n",
         ]
     )
 

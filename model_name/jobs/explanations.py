@@ -93,11 +93,16 @@ def permutation_importances(
 
 
 # %% ../../nbs/jobs/explanations.ipynb #5c0ea004
-_STYLE = (
-    "body{font:15px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#333}"
-    "img{max-width:100%}table{border-collapse:collapse}"
-    "th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd}"
-)
+_STYLE = """
+:root { color-scheme: light dark; --text: #1f2328; --line: #d1d9e0; --back: #ffffff; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --line: #3d444d; --back: #15191f; } }
+@media print { :root { color-scheme: light; --text: #000; --line: #bbb; --back: #fff; } }
+html { background: var(--back); overflow-wrap: anywhere; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: var(--text); }
+img { width: 44rem; max-width: 100%; background: #fff; border-radius: 4px; break-inside: avoid; }
+table { border-collapse: collapse; } h2 { break-after: avoid; }
+th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
+"""
 
 
 def _image(figure: Any, name: str) -> str:
@@ -134,8 +139,9 @@ def page(
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{files.PAGE_POLICY}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body>{''.join(parts)}</body></html>\n"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
 
 

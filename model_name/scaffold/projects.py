@@ -245,31 +245,31 @@ def configure(text: str, reader: dict[str, Any], profile: profiles.TableProfile)
 
 # %% ../../nbs/scaffold/projects.ipynb #d4d944b2
 _EVERYDAY: Final = """\
-{size}. This page, the schema and the descriptions in it were written from what the table holds, and are yours: say here
-what the problem is, and who uses the answers.
+{size}. `{library} new` wrote this page, the schema and its descriptions from the values of the table. They are
+yours: write here what the problem is, and who uses the predictions.
 
 ```sh
-make run     # sets up .venv, then tunes, trains, evaluates, promotes, infers and explains
-make test    # format, types, the table against its schema, notebooks against modules, a moment of every job
+make run     # sets up .venv, then runs every job, and prints the results; takes some minutes
+make test    # format, types, the table against its schema, notebooks against modules, a short run of every job
 make lab     # JupyterLab; `make export` after an edit
-{name} run train -s job.model.max_iter=300     # one job, with another value
+{name} run train -s job.model.max_iter=300     # one job, with another value; after `. .venv/bin/activate`
 ```"""
 _FILES: Final = """\
-## Where things are
+## Folders and files
 
 | | |
 | --- | --- |
 | `nbs/schemas.ipynb` | what each column holds, and which of them a model sees: read this first |
 | `nbs/models.ipynb` | features, models and metrics of your own |
-| `confs/*.yaml` | what each job does, one file for each; editors complete them |
+| `confs/*.yaml` | the settings of each job, one file per job; editors complete them |
 | `{name}/` | exported from the notebooks: edit those, then `make export` |
-| `data/` | the table, and where it came from |
-| `outputs/` | what runs leave: executed notebooks, predictions, explanations |
+| `data/` | the table, and where it comes from |
+| `outputs/` | the results of runs: executed notebooks and their pages, predictions, explanations |
 | `tests/` | what `make test` checks about this project |
 
 Jobs, command line, models and metrics are those of the library `{library}`. A job is a notebook:
-`{name} eject train` copies one to `nbs/runs/`, where you can change it. `make upgrade LIBRARY=...` takes a newer
-library and leaves what is yours as it is."""
+`{name} eject train` copies one to `nbs/runs/`, where you can change it. `make upgrade LIBRARY=...` installs a newer
+library and does not change your files."""
 
 
 # %% ../../nbs/scaffold/projects.ipynb #0fe9d2d7
@@ -279,7 +279,7 @@ def _front_page(name: str, profile: profiles.TableProfile) -> dict[str, Any]:
     size = f"{profile.rows:,} rows of {source}, {len(profile.of('feature')):,} features"
     task = "a label" if profile.task == "classification" else "a number"
     about = f"# {name}\n\n> Predicts {target}, {task}, from a table of one row for each case."
-    everyday = _EVERYDAY.format(size=size, name=name)
+    everyday = _EVERYDAY.format(size=size, name=name, library=osvariables.PACKAGE)
     files = _FILES.format(name=name, library=osvariables.PACKAGE)
     return _notebook([("markdown", about), ("markdown", everyday), ("markdown", files)])
 

@@ -3,12 +3,14 @@
 import configparser
 import functools
 import http.server
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,9 @@ toc: false
 Perhaps it has moved: the search at the top of the page knows all pages, and [the front page](index.ipynb) leads to
 the guides and to the reference.
 """
+SHOWN_STEPS = ("train", "evaluate")  # in README.md
+_PRINTED = re.compile(r"```text\n(step .*?)\n```", re.DOTALL)
+_OF_ONE_RUN = re.compile(r"\d+\.\d s\b|\d{8}-\d{6}|\b[0-9a-f]{8,32}\b|\s+")
 _WARNING = re.compile(
     r"^\s*(\[?WARN(ING)?\b|\[?ERROR\b|Unable to resolve|.*\bunresolved\b)", re.IGNORECASE
 )
@@ -58,12 +63,20 @@ def readme(_c: Context) -> None:
     README.write_text(exports.readme(ROOT), encoding="utf-8")
 
 
-def with_printed(text: str, printed: str) -> str:
-    """Put what a command printed, from the head of its table to the last step, into the block that shows it."""
-    table = printed[printed.index("step ") : printed.index("\nMLflow: ")].rstrip()
-    shown, found = re.subn(
-        r"```text\nstep .*?```", lambda _: f"```text\n{table}\n```", text, flags=re.DOTALL
-    )
+def excerpt(output: str) -> str:
+    """Return the table that a run of all jobs prints: its head, and the steps that README.md shows."""
+    table = output[output.index("step ") : output.index("\nMLflow: ")].rstrip()
+    head, *blocks = re.split(r"\n(?=\S)", table)
+    kept = [block if block.split()[0] in SHOWN_STEPS else "..." for block in blocks]
+    lines = [line for block, _ in itertools.groupby(kept) for line in block.splitlines()]
+    indent = " " * head.index("result")
+    wrapped = [textwrap.wrap(line, 112, subsequent_indent=indent) for line in [head, *lines]]
+    return "\n".join(itertools.chain(*wrapped))
+
+
+def with_printed(text: str, output: str) -> str:
+    """Put the excerpt of what a run printed into the block that shows it."""
+    shown, found = _PRINTED.subn(lambda _: f"```text\n{excerpt(output)}\n```", text)
     if found != 1:
         raise Exit(
             f"{exports.INDEX} has {found} blocks that begin with ```text and step; it should have one.",
@@ -72,15 +85,27 @@ def with_printed(text: str, printed: str) -> str:
     return shown
 
 
-@task
-def printed(c: Context) -> None:
+def require_printed(text: str, output: str) -> None:
+    """Refuse a page that shows another result than a run printed; times and ids differ in each run."""
+    match = _PRINTED.search(text)
+    shown, expected = (match[1] if match else ""), excerpt(output)
+    if _OF_ONE_RUN.sub(" ", shown) != _OF_ONE_RUN.sub(" ", expected):
+        raise Exit(
+            f"README.md shows\n{shown}\nbut the run printed\n{expected}\n`inv docs.printed` shows it.",
+            1,
+        )
+
+
+@task(help={"check": "write nothing: fail if README.md shows another result"})
+def printed(c: Context, check: bool = False) -> None:
     """Run every job as `make run` does, and show in README.md what it prints; takes a few minutes."""
     import nbformat
 
-    clean = {name: "" for name in os.environ if name.startswith("MLFLOW_")}
-    command = f'"{sys.executable}" -m model_name run {" ".join(verbs())}'
-    with tempfile.TemporaryDirectory(prefix="model_name-") as folder, c.cd(folder):
-        output = c.run(command, env=clean, hide="stdout").stdout
+    with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
+        _, output = run_jobs(c, Path(folder))
+    if check:
+        require_printed(README.read_text(encoding="utf-8"), output)
+        return
     index = ROOT / exports.INDEX
     notebook = nbformat.read(index, as_version=4)
     cell = next(cell for cell in notebook.cells if "```text\nstep " in cell.source)
@@ -220,34 +245,36 @@ def verbs(folder: Path = ROOT / "nbs" / "runs") -> list[str]:
     return [verb for verb in order if verb in found] + sorted(found - set(order))
 
 
-def run_jobs(c: Context, folder: Path, names: list[str] | None = None) -> list[Path]:
-    """Run every job on the embedded defaults; give the executed notebooks, named after their verbs.
+def run_jobs(c: Context, folder: Path, names: list[str] | None = None) -> tuple[list[Path], str]:
+    """Run every job on the embedded defaults; return the notebooks, named after their verbs, and what was printed.
 
     In nbs/runs they stand without outputs, because outputs belong to a run. This is the run that the site shows.
     """
     clean = {name: "" for name in os.environ if name.startswith("MLFLOW_")}
-    command = (
-        f'"{sys.executable}" -m model_name run {" ".join(names or verbs())} --notebooks notebooks'
-    )
+    command = f'"{sys.executable}" -m model_name run {" ".join(names or verbs())}'
     with c.cd(str(folder)):
-        if not c.run(command, env=clean, warn=True).ok:
+        result = c.run(command, env=clean, warn=True)
+        if not result.ok:
             raise Exit(
                 "The jobs whose notebooks the site shows did not run through; what failed stands above.",
                 1,
             )
-    executed = sorted((folder / "notebooks").glob("*.ipynb"))
-    return [
+    executed = sorted((folder / "outputs" / "notebooks").glob("*.ipynb"))
+    named = [
         path.rename(path.with_name(f"{path.stem.rpartition('-')[2]}.ipynb")) for path in executed
     ]
+    return named, result.stdout
 
 
 def show_jobs(c: Context) -> None:
-    """Put the executed job notebooks into the place of those without outputs."""
+    """Put the executed job notebooks into the place of those without outputs; README.md shows what the run prints."""
     from fastcore.nbio import read_nb, write_nb
     from nbdev.processors import FilterDefaults
 
     with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
-        for path in run_jobs(c, Path(folder)):
+        executed, output = run_jobs(c, Path(folder))
+        require_printed(README.read_text(encoding="utf-8"), output)
+        for path in executed:
             notebook = read_nb(path)
             FilterDefaults()(notebook)
             write_nb(notebook, PAGES / "runs" / path.name)
@@ -368,8 +395,8 @@ def screenshots(c: Context) -> None:
             1,
         )
     with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
-        train = next(path for path in run_jobs(c, Path(folder), ["train"]) if path.stem == "train")
-        page = _abridged(train)
+        executed, _ = run_jobs(c, Path(folder), ["train"])
+        page = _abridged(executed[0])
         flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1400"
         for name, scheme in (("run", 1), ("run-dark", 0)):
             picture = Path(folder, f"{name}.png")

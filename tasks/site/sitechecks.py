@@ -97,6 +97,7 @@ def all_faults(
         for name in {name for name in listed if listed.count(name) > 1}
     ]
     faults += [] if config["project"]["type"] == "website" else ["_quarto.yml: this is no website"]
+    faults += navigation(config, folder, set(anchors))
     for page in pages:
         found = [
             *titles(page),
@@ -108,6 +109,22 @@ def all_faults(
         found += [*doubles(page), *scripted(page)]
         faults += [f"{page.name}: {fault}" for fault in found]
     return faults
+
+
+def navigation(config: dict[str, Any], folder: Path, names: set[str]) -> Iterator[str]:
+    """Find links of the top bar that lead nowhere or whose part of the site is not marked, and an icon that is missing.
+
+    Quarto marks the link of the page itself alone; the style sheet marks those of the other pages by their address.
+    """
+    website, style = config["website"], (folder / "theme.scss").read_text("utf-8")
+    for item in website["navbar"]["left"]:
+        name = item["href"].rpartition(".")[0]
+        if name not in names:
+            yield f"_quarto.yml: {item['text']} in the top bar leads to {item['href']}, which is no page"
+        elif f'[href$="{name}.html"]' not in style:
+            yield f"theme.scss does not mark {item['text']} in the top bar: it names no {name}.html"
+    if not (folder / website["favicon"]).is_file():
+        yield f"_quarto.yml: the icon {website['favicon']} is not there"
 
 
 def titles(page: PageText) -> Iterator[str]:

@@ -302,7 +302,7 @@ def test_a_gate_leaves_its_run_finished(service: services.MlflowService, tmp_pat
         "r2 0.79 < 0.80\nrmse 90 > 80",
     )
     assert execution.result == {"refusals": ["r2"]}
-    assert not hasattr(execution.error, "__notes__"), "there is nothing to mend in the notebook"
+    assert not hasattr(execution.error, "__notes__"), "there is nothing to fix in the notebook"
     assert service.client().get_run(execution.run_ids[0]).info.status == "FINISHED"
 
 

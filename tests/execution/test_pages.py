@@ -58,6 +58,9 @@ def test_everything_is_in_the_page(notebook: Path, tmp_path: Path) -> None:
     assert 'class="n">never' in page
     assert "Fitting: 100%" in page
     assert "50%" not in page, "a progress bar is shown as it ended"
+    regions = re.findall(r'role="region" aria-label="([^"]+)"', page)
+    assert regions == ["Output 1", "Output 2"], "screen readers tell apart what scrolls"
+    assert page.count('class="scroll"') == 2
 
 
 def test_a_browser_loads_nothing(notebook: Path, tmp_path: Path) -> None:

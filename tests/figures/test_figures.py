@@ -68,6 +68,7 @@ def test_numbers_are_drawn_whatever_their_number(
     figure = draw(numbers(rows))
     assert f"{rows:,} row" in words(figure)
     assert len(png(figure)) < 60_000
+    assert figure.get_figwidth() == canvas.WIDTH, "figures stand side by side"
     assert png(draw(numbers(rows))) == png(figure) == png(figure), (
         "the same table gives the same picture"
     )

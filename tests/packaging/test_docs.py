@@ -1,6 +1,7 @@
 """The site: pages say what the source says, and what is wrong with a page is found without Quarto."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from fastcore.nbio import mk_cell
 
 from tasks.site import docs, pages, reference, sitechecks
@@ -112,6 +114,40 @@ def test_a_page_that_holds_has_no_faults() -> None:
     assert len(faults(page(prose, title="", description=""))) == 2
 
 
+def test_the_top_bar_leads_to_pages_that_the_style_marks() -> None:
+    config = yaml.safe_load((ROOT / "_quarto.yml").read_text("utf-8"))
+    names = {"guides/start", "runs/train", "core/index", "changelog"}
+    assert list(sitechecks.navigation(config, ROOT / "nbs", names)) == []
+    config["website"]["navbar"]["left"][0]["href"] = "guides/tune.ipynb"
+    config["website"]["favicon"] = "images/none.svg"
+    found = list(
+        sitechecks.navigation(config, ROOT / "nbs", names - {"runs/train"} | {"guides/tune"})
+    )
+    assert [fault.partition(":")[0] for fault in found] == [
+        "theme.scss does not mark Guides in the top bar",
+        "_quarto.yml",
+        "_quarto.yml",
+    ]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "how do I use my own data",
+        "what does refused mean",
+        "how do I go back to the old model",
+        "why was my model not promoted",
+        "how do I run it on Kafka",
+        "how do I keep secrets out",
+    ],
+)
+def test_a_plain_question_is_a_heading(question: str) -> None:
+    """Quarto's search index has one entry per heading."""
+    text = (ROOT / "nbs/guides/questions.ipynb").read_text("utf-8").lower().replace('\\"', "")
+    headings = re.findall(r"### ([^\n]+?)\?", text)
+    assert any(set(question.lower().split()) <= set(heading.split()) for heading in headings)
+
+
 def test_a_figure_needs_words() -> None:
     image = {"output_type": "display_data", "data": {"image/png": ""}, "metadata": {}}
     cell = {"cell_type": "code", "source": "figure", "outputs": [image]}
@@ -159,14 +195,40 @@ def test_the_navigation_shows_the_part_of_a_page(name: str, part: str) -> None:
     assert f".part-{part} .navbar a" in (ROOT / "nbs" / "theme.scss").read_text("utf-8")
 
 
-def test_the_front_page_shows_what_a_command_printed() -> None:
-    output = "\nstep   time  result\ntrain  1.0 s  version 1\n\nMLflow: mlflow ui\n"
-    shown = docs.with_printed("Before\n\n```text\nstep old\n...\n```\n\nAfter ```x```", output)
-    assert shown == (
-        "Before\n\n```text\nstep   time  result\ntrain  1.0 s  version 1\n```\n\nAfter ```x```"
+PRINTED = """Log
+
+step       time  result
+tune      1.0 s  36 trials
+train    23.9 s  version 1, with tuning run 0ab3a9d6
+                 metric 0.84
+                 notebook    outputs/notebooks/20261126-192940-train.ipynb
+evaluate  2.0 s  passed
+promote   1.0 s  Champion
+infer     1.0 s  100 rows
+
+MLflow: mlflow ui
+"""
+
+
+def test_the_front_page_shows_an_excerpt_of_what_a_command_printed() -> None:
+    page = docs.with_printed("Before\n\n```text\nstep old\n...\n```\n\nAfter ```x```", PRINTED)
+    assert page == (
+        "Before\n\n```text\n"
+        "step       time  result\n"
+        "...\n"
+        "train    23.9 s  version 1, with tuning run 0ab3a9d6\n"
+        "                 metric 0.84\n"
+        "                 notebook    outputs/notebooks/20261126-192940-train.ipynb\n"
+        "evaluate  2.0 s  passed\n"
+        "...\n"
+        "```\n\nAfter ```x```"
     )
     with pytest.raises(docs.Exit, match="has 0 blocks"):
-        docs.with_printed("nothing", output)
+        docs.with_printed("nothing", PRINTED)
+    other = PRINTED.replace("23.9", "1.5").replace("0ab3a9d6", "1bc4b0e7").replace("192940", "2")
+    docs.require_printed(page, other.replace("20261126-2-", "20270101-000000-"))
+    with pytest.raises(docs.Exit, match="metric 0.85"):
+        docs.require_printed(page, PRINTED.replace("0.84", "0.85"))
 
 
 def test_diagrams_carry_their_words() -> None:
