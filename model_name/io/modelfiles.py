@@ -210,6 +210,9 @@ def _local_folder(uri: str) -> Path | None:
 def fetch(uri: str) -> "tempfile.TemporaryDirectory[str]":
     """Copy the files of a model, with symbolic links as links; the copy is deleted with what is returned.
 
+    Byte code is left behind. Python writes it beside the code of a model that MLflow's own functions load, it was not signed,
+    and the code in the copy is compiled anew.
+
     Args:
         uri: an address of MLflow, e.g. `models:/demand/3`.
 
@@ -224,7 +227,10 @@ def fetch(uri: str) -> "tempfile.TemporaryDirectory[str]":
     if source is None:
         fetched = mlflow.artifacts.download_artifacts(uri, dst_path=str(Path(copy.name, "fetched")))
         Path(fetched).rename(target)
+        for compiled in list(target.rglob("__pycache__")):
+            shutil.rmtree(compiled)
     else:
-        shutil.copytree(source, target, symlinks=True)
+        compiled_files = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, target, symlinks=True, ignore=compiled_files)
     (target / _MLFLOW_NOTE).unlink(missing_ok=True)
     return copy

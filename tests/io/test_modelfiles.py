@@ -153,6 +153,19 @@ def test_what_mlflow_leaves_in_a_folder_is_no_difference(
     assert loaded.predictor()(inputs).equals(model.predict(inputs))
 
 
+def test_byte_code_beside_the_code_of_a_model_is_left_behind(
+    stored: tuple[str, Path], inputs: schemas.Inputs, model: models.Model
+) -> None:
+    """Python writes it when MLflow's own functions load the model; nobody has signed it, so nobody runs it."""
+    uri, folder = stored
+    compiled = folder / "code" / "model_name" / "__pycache__"
+    compiled.mkdir()
+    (compiled / "__init__.cpython-311.pyc").write_bytes(b"anything")
+    assert registries.CustomLoader().load(uri).predict(inputs).equals(model.predict(inputs))
+    with modelfiles.fetch(uri) as copy:
+        assert not list(Path(copy).rglob("__pycache__"))
+
+
 def test_what_is_no_signature(stored: tuple[str, Path]) -> None:
     uri, folder = stored
     for content in (b"", b"{}", b"[1]", b"\xff", b"[" * 100_000):
