@@ -8457,6 +8457,10 @@ d = {
                 "streaming/scorers.html#_try_out",
                 "model_name/streaming/scorers.py",
             ),
+            "model_name.streaming.scorers._uncheckable": (
+                "streaming/scorers.html#_uncheckable",
+                "model_name/streaming/scorers.py",
+            ),
             "model_name.streaming.scorers._undecided": (
                 "streaming/scorers.html#_undecided",
                 "model_name/streaming/scorers.py",

@@ -210,8 +210,8 @@ def _local_folder(uri: str) -> Path | None:
 def fetch(uri: str) -> "tempfile.TemporaryDirectory[str]":
     """Copy the files of a model, with symbolic links as links; the copy is deleted with what is returned.
 
-    Byte code is left behind. Python writes it beside the code of a model that MLflow's own functions load, it was not signed,
-    and the code in the copy is compiled anew.
+    Byte code is left behind: Python writes it beside the code of a model that MLflow's own functions load. It was not
+    signed, and the code in the copy is compiled anew.
 
     Args:
         uri: an address of MLflow, e.g. `models:/demand/3`.

@@ -126,6 +126,11 @@ def _too_large(values: Sequence[bytes | None], most: int) -> dict[int, deadlette
     return {row: deadletters.Rejected(reason.format(size, most)) for row, size in sizes.items()}
 
 
+def _uncheckable(error: Exception) -> deadletters.Rejected:
+    """Reject a record whose values pandas cannot handle."""
+    return deadletters.Rejected(f"it cannot be checked ({type(error).__name__}: {error})")
+
+
 def _half(columns: dict[str, list[Any]], rows: slice) -> dict[str, list[Any]]:
     return {name: values[rows] for name, values in columns.items()}
 
@@ -168,10 +173,10 @@ class Scorer:
         """Return for each value that of the record to produce, or the reason why there is none."""
         if self.limits is None:  # the limit belongs to the thread that answers
             self.limits = threadpoolctl.threadpool_limits(1, user_api="openmp")
-        answers, fields = _too_large(values, self.most_bytes), self.fields
+        answers = _too_large(values, self.most_bytes)
         rows = [row for row in range(len(values)) if row not in answers]
         sent = [values[row] for row in rows]
-        decoded = self.decoder.decode(sent, fields.required, fields.optional)
+        decoded = self.decoder.decode(sent, self.fields.required, self.fields.optional)
         for number, reason in decoded.rejected.items():
             answers[rows[number]] = deadletters.Rejected(features.explain_missing(reason))
         rows = [row for row in rows if row not in answers]
@@ -188,16 +193,15 @@ class Scorer:
             table, label = pd.DataFrame(columns, index=pd.RangeIndex(count)), self.fields.unique
             if not _repeats(table, label):
                 return self._score(loaded, table)
-            answers: dict[int, deadletters.Outcome] = {}
+            by_row: dict[int, deadletters.Outcome] = {}
             for rows in _rounds(table, label):
-                answers |= zip(rows.tolist(), self._score(loaded, table.iloc[rows]), strict=True)
-            return [answers[row] for row in range(count)]
+                by_row |= zip(rows.tolist(), self._score(loaded, table.iloc[rows]), strict=True)
+            return [by_row[row] for row in range(count)]
         except errors.ModelError:
             raise  # the version is at fault, not the records
         except Exception as error:  # noqa: BLE001 (values of any kind meet pandas here)
             if count == 1:
-                reason = f"it cannot be checked ({type(error).__name__}: {error})"
-                return [deadletters.Rejected(reason)]
+                return [_uncheckable(error)]
         middle = count // 2
         left = self._answer(loaded, _half(columns, slice(middle)), middle)
         return left + self._answer(loaded, _half(columns, slice(middle, None)), count - middle)
