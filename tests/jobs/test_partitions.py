@@ -3,14 +3,16 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from joblib.externals.loky import reusable_executor
 
 from model_name.core import errors
 from model_name.io import datasets, services
@@ -178,6 +180,37 @@ def test_a_memory_file_system(
     pd.testing.assert_frame_equal(written, whole)
 
 
+def kill_after_a_part(out: Path, find: Callable[[], int]) -> threading.Thread:
+    """Kill a process once the first file is written."""
+
+    def kill() -> None:
+        while not any(out.rglob("*.parquet")):
+            time.sleep(0.005)
+        os.kill(find(), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    return thread
+
+
+# --------------------------------------------------------------------------------- several processes of this machine
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_local_processes_have_the_same_bits_also_after_one_was_killed(
+    trained: services.MlflowService, hive: Path, whole: pd.DataFrame, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    thread = kill_after_a_part(out, lambda: next(iter(reusable_executor._executor._processes)))
+    with pytest.raises(errors.ServiceError, match="a worker process of this machine was killed"):
+        infer(trained, hive, out, n_jobs=2, rows=1)
+    thread.join()
+    assert partitions.read_manifest(str(out)) == [], "nothing is visible before all is there"
+    parts = DAYS * 3
+    done = infer(trained, hive, out, n_jobs=2, rows=1)
+    assert (done.rows, done.scored_partitions) == (len(whole), parts)
+    pd.testing.assert_frame_equal(answers(out), whole)
+    assert len(list(out.rglob("*.parquet"))) == parts, "no file is left over"
+
+
 # ------------------------------------------------------------------------------------------------ a real cluster
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[processes.Cluster]:
@@ -193,14 +226,7 @@ def test_a_cluster_has_the_same_bits_though_a_worker_dies(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-
-    def kill_after_a_part() -> None:
-        while not any(out.rglob("*.parquet")):
-            time.sleep(0.005)
-        os.kill(cluster.workers[0].pid, signal.SIGKILL)
-
-    thread = threading.Thread(target=kill_after_a_part, daemon=True)
-    thread.start()
+    thread = kill_after_a_part(out, lambda: cluster.workers[0].pid)
     place = clusters.DaskCluster(address=cluster.address)
     done = infer(trained, hive, out, cluster=place, n_jobs=-1)
     thread.join()
