@@ -7551,6 +7551,14 @@ d = {
             ),
         },
         "model_name.scripts": {
+            "model_name.scripts.NotForPandera": (
+                "scripts.html#notforpandera",
+                "model_name/scripts.py",
+            ),
+            "model_name.scripts.NotForPandera.find_spec": (
+                "scripts.html#notforpandera.find_spec",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts.Outcome": ("scripts.html#outcome", "model_name/scripts.py"),
             "model_name.scripts.Outcome.lines": (
                 "scripts.html#outcome.lines",
@@ -7647,6 +7655,10 @@ d = {
             "model_name.scripts.sample": ("scripts.html#sample", "model_name/scripts.py"),
             "model_name.scripts.schema": ("scripts.html#schema", "model_name/scripts.py"),
             "model_name.scripts.sign": ("scripts.html#sign", "model_name/scripts.py"),
+            "model_name.scripts.skip_unused_imports": (
+                "scripts.html#skip_unused_imports",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts.upgrade": ("scripts.html#upgrade", "model_name/scripts.py"),
         },
         "model_name.settings": {

@@ -21,6 +21,8 @@ __all__ = [
     "upgrade",
     "sign",
     "keys",
+    "NotForPandera",
+    "skip_unused_imports",
     "main",
     "run_and_exit",
 ]
@@ -164,9 +166,11 @@ def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outc
 # %% ../nbs/scripts.ipynb #7d7594cf
 def _in_process(step: steps.Step) -> Outcome:
     """Run a step in this process, for debuggers and for the shortest path."""
-    from model_name.io import redaction
+    from model_name.io import redaction, storing
 
     start = time.perf_counter()
+    if {"loader", "saver"} & set(type(step.job).model_fields):
+        storing.import_skops()
     outcome = Outcome(step.verb)
     try:
         with redaction.scrubbed_output(), step.job as job:
@@ -976,6 +980,30 @@ def _explain(error: Exception, code: int, debug: bool) -> int:
     return code
 
 
+# %% ../nbs/scripts.ipynb #e5fba8e2
+class NotForPandera:
+    """An import finder that tells pandera, and nobody else, that a package is not installed."""
+
+    packages = ("dask", "hypothesis")
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
+        """Refuse an import that a module of pandera makes; leave all others to the next finder."""
+        if name.partition(".")[0] not in self.packages:
+            return
+        frame = sys._getframe(1)
+        while frame.f_back and "importlib" in frame.f_globals.get("__name__", ""):
+            frame = frame.f_back
+        if frame.f_globals.get("__name__", "").startswith("pandera."):
+            raise ModuleNotFoundError(f"pandera does without {name} here", name=name)
+
+
+def skip_unused_imports() -> None:
+    """Let pandera be imported without Dask and hypothesis, from now on in this process."""
+    if not any(isinstance(finder, NotForPandera) for finder in sys.meta_path):
+        finder: Any = NotForPandera()
+        sys.meta_path.insert(0, finder)
+
+
 # %% ../nbs/scripts.ipynb #9920598c
 def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
     """Run the command line, in the folder of the project if the working directory is in one.
@@ -988,6 +1016,8 @@ def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
         The exit code: 0 done, 1 a job failed, 2 wrong usage or configuration, 3 refused by a gate, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # this process is the program
+        skip_unused_imports()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:

@@ -19,6 +19,7 @@ __all__ = [
 import datetime as dt
 import hashlib
 import json
+import math
 import warnings
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -208,12 +209,14 @@ def reasons_to_refuse(
     """Return why a model does not pass, from the table that `judge` made."""
     reasons = []
     for name, limit in thresholds.items():
-        value = float(table["model"][name])
-        if missed := limit.missed_by(value):
+        value, threshold = float(table["model"][name]), words.number(limit.threshold)
+        if math.isnan(value):
+            reasons.append(f"{name} has no value for these rows, and the threshold is {threshold}")
+        elif missed := limit.missed_by(value):
             side = "below" if limit.greater_is_better else "above"
+            by = words.number(missed)
             reasons.append(
-                f"{name} is {words.number(value)}, {side} the threshold {words.number(limit.threshold)} "
-                f"by {words.number(missed)}"
+                f"{name} is {words.number(value)}, {side} the threshold {threshold} by {by}"
             )
     first = table.iloc[0]
     if beat_naive and not first["skill"] > 0:

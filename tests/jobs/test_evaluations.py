@@ -237,7 +237,7 @@ def test_reasons_name_the_distance() -> None:
     assert evaluations.reasons_to_refuse(table, limits, beat_naive=True) == (
         "r2_score is 0.61, below the threshold 0.8 by 0.19",
         "mean_absolute_error is 41, above the threshold 40 by 1",
-        "max_error is nan, above the threshold 1 by inf",
+        "max_error has no value for these rows, and the threshold is 1",
         "r2_score is 0.61, no better than the 0.7 of the naive forecast",
     )
     met = {"r2_score": metrics_.Threshold(threshold=0.61, greater_is_better=True)}
