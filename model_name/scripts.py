@@ -988,13 +988,14 @@ class NotForPandera:
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
         """Refuse an import that a module of pandera makes; leave all others to the next finder."""
-        if name.partition(".")[0] not in self.packages:
+        package = name.partition(".")[0]
+        if package not in self.packages:
             return
         frame = sys._getframe(1)
         while frame.f_back and "importlib" in frame.f_globals.get("__name__", ""):
             frame = frame.f_back
         if frame.f_globals.get("__name__", "").startswith("pandera."):
-            raise ModuleNotFoundError(f"pandera does without {name} here", name=name)
+            raise ModuleNotFoundError(f"pandera does without {package} here", name=name)
 
 
 def skip_unused_imports() -> None:
