@@ -1,5 +1,6 @@
 """How fast records flow: only copied, scored by the stream job, and scored one by one; and how long each takes."""
 
+import gc
 import sys
 import tempfile
 import threading
@@ -189,6 +190,7 @@ def main() -> None:
             kafka = services.KafkaService(bootstrap_servers=broker.address)
             return cases(Course(kafka, watcher, exactly=True), given.records)
 
+        gc.freeze()  # as the job does
         groups: dict[str, Callable[[], list[Case]]] = {"broker in the process": embedded}
         if reason := brokers.missing():
             print(f"no real broker: {reason}", file=sys.stderr)
