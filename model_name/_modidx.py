@@ -7618,6 +7618,10 @@ d = {
                 "scripts.html#_require_table_options",
                 "model_name/scripts.py",
             ),
+            "model_name.scripts._resume_collector": (
+                "scripts.html#_resume_collector",
+                "model_name/scripts.py",
+            ),
             "model_name.scripts._run_step": ("scripts.html#_run_step", "model_name/scripts.py"),
             "model_name.scripts._scrubbed": ("scripts.html#_scrubbed", "model_name/scripts.py"),
             "model_name.scripts._short": ("scripts.html#_short", "model_name/scripts.py"),

@@ -29,6 +29,7 @@ __all__ = [
 
 # %% ../nbs/scripts.ipynb #47024e80
 import contextlib
+import gc
 import json
 import os
 import re
@@ -164,6 +165,13 @@ def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outc
 
 
 # %% ../nbs/scripts.ipynb #7d7594cf
+def _resume_collector() -> None:
+    """Collect garbage again, but not what was imported, which stays until the end."""
+    if not gc.isenabled():  # `main` has paused it
+        gc.freeze()
+        gc.enable()
+
+
 def _in_process(step: steps.Step) -> Outcome:
     """Run a step in this process, for debuggers and for the shortest path."""
     from model_name.io import redaction, storing
@@ -174,6 +182,7 @@ def _in_process(step: steps.Step) -> Outcome:
     outcome = Outcome(step.verb)
     try:
         with redaction.scrubbed_output(), step.job as job:
+            _resume_collector()
             result = job.run()
         outcome.result, outcome.run_ids = result.model_dump(mode="json"), (result.run_id,)
         result.gate()
@@ -254,7 +263,10 @@ def _run_step(step: steps.Step, resume: bool, folder: Path | None, isolated: boo
     try:
         if resume and (since := _unchanged(step)):
             return Outcome(step.verb, unchanged=since)
-        return _in_process(step) if folder is None else _in_notebook(step, folder, isolated)
+        if folder is None:
+            return _in_process(step)
+        _resume_collector()
+        return _in_notebook(step, folder, isolated)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 (raised again, below the table)
         return Outcome(step.verb, time.perf_counter() - start, error=error)
 
@@ -1019,6 +1031,7 @@ def main(argv: Sequence[str] | None = None, program: str = "model_name") -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if argv is None:  # this process is the program
         skip_unused_imports()
+        gc.disable()  # until the imports of a command are done: they leave nothing to collect
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:

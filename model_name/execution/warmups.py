@@ -128,6 +128,7 @@ def _run_kernel(
     report: socket.socket, stderr: int, arguments: list[str], environment: dict[str, str | None]
 ) -> None:
     """Turn this process, a fork of the server, into a kernel."""
+    gc.enable()
     os.setsid()
     with report:
         report.sendall(
@@ -163,6 +164,7 @@ def serve(number: int, modules: Sequence[str]) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C
     channel = socket.socket(fileno=number)
+    gc.disable()  # imports leave nothing to collect
     for module in modules:
         if not wait([channel], 0) or channel.recv(1, socket.MSG_PEEK):  # the command still runs
             name, _, function = module.partition(":")
@@ -171,7 +173,6 @@ def serve(number: int, modules: Sequence[str]) -> None:
                 getattr(imported, function)()
     if threading.active_count() > 1:
         raise SystemExit(f"importing {', '.join(modules)} started threads: {threading.enumerate()}")
-    gc.collect()
     gc.freeze()  # or the collector of a fork would visit, and so copy, the memory that all share
     request = _fork_when_asked(channel)
     if request is not None:
