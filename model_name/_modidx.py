@@ -310,6 +310,10 @@ d = {
                 "core/conversions.html#_local",
                 "model_name/core/conversions.py",
             ),
+            "model_name.core.conversions._near": (
+                "core/conversions.html#_near",
+                "model_name/core/conversions.py",
+            ),
             "model_name.core.conversions._parse": (
                 "core/conversions.html#_parse",
                 "model_name/core/conversions.py",
@@ -922,10 +926,6 @@ d = {
                 "core/models.html#_date_part",
                 "model_name/core/models.py",
             ),
-            "model_name.core.models._distinct": (
-                "core/models.html#_distinct",
-                "model_name/core/models.py",
-            ),
             "model_name.core.models._encode": (
                 "core/models.html#_encode",
                 "model_name/core/models.py",
@@ -974,6 +974,10 @@ d = {
                 "core/models.html#_note_numbers",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._numbers_of": (
+                "core/models.html#_numbers_of",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._outputs": (
                 "core/models.html#_outputs",
                 "model_name/core/models.py",
@@ -986,6 +990,10 @@ d = {
                 "core/models.html#_owners_within",
                 "model_name/core/models.py",
             ),
+            "model_name.core.models._padded": (
+                "core/models.html#_padded",
+                "model_name/core/models.py",
+            ),
             "model_name.core.models._parts": (
                 "core/models.html#_parts",
                 "model_name/core/models.py",
@@ -996,6 +1004,10 @@ d = {
             ),
             "model_name.core.models._predict": (
                 "core/models.html#_predict",
+                "model_name/core/models.py",
+            ),
+            "model_name.core.models._type_of_labels": (
+                "core/models.html#_type_of_labels",
                 "model_name/core/models.py",
             ),
             "model_name.core.models.column_owners": (
@@ -1146,6 +1158,10 @@ d = {
                 "core/rules.html#_rule.convert",
                 "model_name/core/rules.py",
             ),
+            "model_name.core.rules._are_alike": (
+                "core/rules.html#_are_alike",
+                "model_name/core/rules.py",
+            ),
             "model_name.core.rules._as_booleans": (
                 "core/rules.html#_as_booleans",
                 "model_name/core/rules.py",
@@ -1162,10 +1178,15 @@ d = {
                 "core/rules.html#_as_floats",
                 "model_name/core/rules.py",
             ),
+            "model_name.core.rules._as_strings": (
+                "core/rules.html#_as_strings",
+                "model_name/core/rules.py",
+            ),
             "model_name.core.rules._bounds": (
                 "core/rules.html#_bounds",
                 "model_name/core/rules.py",
             ),
+            "model_name.core.rules._codes": ("core/rules.html#_codes", "model_name/core/rules.py"),
             "model_name.core.rules._kind": ("core/rules.html#_kind", "model_name/core/rules.py"),
             "model_name.core.rules._rule_of": (
                 "core/rules.html#_rule_of",
@@ -1259,6 +1280,18 @@ d = {
         "model_name.core.scoring": {
             "model_name.core.scoring._Comparisons": (
                 "core/scoring.html#_comparisons",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Preprocessing": (
+                "core/scoring.html#_preprocessing",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Preprocessing.__call__": (
+                "core/scoring.html#_preprocessing.__call__",
+                "model_name/core/scoring.py",
+            ),
+            "model_name.core.scoring._Preprocessing.__init__": (
+                "core/scoring.html#_preprocessing.__init__",
                 "model_name/core/scoring.py",
             ),
             "model_name.core.scoring._Sums": (

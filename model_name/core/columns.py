@@ -144,6 +144,8 @@ def _select(schema: str, declared: pa.DataFrameSchema, data: pd.DataFrame) -> pd
         raise errors.DataError(
             f"{schema}: column " + "; column ".join(missing) + f" (columns there: {there})"
         )
+    if wanted == list(data.columns):
+        return data
     known = _names_of_all_tables() | set(wanted)
     if dropped := [str(column) for column in data.columns if column not in known]:
         _log_dropped(tuple(dropped))

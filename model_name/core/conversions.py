@@ -227,11 +227,11 @@ def _parse(values: pd.Series) -> pd.Series:
     """Read dates; other strings become missing."""
     if values.dtype.kind == "M":
         return values
-    texts = values.mask(values.isin(["now", "today"]))
+    relative = values.isin(["now", "today"])
+    texts = values.mask(relative) if relative.any() else values
     dates = pd.to_datetime(texts, errors="coerce", format="ISO8601")
-    failed = _unconverted(texts, dates)
     # one value with nanoseconds makes pandas read all in them, and refuse what they do not reach
-    if dates.dt.unit == "ns" and failed.any():
+    if dates.dt.unit == "ns" and (failed := _unconverted(texts, dates)).any():
         rest = pd.to_datetime(texts[failed], errors="coerce", format="ISO8601").astype(
             "datetime64[us]"
         )
@@ -240,6 +240,13 @@ def _parse(values: pd.Series) -> pd.Series:
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a10013
+def _near(dates: pd.Series) -> bool:
+    """Tell whether all dates are of the years 1700 to 2199, which nanoseconds reach."""
+    first, end = np.datetime64("1700-01-01", "s"), np.datetime64("2200-01-01", "s")
+    known = dates.array[dates.notna()].to_numpy()
+    return bool(((known >= first) & (known < end)).all())
+
+
 def to_date(values: pd.Series, zone: str | None = None) -> Converted:
     """Convert to local times without an offset, those of the declared zone where values have an offset.
 
@@ -261,6 +268,8 @@ def to_date(values: pd.Series, zone: str | None = None) -> Converted:
             if isinstance(values.dtype, pd.DatetimeTZDtype)
             else _parse(values)
         )
+    if _near(dates):
+        return dates.astype("datetime64[ns]"), _unconverted(values, dates)
     dates = dates.where(dates.dt.year.between(1, 9999))
     in_reach = (dates > pd.Timestamp.min) & (dates < pd.Timestamp.max)  # of nanoseconds
     fine = (in_reach | dates.isna()).all()

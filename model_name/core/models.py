@@ -19,7 +19,8 @@ __all__ = [
 # %% ../../nbs/core/models.ipynb #5469e814
 import abc
 import copy
-from collections.abc import Callable, Collection, Iterable
+import weakref
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -366,27 +367,56 @@ def _background_of(pipeline: Any) -> "np.ndarray[Any, Any]":
 
 
 # %% ../../nbs/core/models.ipynb #e2c0d002
-def _distinct(labels: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]] | None:
-    """Return each column's different labels, then a missing one, and the row of each label; None if many differ."""
-    found = {name: pd.factorize(labels[name].array) for name in labels}
-    most = max((len(known) for _, known in found.values()), default=0)
-    if not found or most + 1 > len(labels):
-        return None
-    columns = {}
-    for name, (_, known) in found.items():
-        rows = [row if row < len(known) else -1 for row in range(most + 1)]
-        columns[name] = known.take(rows, allow_fill=True)
-    return pd.DataFrame(columns), [rows for rows, _ in found.values()]
+_MOST_REMEMBERED = 10_000  # labels of a column
+_Numbers = dict[
+    tuple[Hashable, str | None], dict[Any, float]
+]  # of labels, by column and type of labels
+_REMEMBERED: "weakref.WeakKeyDictionary[Any, _Numbers]" = weakref.WeakKeyDictionary()
+
+
+def _type_of_labels(dtype: Any) -> str | None:
+    """Return the type of the labels of a column; None where labels of several types can be equal."""
+    if isinstance(dtype, pd.StringDtype):
+        return "str"
+    inner = str(dtype.categories.dtype) if isinstance(dtype, pd.CategoricalDtype) else "object"
+    return None if inner == "object" else inner
+
+
+def _padded(names: Iterable[Hashable], distinct: list[Any]) -> pd.DataFrame:
+    """Return a table of the labels of each column, each column followed by missing ones."""
+    rows = np.arange(max(map(len, distinct)) + 1)
+    padded = [
+        known.take(np.where(rows < len(known), rows, -1), allow_fill=True) for known in distinct
+    ]
+    return pd.DataFrame(dict(zip(names, padded, strict=True)))
+
+
+def _numbers_of(known: _Numbers, column: tuple[Hashable, str | None]) -> dict[Any, float]:
+    """Return the numbers that are remembered for the labels of a column; forget too many of them."""
+    if len(known.get(column, ())) > _MOST_REMEMBERED:
+        known[column] = {}
+    return known.setdefault(column, {})
 
 
 def _encode_once(transformer: Any, labels: pd.DataFrame) -> Any:
-    """Encode every label once, with a transformer that looks at one value at a time."""
-    kinds = (pd.CategoricalDtype, pd.StringDtype)
-    distinct = _distinct(labels) if all(isinstance(k, kinds) for k in labels.dtypes) else None
-    if distinct is None:
+    """Encode labels with a transformer that looks at one value at a time, and remember the numbers."""
+    types = [_type_of_labels(dtype) for dtype in labels.dtypes]
+    if None in types:
         return transformer.transform(labels)
-    encoded = transformer.transform(distinct[0])
-    return np.column_stack([encoded[rows, column] for column, rows in enumerate(distinct[1])])
+    known = _REMEMBERED.setdefault(transformer, {})
+    numbers = [_numbers_of(known, column) for column in zip(labels, types, strict=True)]
+    found = [pd.factorize(labels[name].array) for name in labels]
+    wanted = [
+        [*distinct.tolist(), None] for _, distinct in found
+    ]  # the last one is a missing label
+    if not all(of.keys() >= {*column} for of, column in zip(numbers, wanted, strict=True)):
+        encoded = transformer.transform(_padded(labels, [distinct for _, distinct in found]))
+        for of, column, values in zip(numbers, wanted, encoded.T, strict=True):
+            of.update(zip(column, values, strict=False))
+    blocks = zip(numbers, wanted, found, strict=True)
+    return np.column_stack(
+        [np.array([of[label] for label in column])[rows] for of, column, (rows, _) in blocks]
+    )
 
 
 # %% ../../nbs/core/models.ipynb #e2c0d003

@@ -150,14 +150,36 @@ def _as_dates(values: pd.Series, zone: str | None, nullable: bool) -> Any:
 
 
 # %% ../../nbs/core/rules.ipynb #eec59ab1
-def _as_category(values: pd.Series, declared: pd.CategoricalDtype, nullable: bool) -> Any:
-    """Return numbers as a category, None where one of them is not declared."""
+_STRINGS = pd.StringDtype(na_value=np.nan)  # what pandas makes of strings
+
+
+def _as_strings(values: pd.Series, nullable: bool) -> Any:
+    if values.dtype != _STRINGS or not (nullable or values.notna().all()):
+        return None
+    return values.array
+
+
+def _codes(values: pd.Series, declared: pd.CategoricalDtype) -> Any:
+    """Return the positions of values among the declared categories, None where that needs conversion."""
+    categories = declared.categories
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        same = values.dtype.categories.identical(categories)
+        return values.cat.codes.to_numpy() if same and not values.dtype.ordered else None
+    if values.dtype == _STRINGS and categories.dtype == _STRINGS:
+        return categories.get_indexer(pd.Index(values))
+    if _kind(values) not in "if" or categories.dtype.kind not in "if":
+        return None
     numbers = values.to_numpy()
-    if _kind(values) not in "if" or (
-        numbers.dtype.kind == "f" and (np.abs(numbers) >= 2**53).any()
-    ):
+    if numbers.dtype.kind == "f" and (np.abs(numbers) >= 2**53).any():
         return None  # larger whole numbers have to be compared digit by digit
-    codes = declared.categories.get_indexer(pd.Index(numbers))
+    return categories.get_indexer(pd.Index(numbers))
+
+
+def _as_category(values: pd.Series, declared: pd.CategoricalDtype, nullable: bool) -> Any:
+    """Return values as a category, None where one of them is not declared."""
+    codes = _codes(values, declared)
+    if codes is None:
+        return None
     missing = values.isna().to_numpy()
     if (codes[~missing] < 0).any() or (missing.any() and not nullable):
         return None
@@ -198,6 +220,8 @@ class _Rule:
             return _as_booleans(values)
         if self.role == "date":
             return _as_dates(values, self.zone, self.nullable)
+        if self.role == "string":
+            return _as_strings(values, self.nullable)
         return _as_category(values, cast(pd.CategoricalDtype, self.categories), self.nullable)
 
 
@@ -207,6 +231,7 @@ _ROLES = {
     "int64": "integer",
     "bool": "boolean",
     "datetime64[ns]": "date",
+    "string[pyarrow]": "string",
     "category": "category",
 }
 _COMPARISONS = {
@@ -228,17 +253,22 @@ def _bounds(column: pa.Column, role: str) -> tuple[tuple[str, Any], ...] | None:
     return tuple((method, statistics[name]) for (method, name), statistics in pairs)
 
 
+def _are_alike(categories: list[Any] | None) -> bool:
+    """Tell whether categories are declared, all numbers or all strings."""
+    strings = categories is not None and {type(value) for value in categories} == {str}
+    return strings or conversions.are_numeric(categories)
+
+
 def _rule_of(column: pa.Column) -> _Rule | None:
     """Compile a declaration to a rule; None where it declares something that rules do not know."""
     role = _ROLES.get(str(column.dtype))
     if role is None or column.parsers or getattr(column, "default", None) is not None:
         return None
     categories = conversions.allowed_values(column)
-    numbers = conversions.are_numeric(categories)
     bounds = _bounds(column, role)
-    if (role == "category") != numbers or bounds is None:
+    if (role == "category") != _are_alike(categories) or bounds is None:
         return None
-    dtype = pd.CategoricalDtype(categories) if numbers else None
+    dtype = None if categories is None else pd.CategoricalDtype(categories)
     zone = conversions.metadata_of(column).get("zone")
     return _Rule(role, column.nullable, column.unique, bounds, dtype, zone)
 
@@ -263,7 +293,7 @@ def fast_validate(
     declared: pa.DataFrameSchema, known_rules: dict[str, _Rule | None] | None, data: pd.DataFrame
 ) -> pd.DataFrame | None:
     """Convert and validate a table the quick way; return None when that is not possible."""
-    if known_rules is None or not len(data):
+    if known_rules is None or data.empty:
         return None
     index = data.index
     if declared.index is not None:

@@ -194,13 +194,38 @@ def answers(estimator: Any, encoded: npt.NDArray[Any]) -> Answers:
     return predicted, probabilities
 
 
+class _Preprocessing:
+    """Prepares rows for gradient boosting as its own transformer does, without what that costs for few rows."""
+
+    def __init__(self, estimator: Any) -> None:
+        """Look up which columns hold categories, and which ones were seen."""
+        self.own = estimator._preprocessor
+        if self.own is not None:
+            categorical = np.asarray(estimator.is_categorical_)
+            self.order = np.concatenate([np.flatnonzero(categorical), np.flatnonzero(~categorical)])
+            encoder = self.own.named_transformers_["encoder"]
+            self.seen = [of[~np.isnan(of)] for of in encoder.categories_]
+
+    def __call__(self, encoded: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the rows, categories first and as positions among the seen ones; unseen is missing."""
+        if self.own is None:
+            return np.asarray(encoded, dtype="float64")
+        rows = encoded[:, self.order].astype("float64")
+        for column, seen in enumerate(self.seen):
+            positions = np.searchsorted(seen, rows[:, column])
+            known = np.append(seen, np.nan)[positions] == rows[:, column]
+            rows[:, column] = np.where(known, positions, np.nan)
+        return rows
+
+
 def _boosting(estimator: Any, n_jobs: int | None) -> Callable[[npt.NDArray[Any]], Answers]:
     """Lay out gradient boosting."""
     source, outputs = trees.boosted_trees(estimator), estimator.n_trees_per_iteration_
     sums = _Sums(source, estimator._n_features, np.arange(len(source.roots)) % outputs)
+    prepare = _Preprocessing(estimator)
 
     def predict(encoded: npt.NDArray[Any]) -> Answers:
-        raw = sums(estimator._preprocess_X(encoded, reset=False), n_jobs).T
+        raw = sums(prepare(encoded), n_jobs).T
         known = copy.copy(estimator)
         known._raw_predict = lambda *_args, **_options: raw
         return answers(known, encoded)

@@ -444,6 +444,8 @@ class Plain(columns.Schema):
     fragile: Series[bool]
     since: Series[pa.DateTime] = pa.Field(nullable=True)
     grade: Series[pd.CategoricalDtype] = pa.Field(isin=[1, 2, 3], nullable=True)
+    color: Series[pd.CategoricalDtype] = pa.Field(isin=["red", "01", "1"], nullable=True)
+    name: Series[str] = pa.Field(nullable=True)
 
 
 @st.composite
@@ -457,6 +459,8 @@ def plain_tables(draw: st.DrawFn) -> pd.DataFrame:
         "fragile": st.booleans() | st.sampled_from([0, 1]),
         "since": st.sampled_from(["2024-02-29", "2024-02-29T12:00", None]),
         "grade": st.sampled_from([1, 2, 3, None]),
+        "color": st.sampled_from(["red", "01", "1", None]),
+        "name": st.sampled_from(["", "a", "1", None]),
     }
     bad = st.sampled_from([-1, 100, 2.5, float("inf"), "x", None, 2**60, True, "2"])
     table = {}
@@ -484,6 +488,7 @@ def test_the_short_way_gives_the_same_table_and_refuses_nothing_else(table: pd.D
         assert short == long
     else:
         pd.testing.assert_frame_equal(short, long)
+        pd.testing.assert_frame_equal(Plain.check(short), long)
 
 
 def test_a_good_table_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -494,8 +499,24 @@ def test_a_good_table_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> Non
         "price": [0.5, None],
         "fragile": [True, False],
         "grade": [1, None],
+        "color": ["01", None],
+        "name": ["a", None],
     }
-    assert len(Plain.check(pd.DataFrame(table | {"since": ["2024-02-29", None]}))) == 2
+    checked = Plain.check(pd.DataFrame(table | {"since": ["2024-02-29", None]}))
+    assert len(checked) == 2
+    again = Plain.check(checked)
+    again.loc[1, "name"] = "b"
+    assert checked.loc[1, "name"] == "a", "a checked table is a table of its own"
+
+
+def test_equal_categories_in_another_order_are_put_in_the_declared_one() -> None:
+    other = pd.Categorical(["1", "red"], categories=["red", "1", "01"], ordered=True)
+    table = {"code": [1, 2], "pieces": [1, 99], "price": [0.5, None], "fragile": [True, False]}
+    table |= {"grade": [1, None], "since": ["2024-02-29", None], "name": ["a", None]}
+    checked = Plain.check(pd.DataFrame(table | {"color": other}))
+    assert checked["color"].cat.categories.tolist() == ["red", "01", "1"]
+    assert checked["color"].tolist() == ["1", "red"]
+    assert not checked["color"].cat.ordered
 
 
 @settings(PATIENT, max_examples=30)

@@ -409,3 +409,20 @@ def test_a_text_that_is_no_time_is_refused(text: str) -> None:
     for schema in (Loads, Unzoned):
         values = pd.Series([text, "2024-07-01T08:00Z"], dtype="object")
         assert "is not a date in ISO 8601" in refusal(schema, pd.DataFrame({"at": values}))
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["1699-12-31", "1700-01-01"],
+        ["2199-12-31T23:59:59.999999999", "2200-01-01"],
+        ["0001-01-01", "2024-02-29"],
+        ["now", "2024-02-29"],
+    ],
+)
+def test_dates_at_the_ends_of_the_short_way_are_read_as_before(dates: list[str]) -> None:
+    values = pd.Series(dates, dtype="str")
+    read, faults = conversions.to_date(values)
+    for value, date, fault in zip(dates, read, faults, strict=True):
+        assert fault == (value == "now")
+        assert pd.isna(date) if fault else date == pd.Timestamp(value)

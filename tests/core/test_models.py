@@ -766,7 +766,10 @@ def test_a_model_with_a_way_of_its_own_to_predict_keeps_it() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- encoding
-def test_labels_that_are_encoded_once_are_encoded_as_by_scikit_learn() -> None:
+@pytest.mark.parametrize("most", [0, 10_000])
+def test_labels_that_are_encoded_once_are_encoded_as_by_scikit_learn(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = datasets.SimulatedReader(rows=400, missing=0.2).read()
     inputs, targets = schemas.InputsSchema.check(table), schemas.TargetsSchema.check(table)
     encode = (
@@ -774,8 +777,11 @@ def test_labels_that_are_encoded_once_are_encoded_as_by_scikit_learn() -> None:
     )
     missing = inputs.assign(weathersit=inputs["weathersit"].where(inputs["weathersit"] == "none"))
     as_strings = inputs.astype(dict.fromkeys(inputs.select_dtypes("category"), "str"))
-    for rows in (inputs, inputs.iloc[:1], inputs.iloc[::-1], missing, as_strings):
+    monkeypatch.setattr(models, "_MOST_REMEMBERED", most)
+    few = [inputs.iloc[row : row + 3] for row in range(0, 60, 3)]
+    for rows in (*few, inputs, inputs.iloc[:1], inputs.iloc[::-1], missing, as_strings):
         expected = encode.transform(rows)
+        assert np.array_equal(models._encode(encode, rows), expected, equal_nan=True)
         assert np.array_equal(models._encode(encode, rows), expected, equal_nan=True)
 
 

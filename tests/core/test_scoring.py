@@ -90,3 +90,15 @@ def test_infinity_is_refused_as_by_scikit_learn() -> None:
     assert predict is not None
     with pytest.raises(ValueError, match="infinity"):
         predict(np.full((1, 6), np.inf))
+
+
+def test_a_category_that_was_not_seen_is_missing_as_in_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    rows = np.column_stack([random.normal(size=200), random.integers(0, 5, 200) * 2.0])
+    rows[::7, 1] = np.nan
+    estimator = HistGradientBoostingRegressor(max_iter=10, categorical_features=[1])
+    estimator.fit(rows, np.nan_to_num(rows[:, 1]) + rows[:, 0])
+    predict = scoring.compile_trees(estimator, rows[:20])
+    assert predict is not None
+    odd = np.array([[0.1, 3.0], [0.1, 99.0], [0.1, -1.0], [np.inf, 4.0], [np.nan, np.nan]])
+    assert predict(odd)[0].tolist() == estimator.predict(odd).tolist()
