@@ -71,7 +71,8 @@ def _row(run: summaries.Summary, has_page: bool) -> str:
     return (
         f'<tr><td class="text nowrap">{run.when()}</td><td class="text">{link}</td>'
         f'<td class="text {run.verdict}">{run.verdict}</td><td class="text">{result}</td>'
-        f'<td class="nowrap">{run.duration()}</td><td><a href="{name}.ipynb">notebook<span class="unseen"> {name}</span></a></td></tr>'
+        f'<td class="nowrap">{run.duration()}</td>'
+        f'<td><a href="{name}.ipynb">notebook<span class="unseen"> {name}</span></a></td></tr>'
     )
 
 
