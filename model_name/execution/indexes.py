@@ -69,9 +69,10 @@ def _row(run: summaries.Summary, has_page: bool) -> str:
     )
     result = html.escape(run.result) + (f"<br>{html.escape(metrics)}" if metrics else "")
     return (
-        f'<tr><td class="text">{run.when()}</td><td class="text">{link}</td>'
+        f'<tr><td class="text nowrap">{run.when()}</td><td class="text">{link}</td>'
         f'<td class="text {run.verdict}">{run.verdict}</td><td class="text">{result}</td>'
-        f'<td>{run.duration()}</td><td><a href="{name}.ipynb">notebook<span class="unseen"> {name}</span></a></td></tr>'
+        f'<td class="nowrap">{run.duration()}</td>'
+        f'<td><a href="{name}.ipynb">notebook<span class="unseen"> {name}</span></a></td></tr>'
     )
 
 

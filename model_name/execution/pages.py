@@ -60,7 +60,7 @@ a { color: var(--link); } a.anchor-link { display: none; } p, li, blockquote { m
 blockquote { margin-left: 0; padding-left: 1rem; border-left: 4px solid var(--line); color: var(--soft); }
 pre, code { font: 13px/1.5 ui-monospace, monospace; } pre { white-space: pre-wrap; overflow-wrap: anywhere;
   margin: 0; }
-.unseen { position: absolute; left: -99rem; } .neighbours { color: var(--soft);
+.unseen { position: absolute; left: -99rem; } .nowrap { white-space: nowrap; } .neighbours { color: var(--soft);
   font-size: .9rem; margin-bottom: 1rem; } .verdict {
   font-weight: bold; border: 2px solid; border-radius: 1rem; padding: .1rem .8rem; }
 .summary { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.2rem;

@@ -153,9 +153,9 @@ def paragraph(column: profiles.ColumnProfile) -> str:
 RULES: Final = (
     "What follows says of each column what was seen in the table. Three rules made declarations "
     "of it. A number is limited only where its name says what it is, such as a count, which is "
-    "never negative; what happened to be there is noted as `seen`, which no check uses. A text of "
-    "a feature may be new: models take it for a missing one. What was never missing may not be "
-    "missing: add `nullable=True` where it may."
+    "never negative; what happened to be there is noted as `seen`, which no check uses. A string of "
+    "a feature may be new: models treat it as a missing value. A column that was never missing may not "
+    "be missing later: add `nullable=True` where it may."
 )
 
 
@@ -316,7 +316,7 @@ def classes(profile: profiles.TableProfile) -> dict[str, str]:
     summaries = {
         "Inputs": "What is known about a row when its target is predicted.",
         "Targets": f"What is to be predicted: {target}.",
-        "Outputs": f"What a model answers: one prediction a row, {answer}.",
+        "Outputs": f"What a model predicts: one prediction per row, {answer}.",
     }
     fields = {
         "Inputs": [index, *inputs],

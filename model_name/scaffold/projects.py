@@ -171,7 +171,9 @@ def schema_notebook(profile: profiles.TableProfile) -> dict[str, Any]:
         target += f" The rarest label has {profile.rarest:,} rows."
     columns = [declarations.paragraph(column) for column in profile.of("index", "feature", "kept")]
     inputs = [declarations.wrapped(text) for text in (declarations.RULES, *columns)]
-    outputs = "What a model answers. The library checks it, too, and adds to it what it needs."
+    outputs = (
+        "What a model predicts. The library checks it, too, and adds the columns that it needs."
+    )
     cells = [
         ("markdown", _SCHEMA_TITLE),
         ("code", "#| default_exp schemas"),

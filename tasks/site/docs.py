@@ -385,7 +385,7 @@ def serve(_c: Context, port: int = 8000) -> None:
 # -------------------------------------------------------------------------------------------------- the pictures
 @task
 def screenshots(c: Context) -> None:
-    """Take the pictures of README.md, light and dark: run `train`, and open its page in Chromium."""
+    """Take the pictures of README.md, light and dark: run `tune` and `train`, and open the page in Chromium."""
     browser = next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
@@ -395,8 +395,8 @@ def screenshots(c: Context) -> None:
             1,
         )
     with tempfile.TemporaryDirectory(prefix="model_name-") as folder:
-        executed, _ = run_jobs(c, Path(folder), ["train"])
-        page = _abridged(executed[0])
+        executed, _ = run_jobs(c, Path(folder), ["tune", "train"])
+        page = _abridged(next(path for path in executed if path.stem == "train"))
         flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1000,1400"
         for name, scheme in (("run", 1), ("run-dark", 0)):
             picture = Path(folder, f"{name}.png")

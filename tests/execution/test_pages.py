@@ -182,6 +182,8 @@ def test_the_index_lists_the_runs_and_links_them(tmp_path: Path) -> None:
     assert index.index("2-evaluate.html") < index.index("1-train.html")
     assert "3-old.html" not in index
     assert "version 1 of &lt;m&gt;" in index
+    assert "white-space: nowrap" in index, "a time or a duration in two lines is hard to read"
+    assert index.count('class="text nowrap"') == 3
     first, second = (
         (tmp_path / f"{name}.html").read_text("utf-8") for name in ("1-train", "2-evaluate")
     )

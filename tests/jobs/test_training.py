@@ -1,7 +1,9 @@
 """Training: later rows are held back, everything is recorded, and tables that cannot teach anything are refused."""
 
 import json
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -318,3 +320,17 @@ def test_an_honest_score_is_no_warning(
     result = train(store, hours, splitter=splitters.TrainTestSplitter(test_size=240))
     assert result.warnings == ()
     assert "nearly_perfect" not in store.client().get_run(result.run_id).data.tags
+
+
+def test_the_notebook_rounds_the_worst_rows_of_a_table_with_dates() -> None:
+    """A date is a column in many tables; rounding it as a number would put a warning into the page of the run."""
+    notebook = Path(__file__).parents[2] / "nbs" / "runs" / "train.ipynb"
+    sources = ["".join(cell["source"]) for cell in json.loads(notebook.read_text("utf-8"))["cells"]]
+    shown, rounded = next(text for text in sources if "result.worst" in text).splitlines()
+    day, label = pd.Timestamp("2025-01-01 06:30"), "left"
+    table = pd.DataFrame({"day": [day], "outcome": [label], "error": [1.239]})
+    names = {"result": SimpleNamespace(worst=table.head)}
+    with warnings.catch_warnings(action="error"):
+        exec(shown, names)
+        found = eval(rounded, names)
+    assert found.iloc[0].tolist() == [day, label, 1.24]
