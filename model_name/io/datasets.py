@@ -407,9 +407,17 @@ def _columns_of(location: str, parts: list[str], options: dict[str, Any]) -> pa.
 
 def _pieces_of(dataset: Any) -> Iterator[pa.Table]:
     """Yield the rows of a data set in small tables, one file after the other."""
+    import pyarrow.dataset as ds
+
+    remote = dataset.filesystem.type_name != "local"  # there, reading ahead is worth its memory
+    options = {
+        "batch_size": 65_536,
+        "batch_readahead": 2,
+        "use_threads": remote,
+        "fragment_scan_options": ds.ParquetFragmentScanOptions(pre_buffer=remote),
+    }
     for fragment in dataset.get_fragments():
-        batches = fragment.to_batches(schema=dataset.schema, batch_size=65_536, batch_readahead=2)
-        for batch in batches:
+        for batch in fragment.to_batches(schema=dataset.schema, **options):
             yield pa.Table.from_batches([batch])
 
 
