@@ -45,11 +45,15 @@ class Batch:
 
     def outstanding(self) -> int:
         """Return how many of the records are still ours."""
+        if not self.aborted:
+            return len(self.messages)
         return sum(message.partition() not in self.aborted for message in self.messages)
 
     def kept(self) -> Iterator[tuple[deadletters.Message, deadletters.Outcome]]:
         """Return the records that are still ours, with their answers."""
         pairs = zip(self.messages, self.answers, strict=True)
+        if not self.aborted:
+            return pairs
         return (pair for pair in pairs if pair[0].partition() not in self.aborted)
 
 
