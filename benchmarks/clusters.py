@@ -50,7 +50,9 @@ def _partition_steps() -> Iterator[tuple[str, str]]:
         [part] = datasets.parquet_parts(datasets.ParquetReader(path=file))
         raw, reading = _cpu(part.read)
         inputs, checking = _cpu(lambda: schemas.InputsSchema.check(raw))
-        outputs, scoring = _cpu(lambda: model.set_params(n_jobs=1).predict(inputs))
+        predict = model.set_params(n_jobs=1).predictor()  # as a worker does from 50,000 rows on
+        predict(inputs.iloc[:1_000])
+        outputs, scoring = _cpu(lambda: predict(inputs))
         made = outputs.assign(model_version=1)
         steps = {
             "digest of the bytes": _cpu(part.digest)[1],
