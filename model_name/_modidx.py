@@ -318,6 +318,10 @@ d = {
                 "core/conversions.html#_parse",
                 "model_name/core/conversions.py",
             ),
+            "model_name.core.conversions._replaced": (
+                "core/conversions.html#_replaced",
+                "model_name/core/conversions.py",
+            ),
             "model_name.core.conversions._unconverted": (
                 "core/conversions.html#_unconverted",
                 "model_name/core/conversions.py",

@@ -223,6 +223,13 @@ def _local(values: pd.Series, zone: str | None) -> pd.Series:
 
 
 # %% ../../nbs/core/conversions.ipynb #c0a1a006
+def _replaced(dates: pd.Series, where: pd.Series, others: pd.Series) -> pd.Series:
+    """Return dates with others in some rows, by position: index labels can repeat."""
+    replaced = dates.to_numpy(dtype="datetime64[us]", copy=True)
+    replaced[where.to_numpy(dtype=bool)] = others.to_numpy(dtype="datetime64[us]")
+    return pd.Series(replaced, index=dates.index, name=dates.name)
+
+
 def _parse(values: pd.Series) -> pd.Series:
     """Read dates; other strings become missing."""
     if values.dtype.kind == "M":
@@ -232,10 +239,8 @@ def _parse(values: pd.Series) -> pd.Series:
     dates = pd.to_datetime(texts, errors="coerce", format="ISO8601")
     # one value with nanoseconds makes pandas read all in them, and refuse what they do not reach
     if dates.dt.unit == "ns" and (failed := _unconverted(texts, dates)).any():
-        rest = pd.to_datetime(texts[failed], errors="coerce", format="ISO8601").astype(
-            "datetime64[us]"
-        )
-        dates = dates.astype("datetime64[us]").where(~failed, rest)
+        rest = pd.to_datetime(texts[failed], errors="coerce", format="ISO8601")
+        dates = _replaced(dates, failed, rest)
     return dates
 
 
@@ -258,10 +263,8 @@ def to_date(values: pd.Series, zone: str | None = None) -> Converted:
     if aware.all() and len(values):
         dates = _local(values, zone)
     elif aware.any():
-        dates = _parse(values.astype("object").where(~aware, None)).astype("datetime64[us]")
-        dates = dates.where(
-            ~aware, _local(values.astype("object")[aware], zone).astype(dates.dtype)
-        )
+        dates = _parse(values.astype("object").where(~aware, None))
+        dates = _replaced(dates, aware, _local(values.astype("object")[aware], zone))
     else:
         dates = (
             values.dt.tz_localize(None)

@@ -211,7 +211,7 @@ class _Rule:
 
     def _as_declared(self, values: pd.Series) -> Any:
         if values.dtype == object and self.nullable and values.isna().all():
-            values = values.astype("float64")  # a column without any value
+            values = pd.Series(np.nan, index=values.index, name=values.name)
         if self.role == "float":
             return _as_floats(values)
         if self.role == "integer":

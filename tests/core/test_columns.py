@@ -509,6 +509,14 @@ def test_a_good_table_goes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> Non
     assert checked.loc[1, "name"] == "a", "a checked table is a table of its own"
 
 
+def test_a_column_that_holds_nothing_but_pandas_missing_values_is_missing() -> None:
+    nothing = pd.Series([pd.NA, pd.NA], dtype="object")
+    table = {"code": [1, 2], "pieces": [1, 99], "fragile": [True, False]}
+    missing = ("price", "grade", "since", "color", "name")
+    checked = Plain.check(pd.DataFrame(table | dict.fromkeys(missing, nothing)))
+    assert checked[[*missing]].isna().all(axis=None)
+
+
 def test_equal_categories_in_another_order_are_put_in_the_declared_one() -> None:
     other = pd.Categorical(["1", "red"], categories=["red", "1", "01"], ordered=True)
     table = {"code": [1, 2], "pieces": [1, 99], "price": [0.5, None], "fragile": [True, False]}

@@ -426,3 +426,13 @@ def test_dates_at_the_ends_of_the_short_way_are_read_as_before(dates: list[str])
     for value, date, fault in zip(dates, read, faults, strict=True):
         assert fault == (value == "now")
         assert pd.isna(date) if fault else date == pd.Timestamp(value)
+
+
+def test_dates_are_read_by_position_where_index_labels_repeat() -> None:
+    far = ["2024-01-01T10:00:00.123456789", "0001-01-01", "2024-02-29"]
+    mixed = ["2024-01-01T12:00:00+02:00", "2024-01-01T12:00:00", None]
+    for dates in (far, mixed):
+        with_labels, faults = conversions.to_date(pd.Series(dates, index=[7, 7, 7], dtype="str"))
+        expected, _ = conversions.to_date(pd.Series(dates, dtype="str"))
+        assert with_labels.tolist() == expected.tolist()
+        assert not faults.any()
