@@ -138,6 +138,13 @@ def _relative(path: Path, folder: Path) -> str:
         return path.as_posix()
 
 
+def _resume_collector() -> None:
+    """Collect garbage again, but not what was imported, which stays until the end."""
+    if not gc.isenabled():  # `main` has paused it
+        gc.freeze()
+        gc.enable()
+
+
 def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outcome:
     """Run a step as a notebook."""
     from model_name.execution import executors, indexes
@@ -147,6 +154,7 @@ def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outc
     source = osvariables.job_notebooks()[step.verb]
     sealed = redaction.seal(step.settings)
     executor = executors.PapermillExecutor(isolated=isolated)
+    _resume_collector()
     with executors.reserve_destination(folder, step.verb) as destination:
         here = _relative(Path.cwd(), destination.parent)
         done = executor.execute(
@@ -165,13 +173,6 @@ def _in_notebook(step: steps.Step, folder: Path, isolated: bool = False) -> Outc
 
 
 # %% ../nbs/scripts.ipynb #7d7594cf
-def _resume_collector() -> None:
-    """Collect garbage again, but not what was imported, which stays until the end."""
-    if not gc.isenabled():  # `main` has paused it
-        gc.freeze()
-        gc.enable()
-
-
 def _in_process(step: steps.Step) -> Outcome:
     """Run a step in this process, for debuggers and for the shortest path."""
     from model_name.io import redaction, storing
@@ -263,10 +264,7 @@ def _run_step(step: steps.Step, resume: bool, folder: Path | None, isolated: boo
     try:
         if resume and (since := _unchanged(step)):
             return Outcome(step.verb, unchanged=since)
-        if folder is None:
-            return _in_process(step)
-        _resume_collector()
-        return _in_notebook(step, folder, isolated)
+        return _in_process(step) if folder is None else _in_notebook(step, folder, isolated)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 (raised again, below the table)
         return Outcome(step.verb, time.perf_counter() - start, error=error)
 

@@ -1,6 +1,7 @@
 """The command line: what it runs, what it refuses before it runs anything, and how it ends."""
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -9,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import jsonschema
 import pandas as pd
@@ -671,3 +673,24 @@ def test_the_program_imports_pandera_alone_and_a_caller_all_of_it(tmp_path: Path
         command = [sys.executable, "-c", _IMPORTED, *arguments]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
         assert done.stderr.splitlines()[-1] == imported
+
+
+def test_garbage_is_collected_from_the_start_of_a_job_on() -> None:
+    class Noted(contextlib.nullcontext[Any]):
+        model_fields: ClassVar[dict[str, Any]] = {}
+
+        def run(self) -> Any:
+            self.collects, self.frozen = gc.isenabled(), gc.get_freeze_count()
+            raise errors.GateError("it is refused")
+
+    job = Noted()
+    job.enter_result = job
+    gc.disable()  # as the program does while it imports
+    try:
+        outcome = scripts._in_process(cast("Any", SimpleNamespace(verb="train", job=job)))
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert "refused" in str(outcome.error)
+    assert job.collects
+    assert job.frozen > 0
