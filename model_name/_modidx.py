@@ -8200,6 +8200,10 @@ d = {
                 "streaming/intakes.html#rebalances.subscribe",
                 "model_name/streaming/intakes.py",
             ),
+            "model_name.streaming.intakes._errors": (
+                "streaming/intakes.html#_errors",
+                "model_name/streaming/intakes.py",
+            ),
             "model_name.streaming.intakes._numbers": (
                 "streaming/intakes.html#_numbers",
                 "model_name/streaming/intakes.py",
@@ -8238,8 +8242,8 @@ d = {
                 "streaming/loops.html#outlet.__init__",
                 "model_name/streaming/loops.py",
             ),
-            "model_name.streaming.loops.Outlet._read_again": (
-                "streaming/loops.html#outlet._read_again",
+            "model_name.streaming.loops.Outlet._recover": (
+                "streaming/loops.html#outlet._recover",
                 "model_name/streaming/loops.py",
             ),
             "model_name.streaming.loops.Outlet.deliver": (
@@ -8374,6 +8378,10 @@ d = {
             ),
             "model_name.streaming.offsets.Positions.forget": (
                 "streaming/offsets.html#positions.forget",
+                "model_name/streaming/offsets.py",
+            ),
+            "model_name.streaming.offsets.Positions.include": (
+                "streaming/offsets.html#positions.include",
                 "model_name/streaming/offsets.py",
             ),
             "model_name.streaming.offsets.Positions.lag": (

@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
     from loguru import Logger
 
-
 # %% ../../nbs/streaming/intakes.ipynb #0e4eb466
+_END = "_PARTITION_EOF"  # not an error, though it comes as one
+
+
+def _errors(messages: list[Any]) -> list[Any]:
+    """Return the errors among what a consumer has returned."""
+    found = [message.error() for message in messages]
+    return [error for error in found if error is not None and error.name() != _END]
+
+
 def _passing_error(error: Any, topic: str) -> str:
     """Return what the broker reports; raise `ServiceError` when it is final."""
     if deliveries.is_final(error):
@@ -53,19 +61,18 @@ class Intake:
         """Read at most so many records, for so many seconds."""
         generation = self.generation
         messages: list[Any] = self.consumer.consume(most, seconds)
+        for error in _errors(messages):
+            self.guard.trouble = _passing_error(error, self.offsets.topic)
+            self.logger.warning("The broker reports: {}", self.guard.trouble)
         if generation != self.generation:
             self.offsets.put_back([each for each in messages if each.error() is None])
             return
         for message in messages:
-            error = message.error()
-            if error is None:
+            if message.error() is None:
                 self.waiting.append(message)
                 self.offsets.see(message)
-            elif error.name() == "_PARTITION_EOF":
+            elif message.error().name() == _END:
                 self.offsets.positions.ends[message.partition()] = message.offset()
-            else:
-                self.guard.trouble = _passing_error(error, self.offsets.topic)
-                self.logger.warning("The broker reports: {}", self.guard.trouble)
         if self.waiting:
             self.last_record = time.monotonic()
 
@@ -114,6 +121,8 @@ class Rebalances:
         """Begin to read partitions."""
         numbers = _numbers(partitions)
         self.intake.offsets.begin(partitions)
+        # a partition that was lost while it was paused would stay paused when it comes back
+        self.intake.consumer.resume(partitions)
         self.intake.assigned |= numbers
         self.intake.last_record = time.monotonic()  # to wait for partitions is not to be idle
         self.logger.info("Partitions assigned: {}", sorted(numbers))

@@ -126,8 +126,7 @@ class Outlet:
         """
         if batch.error is not None:
             raise batch.error
-        kept = list(batch.kept())
-        if not kept:
+        if not (kept := list(batch.kept())):
             return
         self.size.adapt(batch.seconds)
         records, dead_letters = deadletters.outgoing(self.config, kept)
@@ -137,8 +136,8 @@ class Outlet:
         try:
             self.delivery.deliver(records, done, self.config.input_topic, self.guard.check)
         except deliveries.BatchAborted as reason:
-            self._read_again(reason)
-            return
+            if not self._recover(reason, done):
+                return
         self.intake.offsets.positions.next |= done
         self.delivering, self.attempts, self.delivered = 0, 0, self.delivered + len(kept)
         self.guard.trouble = ""
@@ -147,14 +146,19 @@ class Outlet:
         for observer in self.observers:
             observer.delivered(answered)
 
-    def _read_again(self, reason: deliveries.BatchAborted) -> None:
+    def _recover(self, reason: deliveries.BatchAborted, done: dict[int, int]) -> bool:
+        """Read on from what is delivered; tell whether the batch is, and only its confirmation was lost."""
         self.delivering, self.attempts = 0, self.attempts + 1
         self.guard.trouble = str(reason)
-        self.intake.logger.warning("A batch was aborted and is answered again ({})", reason)
         self.worker.abort()
         self.intake.rewind(reason.unsure)
+        if reason.unsure and self.intake.offsets.positions.include(done):
+            self.intake.logger.warning("A batch was delivered without a confirmation ({})", reason)
+            return True
+        self.intake.logger.warning("A batch was aborted and is answered again ({})", reason)
         self.guard.stopping.wait(min(0.1 * 2 ** min(self.attempts, 5), 2.0))
         self.guard.check()
+        return False
 
 
 # %% ../../nbs/streaming/loops.ipynb #7e5de524

@@ -42,6 +42,10 @@ class Positions:
         self.next.setdefault(partition, offset)
         self.seen[partition] = offset + 1
 
+    def include(self, done: dict[int, int]) -> bool:
+        """Tell whether all records before these offsets are delivered."""
+        return all(self.next.get(partition, -1) >= offset for partition, offset in done.items())
+
     def forget(self, partitions: set[int]) -> None:
         """Forget partitions that belong to another consumer now."""
         for partition in partitions:
@@ -65,8 +69,9 @@ def unreadable(topic: str, error: "KafkaError") -> errors.ServiceError:
         return watches.deleted(topic)
     if deliveries.is_fenced(error):
         return errors.ServiceError(
-            f"fenced off: another job with the same instance has taken over ({error.str()}). The last batch of this "
-            "job is not committed; set a different `instance` for every job"
+            "fenced off: another job with the same instance has taken over, or the session ended while no broker "
+            f"answered ({error.str()}). The last batch of this job is not committed; set a different `instance` for "
+            "every job, and start this one again"
         )
     return errors.ServiceError(
         f"the topic {topic!r} cannot be read: {error.str()}. If this user has no access, allow it to read the topic "

@@ -272,6 +272,45 @@ def test_the_broker_restarts_while_records_flow(topics: Topics, job: Any) -> Non
     assert topics.answered() == Counter(topics.keys)
 
 
+def test_partitions_that_were_lost_while_they_were_paused_are_read_again(
+    topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that takes long, so that reading is paused when the broker restarts and the session ends."""
+    answer, score = threading.Event(), scorers._predict
+    monkeypatch.setattr(scorers, "_predict", lambda *a: (answer.wait(60), score(*a))[1])
+    topics.send(400)
+    with streaming(job(topics, idle_time=None, batch_size=50)) as known:
+        stream = known["stream"]
+        wait_for(lambda: stream.worker.is_busy() and stream.pipeline.room() == 0)
+        time.sleep(1.0)  # it polls with all partitions paused
+        topics.broker.stop()
+        wait_for(lambda: stream.rebalances.lost == 4)
+        topics.broker.start()
+        answer.set()
+        wait_for(lambda: stream.outlet.delivered >= 400)
+    assert "error" not in known
+    assert topics.answered() == Counter(topics.keys)
+
+
+def test_a_commit_whose_confirmation_is_lost_is_counted(
+    topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retry, lost = deliveries._retry, list[str]()
+
+    def lose_first_confirmation(call: Callable[..., Any], *arguments: Any, wait: Any) -> None:
+        retry(call, *arguments, wait=wait)
+        if call.__name__ == "commit_transaction" and not lost:
+            lost.append(call.__name__)
+            raise TimeoutError("commit_transaction did not return")
+
+    monkeypatch.setattr(deliveries, "_retry", lose_first_confirmation)
+    topics.send(200)
+    with streaming(job(topics, idle_time=None, batch_size=50, max_messages=200)) as known:
+        wait_for(lambda: "ended" in known)
+    assert (lost, known["stream"].outlet.delivered) == (["commit_transaction"], 200)
+    assert topics.answered() == Counter(topics.keys)
+
+
 def test_instances_join_and_leave_while_records_flow(
     topics: Topics, job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +386,27 @@ def test_a_job_with_the_same_instance_is_fenced_off(topics: Topics, job: Any, id
             wait_for(lambda: successor["stream"].outlet.delivered >= 300)
     assert "fenced off" in str(zombie["error"])
     assert "error" not in successor
+    assert topics.answered() == Counter(topics.keys)
+
+
+def test_an_instance_whose_session_ended_says_so_and_starts_again(topics: Topics, job: Any) -> None:
+    """A member that cannot poll while the broker restarts is out of its group, and librdkafka does not let it back."""
+    sender = threading.Thread(
+        daemon=True, target=topics.send, args=(1_000,), kwargs={"rate": 200.0}
+    )
+    begun = time.monotonic()
+    with streaming(job(topics, idle_time=None, batch_size=50, instance="one")) as known:
+        sender.start()
+        wait_for(lambda: known["stream"].outlet.delivered > 100)
+        topics.broker.stop()
+        topics.broker.start()
+        sender.join()
+        wait_for(lambda: "error" in known or known["stream"].outlet.delivered >= 1_000, 90)
+    if "error" in known:
+        assert "fenced off" in str(known["error"])
+        assert "start this one again" in str(known["error"])
+        assert time.monotonic() - begun < 120, "it does not wait for stall_time"
+        run(job(topics, instance="one", idle_time=5.0))
     assert topics.answered() == Counter(topics.keys)
 
 

@@ -18,7 +18,16 @@ from loguru import logger
 
 from model_name.core import errors
 from model_name.io import services
-from model_name.streaming import batches, codecs, deadletters, deliveries, loops, watches
+from model_name.streaming import (
+    batches,
+    codecs,
+    deadletters,
+    deliveries,
+    intakes,
+    loops,
+    offsets,
+    watches,
+)
 
 # ------------------------------------------------------------------------------------------------------- decoding
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -418,6 +427,26 @@ def test_a_batch_that_is_given_up_is_done_again(mock: Mock) -> None:
     assert sorted(found, key=int) == [b"%d" % number for number in range(30)], "each once"
 
 
+def test_a_batch_whose_confirmation_is_lost_is_counted_and_not_answered_again(mock: Mock) -> None:
+    config = mock.fill([b"%d" % number for number in range(27)] + [b"bad"] * 3)
+    seen = Seen()
+    stream = mock.stream(config, echo, seen, batch_size=10, max_messages=30)
+    deliver, lost = stream.outlet.delivery.deliver, list[str]()
+
+    def lose_confirmation(*arguments: Any) -> None:
+        deliver(*arguments)
+        lost.append("commit_transaction did not return")
+        raise deliveries.BatchAborted(lost[-1], unsure=True)
+
+    stream.outlet.delivery.deliver = lose_confirmation  # type: ignore[method-assign]
+    assert stream.run() == "30 records are done"
+    assert sum(batch.records for batch in seen.batches) == stream.outlet.delivered == 30
+    assert sum(len(batch.dead_letters) for batch in seen.batches) == 3
+    assert len(lost) == len(seen.batches), "no batch was answered again"
+    found = [each.value() for each in mock.read(config.output_topic, 27)]
+    assert sorted(found, key=int) == [b"%d" % number for number in range(27)], "each once"
+
+
 @pytest.mark.parametrize("slow", [0.0, 0.3])
 def test_a_rebalance_reads_nothing_twice(mock: Mock, slow: float) -> None:
     """One partition goes while a batch is answered, the next one waits, and a third is on its way."""
@@ -468,6 +497,24 @@ def test_a_rebalance_reads_nothing_twice(mock: Mock, slow: float) -> None:
         for partition, real_end in _ends(mock, config.input_topic).items()
         if partition not in gone
     ), "and of the partitions that stayed, everything"
+
+
+def test_a_partition_that_went_while_it_was_paused_is_read_when_it_comes_back(mock: Mock) -> None:
+    config = mock.fill([b"%d" % number for number in range(30)])
+    stream = mock.stream(config, echo)
+    intake, consumer = stream.intake, stream.intake.consumer
+    for _ in range(2):
+        stream.rebalances.subscribe(config.input_topic)
+        deadline = time.monotonic() + 60
+        while not intake.waiting and time.monotonic() < deadline:
+            intake.read(10, 0.2)
+        assert intake.waiting
+        consumer.pause(consumer.assignment())
+        consumer.unsubscribe()
+        while intake.assigned:
+            intake.read(10, 0.2)
+    stream.worker.close()
+    consumer.close()
 
 
 def _ends(mock: Mock, topic: str) -> dict[int, int]:
@@ -690,6 +737,38 @@ def test_abortable_gives_the_batch_up() -> None:
     with pytest.raises(deliveries.BatchAborted) as given_up:
         delivery.deliver([], {0: 1}, "t")
     assert (given_up.value.unsure, producer.aborted) == (False, 1)
+
+
+class Report:
+    """What a consumer returns in the place of a record."""
+
+    def __init__(self, kind: int, reason: str) -> None:
+        self.kind, self.reason = kind, reason
+
+    def error(self) -> KafkaError:
+        return KafkaError(self.kind, self.reason)
+
+
+def test_an_error_that_comes_with_a_rebalance_is_not_overlooked() -> None:
+    """A consumer whose session has ended loses its partitions and gets a fatal error in the same call."""
+    reports = [
+        Report(KafkaError._TRANSPORT, "the broker went away"),
+        Report(KafkaError._FATAL, "Static consumer fenced by other consumer"),
+    ]
+
+    class Losing:
+        def consume(self, most: int, seconds: float) -> list[Report]:
+            intake.forget({0})
+            return [reports.pop(0)]
+
+    guard = watches.ProgressGuard(watches.StallTimer(120, 20), logger)
+    consumer: Any = Losing()
+    positions = offsets.Offsets("hours", consumer, guard.check, logger)
+    intake = intakes.Intake(consumer, positions, guard, logger)
+    intake.read(10, 0.1)
+    assert guard.trouble == "the broker went away"
+    with pytest.raises(errors.ServiceError, match=r"fenced off: .* or the session ended"):
+        intake.read(10, 0.1)
 
 
 @pytest.mark.parametrize(
